@@ -1,1 +1,1 @@
-"""Measurements, side by side with the peer in one run. `make bench` writes RESULTS.md."""
+"""Measurements, each next to a comparable tool in the same run. `make bench` writes RESULTS.md."""

@@ -1,11 +1,11 @@
-"""Averaging checkpoints beside mergekit: the mean of three models, time and peak memory.
+"""Averaging checkpoints compared with mergekit: the mean of three models, time and peak memory.
 
     python -m benchmarks.averaging [repeats]
 
-Both take the mean of the same weights in float32: etude of three checkpoints of its trainer,
-mergekit (`linear`) of the same three as safetensors. Each runs in a process of its own, with two
-threads, one after the other. Memory is the peak resident set above that of the same process just
-before it begins. Writes the section "Averaging" of benchmarks/RESULTS.md.
+Both average the same weights in float32: etude three checkpoints of its trainer, mergekit
+(`linear`) the same three as safetensors. Each runs in its own process, with two threads, one after
+the other. Memory is the peak resident set minus that of the same process just before it begins.
+Writes the section "Averaging" of benchmarks/RESULTS.md.
 """
 
 import json
@@ -96,7 +96,7 @@ def run_etude(folder: Path) -> dict[str, float]:
 
 
 def run_mergekit(folder: Path) -> dict[str, float]:
-    # Not among etude's own dependencies: `pip install mergekit`.
+    # Not a dependency of etude: `pip install mergekit`.
     config_module: Any = import_module("mergekit.config")
     merge: Any = import_module("mergekit.merge")
     models = [

@@ -1,11 +1,11 @@
-"""Fits the cost model's constants to published measurements, and shows what it says of each.
+"""Fits the cost model's constants to published measurements, and compares it with each of them.
 
     python -m benchmarks.cost_model           # the table, with the constants of the code
-    python -m benchmarks.cost_model --fit     # constants fitted again, to be written into the code
+    python -m benchmarks.cost_model --fit     # newly fitted constants, to be put into the code
     python -m benchmarks.cost_model --docs    # writes the table into docs/cost.md
 
-The rule, fixed before any fit: of the published rows in their order, those of odd number (the
-first, third, …) are fitted, the others held out; for memory and for time apart.
+The rule, fixed before any fit: of the published rows in order, those with odd numbers (the first,
+third, …) are fitted and the others held out, separately for memory and time.
 """
 
 import argparse
@@ -30,7 +30,7 @@ DOCS = HERE.parent / "docs" / "cost.md"
 
 
 ENGINE = ("eager", "pipeline_batch", "plain_loss", "merged")
-"""Fields of a row that say how its engine worked, where etude's works otherwise."""
+"""Fields of a row about how its engine worked, if different from etude's."""
 
 
 class Row(NamedTuple):
@@ -121,7 +121,7 @@ BOUNDS = {
 
 
 def fit() -> dict[str, float]:
-    """The constants that make the mean absolute logarithm of the fitted rows' ratios least."""
+    """The constants that minimize the mean absolute logarithm of the fitted rows' ratios."""
     from scipy.optimize import least_squares
 
     fitted = [row for row in rows() if row.fitted]
@@ -190,7 +190,7 @@ def formulas() -> Iterator[str]:
 
 
 def generation() -> Iterator[str]:
-    """A Markdown table of the formulas of models that write."""
+    """A Markdown table of the formulas for generation."""
     yield "| | formula | unit | meaning |"
     yield "| --- | --- | --- | --- |"
     for name, of in {**GENERATION, **DRAWING}.items():
@@ -208,7 +208,7 @@ def symbols() -> Iterator[str]:
 
 
 def page(text: str) -> str:
-    """docs/cost.md with its tables rebuilt."""
+    """docs/cost.md with rebuilt tables."""
     for mark, lines in (
         ("table", table()),
         ("gpus", gpus()),

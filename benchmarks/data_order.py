@@ -1,13 +1,12 @@
-"""What the order of an epoch costs, of few and of very many documents.
+"""The cost of ordering an epoch, for few and for very many documents.
 
     python -m benchmarks.data_order FOLDER
 
-Makes token shards of 10 and 100 million documents in FOLDER: an index on the disk, and tokens that
-are a hole in a file. Those of 10 billion have an index of 80 GB, which is computed here instead. In
-a process of its own for each, it opens a stream, reads sequences at its beginning and far into it,
-and looks at time and memory. Then it reads documents here and there of a file that the page cache
-has forgotten, with and without MADV_RANDOM. Writes the section "Order of data" of
-benchmarks/RESULTS.md.
+Makes token shards of 10 and 100 million documents in FOLDER: an index on disk, and tokens that are
+a hole in a file. For 10 billion documents, the index of 80 GB is computed instead. For each, a new
+process opens a stream, reads sequences at its beginning and far into it, and measures time and
+memory. Then it reads scattered documents of a file that is not in the page cache, with and without
+MADV_RANDOM. Writes the section "Order of data" of benchmarks/RESULTS.md.
 """
 
 import json
@@ -30,15 +29,15 @@ from .results import write_section
 COMPUTED = 10**10
 COUNTS = (10**7, 10**8, COMPUTED)
 LENGTH = 1000
-"""Tokens of a document."""
+"""Tokens per document."""
 SEQUENCE = 8192
 FILE = 2**31
-"""Bytes of the file that is read here and there."""
+"""Bytes of the file for scattered reads."""
 READS = 2000
 
 
 class Computed(Shards):
-    """Documents of the same length; nothing is on the disk."""
+    """Documents of the same length, without files on disk."""
 
     def __init__(self) -> None:
         self.split, self.documents, self.tokens = "train", COMPUTED, COMPUTED * LENGTH
@@ -56,7 +55,7 @@ class Computed(Shards):
 
 
 def make(folder: Path, count: int) -> None:
-    """Writes token shards of so many documents."""
+    """Writes token shards of `count` documents."""
     folder.mkdir(parents=True)
     with (folder / "train-00000.bin").open("wb") as file:
         file.truncate(2 * count * LENGTH)
@@ -73,13 +72,13 @@ def make(folder: Path, count: int) -> None:
 
 
 def held() -> int:
-    """KiB that this process has for itself; pages of files do not count."""
+    """KiB of private memory of this process; pages of files do not count."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0])
 
 
 def measure(count: int, folder: Path) -> dict[str, float]:
-    """Seconds and MiB of opening and reading; the process is to do nothing else."""
+    """Seconds and MiB of opening and reading; the process must do nothing else."""
     before, begin = held(), time.perf_counter()
     shards = Computed() if count == COMPUTED else Shards(folder, "train", scattered=True)
     stream = Stream(shards, seed=1, name="web")
@@ -96,7 +95,7 @@ def measure(count: int, folder: Path) -> dict[str, float]:
 
 
 def scattered_reads(path: Path) -> dict[bool, float]:
-    """Bytes read from the disk for each byte that was asked for: whether scattered → ratio."""
+    """Bytes read from disk per requested byte: whether scattered → ratio."""
     if not path.exists():
         with path.open("wb") as file:
             for _ in range(FILE // 2**24):

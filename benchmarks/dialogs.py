@@ -1,12 +1,12 @@
-"""How many dialogs a second a chat template turns into tokens, beside plain transformers.
+"""Dialogs per second that a chat template turns into tokens, compared with plain transformers.
 
     python -m benchmarks.dialogs TEMPLATE [runs]
 
 TEMPLATE is a Jinja file with ChatML's tokens, such as that of Qwen3. Both write the same tokens,
-which is checked. Ours also tells of each token whether it is learned, and refuses what the template
-leaves out; transformers' `apply_chat_template` does neither. The runs alternate, so that what else
-the machine does touches both alike; the ratio is that of the medians. Writes the section "Dialogs"
-of benchmarks/RESULTS.md.
+which is checked. Ours also decides for each token whether it is learned, and rejects anything that
+the template leaves out; transformers' `apply_chat_template` does neither. The runs alternate, so
+other load on the machine affects both; the ratio is that of the medians. Writes the section
+"Dialogs" of benchmarks/RESULTS.md.
 """
 
 import platform
@@ -33,13 +33,13 @@ TOOL = {
 }
 CALL = {"type": "function", "function": {"name": "look", "arguments": {"town": "T"}}}
 DIALOGS = 20
-"""Dialogs a run, each with texts of its own."""
+"""Dialogs per run, each with its own texts."""
 
 Dialog = list[dict[str, Any]]
 
 
 def dialog(number: int, turns: int, tools: bool) -> Dialog:
-    """A dialog of some turns; with tools, each of them calls one before it is answered."""
+    """A dialog of some turns; with tools, each turn calls one before the answer."""
     made: Dialog = []
     for turn in range(turns):
         made.append({"role": "user", "content": f"{number} {turn} " + "hello there " * 20})
@@ -53,7 +53,7 @@ def dialog(number: int, turns: int, tools: bool) -> Dialog:
 def rates(
     ours: Callable[[Dialog], Any], theirs: Callable[[Dialog], Any], dialogs: list[Dialog], runs: int
 ) -> tuple[float, float]:
-    """Dialogs a second of processor time, medians; the first run warms up."""
+    """Medians of dialogs per second of processor time; the first run warms up."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for run in range(runs + 1):
         for render, times in zip((ours, theirs), seconds, strict=True):

@@ -1,10 +1,10 @@
-"""How soon the language server answers, over its standard streams, as an editor waits for it.
+"""Response times of the language server, over its standard streams, as seen by an editor.
 
     python -m benchmarks.language_server [edits]
 
-Edits go round a spec of 500 lines: something is typed in one place after the other, and taken away
-again. Each is sent when the answer to the one before has come. Writes the section "Language server"
-of benchmarks/RESULTS.md.
+Edits cycle through a spec of 500 lines: something is typed in one place after another, and removed
+again. Each is sent once the previous answer has arrived. Writes the section "Language server" of
+benchmarks/RESULTS.md.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ COMMAND = [sys.executable, "-m", "etude.cli.main", "lsp"]
 
 
 def spec() -> str:
-    """The example with more and more stages after its first, each on from the one before."""
+    """The example with many stages added after its first, each continuing from the previous one."""
     head, _, rest = EXAMPLE.read_text(encoding="utf-8").partition("stage long_context")
     long_context, _, end = ("stage long_context" + rest).partition("stage anneal")
     end = "stage anneal" + end
@@ -58,8 +58,8 @@ def spec() -> str:
 
 
 def edits(text: str, count: int) -> list[str]:
-    """The texts after each edit: something is typed in one stage after the other and then taken
-    away; of what is typed every fourth breaks the text."""
+    """The texts after each edit: something is typed in one stage after another and then removed;
+    every fourth insertion makes the text invalid."""
     places = [match.end() for match in re.finditer(r"tokens +=.*?(?=\d0?B)", text)]
     found = []
     for number in range((count + 1) // 2):
@@ -80,13 +80,13 @@ class Client(LanguageClient):
 
 
 def cpu(process: int) -> float:
-    """Seconds that a process has computed, as Linux counts them: in hundredths."""
+    """CPU seconds of a process, in Linux's resolution of hundredths."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(text: str, count: int) -> dict[str, list[float]]:
-    """Milliseconds of each answer, by what was asked."""
+    """Milliseconds per answer, by the kind of request."""
     found: dict[str, list[float]] = {name: [] for name in ("edit", "hover", "completion", "cpu")}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve() / "spec.etude"

@@ -1,7 +1,8 @@
-"""`parallel = auto` beside the placements of the Llama 3 report: python -m benchmarks.placement.
+"""`parallel = auto` compared with the placements of the Llama 3 report:
+python -m benchmarks.placement.
 
 The three rows of Table 4 (arXiv:2407.21783): 405B with batches of 16 Mi tokens. Its pipelines have
-stages of one layer, 8 to a GPU (§3.3.2). Both placements are measured by the cost model.
+stages of one layer, 8 per GPU (§3.3.2). The cost model estimates both placements.
 """
 
 import time
@@ -20,7 +21,7 @@ ROWS = (
     (16384, 8192, 2048, "tensor 8, pipeline 16, interleave 8"),
     (16384, 131_072, 128, "tensor 8, context 16, pipeline 16, interleave 8"),
 )
-"""GPUs, tokens of a sequence, sequences of a batch, the published placement."""
+"""GPUs, tokens per sequence, sequences per batch, the published placement."""
 REPEATS = 5
 SPEC = """
 recipe table4 {{ }}

@@ -1,13 +1,13 @@
-"""Post-training beside TRL: SFT, reward model and DPO of one tiny model on the same records.
+"""Post-training compared with TRL: SFT, reward model and DPO of a tiny model on the same records.
 
     python -m benchmarks.post_training [repeats]
 
 Both read the same JSON lines in TRL's conversational formats, start from the same checkpoint, and
-take as many records a step. TRL runs with its defaults, except that it does not compute activations
-twice, which a tiny model does not need, and finds the reference's log-probabilities beforehand, as
-here. In each repeat both run, one after the other, in processes of their own; a figure is the
-median over the steps of all repeats, without the first few of each stage. Writes the section
-"Post-training" of benchmarks/RESULTS.md.
+take the same number of records per step. TRL runs with its defaults, except that it does not
+recompute activations, which a tiny model does not need, and computes the reference's
+log-probabilities in advance, as etude does. In each repeat both run, one after the other, in
+separate processes; figures are medians over the steps of all repeats, without the first few of each
+stage. Writes the section "Post-training" of benchmarks/RESULTS.md.
 """
 
 import json
@@ -30,7 +30,7 @@ STEPS = 30
 ROWS = 8
 PAIRS = 16
 RECORDS = 1000
-"""More than TRL goes through: it finds the reference's log-probabilities of all."""
+"""More than TRL trains on: it computes the reference's log-probabilities of all."""
 SEQ_LEN = 512
 UNITS = {"sft": "tokens/s", "reward": "pairs/s", "dpo": "pairs/s"}
 SPEC = f"""
@@ -69,14 +69,14 @@ def make_data(folder: Path) -> None:
     for form in ("dialogs", "preferences"):
         with (folder / f"{form}.jsonl").open("w") as file:
             for record in functions.records(form, count=RECORDS, seed=1):
-                # Two responses each, as TRL takes them.
+                # Two responses each, as TRL requires.
                 record = {name: said for name, said in record.items() if name != "edited"}
                 file.write(json.dumps(record) + "\n")
     (folder / "bench.etude").write_text(SPEC)
 
 
 def run_etude(folder: Path) -> Rates:
-    """Runs the recipe; pairs, or tokens without padding, a second of every measured step."""
+    """Runs the recipe; pairs, or tokens without padding, per second of every measured step."""
     import etude
 
     rates: Rates = {stage: [] for stage in UNITS}
@@ -99,10 +99,10 @@ def run_etude(folder: Path) -> Rates:
 
 
 def run_trl(folder: Path, watch: Any = None) -> Rates:
-    """Trains the same stages with TRL; what `run_etude` returns.
+    """Trains the same stages with TRL; returns the same as `run_etude`.
 
     Args:
-        watch: makes a callback of that which measures, to be called in its place.
+        watch: makes a callback from the one that measures, to be called in its place.
     """
     from datasets import load_dataset
     from transformers import (
@@ -112,7 +112,7 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
         TrainerCallback,
     )
 
-    # Not among etude's own dependencies: `pip install trl`.
+    # Not a dependency of etude: `pip install trl`.
     trl: Any = import_module("trl")
     model = folder / "start"
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
@@ -140,7 +140,7 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
         )
 
     class Clock(TrainerCallback):
-        """Times each step from its beginning to its end."""
+        """Times each step."""
 
         def __init__(self, stage: str) -> None:
             self.stage = stage
@@ -212,7 +212,7 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
 
 
 def _dialogs_a_row(folder: Path) -> list[float]:
-    """How many dialogs fit into a packed row: TRL gets as many a step as etude does."""
+    """The number of dialogs that fit into a packed row: TRL gets as many per step as etude."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "start" / "tokenizer.json"))

@@ -1,9 +1,9 @@
-"""Where the time of post-training goes: python -m benchmarks.post_training_profile.
+"""Where post-training spends its time: python -m benchmarks.post_training_profile.
 
-The stages of `benchmarks.post_training`, here and in TRL, each step after the first few under
-torch's profiler; self time of operators by what they do, in milliseconds a pair (of SFT a thousand
-tokens). The rest of the wall time is Python, data and waiting. Writes the section "Post-training,
-profiled".
+The stages of `benchmarks.post_training`, in etude and in TRL, with each step after the first few
+under torch's profiler; self time of operators by category, in milliseconds per pair (for SFT, per
+thousand tokens). The rest of the wall time is Python, data and waiting. Writes the section
+"Post-training, profiled".
 """
 
 import json
@@ -40,7 +40,7 @@ Found = dict[str, dict[str, float]]
 
 
 class Profiler:
-    """Sums up the operators of the steps of each stage."""
+    """Sums the operators of the steps of each stage."""
 
     def __init__(self) -> None:
         self.found: Found = {}
@@ -55,7 +55,7 @@ class Profiler:
         self.began = time.perf_counter()
 
     def stop(self, stage: str, work: float) -> None:
-        """Ends the profile of a stage that went through so many units of work."""
+        """Ends the profile of a stage that processed `work` units of work."""
         wall = time.perf_counter() - self.began
         self.running.__exit__(None, None, None)
         times: dict[str, float] = {}

@@ -1,12 +1,12 @@
-"""What it takes to prepare 200 million tokens of one file, by one and by two parts.
+"""The cost of preparing 200 million tokens of one file, in one part and in two.
 
     python -m benchmarks.preparing FOLDER
 
-Makes a file of JSON lines in FOLDER, of the standard library's sources again and again, and a
-tokenizer of 4096 tokens. Prepares it as a whole; then by two parts, the first of which is killed
-with SIGKILL as soon as it has finished a unit, and started again; then joins them. Then it takes
-the tokens that were made as they are, as a file of ids. Compares all files of the results, byte for
-byte. Writes the section "Preparing" of benchmarks/RESULTS.md.
+Makes a file of JSON lines in FOLDER, from the standard library's sources repeated, and a tokenizer
+of 4096 tokens. Prepares the file as a whole; then in two parts, the first of which is killed with
+SIGKILL as soon as it has finished a unit, and started again; then joins them. Then it uses the
+resulting tokens as an existing file of ids. Compares all files of the results byte for byte. Writes
+the section "Preparing" of benchmarks/RESULTS.md.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ byte. The largest process took {peak() / 2**20:.0f} MiB.
 
 
 def corpus(path: Path) -> None:
-    """One file of JSON lines of `SIZE` bytes, or a little more."""
+    """One file of JSON lines with `SIZE` bytes or slightly more."""
     texts = [json.dumps(text)[1:] for text in samples.documents("python_code", count=None, seed=0)]
     written = number = 0
     with path.open("w", encoding="utf-8") as file:
@@ -98,14 +98,14 @@ def corpus(path: Path) -> None:
 
 
 def prepare(spec: Path, run: Path, *part: str) -> float:
-    """Runs `etude prepare`; returns the seconds that it took."""
+    """Runs `etude prepare`; returns the elapsed seconds."""
     begun = time.monotonic()
     subprocess.run(_command(spec, run, *part), check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - begun
 
 
 def kill(spec: Path, run: Path, *part: str) -> float:
-    """Starts a part and kills it when it has finished a unit; returns the seconds until then."""
+    """Starts a part and kills it after its first unit; returns the elapsed seconds."""
     begun = time.monotonic()
     process = subprocess.Popen(_command(spec, run, *part), stdout=subprocess.DEVNULL)
     while process.poll() is None and not list(run.glob("work/*/units/*/unit.json")):
@@ -124,7 +124,7 @@ def _command(spec: Path, run: Path, *part: str) -> list[str]:
 
 
 def existing(folder: Path, whole: Path) -> float:
-    """Takes the tokens of a run as a file of ids; returns the seconds that it took."""
+    """Uses the tokens of a run as an existing file of ids; returns the elapsed seconds."""
     made = folder / "whole" / "artifacts"
     (tokenizer,) = (path for path in made.glob("*/tokenizer.json"))
     shutil.copytree(tokenizer.parent, folder / "tokenizer")
@@ -153,7 +153,7 @@ def shards(run: Path) -> Path:
 
 
 def sums(folder: Path) -> dict[str, str]:
-    """Checksums of all files of a result but its manifest, which says when it was made."""
+    """Checksums of all files of a result except its manifest, which contains the time."""
     found = {}
     for path in sorted(folder.iterdir()):
         if path.name != "manifest.json":
@@ -163,7 +163,7 @@ def sums(folder: Path) -> dict[str, str]:
 
 
 def peak() -> int:
-    """Bytes of memory of the largest process that has ended."""
+    """Peak memory in bytes of the largest child process so far."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 

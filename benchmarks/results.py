@@ -1,4 +1,4 @@
-"""The file in which the benchmarks leave what they measured."""
+"""The file with the results of the benchmarks."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ PATH = Path(__file__).parent / "RESULTS.md"
 
 
 def write_section(title: str, text: str) -> None:
-    """Replaces the section of this title, or adds it; prints it."""
+    """Replaces the section with this title, or adds it; prints it."""
     before = PATH.read_text() if PATH.exists() else "# Results\n"
     section = f"## {title}\n\n{text.strip()}\n"
     pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.M | re.S)

@@ -1,9 +1,9 @@
-"""How long `etude check` takes for specs of many stages: reading, binding and all checks.
+"""The time of `etude check` for specs with many stages: reading, binding and all checks.
 
     python -m benchmarks.scale
 
-One process checks specs of 1,250 to 10,000 stages, each continuing from the one before, three times
-each; the least is shown. Writes the section "Scale" of benchmarks/RESULTS.md.
+One process checks specs of 1,250 to 10,000 stages, each continuing from the previous one, three
+times each; the minimum is shown. Writes the section "Scale" of benchmarks/RESULTS.md.
 """
 
 import gc
@@ -28,15 +28,15 @@ stage s0: train {
 
 
 def spec(stages: int) -> str:
-    """A spec of so many stages in a chain."""
+    """A spec with a chain of stages."""
     more = (f"stage s{n}: train {{ steps = 10, lr = last -> 1e-3 }}\n" for n in range(1, stages))
     return HEAD + "".join(more)
 
 
 def seconds(text: str) -> float:
-    """The least processor time of several checks of a text.
+    """The minimum processor time of several checks of a text.
 
-    Raises: RuntimeError: there is something wrong with it.
+    Raises: RuntimeError: the text has an error.
     """
     times = []
     for _ in range(RUNS):
@@ -50,7 +50,7 @@ def seconds(text: str) -> float:
 
 def main() -> None:
     gc.disable()  # as the command does
-    reads(HEAD)  # reads the grammar
+    reads(HEAD)  # loads the grammar
     rows = []
     for stages in STAGES:
         taken = seconds(spec(stages))

@@ -1,15 +1,15 @@
-"""How long `etude check` takes as a whole process, beside importing lark and pydantic.
+"""The time of `etude check` as a whole process, compared with importing lark and pydantic.
 
-The limit is 1.3 of these two imports. They are what reading a spec and binding it would load: lark
-makes the tables by which specs are read, and pydantic has the models of plans. `check` needs
-neither, since the tables are written when the grammar changes, and a check builds no plan.
+The limit is 1.3 times these two imports. Reading and binding a spec would load them: lark makes the
+tables for reading specs, and pydantic has the models of plans. `check` needs neither, since the
+tables are written when the grammar changes, and a check builds no plan.
 
     python -m benchmarks.startup [runs]
 
-The runs alternate, so that what else the machine does touches all alike; the ratio is that of the
+The runs alternate, so other load on the machine affects all alike; the ratio is that of the
 medians. Python may keep its bytecode, as it does for users: pip compiles lark and pydantic when it
-installs them, and etude's modules are compiled in the run that warms up. Writes the section
-"Start-up" of benchmarks/RESULTS.md.
+installs them, and etude's modules are compiled in the warm-up run. Writes the section "Start-up" of
+benchmarks/RESULTS.md.
 """
 
 import os
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "examples" / "llama3_405b.etude"
 BIN = Path(sys.executable).parent
 SLOW = 'python -c "import torchtitan.trainer"'
-"""What torchtitan needs before it can say that an option is wrong; measured three times."""
+"""What torchtitan needs before it can reject an option; measured three times."""
 COMMANDS = {
     'python -c "import lark, pydantic"': [sys.executable, "-c", "import lark, pydantic"],
     "etude check examples/llama3_405b.etude": [str(BIN / "etude"), "check", str(SPEC)],
@@ -37,7 +37,7 @@ COMMANDS = {
 
 
 def measure(runs: int) -> dict[str, list[float]]:
-    """Seconds of wall time of each command, run after run; the first run warms caches up."""
+    """Seconds of wall time of each command, per run; the first run warms up caches."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
     for run in range(runs + 1):

@@ -1,8 +1,8 @@
-"""Keeps the output of libraries in the run folder, off the terminal.
+"""Redirects the output of libraries to the run folder, away from the terminal.
 
 torch, transformers, datasets, W&B and programs that they start write to the process's standard
-output and standard error, each in its own way. So the two are turned to a file, and etude writes to
-copies of what they were.
+output and standard error, each in its own way. So both are redirected to a file, and etude writes
+to copies of the originals.
 """
 
 import logging
@@ -20,12 +20,12 @@ from ..runtime.run_folder.store import LOG
 
 @contextmanager
 def aside(folder: Path) -> Iterator[tuple[TextIO, Callable[[], None]]]:
-    """Turns standard output and standard error to the run's log; both are back afterwards.
+    """Redirects standard output and standard error to the run's log, and restores both at the end.
 
-    Where no run folder comes about, because the run is refused, the text goes to standard error.
+    If no run folder is created, because the run is rejected, the text goes to standard error.
 
-    Yields: the old standard output, and a function that moves what was printed so far into the log
-        of the run folder once there is one; from then on all goes there.
+    Yields: the old standard output, and a function that moves the output so far into the run
+        folder's log once the folder exists; later output goes there directly.
     """
     kept = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 (closed at the end)
     settled = False
@@ -37,7 +37,7 @@ def aside(folder: Path) -> Iterator[tuple[TextIO, Callable[[], None]]]:
         try:
             log = (folder / LOG).open("ab", buffering=0)
         except OSError:
-            return  # a full disk is told of where something that matters is written
+            return  # a full disk is reported where something important is written
         settled = True
         with suppress(OSError):
             _copy(kept.fileno(), log.fileno())
@@ -78,7 +78,7 @@ def aside(folder: Path) -> Iterator[tuple[TextIO, Callable[[], None]]]:
 
 
 def _is_ours(stream: TextIO) -> bool:
-    """Whether a stream is the process's standard output, and not a notebook's or a test's."""
+    """Whether a stream is the process's standard output, not a notebook's or a test's."""
     try:
         return stream.fileno() == 1
     except (OSError, ValueError):

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import problem, seen
+from .common import problem, run_folder_of, seen
 
 if TYPE_CHECKING:
     from ..runtime.launchers.record import Launch
@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
         if not folder.is_dir() or ("://" in args.folder and not Store(folder).exists()):
             raise RunError(
                 f"{args.folder} is not a run folder",
-                "name a folder made by `etude run`: runs/NAME",
+                run_folder_of(folder),
             )
         launch = load(folder)
         holder = owner(home_of(folder))
@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
 
 
 def _confirmed(what: str, args: Namespace) -> bool | None:
-    """Whether to go on; None where nobody can be asked, which is said."""
+    """Whether to continue; None, after a message, if nobody can be asked."""
     if args.yes:
         return True
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -85,9 +85,9 @@ def _launched(folder: Path, launch: "Launch", holder: "Owner | None", args: Name
 
 
 def _local(folder: Path, holder: "Owner", args: Namespace) -> int:
-    """Asks the process of a run to save and to end, and waits for that.
+    """Asks a run's process to save and end, and waits for it.
 
-    Raises: RunError: it belongs to another host or user.
+    Raises: RunError: the process belongs to another host or user.
     """
     from ..runtime.errors import RunError
 

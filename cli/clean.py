@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KINDS = ("artifacts", "work", "checkpoints", "cache")
 SHOWN = 40
-"""So many items are listed; of more the largest."""
+"""How many items are listed; the largest ones if there are more."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def run(args: Namespace) -> int:
 
 
 def _clean(folder: Path, args: Namespace) -> int:
-    """Shows what can go from a run folder, and removes it where a person says so.
+    """Shows what can be removed from a run folder, and removes it if the user confirms.
 
     Raises: RunError.
     """
@@ -66,7 +66,7 @@ def _clean(folder: Path, args: Namespace) -> int:
     sure = args.yes or (bool(items) and not args.json and _confirmed(items))
     if sure and items:
         with Store(folder).lease():
-            # Another run may have begun and ended since: what it needs stays.
+            # Another run may have started and ended since, so what it needs is kept.
             seen = {item.path for item in items}
             items = [item for item in removable(folder, kinds) if item.path in seen]
             remove(folder, items)
@@ -78,7 +78,7 @@ def _clean(folder: Path, args: Namespace) -> int:
 
 
 def _require_idle(folder: Path, name: str) -> None:
-    """Raises: RunError: somebody is at work in the folder, or will be."""
+    """Raises: RunError: a run is using the folder, or will."""
     from ..runtime.errors import RunError
     from ..runtime.launchers.launched import at_work
     from ..runtime.launchers.record import load
@@ -104,7 +104,7 @@ def _require_idle(folder: Path, name: str) -> None:
 
 
 def _confirmed(items: "Sequence[Item]") -> bool:
-    """Whether a person says so; without a terminal nobody does, which is said."""
+    """Whether the user confirms; without a terminal nobody can, which is reported."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("nothing was removed: --yes removes it")
         return False
@@ -154,7 +154,7 @@ def _as_json(items: "Sequence[Item]", *, removed: bool) -> dict[str, object]:
 
 
 def _size(count: float) -> str:
-    """Bytes for people."""
+    """A readable size."""
     if count < 1024:
         return f"{count:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):

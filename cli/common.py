@@ -1,4 +1,4 @@
-"""What several commands share: loading specs, showing findings, deciding about colours."""
+"""Shared by several commands: loading specs, showing findings, deciding about colours."""
 
 import sys
 from argparse import Namespace
@@ -27,13 +27,13 @@ def analyse_file(
     each_variant: bool = False,
     passes: "Sequence[Pass] | None" = None,
 ) -> "Analysis":
-    """What is found in a spec file, changed as requested.
+    """The analysis of a spec file, changed as requested.
 
     Args:
-        cluster: the block of a cluster, declared besides.
-        files: look at the files that the spec names.
+        cluster: a cluster block to declare in addition.
+        files: check the files that the spec names.
         each_variant: check every variant as well.
-        passes: those to run; None for all.
+        passes: the passes to run; None for all.
     """
     from ..compiler.driver import analyse
     from ..compiler.passes import CHECKS
@@ -60,7 +60,7 @@ def analyse_file(
 
 
 def _in_stores(program: "Scheduled") -> bool:
-    """Whether data of a spec are somewhere that only a URL names."""
+    """Whether a spec has data that only a URL can reach."""
     datasets = program.recipe.datasets.values()
     return any("://" in pattern for each in datasets for pattern in each.files or ())
 
@@ -74,12 +74,12 @@ def compile_file(
     miniature: bool = False,
     cluster: str = "",
 ) -> tuple["Plan | None", Report]:
-    """The plan of a spec file, changed as requested, and what was found in it.
+    """The plan of a spec file, changed as requested, and the findings.
 
     Args:
-        miniature: plan the recipe's miniature, which runs on one process of this machine, on data
-            that is not the recipe's: no claims are asked, and no files looked at.
-        cluster: the block of a cluster, declared besides.
+        miniature: plan the recipe's miniature, which runs in one process on this machine, on other
+            data than the recipe's: claims and files are not checked.
+        cluster: a cluster block to declare in addition.
     """
     from ..compiler.driver import compile, compile_miniature
     from ..compiler.passes import SOUND
@@ -95,8 +95,8 @@ def compile_file(
 
 
 def part_of(plan: "Plan", args: Namespace) -> "Plan | None":
-    """The part of a plan that `--until`, `--from` and `--only` ask for; None after saying that it
-    has no such stage."""
+    """The part of a plan that `--until`, `--from` and `--only` select; None, after a message, if
+    the plan has no such stage."""
     from ..compiler.plan import part
 
     if plan.part is not None and (args.until or args.only or args.since):
@@ -113,7 +113,7 @@ def part_of(plan: "Plan", args: Namespace) -> "Plan | None":
 
 
 def is_plan(path: Path) -> bool:
-    """Whether a file in JSON is a plan, and not a spec."""
+    """Whether a JSON file is a plan rather than a spec."""
     try:
         with path.open("rb") as file:
             return path.suffix == ".json" and b'"etude_plan"' in file.read()
@@ -122,7 +122,7 @@ def is_plan(path: Path) -> bool:
 
 
 def open_run(name: str) -> "tuple[Plan, Store] | None":
-    """The plan and the store of a run folder; None, with a message, where it is none."""
+    """The plan and the store of a run folder; None, after a message, if it is not one."""
     from ..compiler.plan.plan_schema import PlanError, read_plan
     from ..runtime.errors import RunError
     from ..runtime.run_folder.store import Store
@@ -138,7 +138,7 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
         if others:
             problem(f"only variants were run in {name}", f"name one of them: {', '.join(others)}")
         else:
-            problem(f"{name} is not a run folder", "name a folder made by `etude run`: runs/NAME")
+            problem(f"{name} is not a run folder", run_folder_of(folder))
         return None
     try:
         return read_plan(folder / "plan.json"), Store(folder)
@@ -147,10 +147,25 @@ def open_run(name: str) -> "tuple[Plan, Store] | None":
         return None
 
 
-def seen(name: str) -> Path:
-    """The folder in which a run is looked at: of one in a store a local one that shows it.
+def run_folder_of(path: Path) -> str:
+    """Advice to someone who named something other than a run folder: that of the spec, if it is
+    one."""
+    if path.suffix in (".etude", ".json") and path.is_file():
+        from ..spec.load import load
 
-    Raises: RunError: the store is out of reach.
+        recipe = load(path, Report())
+        if recipe is not None:
+            home = Path("runs") / recipe.header.name
+            if home.is_dir():
+                return f"it is a spec; its run folder here is {home}"
+            return f"it is a spec, of which there is no run here: `etude run {path}` starts one"
+    return "name a folder made by `etude run`: runs/NAME"
+
+
+def seen(name: str) -> Path:
+    """The folder for viewing a run: for one in a store, a local folder that shows it.
+
+    Raises: RunError: the store cannot be reached.
     """
     if "://" not in name:
         return Path(name)
@@ -160,7 +175,7 @@ def seen(name: str) -> Path:
 
 
 def too_long(counts: Mapping[str, int]) -> str:
-    """What became of records of more tokens than their `limit`, in words.
+    """What happened to records that are longer than their `limit`, in words.
 
     Args:
         counts: `limit`, `dropped` and `truncated`.
@@ -175,7 +190,7 @@ def too_long(counts: Mapping[str, int]) -> str:
 
 
 def show(report: Report, *, notes: bool = False) -> None:
-    """Findings on standard error; notes only where they are asked for, as `etude check` does."""
+    """Prints findings to standard error; notes only if requested, as `etude check` does."""
     found = [d for d in report.ordered() if notes or d.severity != "note"]
     if found:
         from ..spec.findings.render import render_all
@@ -187,13 +202,20 @@ def show(report: Report, *, notes: bool = False) -> None:
 
 def findings(reports: list[Report]) -> str:
     """Findings as one JSON text."""
-    from .formats import as_json  # only where it is asked for: checking a spec has 0.1 s
+    from .formats import as_json  # imported only if needed: checking a spec may take 0.1 s
 
     return as_json(reports)
 
 
+def remark(text: str) -> None:
+    """Tells someone at a terminal that all went well, on standard error; a script is told by the
+    exit code alone."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
 def problem(message: str, help: str = "") -> None:
-    """One message on standard error, in the form of a finding without a place."""
+    """Prints one message to standard error, formatted as a finding without a place."""
     from ..spec.findings.paragraphs import wrapped
     from .screen import colors, width
 

@@ -8,7 +8,7 @@ import shtab
 
 CONFIGS = ("*.yaml", "*.yml", "*.toml", "*.json")
 COMPLETE = "complete"
-"""The attribute of an action in which shtab looks for what completes it."""
+"""The attribute of an action that tells shtab how to complete it."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def _commands(main: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 
 def _complete(action: argparse.Action) -> None:
-    """Says what an argument is, by the name that the help gives it."""
+    """Sets how an argument is completed, from its name in the help."""
     from ..authoring.questions import QUESTIONS
     from ..spec.findings.codes import known
 

@@ -1,10 +1,11 @@
 """`etude diff A B` and `etude plan SPEC --against A`: what would change."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec.quantity import counted, measured
+from ..compiler.as_written import at_most, counted, measured
 from . import options
 from .common import compile_file, is_plan, open_run, problem, show
 from .screen import Ink, clean, say
@@ -36,10 +37,10 @@ def run(args: Namespace) -> int:
 
 
 def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -> int:
-    """Shows what the new plan does otherwise; returns the exit code.
+    """Shows how the new plan differs; returns the exit code.
 
     Args:
-        old, new: plans, each with the store of its run folder where it comes from one.
+        old, new: plans, each with the store of its run folder if it comes from one.
     """
     from ..compiler.plan.difference import difference
 
@@ -52,7 +53,8 @@ def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -
     if args.json:
         print(found.model_dump_json(indent=2))
     else:
-        _print(found)
+        stages = {**old[0].stages, **new[0].stages}
+        _print(found, {name: stage.kind for name, stage in stages.items()})
     return 2 if args.detailed_exitcode and found else 0
 
 
@@ -77,7 +79,7 @@ def opened(name: str) -> "tuple[Plan, Any] | None":
 
 
 def _finished(store: Any) -> set[str]:
-    """Keys of the plans' jobs whose results a run folder has."""
+    """Keys of the plans' jobs with results in a run folder."""
     return {
         (event["detail"] or {}).get("plan", "")
         for event in store.events()
@@ -86,12 +88,17 @@ def _finished(store: Any) -> set[str]:
     }
 
 
-def _print(found: "Difference") -> None:
+def _print(found: "Difference", kinds: "Mapping[str, str]") -> None:
+    """Prints the difference.
+
+    Args:
+        kinds: stage → its kind, for both plans.
+    """
     ink = Ink()
     for name, jobs in _stages(found).items():
         what: What = next(each for each in ORDER if any(job.what == each for job in jobs))
         head = ink(f"{SIGNS[what]} {clean(name)}", STYLES[what])
-        say(f"{head}: {_line(what, jobs)}", rest="    ")
+        say(f"{head}: {_line(what, jobs, at_most(kinds.get(name, '')))}", rest="    ")
         for change in _changes(jobs):
             place = "  " + ink(f"({clean(change.place)})", "dim") if change.place else ""
             old, new = clean(change.old or "nothing"), clean(change.new or "nothing")
@@ -106,13 +113,13 @@ def _print(found: "Difference") -> None:
         ("" if found else "No difference. ")
         + ", ".join(counts)
         + (f"; {done} of {len(found.jobs) - found.count('gone')} done" if known else "")
-        + (f": {_cost(found)}" if found.steps else ""),
+        + (f": {_cost(found, kinds)}" if found.steps else ""),
         rest="  ",
     )
 
 
 def _stages(found: "Difference") -> "dict[str, list[JobDifference]]":
-    """The jobs that differ or have other names, by stage; what belongs to no stage by itself."""
+    """The jobs that differ or were renamed, by stage; jobs without a stage separately."""
     stages: dict[str, list[JobDifference]] = {}
     for job in found.jobs:
         if not job.conditional:
@@ -125,7 +132,7 @@ def _stages(found: "Difference") -> "dict[str, list[JobDifference]]":
 
 
 def _changes(jobs: "list[JobDifference]") -> "list[Changed]":
-    """The changed values of a stage, each once; of inherited ones the stage before tells."""
+    """The changed values of a stage, each once; inherited ones are shown at the stage before."""
     changed = {(each.name, each.new): each for job in jobs for each in job.changed}
     if all(job.what == "kept" for job in jobs):
         return list(changed.values())
@@ -145,13 +152,18 @@ def _of_stage(change: "Changed") -> bool:
 
 
 def _because(found: "Difference", name: str, jobs: "list[JobDifference]") -> list[str]:
-    """The other stages, or jobs without one, on whose account the stage is rerun."""
+    """The other stages, or jobs without one, that cause the stage to be rerun."""
     stage_of = {job.job: job.stage or job.job for job in found.jobs}
     names = [stage_of.get(each, each) for job in jobs for each in job.because]
     return [each for each in dict.fromkeys(names) if each != name]
 
 
-def _line(what: str, jobs: "list[JobDifference]") -> str:
+def _line(what: str, jobs: "list[JobDifference]", bound: str) -> str:
+    """A stage's outcome in one line.
+
+    Args:
+        bound: the prefix of its tokens.
+    """
     changed = [job for job in jobs if job.what != "kept"]
     kinds = dict.fromkeys(job.kind for job in (changed or jobs))
     parts = [f"{', '.join(kinds)} {WORDS[what]}"]
@@ -167,7 +179,7 @@ def _line(what: str, jobs: "list[JobDifference]") -> str:
     steps = sum(job.steps for job in changed)
     if steps:
         parts.append(
-            f"{counted(steps, 'steps')}, {counted(sum(j.tokens for j in changed), 'tokens')}"
+            f"{counted(steps, 'steps')}, {bound}{counted(sum(j.tokens for j in changed), 'tokens')}"
         )
     hours = [job.gpu_hours for job in changed if job.gpu_hours is not None]
     if hours:
@@ -175,8 +187,10 @@ def _line(what: str, jobs: "list[JobDifference]") -> str:
     return ", ".join(parts)
 
 
-def _cost(found: "Difference") -> str:
-    parts = [f"{counted(found.tokens, 'tokens')}, {counted(found.steps, 'steps')}"]
+def _cost(found: "Difference", kinds: "Mapping[str, str]") -> str:
+    made = [j.stage or "" for j in found.jobs if j.steps and j.what in ("again", "new")]
+    bound = at_most(*(kinds.get(stage, "") for stage in made))
+    parts = [f"{bound}{counted(found.tokens, 'tokens')}, {counted(found.steps, 'steps')}"]
     if found.gpu_hours is not None:
         parts.append(f"{measured(found.gpu_hours)} GPU-hours")
     if found.price is not None:

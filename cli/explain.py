@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
 
 
 PROSE = 100
-"""Lines of sentences are no longer, however wide the terminal is."""
+"""Lines of prose are no longer than this, however wide the terminal."""
 
 
 def _lines(of: Rule, color: bool, columns: int | None) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _lines(of: Rule, color: bool, columns: int | None) -> Iterator[str]:
 
 
 def _found(of: Rule, color: bool, columns: int | None) -> str:
-    """What is found in the example that is wrong."""
+    """The findings in the wrong example."""
     room = columns and columns - 4
     return "\n\n".join(render(each, color=color, columns=room) for each in wrong(of))
 

@@ -1,4 +1,4 @@
-"""`etude export`: the model of a stage, from a run folder into a folder of its own."""
+"""`etude export`: writes a stage's model from a run folder into a new folder."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

@@ -7,10 +7,10 @@ from .common import problem
 
 
 def write_new(path: Path, text: str, *, force: bool) -> bool:
-    """Writes a new file, whole or not at all; says why where it cannot.
+    """Writes a new file, completely or not at all; reports why if it cannot.
 
     Args:
-        force: whether a file that is there already is replaced.
+        force: whether an existing file is replaced.
     """
     from tempfile import NamedTemporaryFile
 
@@ -35,7 +35,7 @@ def write_new(path: Path, text: str, *, force: bool) -> bool:
 
 
 def read_text(path: str, most: int) -> str | None:
-    """The text of a file, or of standard input for `-`; says why where there is none."""
+    """The text of a file, or of standard input for `-`; None, after a message, on an error."""
     try:
         if path == "-":
             data = sys.stdin.buffer.read(most + 1)

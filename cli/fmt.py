@@ -12,9 +12,10 @@ from pathlib import Path
 
 from ..spec.findings.diagnostics import Report
 from ..spec.load import in_json, is_misnamed, read_text
+from ..spec.quantity import counted
 from ..spec.source import Source
 from ..spec.text.format import FormatError, format_text
-from .common import problem, show
+from .common import problem, remark, show
 from .screen import colors
 
 STANDARD_INPUT = "-"
@@ -42,6 +43,8 @@ def run(args: Namespace) -> int:
         return _shown(args.files[0], args.to)
     codes = [_one(file, args) for file in args.files]
     sys.stdout.flush()
+    if args.check and not any(codes):
+        remark(f"in the canonical layout: {counted(len(codes), 'specs')}")
     return max(codes)
 
 
@@ -67,11 +70,13 @@ def _one(file: str, args: Namespace) -> int:
             problem(f"{file} cannot be written and stays unchanged: {_why(reason)}")
             return 1
         print(f"{file}: reformatted")
+    else:
+        remark(f"{file}: in the canonical layout already")
     return 0
 
 
 def _shown(file: str, form: str) -> int:
-    """Writes a spec in another form to standard output."""
+    """Prints a spec in another form."""
     from ..spec.convert_form import to_json, to_text
 
     made = _made(file, to_json if form == "json" else to_text)
@@ -83,7 +88,7 @@ def _shown(file: str, form: str) -> int:
 
 
 def _made(file: str, make: Callable[[Source, Report], str | None]) -> tuple[str, str] | None:
-    """The text of a file and what is made of it; None after reporting."""
+    """The text of a file and the result of `make`; None after reporting."""
     report = Report()
     try:
         text = _text(file, report)
@@ -114,7 +119,7 @@ def _laid_out(source: Source, report: Report) -> str | None:
 
 
 def _text(file: str, report: Report) -> str | None:
-    """The text as it is on the disk: with its line ends, which are laid out too."""
+    """The text exactly as on disk, with its line ends, which are formatted too."""
     if file != STANDARD_INPUT:
         return read_text(Path(file), report)
     try:
@@ -134,7 +139,7 @@ def _diff(file: str, text: str, made: str) -> Iterator[str]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes a file as a whole or not at all; a link stays one, and the mode as it was."""
+    """Writes a file completely or not at all; keeps links and the mode."""
     path = path.resolve()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

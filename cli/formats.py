@@ -16,14 +16,14 @@ PAGES = "https://etude.readthedocs.io/errors"
 
 
 def as_json(reports: Sequence[Report]) -> str:
-    """`{"diagnostics": […], "silenced": […]}`, of all files."""
+    """`{"diagnostics": […], "silenced": […]}`, for all files."""
     found = [d.to_dict() for report in reports for d in report.ordered()]
     silenced = [each.to_dict() for report in reports for each in report.silenced]
     return json.dumps({"diagnostics": found, "silenced": silenced}, indent=2, ensure_ascii=False)
 
 
 def as_github(reports: Sequence[Report]) -> str:
-    """Workflow commands that annotate the lines of a pull request, one a line."""
+    """Workflow commands that annotate the lines of a pull request, one per line."""
     return "\n".join(_command(d) for report in reports for d in report.ordered())
 
 
@@ -33,7 +33,7 @@ def _command(found: Diagnostic) -> str:
     if found.span:
         end_line, end_column = found.span.source.position(found.span.end)
         properties = {"file": found.span.source.name, "line": found.span.line, "endLine": end_line}
-        if end_line == found.span.line:  # columns mean something on one line only
+        if end_line == found.span.line:  # columns only make sense within one line
             properties |= {"col": found.span.column, "endColumn": max(end_column - 1, 1)}
     properties["title"] = f"{found.code}: {rule(found.code).title}"
     shown = ",".join(f"{name}={_escaped(str(of), ':,')}" for name, of in properties.items())
@@ -52,7 +52,7 @@ def _whole(found: Diagnostic) -> str:
 
 
 def as_sarif(reports: Sequence[Report]) -> str:
-    """A SARIF 2.1.0 log of one run; what an `allow` silences is a suppressed result."""
+    """A SARIF 2.1.0 log of one run; a finding silenced by `allow` is a suppressed result."""
     found: list[tuple[Diagnostic, Silenced | None]] = []
     for report in reports:
         found += [(diagnostic, None) for diagnostic in report.ordered()]

@@ -50,6 +50,9 @@ def run(args: Namespace) -> int:
     sizes = _sizes(args.size)
     if sizes is None:
         return 2
+    if Path(args.file).is_file() and (wrong := _no_configuration(Path(args.file))):
+        problem(*wrong)
+        return 1
     text = read_text(args.file, MAX_BYTES)
     if text is None:
         return 1
@@ -90,8 +93,18 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def _no_configuration(path: Path) -> tuple[str, str] | None:
+    """What a file is in place of a configuration, as far as its name tells, and what to do."""
+    from ..spec.load import DATA, OTHERS
+
+    if path.suffix == ".etude":
+        return f"{path} is a spec already", f"`etude check {path}` checks it"
+    what, help = OTHERS.get(path.suffix, ("", ""))
+    return (f"{path} is data, not a configuration", help.format(path)) if what == DATA else None
+
+
 def _summary(found: "Imported", target: Path | None) -> None:
-    """What became of the configuration, on standard error."""
+    """Prints a summary of the conversion to standard error."""
     from ..authoring.imports import describe
 
     for fate, heading in (
@@ -113,7 +126,7 @@ def _summary(found: "Imported", target: Path | None) -> None:
 
 
 def _sizes(given: list[str]) -> dict[str, int] | None:
-    """`NAME=COUNT` as numbers; a wrong one is reported."""
+    """`NAME=COUNT` as numbers; reports an invalid one."""
     from ..authoring.questions import count
     from ..authoring.tree import ConfigError
 

@@ -1,6 +1,7 @@
 """`etude launch`: submits a run to Slurm, Kubernetes or SkyPilot."""
 
 import json
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from importlib import import_module
@@ -21,6 +22,10 @@ ENGINES = {
     "skypilot": ("remote", "Skypilot"),
 }
 """The module and the class of each engine, in `runtime/launchers`."""
+
+
+_CODED = re.compile(r"[A-Za-z0-9+/=]{400,}")
+"""Base64, as manifests have the plan in it."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -64,7 +69,7 @@ def run(args: Namespace) -> int:
 
 
 def _plan(args: Namespace) -> "Plan | int":
-    """The plan to run; or the exit code, where there is none and it is said why.
+    """The plan to run; or the exit code, after a message, if there is none.
 
     Raises: PlanError: the file of a plan cannot be read.
     """
@@ -111,10 +116,16 @@ def _launch(plan: "Plan", args: Namespace) -> int:
         print(json.dumps({piece.name: piece.text for piece in pieces}, indent=1))
         return 0
     for number, piece in enumerate(pieces):
-        print(f"{chr(10) if number else ''}==> {piece.name} <==\n{piece.text}", end="")
+        text = _readable(piece.text) if sys.stdout.isatty() else piece.text
+        print(f"{chr(10) if number else ''}==> {piece.name} <==\n{text}", end="")
     if not pieces:
         print(f"nothing is left to do: {folder} has all results")
     return 0
+
+
+def _readable(text: str) -> str:
+    """The text of a manifest for someone at a terminal: what is coded for machines, cut short."""
+    return _CODED.sub(lambda m: f"{m[0][:40]}… ({len(m[0]):,} characters, whole in a pipe)", text)
 
 
 def _engine(name: str) -> "Engine":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LINES = 20
 MOST = 8
-"""Of more ranks only the first is shown where none is named."""
+"""If there are more ranks and none is given, only the first is shown."""
 POLL_SECONDS = 0.5
 
 
@@ -77,7 +77,7 @@ def run(args: Namespace) -> int:
 
 
 def _phase(args: Namespace, plan: "Plan", found: "Sequence[RankLog]") -> str | None:
-    """The name of the phase whose logs are wanted, "" of runs without; None: there is none."""
+    """The requested phase's name, "" for runs without phases; None, after a message, if unknown."""
     names = [phase.name for phase in plan.phases]
     if args.job:
         phase = next((phase for phase in plan.phases if args.job in phase.jobs), None)
@@ -94,7 +94,7 @@ def _phase(args: Namespace, plan: "Plan", found: "Sequence[RankLog]") -> str | N
         wanted = (with_logs or fits)[-1]
     else:
         return max(found, key=lambda log: log.written).phase if found else ""
-    # A run on this machine keeps one log a rank, whatever the phase.
+    # A run on this machine keeps one log per rank, for all phases.
     return wanted if any(log.phase == wanted for log in found) else ""
 
 
@@ -121,7 +121,7 @@ def _line(log: "RankLog", line: str, *, several: bool) -> None:
 def _follow(
     shown: "Sequence[RankLog]", store: "Store", plan: "Plan", phase: str, args: Namespace
 ) -> None:
-    """Shows what comes until the run has ended; then what came last."""
+    """Shows new output until the run has ended, including the last lines."""
     from ..runtime.run_folder.logs import of_phase, rank_logs
     from ..runtime.run_folder.progress import progress
     from ..runtime.stores.views import look_again

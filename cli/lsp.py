@@ -25,7 +25,7 @@ def run(args: Namespace) -> int:
 
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     gc.enable()
-    # An edit makes many short-lived records, and none of them in a cycle.
+    # An edit creates many short-lived records, none of them in a cycle.
     gc.set_threshold(100_000, 20, 50)
     server().start_io()
     return 0

@@ -34,12 +34,12 @@ COMMANDS = {
     "completion": "Print a completion script for a shell.",
     "schema": "Print the JSON Schema of a format.",
 }
-"""One line of help for each command. Its module here has `arguments(parser)`, which adds to the
-command's parser, and `run(args) -> exit code`."""
+"""The help line of each command. The command's module has `arguments(parser)`, which adds to its
+parser, and `run(args) -> exit code`."""
 
 
 def parser(complete: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """The command line.
+    """The command-line parser.
 
     Args:
         complete: the commands that get their arguments. Only their modules are imported.
@@ -62,10 +62,10 @@ def _module(command: str) -> ModuleType:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code: 0 fine, 1 a problem, 2 usage, 3 a person has
-    to decide, 75 stopped and to be started again, 130 interrupted."""
+    """Runs a command; returns its exit code: 0 success, 1 a problem, 2 usage, 3 a person must
+    decide, 75 stopped and can be restarted, 130 interrupted."""
     given = sys.argv[1:] if argv is None else argv
-    # What is no option of `etude` itself is the command: its options have no values.
+    # The first word that is not an option is the command: etude's own options take no values.
     called = next((word for word in given if not word.startswith("-")), "")
     try:
         args = parser([called]).parse_args(given)
@@ -74,11 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(f"etude {version('etude')}")
             return 0
-        # Where the terminal's encoding lacks a character, a sign stands for it.
+        # Characters that the terminal's encoding lacks are replaced.
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
-        # A command that checks or plans makes few cycles and ends soon: looking for them is in
-        # vain. What trains turns the collector on again.
+        # Commands that check or plan make few cycles and end soon, so collecting them is useless.
+        # Training turns the collector on again.
         gc.disable()
         if not args.command:
             parser(()).print_help()

@@ -1,4 +1,4 @@
-"""The table of differences that `plan` and `run --miniature` begin with."""
+"""The table of differences at the beginning of `plan` and `run --miniature`."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ from .common import problem
 from .tables import Column, Row, drawn, show
 
 FILE = "miniature.txt"
-"""The table in the run folder."""
+"""The table's file in the run folder."""
 _ELSEWHERE = ("ranks", "why", "deep")
 
 
 def refused(args: object) -> bool:
-    """Whether an option was given that a miniature does not have; that is said."""
+    """Whether an option was given that a miniature does not have; reports it."""
     for option in _ELSEWHERE:
         if getattr(args, option, None):
             problem(
@@ -27,14 +27,14 @@ def refused(args: object) -> bool:
 
 
 def table(plan: Plan) -> None:
-    """The table on standard output."""
+    """Prints the table."""
     show(*_table(plan))
 
 
 def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
-    """Shows the table, or an event with the same, and keeps it in the run folder.
+    """Shows the table, or an event with its content, and saves it in the run folder.
 
-    Raises: RunError: the folder is that of another recipe's run, or cannot be written.
+    Raises: RunError: the folder belongs to another recipe's run, or cannot be written.
     """
     from ..runtime.errors import RunError
     from ..runtime.run_folder.store import disk

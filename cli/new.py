@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Refused(Exception):
-    """The command line is wrong, or something on the machine; it has been said why."""
+    """The command line or something on the machine is wrong; already reported."""
 
     def __init__(self, code: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class _Refused(Exception):
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Adds the arguments of `etude new` to its parser: one option for each question, too."""
+    """Adds the arguments of `etude new` to its parser, including one option per question."""
     from ..authoring.questions import QUESTIONS
     from ..authoring.templates import TEMPLATES
     from .launch import ENGINES
@@ -139,7 +139,7 @@ def _meaning(template: str, answers: dict[str, Any], model: "Model | None") -> s
 
 
 def _answer(name: str, given: str | None, answers: dict[str, Any], asks: bool) -> Any:
-    """The value of an answer: from its option, from the person at the terminal, or by default."""
+    """The value of an answer: from its option, from the user at the terminal, or the default."""
     from ..authoring.questions import QUESTIONS
     from ..authoring.tree import ConfigError
 

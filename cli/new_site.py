@@ -1,4 +1,4 @@
-"""`etude new --on ENGINE`: a site file, which says what an account on a cluster is like."""
+"""`etude new --on ENGINE`: a site file, which describes an account on a cluster."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from .files import write_new
 
 
 def run(args: Namespace, others: Iterable[str]) -> int:
-    """Writes a site file in which every key is explained.
+    """Writes a site file that explains every key.
 
     Args:
         others: names of options that are for specs.

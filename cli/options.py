@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options of several commands."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 
@@ -6,7 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 def positive(text: str) -> int:
     """A whole number of at least 1.
 
-    Raises: ValueError, ArgumentTypeError: it is none; argparse says so.
+    Raises: ValueError, ArgumentTypeError: it is not one; argparse reports it.
     """
     number = int(text)
     if number < 1:
@@ -71,7 +71,7 @@ def detailed_exitcode(parser: ArgumentParser) -> None:
 
 
 def replacing(parser: ArgumentParser) -> None:
-    """Adds `--force`, of commands that write a new file."""
+    """Adds `--force`, for commands that write a new file."""
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import compile_file, findings, part_of, problem, show
+from .common import compile_file, findings, part_of, problem, remark, show
 from .screen import say
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
 
 INSTEAD = {"why": "why", "deep": "plan_deep", "emit": "plan_emit"}
-"""Options that ask for something other than the plan, and the modules that answer them."""
+"""Options that ask for something other than the plan → the modules that answer them."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -85,7 +85,7 @@ def run(args: Namespace) -> int:
 
 
 def _refused(args: Namespace) -> bool:
-    """Whether options do not go together; that is said."""
+    """Whether options exclude each other; reports it."""
     if args.miniature:
         from .miniature import refused
 
@@ -104,13 +104,14 @@ def _refused(args: Namespace) -> bool:
 
 
 def _written(plan: "Plan", args: Namespace) -> bool:
-    """Writes the files that are asked for; whether that went well, else it is said."""
+    """Writes the requested files; returns whether it could, after reporting if not."""
     if args.output:
         try:
             Path(args.output).write_text(plan.to_json() + "\n")
         except OSError as reason:
             problem(f"{args.output} cannot be written: {(reason.strerror or '').lower()}")
             return False
+        remark(f"wrote {args.output}")
     if args.html:
         from .plan_page import write
 
@@ -119,7 +120,7 @@ def _written(plan: "Plan", args: Namespace) -> bool:
 
 
 def _print(plan: "Plan", args: Namespace) -> None:
-    """The plan on standard output: as JSON, as a table, or not at all where it went to a file."""
+    """Prints the plan as JSON or as a table, or not at all if it went to a file."""
     if args.json:
         print(plan.to_json())
     elif args.provenance:
@@ -138,7 +139,7 @@ def _print(plan: "Plan", args: Namespace) -> None:
 
 
 def _readings(plan: "Plan") -> None:
-    """How often stages read their data, where a run here has made them already."""
+    """Prints how often stages read their data, if a run here has already made them."""
     from ..runtime.run_folder.store import Store
 
     home = Path("runs") / (f"{plan.recipe}_miniature" if plan.miniature else plan.recipe)

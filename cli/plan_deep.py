@@ -54,7 +54,7 @@ def _aside(line: str) -> None:
 
 
 def _progress(total: int) -> "Callable[[Built], None]":
-    """What says of each configuration, as it is built, how it went."""
+    """Returns a function that reports each configuration after it is built."""
     count = itertools.count(1)
 
     def tell(built: "Built") -> None:
@@ -69,7 +69,7 @@ def _progress(total: int) -> "Callable[[Built], None]":
 
 
 def _print(results: "list[Built]", found: Report, *, as_json: bool) -> None:
-    """What was built, and what is wrong with it."""
+    """Prints what was built, and what is wrong with it."""
     if as_json:
         shown = {
             "configurations": [_shown(built) for built in results],

@@ -4,7 +4,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import compile_file, findings, problem, show
+from ..spec.quantity import counted
+from .common import compile_file, findings, problem, remark, show
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
@@ -30,16 +31,18 @@ def run(args: Namespace) -> int:
     folder = Path(args.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in emit_each(plan, _run(plan)).items():
+        made = emit_each(plan, _run(plan))
+        for name, text in made.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as reason:
         where, why = reason.filename or folder, (reason.strerror or str(reason)).lower()
         problem(f"{where} cannot be written: {why}", "name a folder with -o")
         return 1
+    remark(f"wrote {counted(len(made), 'files')} to {folder}")
     return 0
 
 
 def _run(plan: "Plan") -> str:
-    """The run folder of `etude run` here; of a variant its own."""
+    """The run folder of `etude run` here; a variant has its own."""
     home = Path("runs") / (f"{plan.recipe}_miniature" if plan.miniature else plan.recipe)
     return str((home / "variants" / plan.variant if plan.variant else home).resolve())

@@ -1,18 +1,18 @@
-"""`etude plan --html`: the plan as one file for people."""
+"""`etude plan --html`: the plan as one HTML page."""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..compiler.plan.plan import Plan
-from .common import compile_file, problem, show
+from .common import compile_file, problem, remark, show
 
 ALONE = ("json", "provenance", "why", "deep", "emit", "against")
 """Options that show something other than the plan's table, which the page replaces."""
 
 
 def refused(args: Namespace) -> bool:
-    """Whether an option was given that a page does not go with; that is said."""
+    """Whether an option was given that excludes a page; reports it."""
     for option in ALONE:
         if getattr(args, option):
             problem(
@@ -32,7 +32,7 @@ def refused(args: Namespace) -> bool:
 
 
 def write(plan: Plan, args: Namespace) -> int:
-    """Writes the page of a plan, with those of its variants; the exit code."""
+    """Writes the page of a plan and of its variants; returns the exit code."""
     from ..pages.page import page
 
     found = variants(
@@ -50,6 +50,7 @@ def write(plan: Plan, args: Namespace) -> int:
     except OSError as reason:
         problem(f"{args.html} cannot be written: {(reason.strerror or '').lower()}")
         return 1
+    remark(f"wrote {args.html}")
     return 0
 
 
@@ -61,8 +62,8 @@ def variants(
     sets: Sequence[str] = (),
     miniature: bool = False,
 ) -> dict[str, Plan] | None:
-    """The plans of a recipe's variants, under the same options; None after reporting what is wrong
-    with one. A variant itself has none."""
+    """The plans of a recipe's variants, under the same options; None after reporting an error in
+    one. A variant itself has none."""
     found: dict[str, Plan] = {}
     for name in plan.variants if plan.variant is None else ():
         made, report = compile_file(spec, ranks, variant=name, sets=sets, miniature=miniature)
@@ -78,7 +79,7 @@ def variants(
 
 
 def texts(spec: Path, *plans: Plan) -> dict[str, str]:
-    """The spec and the files that values of plans come from, by their names in its places."""
+    """The spec and the files that values of plans come from, by the names that their places use."""
     named = [
         values
         for plan in plans

@@ -1,8 +1,8 @@
-"""The stages of a plan with the value of every attribute, for people."""
+"""Prints the stages of a plan with the value of every attribute."""
 
 import re
 
-from ..compiler.as_written import counted, in_bytes, measured
+from ..compiler.as_written import at_most, counted, in_bytes, measured
 from ..compiler.ids import StageId
 from ..compiler.plan.checkpoints import at_once, inside, size, staying
 from ..compiler.plan.plan import GateJob, Plan, Provenance, StageSummary, TrainJob
@@ -11,7 +11,7 @@ from .screen import Ink, clean, say
 
 
 def show_stages(plan: Plan) -> None:
-    """Prints every stage; one that is repeated in rounds, or is of a variant, with what differs."""
+    """Prints every stage; of repeated stages in rounds or variants, only the differences."""
     ink = Ink()
     gates = [job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt]
     made = {job.stage for job in plan.jobs if not plan.aside(job)}
@@ -25,7 +25,7 @@ def show_stages(plan: Plan) -> None:
         say(f"{ink(name, 'bold')}: {_head(summary)}{like}", rest="  ")
         width = max([11, *map(len, values)])
         for attribute, value in values.items():
-            if attribute != "gate":  # below, as the plan has it
+            if attribute != "gate":  # shown below, as in the plan
                 first, rest = f"  {attribute:<{width}} ", " " * (width + 3)
                 origin = ink(f"({clean(value.origin)})", "dim")
                 say(f"{clean(value.value)}  {origin}", first=first, rest=rest)
@@ -37,7 +37,7 @@ def show_stages(plan: Plan) -> None:
 
 
 def _saved(stage: str, plan: Plan) -> str:
-    """How many checkpoints there will be inside a stage's jobs, and what room they take."""
+    """The number of checkpoints during a stage's jobs, and the space that they take."""
     jobs = [job for job in plan.jobs if isinstance(job, TrainJob) and job.stage == stage]
     jobs = [job for job in jobs if not job.extends]
     counts = [inside(job) for job in jobs]
@@ -52,11 +52,6 @@ def _saved(stage: str, plan: Plan) -> str:
     return f"about {counted(total, 'checkpoints')} of {each}; at most {in_bytes(room)} at once"
 
 
-def at_most(*kinds: str) -> str:
-    """What stands before tokens of preferences: rows of them are as long as they are."""
-    return "≤ " if any(data_kind(kind) == "preferences" for kind in kinds) else ""
-
-
 def _head(summary: StageSummary) -> str:
     if not summary.steps:
         return summary.kind + (f" of {summary.goes_on_from}" if summary.goes_on_from else "")
@@ -66,17 +61,17 @@ def _head(summary: StageSummary) -> str:
 
 
 def _first(name: str, plan: Plan) -> str | None:
-    """The stage of the first round, or that of the recipe, which a stage is compared with."""
+    """The stage that a stage is compared with: that of the first round, or the recipe's own."""
     stage = StageId.parse(name)
     first = stage.original if stage.variant else stage._replace(round=min(stage.round, 1))
     return str(first) if first != stage and str(first) in plan.stages else None
 
 
 def _differences(name: str, first: str, plan: Plan) -> dict[str, Provenance]:
-    """The values that are not those of the other stage, its rounds and variants aside."""
+    """The values that differ from the other stage's, ignoring the names of rounds and variants."""
 
     def plain(stage: str, attribute: str) -> str | None:
-        # In round 2, `align.2.drafts` is what `align.1.drafts` is in the first.
+        # `align.2.drafts` in round 2 corresponds to `align.1.drafts` in the first.
         value = plan.stages[stage].values.get(attribute)
         shown = value and value.value
         of = StageId.parse(stage)

@@ -1,20 +1,21 @@
-"""A plan as a table for people."""
+"""Prints a plan as a table."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from ..compiler.as_written import at_most, rows
 from ..compiler.ids import SegmentId
 from ..compiler.plan.describe import described
-from ..compiler.plan.plan import Cost, Part, Plan, TokenizerJob, TrainJob, WritingJob
+from ..compiler.plan.plan import Cost, ForwardJob, Part, Plan, TokenizerJob, TrainJob, WritingJob
 from ..compiler.values import Claim, LrPiece, Phase
 from ..spec.quantity import amount, counted, measured, short, singular
-from .plan_stages import at_most, show_stages
+from .plan_stages import show_stages
 from .screen import Ink, clean, say
 from .tables import Column, Row, show
 
 
 def table(plan: Plan) -> None:
-    """Stages and segments on standard output: as wide as a terminal, plain text in a pipe."""
+    """Prints stages and segments: as wide as the terminal, or plain text in a pipe."""
     say(_title(plan), rest="  ")
     trained = plan.trained()
     if trained:
@@ -27,6 +28,7 @@ def table(plan: Plan) -> None:
         show([Column(name) for name in ("also, in this order", "kind", "of", "what")], [others])
     _phases(plan)
     _writing(plan)
+    _reading(plan)
     show_stages(plan)
     if trained:
         print()
@@ -42,21 +44,21 @@ def table(plan: Plan) -> None:
 
 
 def _part(part: Part) -> str:
-    """What of the plan is left out, or has to be there."""
+    """What is left out of the plan, or must exist already."""
     said = [f"{counted(len(part.left_out), 'jobs')} of the plan left out"] if part.left_out else []
     said += [f"{counted(len(part.aside), 'jobs')} must exist already"] if part.aside else []
     return "a part of the plan: " + ", ".join(said or ["all of it"])
 
 
 def _title(plan: Plan) -> str:
-    """The recipe, its source and what was changed of it."""
+    """The recipe, its source and the changes to it."""
     cite = f"  ({clean(plan.cite)})" if plan.cite else ""
     changes = "".join(f", {clean(change)}" for change in _changes(plan))
     return f"{Ink()(clean(plan.title), 'bold')}{cite}{changes}"
 
 
 def _roundings(plan: Plan) -> Iterator[str]:
-    """Where boundaries fall that lay between two steps, a line each."""
+    """Where boundaries between two steps were rounded to, one line each."""
     for job in (each for each in plan.jobs if not plan.aside(each)):
         for rounding in job.roundings if isinstance(job, TrainJob) else ():
             yield (
@@ -66,7 +68,7 @@ def _roundings(plan: Plan) -> Iterator[str]:
 
 
 def _totals(jobs: list[TrainJob]) -> str:
-    """Parameters, tokens, steps and FLOPs of all jobs that train, at least one."""
+    """Parameters, tokens, steps and FLOPs of all train jobs, at least one."""
     flops = sum(job.cost.flops for job in jobs)
     scores = sum(job.cost.attention_flops_per_token * job.tokens for job in jobs)
     return (
@@ -79,7 +81,7 @@ def _totals(jobs: list[TrainJob]) -> str:
 
 
 def _claim(claim: Claim) -> str:
-    """A claim and what was computed."""
+    """A claim and the computed value."""
     return (
         f"claim {claim.what} = {amount(claim.claimed)} within {claim.tolerance:.2%}: computed "
         f"{amount(claim.computed)}"
@@ -90,7 +92,7 @@ def _claim(claim: Claim) -> str:
 
 
 def _lengths(jobs: list[TrainJob]) -> None:
-    """The segments of all stages: how long they are, and how fast they learn."""
+    """The segments of all stages: their lengths and learning rates."""
     numbers = (Column(name, right=True) for name in ("tokens", "steps", "length"))
     sections = [
         [
@@ -112,20 +114,20 @@ def _lengths(jobs: list[TrainJob]) -> None:
 
 
 def _settings(jobs: list[TrainJob]) -> None:
-    """What segments train on, and where; those that follow each other with the same as one row."""
+    """What segments train on, and where; consecutive segments with equal settings share a row."""
     sections = []
     for _, of_stage in groupby(jobs, key=lambda job: job.stage):
-        rows = []
+        shown = []
         for texts, alike in groupby(of_stage, key=lambda j: (_mixture(j), _epochs(j), _mesh(j))):
             first, *others = alike
             last = SegmentId.parse(others[-1].id) if others else None
-            rows.append(Row((first.id + (f" to {last.place}" if last else ""), *texts)))
-        sections.append(rows)
+            shown.append(Row((first.id + (f" to {last.place}" if last else ""), *texts)))
+        sections.append(shown)
     show([Column(name) for name in ("segment", "mixture", "epochs", "mesh")], sections)
 
 
 def _costs(plan: Plan) -> None:
-    """What the jobs that train are estimated to take, where their GPUs are known."""
+    """Estimated costs of the train jobs, if their GPUs are known."""
     rows = []
     for job in plan.trained():
         cost = job.cost
@@ -156,14 +158,14 @@ def _costs(plan: Plan) -> None:
         share = total.seconds / total.expected_seconds
         label = f"with failures, {share:.1%} training"
         last.append((label, "", "", "", "", "", _hours(total.expected_seconds / 3600), "", ""))
-    if not any(row[-1] for row in [*rows, sums]):  # nobody has said what a GPU-hour costs
+    if not any(row[-1] for row in [*rows, sums]):  # no price per GPU-hour is given
         columns, rows = columns[:-1], [row[:-1] for row in rows]
         last = [row[:-1] for row in last]
     show(columns, [[Row(row) for row in rows], [Row(row) for row in last]])
 
 
 def _phases(plan: Plan) -> None:
-    """The phases, where there are several: machines, jobs and estimated hours."""
+    """The phases, if there are several: machines, jobs and estimated hours."""
     if len(plan.phases) < 2:
         return
     rows = [
@@ -182,7 +184,7 @@ def _phases(plan: Plan) -> None:
 
 
 def _writing(plan: Plan) -> None:
-    """Of models that write on GPUs: what is on each of them, and how many sequences fit."""
+    """For models that generate on GPUs: the memory of each GPU, and how many sequences fit."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for job in plan.jobs:
         of = job.generation if isinstance(job, WritingJob) and not job.extends else None
@@ -199,12 +201,31 @@ def _writing(plan: Plan) -> None:
         show(columns, [[Row((_ends(jobs), *row)) for row, jobs in rows.items()]])
 
 
+def _reading(plan: Plan) -> None:
+    """Of models that only read on GPUs: what is on the fullest of them, and how long it takes."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for job in plan.jobs:
+        if not isinstance(job, ForwardJob) or job.extends or job.reading is None:
+            continue
+        of = job.reading
+        parts = (of.memory["parameters"] + of.memory["buffers"], of.memory["activations"])
+        sizes = [f"{size / 1e9:.1f} GB" for size in (*parts, of.least, of.gpu_memory)]
+        time = "" if of.seconds is None else f"{measured(of.seconds)} s"
+        last = time if of.fits else "does not fit"
+        row = (f"{job.resources.world_size:,}", f"{job.seq_len:,}", *sizes, last)
+        rows.setdefault(row, []).append(job.id)
+    names = ("GPUs", "tokens", "weights", "activations", "memory", "of", "time, at most")
+    columns = [Column("reads"), *(Column(name, right=True) for name in names)]
+    if rows:
+        show(columns, [[Row((_ends(jobs), *row)) for row, jobs in rows.items()]])
+
+
 def _ends(jobs: Sequence[str]) -> str:
     return jobs[0] if len(jobs) == 1 else f"{jobs[0]} … {jobs[-1]}"
 
 
 def machines(phase: Phase) -> str:
-    """What a phase needs: `256 nodes × 8 × H100 80GB`."""
+    """The machines for a phase: `256 nodes × 8 × H100 80GB`."""
     if phase.kind not in ("gang", "generate") or not (phase.devices or phase.kind == "gang"):
         return f"1 node: {phase.devices} × {phase.device}" if phase.devices else "one process"
     if phase.kind == "generate" and phase.nodes == 1:
@@ -222,7 +243,7 @@ def _money(price: float | None) -> str:
 
 
 def _changes(plan: Plan) -> list[str]:
-    """The variant, and what was changed on the command line."""
+    """The variant, and the changes on the command line."""
     variant = [f"variant {plan.variant}"] if plan.variant else []
     return variant + [f"--set {change}" for change in plan.changes]
 
@@ -238,7 +259,7 @@ def _batches(job: TrainJob) -> str:
     shown = [f"{piece.sequences:,}" for piece in job.schedule.batch]
     if len(shown) > 4:
         shown = [*shown[:2], f"… {len(shown) - 3} more …", shown[-1]]
-    nouns = "pairs" if at_most(job.objective.name) else "seqs"
+    nouns = rows(job.objective.name).replace("sequences", "seqs")
     return " → ".join(shown) + f" {singular(nouns) if shown == ['1'] else nouns}"
 
 

@@ -87,7 +87,7 @@ def run(args: Namespace) -> int:
 def _folder(plan: "Plan", args: Namespace) -> Path:
     """The run folder, or that of the variant in it.
 
-    Raises: RunError: the store that it is in is out of reach.
+    Raises: RunError: its store cannot be reached.
     """
     inside = ("variants", plan.variant) if plan.variant else ()
     if args.folder and "://" in args.folder:

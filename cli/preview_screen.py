@@ -1,4 +1,4 @@
-"""Previews on a screen."""
+"""Shows previews on a terminal."""
 
 import textwrap
 from collections import Counter
@@ -11,9 +11,9 @@ from .preview_text import Look, Span, Style, lines
 
 GUTTER = 13
 LONGEST = 1200
-"""Longer parts are shown by their ends."""
+"""Of longer parts, only the beginning and the end are shown."""
 DOCUMENTS = 5
-"""Of more documents in a row the first and the last are shown."""
+"""If a row has more documents, only the first and the last are shown."""
 REFUSALS = 5
 
 
@@ -21,7 +21,7 @@ class Screen:
     """Prints previews.
 
     Args:
-        full: whether to shorten nothing.
+        full: whether to show everything in full.
     """
 
     def __init__(self, style: Style, *, full: bool) -> None:
@@ -108,7 +108,7 @@ class Screen:
                 label = indent
 
     def _stretches(self, parts: Sequence[Part]) -> Iterator[list[Span] | str]:
-        """Spans that follow each other, and between them what is said of text left out."""
+        """Consecutive spans, and between them a note on text that is left out."""
         spans: list[Span] = []
         for part in parts:
             look = _look(part)
@@ -140,7 +140,7 @@ class Screen:
 
 
 def _about(use: Use) -> str:
-    """What is learned of a source, in words."""
+    """What is learned from a source, in words."""
     also = f"; {', '.join(use.also)} {'does' if len(use.also) == 1 else 'do'} the same"
     also = also if use.also else ""
     match use.objective:
@@ -200,19 +200,19 @@ def _looked(preview: Preview) -> str:
 
 
 def _most(refused: Sequence[Refused]) -> list[str]:
-    """What helps most of those refused."""
+    """The most common help for refused records."""
     return [help for help, _ in Counter(each.help for each in refused if each.help).most_common(1)]
 
 
 def _compared(use: Use, parts: Sequence[Part]) -> str:
-    """What is to be said of a response that counts for nothing."""
+    """A note on a response that does not count."""
     if not isinstance(use.objective, Dpo) or parts[0].branch == "prompt":
         return ""
     return "" if any(part.learned for part in parts) else ": not compared"
 
 
 def _group(kind: str) -> str:
-    """What a part is called at the margin: headers and ends go with their message."""
+    """A part's name in the margin: headers and ends belong to their message."""
     return kind.removesuffix(" header").removesuffix(" end")
 
 

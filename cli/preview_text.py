@@ -18,8 +18,9 @@ _COLOURS: dict[str, str] = {
     "learned special": "1;4;32",
     "sign": "2;35",
 }
-# A character with all that stands on it: marks, variation selectors, skin tones, what a zero-width
-# joiner joins; two letters of a flag; line feeds in a row, with the carriage returns before them.
+# A character with everything attached to it: marks, variation selectors, skin tones, what a
+# zero-width joiner joins; the two letters of a flag; consecutive line feeds, with the carriage
+# returns before them.
 _CLUSTER = re.compile(
     "(?:\r?\n)+"
     "|[\U0001f1e6-\U0001f1ff]{2}"
@@ -34,9 +35,9 @@ class Style:
     """How text is shown.
 
     Attributes:
-        color: whether what is learned is coloured; else it stands in brackets.
+        color: whether learned text is coloured; otherwise it is in brackets.
         width: columns.
-        encoding: of the stream, "ascii" where signs have to be spelt out.
+        encoding: of the stream; "ascii" if signs must be spelt out.
     """
 
     color: bool
@@ -51,7 +52,7 @@ class Style:
 
     @classmethod
     def of(cls, color: bool, encoding: str, width: int) -> "Style":
-        """The style of a stream, with signs that its encoding has."""
+        """The style of a stream, with signs in its encoding."""
         try:
             "⟦⟧⏎⇥─…·".encode(encoding)
         except (UnicodeEncodeError, LookupError):
@@ -63,7 +64,7 @@ class Style:
         return f"\033[{code}m{text}\033[0m" if self.color and code and text else text
 
     def visible(self, cluster: str) -> str | None:
-        """What is shown for a cluster that cannot be shown itself; None where it can."""
+        """What is shown for a cluster that cannot be shown itself; None if it can."""
         if cluster in (self.opens, self.closes) and not self.color:
             return _code(cluster)
         category = unicodedata.category(cluster[0])
@@ -107,7 +108,7 @@ class Span:
 
 @dataclass(frozen=True)
 class _Atom:
-    """What is not divided between lines."""
+    """A piece of text that is not divided between lines."""
 
     text: str
     look: Look
@@ -117,9 +118,9 @@ class _Atom:
 
 
 def lines(spans: Sequence[Span], style: Style, width: int) -> Iterator[str]:
-    """Text in lines of a limited width, wherever it continues after a line feed.
+    """Breaks text into lines of a limited width.
 
-    Line feeds are shown, so that a line without one continues in the next.
+    Line feeds are shown, so a line without one continues in the next.
     """
     line: list[_Atom] = []
     cells = 0
@@ -138,7 +139,7 @@ def lines(spans: Sequence[Span], style: Style, width: int) -> Iterator[str]:
 
 
 def _broken(line: list[_Atom]) -> tuple[list[_Atom], list[_Atom]]:
-    """A full line up to its last space, and the rest, where that is not most of it."""
+    """Splits a full line after its last space, if that is in the line's second half."""
     for place in range(len(line), len(line) // 2, -1):
         if line[place - 1].space:
             return line[:place], line[place:]
@@ -161,7 +162,7 @@ def _atoms(spans: Sequence[Span], style: Style) -> Iterator[_Atom]:
     for span in spans:
         if span.learned != learned and not style.color:
             sign = style.opens if span.learned else style.closes
-            # The bracket that closes stays with what it closes.
+            # A closing bracket stays with what it closes.
             if held and not span.learned:
                 held = _Atom(held.text + sign, held.look, held.cells + cell_len(sign), held.ends)
             else:
@@ -191,7 +192,7 @@ def _clusters(span: Span, style: Style) -> Iterator[_Atom]:
         elif (shown := style.visible(cluster)) is not None:
             yield _Atom(shown, span.look if span.learned else "sign", cell_len(shown))
         else:
-            # A mark without its character would stand on what is drawn before it.
+            # A mark without its character would attach to the character before.
             if first and unicodedata.category(cluster[0]).startswith("M"):
                 cluster = "\u25cc" + cluster
             yield _Atom(cluster, span.look, cell_len(cluster), space=cluster == " ")

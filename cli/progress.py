@@ -1,4 +1,4 @@
-"""The progress of a run: bars on a terminal, lines in a pipe, JSON lines for programs."""
+"""Shows the progress of a run: bars on a terminal, lines in a pipe, JSON lines for programs."""
 
 import json
 import time
@@ -18,10 +18,10 @@ SECONDS = 10.0
 
 @contextmanager
 def display(plan: Plan, terminal: TextIO, *, json_lines: bool) -> Iterator[OnEvent]:
-    """Gives a function that shows events.
+    """Yields a function that shows events.
 
     Args:
-        terminal: where they are shown; what libraries print goes elsewhere.
+        terminal: where they are shown; the output of libraries goes elsewhere.
     """
     if json_lines:
         yield lambda event: print(json.dumps(event), file=terminal, flush=True)
@@ -33,13 +33,13 @@ def display(plan: Plan, terminal: TextIO, *, json_lines: bool) -> Iterator[OnEve
 
 
 def _message(event: dict[str, Any]) -> str | None:
-    """An event as one line, or None where it is not worth one."""
+    """An event as one line; None if it is not worth showing."""
     kind, job = event["event"], event.get("job", "")
     if kind == "kept":
         return f"{job}: already done"
     if kind == "dataset":
         records = counted(event["documents"], event["form"])
-        tokens = event["tokens"]  # prompts are laid out where they are answered
+        tokens = event["tokens"]  # 0 for prompts, which are rendered when they are answered
         return f"{job}: {records}" + (f", {counted(tokens, 'tokens')}" if tokens else "")
     if kind == "weights":
         read = f"{counted(event['tensors'], 'tensors')}, {short(event['parameters'])} parameters"
@@ -103,7 +103,7 @@ def _rate(event: dict[str, Any]) -> str:
 
 
 class _Lines:
-    """Plain lines: every job, and now and then a step."""
+    """Plain lines: every job, and a step from time to time."""
 
     def __init__(self, terminal: TextIO) -> None:
         self.terminal = terminal

@@ -1,4 +1,4 @@
-"""The table of the origins of a plan's values."""
+"""Prints the origins of a plan's values as a table."""
 
 from ..compiler.plan.plan import Plan, Provenance
 from ..compiler.plan.sources import in_words
@@ -7,12 +7,12 @@ from .tables import Column, Row, show
 
 
 def table(plan: Plan) -> None:
-    """A row for each value of each block: as wide as a terminal, plain text in a pipe."""
+    """Prints a row per value of each block: as wide as the terminal, or plain text in a pipe."""
     stages = {name: summary.values for name, summary in plan.stages.items()}
     narrow = width() is not None
     sections = [
         [
-            # Where lines may have any length, each says the whole name, for who searches them.
+            # If lines may have any length, each has the full name, so that it can be searched for.
             Row(
                 (
                     block,

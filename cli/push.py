@@ -1,4 +1,4 @@
-"""`etude push`: the model of a stage, from a run folder onto the Hugging Face Hub."""
+"""`etude push`: uploads a stage's model from a run folder to the Hugging Face Hub."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

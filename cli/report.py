@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..runtime.run_folder.store import Store
 
 STEPS = 10
-"""How many of the last steps figures of training are means over."""
+"""Training figures are means over this many last steps."""
 
 FIGURES = ("loss", "accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
 SECTIONS = ("stages", "data", "evaluations", "gates", "samples", "best")
@@ -59,11 +59,11 @@ def run(args: Namespace) -> int:
 def gather(
     plan: "Plan", store: "Store", outcomes: "dict[str, Outcome]", results: dict[str, Path]
 ) -> dict[str, Any]:
-    """What is known of a run: lists of stages, data sets of which something was left out,
-    evaluations, gates, samples and choices, each in the plan's order.
+    """The results of a run: lists of stages, data sets with omissions, evaluations, gates, samples
+    and choices, each in the plan's order.
 
     Args:
-        outcomes: job → what has become of it.
+        outcomes: job → its outcome.
         results: job → folder of its result.
     """
     from ..compiler.plan.describe import results as results_of
@@ -71,7 +71,7 @@ def gather(
 
     found: dict[str, Any] = {"recipe": plan.recipe, "title": plan.title}
     found |= {name: [] for name in SECTIONS}
-    # The plan's file has its stages by name, its jobs in the order in which they run.
+    # The plan's file has its stages by name, but its jobs in the order in which they run.
     for stage in dict.fromkeys(job.stage for job in plan.jobs if job.kind == "train"):
         found["stages"].append(_trained(plan, store, str(stage), outcomes))
     keys = {job.id: job.key for job in plan.jobs}
@@ -134,14 +134,14 @@ _FOUND: dict[str, tuple[str, Callable[[Any, Path, Mapping[str, str]], dict[str, 
     "sample": ("samples", _samples),
     "best": ("best", _choice),
 }
-"""Kind of a job → the section that shows its result, and what reads that: from the job, the folder
-of the result, and the names of results by their keys."""
+"""Kind of a job → the section with its result, and the function that reads it, from the job, the
+folder of the result, and the names of results by their keys."""
 
 
 def _trained(
     plan: "Plan", store: "Store", stage: str, outcomes: "dict[str, Outcome]"
 ) -> dict[str, Any]:
-    """What training a stage came to, and which other runs have done some of it."""
+    """The results of training a stage, and which other runs did some of it."""
     from ..runtime.run_folder.outcomes import steps
 
     jobs = [job for job in plan.jobs if job.kind == "train" and job.stage == stage]
@@ -220,7 +220,7 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _left_out(row: dict[str, Any]) -> dict[str, Any]:
-    """How many records of a data set are not there, or not whole, by the reason."""
+    """How many records of a data set are missing or incomplete, by reason."""
     long = row.get("long") or {}
     return {
         "dataset": row["dataset"],

@@ -1,4 +1,4 @@
-"""`etude run`: runs a spec or a plan, or what is left of it."""
+"""`etude run`: runs a spec or a plan, or the rest of it."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

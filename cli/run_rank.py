@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(args: Namespace, place: "Place") -> int:
-    """Runs a spec or a plan with the other ranks; rank 0 alone reads it, and prints.
+    """Runs a spec or a plan together with the other ranks; only rank 0 reads it and prints.
 
     Returns: the exit code of this rank.
     """
@@ -39,7 +39,7 @@ def run(args: Namespace, place: "Place") -> int:
 
 
 def _teller(args: Namespace) -> Any:
-    """What tells of the problem that ends the gang, whatever standard error is turned to then."""
+    """Returns a function that reports what ends the gang, even if standard error is redirected."""
     import os
 
     from .work import command, failed
@@ -55,7 +55,7 @@ def _teller(args: Namespace) -> Any:
 
 
 def _lead(args: Namespace, ranks: Any) -> int:
-    """Rank 0's part: reads the spec, leads the others, and says how it went.
+    """Rank 0's part: reads the spec, leads the others, and reports the outcome.
 
     Raises: RunError, Stopped.
     """
@@ -68,7 +68,7 @@ def _lead(args: Namespace, ranks: Any) -> int:
         plan = plan_of(args, ranks.world_size)
     except PlanError as reason:
         raise RunError(reason.message, reason.help) from None
-    if isinstance(plan, int):  # it is said why
+    if isinstance(plan, int):  # already reported
         ranks.leave(plan)
         return plan
     needs: list[Resources | None] = []

@@ -12,14 +12,14 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
 
 def colors(stream: TextIO) -> bool:
-    """Whether to colour what goes to a stream: a terminal, not a dumb one, and no NO_COLOR."""
+    """Whether to colour output to a stream: a terminal, not a dumb one, and no NO_COLOR."""
     dumb = os.environ.get("TERM") == "dumb"
     return stream.isatty() and not dumb and not os.environ.get("NO_COLOR")
 
 
 def width(stream: TextIO | None = None) -> int | None:
-    """Columns of a stream: those of its terminal, in a pipe what COLUMNS says; None where lines
-    may have any length, as in a pipe without COLUMNS.
+    """Columns of a stream: those of its terminal, or COLUMNS in a pipe; None if lines may have any
+    length, as in a pipe without COLUMNS.
     """
     where: TextIO = stream or sys.stdout
     said = os.environ.get("COLUMNS", "")
@@ -31,7 +31,7 @@ def width(stream: TextIO | None = None) -> int | None:
 
 
 def clean(text: str) -> str:
-    """The text with a sign for every character that a terminal would act upon."""
+    """The text with every character that a terminal would act upon replaced by a sign."""
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
@@ -51,8 +51,8 @@ def say(text: str, *, first: str = "", rest: str = "", to: TextIO | None = None)
     """Prints a paragraph of clean text, no wider than the terminal.
 
     Args:
-        first, rest: what the first line and the others begin with.
-        to: the stream, standard output where none is given.
+        first, rest: prefixes of the first line and of the others.
+        to: the stream; default: standard output.
     """
     stream: TextIO = to or sys.stdout
     print("\n".join(wrapped(text, width(stream), first=first, rest=rest)), file=stream)

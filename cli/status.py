@@ -95,7 +95,7 @@ def _watch(folder: str) -> int:
 
 
 def _made(plan: "Plan", store: "Store") -> dict[str, Path]:
-    """Job → folder of its result; none where one is damaged, which the next run says."""
+    """Job → folder of its result; {} if one is damaged, which the next run reports."""
     from ..runtime.errors import RunError
     from ..runtime.run_folder.outcomes import results
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.0
 ASK_SECONDS = 30.0
-"""Between two questions to an engine, where nobody is at work in the folder."""
+"""Seconds between two queries to an engine while nobody uses the folder."""
 LINE_SECONDS = 10.0
-"""Without a terminal: between two lines of a job that trains."""
+"""Seconds between two lines of a train job, without a terminal."""
 ENDED = ("done", "stopped", "dead")
 _STYLES = {"running": "green", "done": "green", "stopped": "red", "dead": "red"}
 
 
 class Look:
-    """Looks at a run, and asks its engine now and then."""
+    """Looks at a run, and queries its engine from time to time."""
 
     def __init__(self, plan: "Plan", store: "Store") -> None:
         self.plan = plan
@@ -38,7 +38,7 @@ class Look:
         self.launch: Launch | None = None
 
     def now(self) -> "Progress":
-        """How far the run is.
+        """How far the run has come.
 
         Raises: RunError: its folder is damaged.
         """
@@ -65,7 +65,7 @@ class Look:
 
 
 def watch(plan: "Plan", store: "Store") -> int:
-    """Shows a run until it ends; returns 0 where it is done, 1 where it has stopped or died.
+    """Shows a run until it ends; returns 0 if it is done, 1 if it has stopped or died.
 
     Raises: RunError: its folder is damaged.
     """
@@ -95,7 +95,7 @@ def _live(look: Look) -> "Progress":
 
 
 def _lines(look: Look) -> "Progress":
-    """A line where something else is at work, and one now and then of a job that trains."""
+    """Prints a line when another job starts, and from time to time for a train job."""
     before, said = None, float("-inf")
     while True:
         found = look.now()
@@ -140,7 +140,7 @@ def headline(found: "Progress", launch: "Launch | None") -> str:
 
 
 def rows(found: "Progress") -> Iterator[tuple[str, str]]:
-    """What there is to say of a run at work, each with its name."""
+    """The facts about a running run, each with its name."""
     if found.phase:
         phase = found.phase
         ranks = counted(phase.ranks, "ranks")
@@ -206,14 +206,14 @@ def lasting(seconds: float) -> str:
 
 
 def clock(at: float) -> str:
-    """A moment, with its day where that is not today."""
+    """A time of day, with the date if it is not today."""
     moment = datetime.fromtimestamp(at)
     today = moment.date() == datetime.now().date()
     return f"{moment:%H:%M:%S}" if today else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def as_json(found: "Progress") -> Mapping[str, Any]:
-    """A run's progress for programs."""
+    """A run's progress as JSON."""
     training, saved = found.training, found.training and found.training.checkpoint
     return {
         "state": found.state,

@@ -1,4 +1,4 @@
-"""Tables for people: as wide as the terminal, with every word and number whole."""
+"""Readable tables: as wide as the terminal, with every word and number whole."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -9,20 +9,20 @@ from ..spec.findings.paragraphs import breakable, cells, wrapped
 from .screen import Ink, clean, width
 
 ROOM = 18
-"""A column of sentences is not made narrower than this."""
+"""The least width of a column of sentences."""
 FIRST = 24
-"""Nor is the first column, of names."""
+"""The least width of the first column, of names."""
 LEAST = 6
-"""The last resort of tables: no column is narrower."""
+"""The least width of any column, as the last resort."""
 
 
 class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-        right: numbers, which end at the right and are never broken.
-        head: on a terminal the values stand above the rows that have them, once.
-        below: where the table is too wide, the values stand below their rows.
+        right: numbers, which are right-aligned and never broken.
+        head: on a terminal, each value is shown once, above its rows.
+        below: if the table is too wide, the values are shown below their rows.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Row(NamedTuple):
 
 
 Section = Sequence[Row]
-"""Rows that belong together: a line stands between sections."""
+"""Rows that belong together; a line separates sections."""
 
 
 def show(columns: Sequence[Column], sections: Sequence[Section]) -> None:
-    """Prints a table: in a pipe with lines of any length, else as wide as the terminal."""
+    """Prints a table: in a pipe with lines of any length, otherwise as wide as the terminal."""
     print("\n".join(drawn(columns, sections, width())))
 
 
@@ -53,7 +53,7 @@ def drawn(
     """The lines of a table.
 
     Args:
-        room: columns that a line may have; None: any number.
+        room: maximum width of a line; None: unlimited.
     """
     sections = [
         [row._replace(texts=tuple(map(clean, row.texts))) for row in section]
@@ -80,7 +80,7 @@ class _Layout(NamedTuple):
 def _parts(
     columns: Sequence[Column], sections: Sequence[Section], room: int
 ) -> Iterator[Iterator[str]]:
-    """The table, or where it is too wide several, each with the first column."""
+    """The table; if it is too wide, several tables, each with the first column."""
     shown = [n for n, column in enumerate(columns) if not column.head]
     layout = _layout(columns, sections, shown, room)
     if layout is not None:
@@ -104,8 +104,8 @@ def _parts(
 def _layout(
     columns: Sequence[Column], sections: Sequence[Section], shown: list[int], room: int
 ) -> _Layout | None:
-    """The first of these that is narrow enough: all in lines of their own, sentences wrapped,
-    columns below, long names broken behind dots and slashes."""
+    """The first of these that is narrow enough: every row on one line, sentences wrapped, columns
+    below, long names broken after dots and slashes."""
     below = [n for n in shown if columns[n].below]
     beside = [n for n in shown if n not in below]
     natural = {n: max(_texts(columns, sections, n, cells)) for n in shown}
@@ -129,7 +129,7 @@ def _layout(
 def _forced(
     columns: Sequence[Column], sections: Sequence[Section], shown: list[int], room: int
 ) -> _Layout:
-    """The last resort: columns as narrow as the longest of their words' parts, or narrower."""
+    """The last resort: columns as narrow as the longest parts of their words, or narrower."""
     natural = [max(_texts(columns, sections, n, cells)) for n in shown]
     free = max(room - 2 - 2 * (len(shown) - 1), LEAST * len(shown))
     least = [
@@ -160,7 +160,7 @@ def _least(
     *,
     soft: bool,
 ) -> int:
-    """How narrow a column may be: as its longest word, and numbers as they are."""
+    """The least width of a column: that of its longest word; numbers are not broken."""
 
     if columns[number].right:
         return natural
@@ -178,7 +178,7 @@ def _longest_part(text: str) -> int:
 
 
 def _shared(least: list[int], natural: list[int], free: int) -> list[int]:
-    """Widths between the least and the natural ones: where most is missing, most is given."""
+    """Widths between the least and the natural ones: the most squeezed column grows first."""
     widths = list(least)
     for _ in range(free - sum(widths)):
         wanting = [n for n, want in enumerate(natural) if widths[n] < want]
@@ -244,7 +244,7 @@ def _boxed(columns: Sequence[Column], sections: Sequence[Section]) -> Iterator[s
     """Lines of any length, for programs and editors."""
     texts = [[c.name for c in columns], *(row.texts for rows in sections for row in rows)]
     widths = [max(cells(row[n]) for row in texts) for n in range(len(columns))]
-    # The outer cells have no space beside the border.
+    # The outer cells have no space next to the border.
     rule = (
         "+"
         + "+".join("-" * (each + (n > 0) + (n < len(widths) - 1)) for n, each in enumerate(widths))

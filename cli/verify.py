@@ -47,7 +47,8 @@ def run(args: Namespace) -> int:
     elif args.markdown:
         print("\n".join(_markdown(rows)))
     else:
-        _table(rows)
+        if rows:
+            _table(rows)
         for line in _sources(sources, listed=args.sources):
             say(line, rest="    ")
         say(_summary(rows, failed, len(files), broken), rest="  ")
@@ -55,7 +56,7 @@ def run(args: Namespace) -> int:
 
 
 def _specs(paths: list[str]) -> Iterator[Path]:
-    """The files, and the specs in the folders, that have a recipe of their own."""
+    """The given files, and in folders the specs that have their own recipe."""
     for name in paths:
         path = Path(name)
         if path.is_dir():
@@ -66,7 +67,7 @@ def _specs(paths: list[str]) -> Iterator[Path]:
 
 
 def _has_recipe(file: Path) -> bool:
-    """Whether a file is a spec of its own, as far as can be told without parsing."""
+    """Whether a file is a complete spec, as far as can be told without parsing."""
     text = file.read_text(encoding="utf-8", errors="replace")
     if file.suffix == ".json":
         return f'"{MARK}"' in text and '"name"' in text
@@ -74,8 +75,8 @@ def _has_recipe(file: Path) -> bool:
 
 
 def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
-    """The claims of a spec, those too that do not hold, and where its values are from; None after
-    reporting what is wrong."""
+    """The claims of a spec, including those that do not hold, and the sources of its values; None
+    after reporting an error."""
     from ..compiler.passes import CLAIMED
     from ..compiler.plan.sources import count, sourced_values
 
@@ -120,7 +121,7 @@ def _verified(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]] | None:
 
 
 def _sources(sources: list[dict[str, Any]], *, listed: bool) -> Iterator[str]:
-    """How many values of each recipe are cited and assumed, and, if `listed`, what is assumed."""
+    """How many values of each recipe are cited and assumed; if `listed`, also which are assumed."""
     from ..compiler.plan.plan import Sources
     from ..compiler.plan.sources import in_words
 
@@ -162,7 +163,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _verdict(row: dict[str, Any]) -> tuple[str, str]:
-    """What becomes of a claim, and what its author says of that."""
+    """The verdict on a claim, and its author's comment."""
     if row["contradicted"]:
         return "contradicted", row["contradicted"]
     if not row["holds"]:
@@ -181,7 +182,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
     columns = [Column(name, right=name in NUMBERS, head=name == "recipe") for name in COLUMNS]
     shown = [(row, _cells(row)) for row in rows]
     sections = [shown]
-    if width() is not None:  # the verdict beside the numbers, all that is said of it below
+    if width() is not None:  # the verdict next to the numbers, the rest below
         columns[-2:] = [Column(""), Column("source", below=True), Column("note", below=True)]
         shown = [(r, [*texts[:6], _verdict(r)[0], texts[6], _verdict(r)[1]]) for r, texts in shown]
         sections = [list(own) for _, own in groupby(shown, key=lambda each: each[0]["file"])]

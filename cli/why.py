@@ -1,9 +1,10 @@
-"""`etude plan SPEC --why STAGE.FIGURE`: the formula of a figure, with the numbers put in."""
+"""`etude plan SPEC --why STAGE.FIGURE`: a figure's formula, with the numbers put in."""
 
 import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
+from ..compiler.as_written import at_most, rows
 from ..compiler.costs.estimate import FORMULAS, evaluate, shape_symbols
 from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
 from ..compiler.costs.hardware import GIB, gpu
@@ -48,7 +49,7 @@ def run(args: Namespace) -> int:
             did_you_mean(figure, known) or f"the figures are {', '.join(known)}",
         )
         return 1
-    # The share of a GPU is a part of its memory; who asks for parameters means the model's.
+    # A GPU's share is part of its memory; `parameters` means the model's.
     figure = "P" if figure == "parameters" else figure
     stage = trained[name]
     if number is not None and number > len(stage.segments):
@@ -80,7 +81,7 @@ def run(args: Namespace) -> int:
 
 
 def _stage(name: str, trained: Mapping[str, ScheduledStage]) -> tuple[str, int | None]:
-    """A stage, and the number of its segment where one is given: `pretrain.2`."""
+    """A stage, and the number of its segment if given: `pretrain.2`."""
     segment = SegmentId.parse(name)
     if name not in trained and segment and segment.stage in trained and segment.number:
         return segment.stage, segment.number
@@ -88,7 +89,7 @@ def _stage(name: str, trained: Mapping[str, ScheduledStage]) -> tuple[str, int |
 
 
 def _placed(stage: ScheduledStage) -> int:
-    """What became of the best placements of every length of a stage with `parallel = auto`."""
+    """Prints verdicts on the best placements for each length of a stage with `parallel = auto`."""
     device = gpu(stage.hardware.device)
     schedule = stage.spec.parallel
     if device is None or schedule is None or schedule.segments[0].end != AUTO:
@@ -127,20 +128,20 @@ def _is(candidate: Candidate, resources: Resources) -> bool:
 
 def _counted(stage: ScheduledStage, figure: str) -> Iterator[str]:
     """Steps × sequences × length of every stretch with one batch and one length."""
-    total = 0
+    total, bound = 0, at_most(stage.spec.kind)
     for start, stop, seq_len in stage.lengths:
         for batch in stage.batches:
             steps = min(stop, batch.to_step) - max(start, batch.from_step)
             if steps > 0:
                 total += steps * batch.sequences * seq_len
                 yield (
-                    f"{steps:>12,} steps × {counted(batch.sequences, 'sequences')} × "
-                    f"{counted(seq_len, 'tokens')}"
-                    f" = {steps * batch.sequences * seq_len:,} tokens"
+                    f"{steps:>12,} steps × {counted(batch.sequences, rows(stage.spec.kind))} × "
+                    f"{bound}{counted(seq_len, 'tokens')}"
+                    f" = {bound}{steps * batch.sequences * seq_len:,} tokens"
                 )
     assert total == stage.tokens
     yield (
-        f"{stage.name}: {counted(stage.steps, 'steps')}, {counted(total, 'tokens')}"
+        f"{stage.name}: {counted(stage.steps, 'steps')}, {bound}{counted(total, 'tokens')}"
         if figure == "tokens"
         else (f"{stage.name}: {counted(stage.steps, 'steps')}")
     )
@@ -177,7 +178,7 @@ def _account(
 
 
 def _explained(figure: str, values: Mapping[str, float]) -> Iterator[str]:
-    """The formula of the figure, then those of what it is made of, each once."""
+    """The formula of the figure, then the formulas of its terms, each once."""
     formulas = FORMULAS | ACCOUNT
     waiting, seen, symbols = [figure], {figure}, {}
     while waiting:

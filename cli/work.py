@@ -1,4 +1,4 @@
-"""What `etude run` and `etude prepare` share: the plan, its run folder, and the outcome."""
+"""Shared by `etude run` and `etude prepare`: the plan, its run folder, and the outcome."""
 
 import json
 import sys
@@ -29,12 +29,12 @@ def done(plan: "Plan", folder: Path) -> str:
 
 
 def work(args: Namespace, do: "Do", done: Callable[["Plan", Path], str]) -> int:
-    """Plans what a command line names, and does something with the plan in its run folder.
+    """Plans what a command line names, and processes the plan in its run folder.
 
     Args:
-        args: those of `arguments`.
-        do: gets the plan, its run folder, the folder of the spec, and what shows events.
-        done: what is said in the end.
+        args: from `arguments`.
+        do: called with the plan, its run folder, the spec's folder and the display of events.
+        done: returns the final message.
 
     Returns: the exit code.
     """
@@ -68,7 +68,7 @@ def work(args: Namespace, do: "Do", done: Callable[["Plan", Path], str]) -> int:
 
 
 def plan_of(args: Namespace, ranks: int | None = None) -> "Plan | int":
-    """The plan to run; or the exit code, where there is none and it is said why.
+    """The plan to run; or the exit code, after a message, if there is none.
 
     Args:
         ranks: of the gang that this process leads; None: there is none yet.
@@ -89,21 +89,21 @@ def plan_of(args: Namespace, ranks: int | None = None) -> "Plan | int":
         print(findings([report])) if args.json else show(report)
         return 1
     show(report)
-    return 1 if report.errors else _part(plan, args)  # claims that do not hold
+    return 1 if report.errors else _part(plan, args)  # claims do not hold
 
 
 def _part(plan: "Plan", args: Namespace) -> "Plan | int":
-    """The part of a plan that is asked for; or the exit code, after saying why there is none."""
+    """The requested part of a plan; or the exit code, after a message, if there is none."""
     from .common import part_of
 
     return part_of(plan, args) or 2
 
 
 def execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
-    """Does what there is to do with a plan and shows how it goes; returns the run folder.
+    """Processes a plan and shows the progress; returns the run folder.
 
     Args:
-        do: gets the plan, its run folder, the folder of the spec, and what shows events.
+        do: called with the plan, its run folder, the spec's folder and the display of events.
 
     Raises: RunError, Stopped.
     """
@@ -127,7 +127,7 @@ def execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
 
         def on_event(event: dict[str, Any]) -> None:
             settle()
-            # Of stand-ins, what is too long for the short rows is skipped by design.
+            # Miniature rows are short, so records of stand-in data that do not fit are expected.
             if plan.miniature is None or args.json or event["event"] != "bad_line":
                 shown(event)
 
@@ -136,9 +136,9 @@ def execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
 
 
 def _folder(name: str) -> Path:
-    """The run folder of a name; of one in a store the local one in which jobs work.
+    """The run folder of a name; for one in a store, the local folder in which jobs work.
 
-    Raises: RunError: the URL is no store's, or the store is out of reach.
+    Raises: RunError: the URL is not of a store, or the store cannot be reached.
     """
     if "://" not in name:
         return Path(name)
@@ -150,7 +150,7 @@ def _folder(name: str) -> Path:
 
 
 def failed(reason: "RunError", *, as_json: bool, again: str = "") -> int:
-    """Says what stopped a run, or all that it lacks; returns the exit code.
+    """Reports what stopped a run, or everything that it lacks; returns the exit code.
 
     Args:
         again: the command that continues it.
@@ -169,10 +169,10 @@ def failed(reason: "RunError", *, as_json: bool, again: str = "") -> int:
 
 
 def _compiled(args: Namespace, ranks: int | None) -> tuple["Plan | None", Report]:
-    """The plan, on the GPUs of this machine where it has some and the recipe names no cluster.
+    """The plan; uses this machine's GPUs, if any, unless the recipe names a cluster.
 
-    It takes as many of them as divide the recipe's batches, and all if none does; in a gang one a
-    rank, of such as this machine has.
+    It uses as many GPUs as divide the recipe's batches, or all if no number does; in a gang, one
+    per rank, of this machine's type.
     """
     given: Any = {"variant": args.variant, "sets": args.set}
     plan, report = compile_file(args.file, args.ranks, miniature=args.miniature, **given)
@@ -209,7 +209,7 @@ def _cluster(count: int, name: str) -> str:
 
 
 def command(args: Namespace) -> str:
-    """The command, as it would be written again."""
+    """The command line that would start this again."""
     import shlex
 
     said = ["etude", args.command, args.file]

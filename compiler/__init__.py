@@ -1,1 +1,1 @@
-"""From Recipe to Plan, as a tuple of passes. Imports neither torch nor anything that trains."""
+"""From recipe to plan, as a tuple of passes. Imports neither torch nor anything that trains."""

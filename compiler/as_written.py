@@ -8,7 +8,17 @@ from ..spec.quantity import Quantity, amount, counted, measured, plain, short
 from ..spec.record import Record, fields
 from ..spec.schema import recipe as r
 
-__all__ = ["amount", "counted", "in_bytes", "in_full", "measured", "settings", "written"]
+__all__ = [
+    "amount",
+    "at_most",
+    "counted",
+    "in_bytes",
+    "in_full",
+    "measured",
+    "rows",
+    "settings",
+    "written",
+]
 NOTHING = "{ }"
 """A placement without degrees."""
 _DEFAULTS: dict[str, Any] = {
@@ -22,7 +32,18 @@ _DEFAULTS: dict[str, Any] = {
     "nodes": 1,
     "long": "refuse",
 }
-"""Attributes of blocks that are not shown, and those that are not where they are this."""
+"""Attributes of blocks that are never shown, and those not shown if they have this value."""
+
+
+def at_most(*kinds: str) -> str:
+    """The prefix for the tokens of stages of these kinds: for preferences they are an upper bound,
+    since each row is as long as its pair."""
+    return "≤ " if any(r.data_kind(kind) == "preferences" for kind in kinds) else ""
+
+
+def rows(kind: str) -> str:
+    """The unit of batches in a kind of stage: pairs for preferences, else sequences."""
+    return "pairs" if r.data_kind(kind) == "preferences" else "sequences"
 
 
 def in_full(block: r.Declaration) -> str:
@@ -37,7 +58,7 @@ def in_full(block: r.Declaration) -> str:
 
 
 def settings(of: r.Optimizer) -> str:
-    """The settings of an optimizer; of those that are words only what is no default."""
+    """The settings of an optimizer; those that are words only if they are not the default."""
     shown = [of.kind]
     for name, attribute in r.attributes(type(of)).items():
         value = getattr(of, attribute.field)
@@ -48,7 +69,7 @@ def settings(of: r.Optimizer) -> str:
 
 
 def written(value: Any) -> str:
-    """A value of an attribute, much as a spec writes it; "—" for none."""
+    """A value of an attribute, roughly as a spec writes it; "—" for none."""
     match value:
         case None:
             return "—"
@@ -141,7 +162,7 @@ def _gate(gate: r.Gate) -> str:
 
 
 def in_bytes(number: float) -> str:
-    """A number of bytes, in the unit that suits it."""
+    """A number of bytes, in a suitable unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1000:
             return f"{measured(number)} {unit}"

@@ -1,4 +1,4 @@
-"""Every variant of a recipe checked as a whole recipe."""
+"""Checks every variant of a recipe as a whole recipe."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -12,7 +12,7 @@ from ..spec.source import Span
 
 
 class Checked(Protocol):
-    """What is found in a variant."""
+    """The findings in a variant."""
 
     @property
     def recipe(self) -> r.Recipe | None: ...
@@ -22,7 +22,7 @@ class Checked(Protocol):
 
 
 def blocks(sources: Sources) -> dict[str, s.Block]:
-    """The blocks of the variants that a spec has, by name: the first of each."""
+    """The variant blocks of a spec by name; the first if a name is repeated."""
     found: dict[str, s.Block] = {}
     for item in sources.items:
         if isinstance(item, s.Block) and item.keyword.name == "variant" and item.labels:
@@ -33,13 +33,13 @@ def blocks(sources: Sources) -> dict[str, s.Block]:
 
 
 def check_variants(sources: Sources, report: Report, analyse: Callable[[str], Checked]) -> None:
-    """Adds what is wrong with the variants of a recipe, and not with the recipe itself.
+    """Adds the findings that a variant of a recipe has and the recipe itself does not.
 
     Findings are placed in the variant's block, with a note on the place in the recipe.
 
     Args:
-        report: what is found in the recipe itself.
-        analyse: checks the recipe as a variant makes it.
+        report: the findings of the recipe itself.
+        analyse: checks the recipe with a variant applied.
     """
     known = {_same(found) for found in report.diagnostics}
     warned = {(d.code, d.span) for d in report.diagnostics if d.severity != "error"}
@@ -48,7 +48,7 @@ def check_variants(sources: Sources, report: Report, analyse: Callable[[str], Ch
         changed, own = variant.recipe, variant.report
         used = {silenced.span for silenced in own.silenced}
         for found in own.ordered():
-            # What the recipe silences need not be there in every variant.
+            # A warning that the recipe silences need not occur in every variant.
             stale = found.code == "W651"
             if stale or _same(found) in known or (found.code, found.span) in warned:
                 continue
@@ -74,7 +74,7 @@ def _same(found: Diagnostic) -> tuple[str, str, Span | None]:
 def _placed(
     found: Diagnostic, variant: s.Block, sources: Sources
 ) -> tuple[Span, tuple[tuple[Span, str], ...]]:
-    """Where to show a finding: in the variant, with a note where it is not found there."""
+    """Where to show a finding: in the variant, with a note if it was found elsewhere."""
     span = found.span
     if span is None:
         return variant.head, found.notes
@@ -90,7 +90,7 @@ def _placed(
         and {block.keyword.name, *(w.name for w in block.labels if isinstance(w, s.Word))}
         & {word.name for word in item.path.words[:2]}
     ]
-    # One change alone is to blame; of several that touch the same block any may be.
+    # A single change is to blame; of several that touch the same block, any may be.
     at = touching[0].span if len(touching) == 1 else changes[0].span if len(changes) == 1 else None
     return at or variant.head, ((span, "found here"), *found.notes)
 

@@ -8,12 +8,12 @@ from ..spec.schedule import Shape
 
 
 class Curve(NamedTuple):
-    """How a ramp of a shape goes.
+    """The form of a ramp.
 
     Attributes:
-        progress: how far along its way from 0 to 1 it is after the share u (0 to 1) of its length.
-        inverse: the share of its length after which it has come the share y of its way.
-        ratio: the way is one of factors: both ends have to be above zero.
+        progress: how far from 0 to 1 it is after the share u (0 to 1) of its length.
+        inverse: the share of its length after which its progress is y.
+        ratio: it interpolates by factors, so both ends must be above zero.
     """
 
     progress: Callable[[float], float]

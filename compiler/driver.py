@@ -1,10 +1,10 @@
-"""The driver: takes a spec through binding and the passes, to its findings and its plan.
+"""The driver: takes a spec through binding and the passes, to findings and a plan.
 
     analysis = analyse(read(path))
     compiled = compile(analysis)
 
-Commands, the Python API, the language server and the tests all go this way. Where one of them needs
-something else, that is an argument of `analyse`, whose description says why.
+Commands, the Python API, the language server and the tests all use it. Whatever one of them needs
+to be different is an argument of `analyse`, whose description gives the reason.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,15 +33,15 @@ EachVariant = Literal["never", "bound", "always"]
 
 
 class Analysis(Record):
-    """All that is known of a spec before jobs are made.
+    """Everything known about a spec before jobs are built.
 
     Attributes:
-        recipe: what the spec declares, changed as requested; None where it cannot be bound.
-        borrowed: the same with the stages of variants that it names; None where passes did not run.
-        program: the recipe after all passes; None where one of them found an error.
+        recipe: the spec's declarations with the requested changes; None if binding failed.
+        borrowed: the same, plus the stages of variants that it names; None if no passes ran.
+        program: the recipe after all passes; None if one of them found an error.
         reached: the program after the last pass that ran, for editors, which show what there is.
-        silenced: what the spec allows of what the passes found. What it allows of the files on one
-            machine is in the report alone, since a plan is the same on every machine.
+        silenced: findings of the passes that the spec allows. Allowed findings about files on one
+            machine are only in the report, since a plan is the same on every machine.
         report: all findings.
     """
 
@@ -54,12 +54,12 @@ class Analysis(Record):
 
     @property
     def claims(self) -> Sequence[Claim]:
-        """What the recipe claims, where the passes looked at it."""
+        """The recipe's claims, if the passes got to them."""
         return self.program.claims if isinstance(self.program, Claimed) else ()
 
 
 class Compiled(Record):
-    """A plan, and the program with the jobs that it is made of."""
+    """A plan, and the program with the plan's jobs."""
 
     program: Lowered
     plan: "Plan"
@@ -79,31 +79,31 @@ def analyse(
 ) -> Analysis:
     """Binds a spec and takes it through the passes.
 
-    Where there are errors, the blocks that have nothing to do with them are looked at all the same.
+    If there are errors, the blocks that they do not affect are still checked.
 
     Args:
         variant: the variant to apply; "" for none.
-        sets: changes on top of it, as `--set` takes them.
+        sets: changes on top of it, in the syntax of `--set`.
         ranks: run every stage on this many CPU processes of this machine instead of its cluster.
-        root: the folder of the spec, to look at the files that it names. None: look at none, as
-            the figures of a spec do not depend on them, and a miniature needs none.
-        each_variant: when to check every variant as well. `etude check` is asked about all of a
-            spec, and whoever plans about one recipe. An editor, which answers after every key,
-            waits until the recipe itself can be bound. What is wrong with a variant does not keep
-            the program back.
-        passes: those to run. A miniature has no claims, and `verify` shows no advice.
-        matched: finds files; an editor remembers for a while what it has found.
-        crashed: is told, in the handler of the exception, which step of etude's own failed; the
-            others go on. An editor loses an answer then, and not its server. None: it is raised.
+        root: the folder of the spec, to check the files that it names. None: check none; the
+            figures of a spec do not depend on them, and a miniature needs none.
+        each_variant: when to check every variant as well. `etude check` is about the whole spec;
+            planning is about one recipe. An editor, which answers after every keystroke, waits
+            until the recipe itself can be bound. Errors in a variant do not affect `program`.
+        passes: the passes to run. A miniature has no claims, and `verify` shows no advice.
+        matched: finds files; an editor caches the results for a while.
+        crashed: called in the exception handler with the name of the internal step that failed;
+            the other steps continue. An editor then loses one answer instead of its server. None:
+            the exception is raised.
     """
     driver = _Driver(sources, variant, sets, ranks, root, passes, matched, crashed)
     return driver.run(each_variant)
 
 
 def compile(analysis: Analysis) -> Compiled | None:
-    """The plan of a recipe; None where the report has an error."""
+    """The plan of a recipe; None if the report has an error."""
     from .stages.lower import lower
-    from .whole_plan import planned  # which checks have no need of
+    from .whole_plan import planned  # not needed for checks
 
     if analysis.recipe is None or analysis.program is None or analysis.report.failures:
         return None
@@ -113,7 +113,7 @@ def compile(analysis: Analysis) -> Compiled | None:
 
 
 def compile_miniature(analysis: Analysis) -> Compiled | None:
-    """The plan of a recipe's miniature; None where the report has an error, also a new one."""
+    """The plan of a recipe's miniature; None if the report has an error, including new ones."""
     from .miniature import miniature
     from .stages.lower import lower
     from .whole_plan import planned
@@ -181,7 +181,7 @@ class _Driver:
         return self._checked(recipe, borrow(recipe, of_variant, report), report)
 
     def _checked(self, recipe: r.Recipe, borrowed: r.Recipe, report: Report) -> Analysis:
-        """A recipe after the passes."""
+        """Runs the passes on a recipe."""
         reached: Program = Program(borrowed, self.ranks)
         if not report.failures:
             reached = through(self.passes, reached, report)
@@ -201,7 +201,7 @@ class _Driver:
         )
 
     def _sound_blocks(self, report: Report) -> None:
-        from .isolation.sound_blocks import check_rest  # only where something is wrong
+        from .isolation.sound_blocks import check_rest  # only needed after errors
 
         items = changed(self.sources.items, Report(), variant=self.variant, sets=self.sets)
         check_rest(items, report, self)
@@ -217,11 +217,11 @@ class _Driver:
     def bound(
         self, items: Sequence[s.Item], report: Report, left_out: frozenset[str]
     ) -> r.Recipe | None:
-        """The recipe of some blocks of the spec, after its changes."""
+        """The recipe of some blocks of the spec, with its changes applied."""
         return self._bound(items, report, left_out=left_out)
 
     def borrowed(self, recipe: r.Recipe, items: Sequence[s.Item], report: Report) -> r.Recipe:
-        """The recipe of such blocks, with the stages of variants that it names."""
+        """The recipe of these blocks, plus the stages of variants that it names."""
 
         def of_variant(name: str, own: Report) -> r.Recipe | None:
             return self._bound(changed(items, own, variant=name), own, variant=name)
@@ -229,7 +229,7 @@ class _Driver:
         return borrow(recipe, of_variant, report)
 
     def part(self, items: Sequence[s.Item], left_out: frozenset[str]) -> Report:
-        """What is found in such blocks."""
+        """The findings in these blocks."""
         report = Report()
         recipe = self.bound(items, report, left_out)
         if recipe and not report.failures:

@@ -14,11 +14,11 @@ from .driver import analyse
 
 
 def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
-    """What is found in an example, without what is found in its frame.
+    """The findings in an example, without those in its frame.
 
     Args:
-        folder: where the main file is, for an example that commands have made there, or that is
-            about files beside it.
+        folder: the folder of the main file, for an example that commands have created there, or
+            that is about files next to it.
     """
     report = Report()
     items = list(parse(Source("frame", frame(example.frame)), report)) if example.frame else []
@@ -39,7 +39,7 @@ def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
 
 
 def wrong(of: Rule) -> list[Diagnostic]:
-    """What is found in the wrong example of a page: in an empty folder where it is about files."""
+    """The findings in the wrong example of a page; in an empty folder if it is about files."""
     if of.wrong.shell or not of.wrong.texts:
         return []
     found = findings(of.wrong)
@@ -52,9 +52,9 @@ def wrong(of: Rule) -> list[Diagnostic]:
 
 
 def frame(name: str) -> str:
-    """The text of a frame, with that of the frames it stands on.
+    """The text of a frame, including the frames that it builds on.
 
-    Raises: OSError: there is no frame of this name.
+    Raises: OSError: no frame has this name.
     """
     text = (FOLDER / f"{name}.etude").read_text(encoding="utf-8")
     first, _, rest = text.partition("\n")
@@ -64,7 +64,7 @@ def frame(name: str) -> str:
 
 
 def beside(name: str) -> str:
-    """What a frame declares, as a list: "recipe `example`, model `tiny`, …"; "" for no frame."""
+    """The declarations of a frame, as a list: "recipe `example`, model `tiny`, …"; "" for none."""
     if not name:
         return ""
     blocks = [

@@ -1,6 +1,6 @@
 """Identifiers of stages, data and figures in programs and plans.
 
-They are values where they are taken apart, and texts where they are keys, in programs as in plans.
+They are values while code takes them apart, and texts as keys, both in programs and in plans.
 """
 
 import re
@@ -17,9 +17,9 @@ class StageId(NamedTuple):
     """A stage of a program or plan: `pretrain`, `hot.anneal`, `align.2.chat`, `align.2.hot.chat`.
 
     Attributes:
-        name: what its block is called.
-        variant: the variant that it is taken from; "" for the recipe's own.
-        rounds: the block of rounds that it stands in; "" outside of any.
+        name: of its block.
+        variant: the variant that it comes from; "" for the recipe's own.
+        rounds: the block of rounds that contains it; "" outside of any.
         round: its round, from one; 0 outside of any.
     """
 
@@ -30,7 +30,7 @@ class StageId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "StageId":
-        """The stage of a name: only those in rounds have a number in it."""
+        """The stage with a name; only names of stages in rounds contain a number."""
         words = text.split(".")
         rounds, round = "", 0
         if len(words) > 2 and words[1].isdecimal():
@@ -42,22 +42,22 @@ class StageId(NamedTuple):
 
     @property
     def own(self) -> str:
-        """What the stage is called in its round, or outside of any: `chat`, `hot.chat`."""
+        """The stage's name within its round, or outside of any: `chat`, `hot.chat`."""
         return dotted(self.variant, self.name)
 
     @property
     def unit(self) -> str:
-        """The round that the stage is of, `align.2`; "" outside of rounds."""
+        """The round of the stage, `align.2`; "" outside of rounds."""
         return f"{self.rounds}.{self.round}" if self.round else self.rounds
 
     @property
     def group(self) -> str:
-        """All that stands before the name: `align.2`, `hot`, `align.2.hot`, ""."""
+        """Everything before the name: `align.2`, `hot`, `align.2.hot`, ""."""
         return dotted(self.unit, self.variant)
 
     @property
     def original(self) -> "StageId":
-        """The stage of the recipe that one of a variant stands beside; itself where it is none."""
+        """The recipe's counterpart of a variant's stage; itself for the recipe's own."""
         return self._replace(variant="")
 
     @property
@@ -67,12 +67,12 @@ class StageId(NamedTuple):
 
 
 class SegmentId(NamedTuple):
-    """A segment of a stage, which is one job: `pretrain.2`, or extended by a gate `pretrain.2+1`.
+    """A segment of a stage, which is one job: `pretrain.2`; extended by a gate: `pretrain.2+1`.
 
     Attributes:
         stage: its name in the program.
         number: of the segment, from one.
-        attempt: of the gate behind it, from one; 0 for the segment itself.
+        attempt: of the gate after it, from one; 0 for the segment itself.
     """
 
     stage: str
@@ -81,7 +81,7 @@ class SegmentId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "SegmentId | None":
-        """The segment in a text; None where it does not end with a number."""
+        """The segment in a text; None if it does not end with a number."""
         match = _SEGMENT.fullmatch(text)
         return cls(match[1], int(match[2]), int(match[3] or 0)) if match else None
 
@@ -90,12 +90,12 @@ class SegmentId(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Which of its stage's segments it is: `2`, `2+1`."""
+        """The position among the segments of its stage: `2`, `2+1`."""
         return f"{self.number}+{self.attempt}" if self.attempt else f"{self.number}"
 
 
 def rounds(stages: Iterable[str]) -> dict[str, int]:
-    """The blocks of rounds that stages stand in → how many rounds they have."""
+    """Blocks of rounds that contain stages → their number of rounds."""
     found: dict[str, int] = {}
     for stage in map(StageId.parse, stages):
         if stage.rounds:
@@ -107,10 +107,10 @@ class DataId(NamedTuple):
     """Data of a program or plan: `web`, `ranked[1..2]`, `drafts.pairs`, `align.drafts[1..2].pairs`.
 
     Attributes:
-        name: of the data set, or of the stages whose output this is.
-        among: the rounds whose part or whose output it is; None where the name says all.
-        output: of the stages of several rounds, which of their outputs; without an index it is a
-            part of the name.
+        name: of the data set, or of the stages that output it.
+        among: the rounds whose part or output it is; None if the name says it all.
+        output: which output of the stages of several rounds; without `among`, it is part of the
+            name.
     """
 
     name: str
@@ -142,7 +142,7 @@ class FigureId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "FigureId":
-        """The figure in a text: the last word is its name."""
+        """The figure in a text: its name is the last word."""
         stage, _, figure = text.rpartition(".")
         return cls(stage, figure)
 

@@ -1,4 +1,4 @@
-"""The passes: functions that make a program absolute, or find something wrong with it, in order."""
+"""The passes: functions that resolve a program step by step or find errors in it, in order."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,15 +13,15 @@ from .schedule.schedule import schedule
 from .stages.resolve import resolve
 
 Pass = Callable[[Any, Report], Program]
-"""From what the pass before has made to what it makes; what that is, its types say."""
+"""From the program of the previous pass to its own; the types say which programs."""
 SCHEDULED: tuple[Pass, ...] = (unroll, resolve, schedule)
-"""What says how long a recipe is and what changes in it."""
+"""The passes that determine how long a recipe is and what changes in it."""
 SOUND: tuple[Pass, ...] = (*SCHEDULED, bases)
-"""All that can find an error in a recipe without claims; a recipe's miniature has none."""
+"""All passes that can find an error in a recipe without claims, such as a miniature."""
 CLAIMED: tuple[Pass, ...] = (*SOUND, claims)
-"""The same with claims, and without advice, which `etude verify` does not show."""
+"""The same with claims but without advice, which `etude verify` does not show."""
 CHECKS: tuple[Pass, ...] = (*CLAIMED, rules)
-"""All that can find something."""
+"""All passes that can find something."""
 
 
 def through(passes: Iterable[Pass], program: Program, report: Report) -> Program:

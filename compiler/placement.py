@@ -13,16 +13,16 @@ from .program import Hardware
 from .values import ModelShape, Resources
 
 CPU_MICRO_BATCH_TOKENS = 8192
-"""The most tokens that a CPU rank works on at a time, where the spec does not say."""
+"""The most tokens that a CPU rank processes at a time, if the spec does not say."""
 CPU_MICRO_BATCH_RECORDS = 4096
-"""The same of records, whose rows are padded to the longest one: the fewer, the less padding."""
+"""The same for records, whose rows are padded to the longest: fewer means less padding."""
 
 
 MASK_BLOCK = 128
 """Tokens in a block of flex attention's mask (torch, `_DEFAULT_SPARSE_BLOCK_SIZE`)."""
 
 Wrong = tuple[str, str] | None
-"""What is wrong with a mesh, and the way out; None where nothing is."""
+"""What is wrong with a mesh, and the way out; None if nothing is."""
 
 
 def mesh(
@@ -32,7 +32,7 @@ def mesh(
     span: Span | None,
     report: Report,
 ) -> Resources | None:
-    """The device mesh of a placement: data parallelism takes what the other degrees leave.
+    """The device mesh of a placement: data parallelism takes the ranks that other degrees leave.
 
     Sharded data parallelism (FSDP2) is the default; `replicate` makes it hybrid.
     """
@@ -52,7 +52,7 @@ def mesh(
 def _shared_out(
     hardware: Hardware, degrees: Mapping[str, int], span: Span | None, report: Report
 ) -> Resources | None:
-    """The ranks shared out among the degrees, or None after reporting that they do not divide."""
+    """The ranks divided among the degrees; None, with a report, if they do not divide."""
     tensor, context, pipeline = (degrees.get(n, 1) for n in ("tensor", "context", "pipeline"))
     world, fixed = hardware.world_size, tensor * context * pipeline
     if world % fixed:
@@ -93,7 +93,7 @@ def _shared_out(
 
 
 def _widths(model: ModelShape, mesh: Resources) -> Wrong:
-    """What of a model tensor parallelism does not divide."""
+    """The dimensions of a model that tensor parallelism does not divide."""
     tensor, expert = mesh.tensor, mesh.expert
     for what, number in tensor_widths(model, expert).items():
         if number % tensor:
@@ -145,7 +145,7 @@ def _experts(model: ModelShape, mesh: Resources) -> Wrong:
 
 
 def interleaves(layers: int, pipeline: int) -> list[int]:
-    """Numbers of stages a rank that a pipeline can have, in rising order; 1 is not interleaved."""
+    """Possible numbers of pipeline stages per rank, ascending; 1 is not interleaved."""
     if pipeline == 1:
         return [1]
     most = (layers + 2) // pipeline
@@ -153,10 +153,10 @@ def interleaves(layers: int, pipeline: int) -> list[int]:
 
 
 def layers_per_stage(layers: int, pipeline: int, interleave: int) -> int | None:
-    """Layers of an interleaved pipeline's fullest stage; None where so many do not exist.
+    """Layers of an interleaved pipeline's fullest stage; None if that many stages are impossible.
 
-    The embedding and the output count as a layer each, and as many stages are made as this number
-    gives (torchtitan 0.3, `pipeline_parallel_layers_per_stage`).
+    The embedding and the output count as one layer each, and this number determines how many stages
+    there are (torchtitan 0.3, `pipeline_parallel_layers_per_stage`).
     """
     stages = pipeline * interleave
     each = -(-(layers + 2) // stages)
@@ -178,18 +178,18 @@ def _uneven_stages(layers: int, pipeline: int, interleave: int) -> Wrong:
 
 
 def rounds(resources: Resources, micro_batch: int) -> int | None:
-    """The rounds in which an interleaved pipeline takes a rank's sequences; None where they would
+    """The rounds in which an interleaved pipeline processes a rank's sequences; None if they would
     differ (torch 2.14, `ScheduleInterleaved1F1B`)."""
     found = max(micro_batch // resources.pipeline, 1)
     return None if micro_batch % found else found
 
 
 def cut_inside(count: int, resources: Resources) -> int | None:
-    """Over how many ranks FSDP cuts each of `count` experts along a side; None where it shares out
-    whole ones.
+    """The number of ranks over which FSDP splits each of `count` experts along a dimension; None if
+    it distributes whole experts.
 
-    It cuts them where the mesh has more ranks than there are experts: with expert parallelism the
-    mesh of shard, context and tensor, without it that of replicas too (torchtitan 0.3,
+    It splits them if the mesh has more ranks than there are experts. With expert parallelism this
+    is the mesh of shard, context and tensor; without it, replicas count too (torchtitan 0.3,
     `distributed/fsdp.py`).
     """
     ranks = resources.shard * resources.context
@@ -200,14 +200,14 @@ def cut_inside(count: int, resources: Resources) -> int | None:
 
 
 def _uneven_experts(model: ModelShape, resources: Resources) -> str | None:
-    """What of experts FSDP cannot cut evenly along a side, in words."""
+    """The dimension of experts that FSDP cannot split evenly, in words."""
     experts = model.experts
     if experts is None or dense_layers(model) == model.layers:
         return None
     over = cut_inside(experts.count, resources)
     if over is None:
         return None
-    # The two products before the gate are one where they have biases.
+    # With biases, the two products before the gate are fused.
     width = experts.ffn * (2 if model.biased else 1)
     width //= 1 if resources.expert > 1 else resources.tensor
     for what, side in (("their width", width), ("the model's width", model.dim)):
@@ -217,7 +217,7 @@ def _uneven_experts(model: ModelShape, resources: Resources) -> str | None:
 
 
 def tensor_widths(model: ModelShape, expert: int) -> dict[str, int]:
-    """What tensor parallelism cuts, in the spec's words; experts only where they stay together."""
+    """What tensor parallelism splits, in the spec's words; experts only if they stay together."""
     widths = {
         "heads": model.heads,
         "kv_heads": model.kv_heads,
@@ -238,10 +238,10 @@ def data_parallel(resources: Resources) -> int:
 def micro_batch(
     resources: Resources, wanted: int | None, seq_len: int, batches: Iterable[int], room: int
 ) -> int:
-    """Sequences that a data-parallel rank works on at a time (torchtitan's local batch).
+    """Sequences that a data-parallel rank processes at a time (torchtitan's local batch).
 
-    Where the spec does not say: one on a GPU, all of them in a pipeline (which cuts them itself),
-    and on a CPU the most that divide every batch and have at most `room` tokens.
+    Unless the spec says otherwise: one on a GPU, all of them in a pipeline (which splits them
+    itself), and on a CPU the most that divide every batch and have at most `room` tokens.
     """
     if wanted:
         return wanted
@@ -258,10 +258,10 @@ def micro_batch(
 
 
 def sequence_divisor(resources: Resources) -> int:
-    """What a sequence's length has to be a multiple of.
+    """The number that a sequence's length has to be a multiple of.
 
-    Sequence parallelism cuts it among tensor-parallel ranks, context parallelism in two parts a
-    rank (torchtitan 0.3, `trainer.py`); flex attention, which GPUs have, cuts its mask in whole
+    Sequence parallelism splits it among tensor-parallel ranks, context parallelism into two parts
+    per rank (torchtitan 0.3, `trainer.py`). Flex attention, used on GPUs, splits its mask in whole
     blocks among context-parallel ranks (torch, `_create_cp_block_mask`).
     """
     context = resources.context
@@ -272,8 +272,8 @@ def sequence_divisor(resources: Resources) -> int:
 
 
 def flat(resources: Resources) -> Resources:
-    """The same ranks, as they read data without learning: the layers and the tokens of a sequence
-    are on all of them, and what is left of the tensor degree shards."""
+    """The same ranks for reading data without learning: all of them have the layers and the tokens
+    of a sequence, and the rest of the tensor degree shards."""
     if resources.pipeline == resources.context == 1:
         return resources
     return replace(
@@ -295,13 +295,13 @@ def _nearest(numbers: Iterable[int], wish: int) -> int:
 
 
 def _nearest_tensor(model: ModelShape, expert: int, world: int, wish: int) -> int:
-    """The nearest degree of tensor parallelism that the model and the ranks allow."""
+    """The nearest degree of tensor parallelism that the model and the ranks permit."""
     common = gcd(*tensor_widths(model, expert).values())
     return _nearest(_divisors(gcd(common, world)), wish)
 
 
 def _nearest_mesh(world: int, requested: Mapping[str, int]) -> str:
-    """The degrees next to those requested that divide the ranks, and the next numbers of ranks."""
+    """The nearest degrees that divide the ranks, and the nearest numbers of ranks that divide."""
     size = 1
     for degree in requested.values():
         size *= degree

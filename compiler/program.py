@@ -1,4 +1,4 @@
-"""The program: the graph of stages that the passes make absolute, field by field."""
+"""The program: the graph of stages, which the passes resolve field by field."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,15 +11,15 @@ from .values import BatchPiece, Claim, LrPiece, ModelShape, Resources, Rounding
 
 
 class Hardware(Record, kw_only=False):
-    """Where a stage runs.
+    """The hardware of a stage.
 
     Attributes:
         device: "cpu", or a GPU's name.
-        per_node: ranks of a machine.
-        price: of a GPU-hour, where one is given.
-        mtbf, restart, save: seconds between two failures, from one until training continues, and
-            that a checkpoint holds training up, as far as they are given.
-        torchtitan: what the cluster tells torchtitan by its own names.
+        per_node: ranks per node.
+        price: per GPU-hour, if given.
+        mtbf, restart, save: seconds between two failures, from a failure until training continues,
+            and for which a checkpoint pauses training, as far as they are given.
+        torchtitan: the cluster's settings for torchtitan, by torchtitan's names.
     """
 
     world_size: int
@@ -41,7 +41,7 @@ class MixturePart(Record, kw_only=False):
 
 
 class State(Record):
-    """What is in force where a stage ends: what `last` means to the stages that follow."""
+    """The values in force at the end of a stage: what `last` means to the following stages."""
 
     lr: Fraction | float
     batch: Quantity
@@ -52,7 +52,7 @@ class State(Record):
 
 
 class Form(Record):
-    """What a job's steps look like: lengths, mesh, and sequences that a rank takes at a time."""
+    """The form of a job's steps: lengths, mesh, and sequences that a rank processes at a time."""
 
     seq_len: int
     rope_theta: float
@@ -68,10 +68,10 @@ class Segment(Form):
 
 
 class Stage(Record):
-    """A stage with its names resolved; each kind has a record of its own.
+    """A stage with its names resolved; each kind has its own record.
 
     Attributes:
-        model: the architecture of the weights that it makes, or that it takes.
+        model: the architecture of the weights that it makes or takes.
     """
 
     name: str
@@ -85,17 +85,17 @@ class Stage(Record):
 
     @property
     def shown_dialog(self) -> dict[str, Any] | None:
-        """The protocol that the tokens of its model have to tell apart, where it has one."""
+        """The protocol whose tokens its model has to tell apart, if it has one."""
         return None
 
     @property
     def begins_with(self) -> str | None:
-        """The declared model whose weights, random or published, it begins with, if it does."""
+        """The declared model with whose weights, random or published, it begins, if any."""
         return None
 
 
 class StageOfOne(Stage):
-    """A stage that takes the result of another one."""
+    """A stage that takes the result of another stage."""
 
     of: str
 
@@ -105,7 +105,7 @@ class StageOfOne(Stage):
 
 
 class StageOfMany(Stage):
-    """A stage that makes one model of several."""
+    """A stage that makes one model from several."""
 
     of: list[str]
 
@@ -115,11 +115,11 @@ class StageOfMany(Stage):
 
 
 class ModelStage(Stage):
-    """A stage with weights of its own, which no other has made, and with what jobs on them take.
+    """A stage with weights of its own, and with what jobs on them need.
 
     Attributes:
-        settings: what is in force of the attributes that stages inherit, and no pass has to know.
-        dialog: the settings of the chat protocol, where it speaks one.
+        settings: the values in force of attributes that stages inherit and no pass has to know.
+        dialog: the settings of the chat protocol, if it uses one.
     """
 
     tokenizer: str | None
@@ -140,8 +140,8 @@ class TrainStage(ModelStage):
 
     Attributes:
         parent: the stage that it continues from; None: it starts from random weights.
-        carries: whether the state of the optimizer is carried over from there.
-        origins: setting → where it comes from: "spec", "etude", "model" or "from STAGE".
+        carries: whether it takes over the parent's optimizer state.
+        origins: setting → its origin: "spec", "etude", "model" or "from STAGE".
     """
 
     spec: r.Training
@@ -159,13 +159,13 @@ class TrainStage(ModelStage):
 
 
 class ScheduledStage(TrainStage):
-    """A stage that trains, with every knob by step.
+    """A training stage with every knob by step.
 
     Attributes:
         lengths: from which step to which, and the sequence length there.
-        begins: knob → the step where each segment of its schedule, as written, begins.
-        end: what is in force where it ends.
-        checkpoints: checkpoint stage → the step that it is before, and what is in force there.
+        begins: knob → the step at which each segment of its schedule, as written, begins.
+        end: the values in force at its end.
+        checkpoints: checkpoint stage → the step that follows it, and the values in force there.
     """
 
     steps: int
@@ -214,7 +214,7 @@ class ScheduledStage(TrainStage):
 
 
 class Weights(r.Stage):
-    """What stands in the graph for a model with published weights: a result that nothing made."""
+    """The node in the graph for a model with published weights: a result that no stage makes."""
 
     kind: ClassVar[str] = "weights"
     continued: ClassVar[bool] = False
@@ -222,11 +222,11 @@ class Weights(r.Stage):
 
 
 class WeightsStage(ModelStage):
-    """Published weights, with which stages start. Nothing is in force with them.
+    """Published weights with which stages start. They have no settings in force.
 
     Attributes:
-        source: `folder`, or `hub` with `revision`, as the plan holds them.
-        last: how a job takes them that does not train.
+        source: `folder`, or `hub` with `revision`, as in the plan.
+        last: the form in which a job that does not train takes them.
     """
 
     spec: Weights
@@ -248,38 +248,38 @@ class WeightsStage(ModelStage):
 
 
 class CheckpointStage(StageOfOne):
-    """The weights of a stage on its way."""
+    """The weights at a point in a stage."""
 
     spec: r.Checkpoint
 
 
 class ScheduledCheckpoint(CheckpointStage):
-    """A checkpoint at a known step of a stage; `part` is the stage up to there."""
+    """A checkpoint at a known step of a stage; `part` is the stage up to that step."""
 
     whole: ScheduledStage
     part: ScheduledStage
 
 
 Trained = ScheduledStage | WeightsStage
-"""What weights come from in the end."""
+"""The stages from which all weights originally come."""
 
 
 class Program(Record, kw_only=False):
-    """The recipe on its way through the passes. Each kind of program knows more than the last."""
+    """The recipe between passes. Each kind of program knows more than the last."""
 
     recipe: r.Recipe
     ranks: int | None
 
 
 class Resolved(Program):
-    """Names are what they stand for, and stages in an order in which they can run."""
+    """Names are resolved, and stages are in an order in which they can run."""
 
     stages: dict[str, Stage]
 
     def trained(self, name: str) -> ModelStage:
-        """The stage that trained the weights: itself, or the first that it is made of.
+        """The stage that trained the weights: itself, or the first stage that it is made from.
 
-        Of a checkpoint it is the part of the stage before it, once that is scheduled.
+        For a checkpoint it is the part of the stage before it, once that is scheduled.
         """
         stage = self.stages[name]
         while not isinstance(stage, ModelStage):
@@ -293,7 +293,7 @@ class Scheduled(Resolved):
     """All schedules are absolute."""
 
     def trained(self, name: str) -> Trained:
-        """The same, with its schedules; of published weights there are none."""
+        """The same, with its schedules; published weights have none."""
         stage = self.stages[name]
         while not isinstance(stage, Trained):
             if isinstance(stage, ScheduledCheckpoint):
@@ -303,7 +303,7 @@ class Scheduled(Resolved):
 
 
 class Claimed(Scheduled):
-    """What the recipe claims is compared with what is computed."""
+    """The recipe's claims have been compared with the computed figures."""
 
     claims: list[Claim]
 

@@ -1,6 +1,7 @@
-"""Values that the passes make and that the plan holds as they are.
+"""Values that the passes make and that the plan holds unchanged.
 
-Records that pydantic adopts, because checking a spec builds no plan and has no time for pydantic.
+They are records that pydantic can adopt: checking a spec builds no plan and must not wait for
+pydantic.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ class Value(Record):
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields, and those of the values in them."""
+        """The fields, including those of nested values."""
         return {
             name: item.as_dict() if isinstance(item, Value) else item
             for name, item in vars(self).items()
@@ -45,24 +46,24 @@ class Value(Record):
 
 
 class Latent(Value):
-    """Attention through latents (multi-head latent attention, arXiv:2405.04434 §2.1): widths.
+    """Latent attention (multi-head latent attention, arXiv:2405.04434 §2.1): widths.
 
     Queries and keys of a head are `plain` + `rotary` wide, its values `values`.
     """
 
-    queries: int  # of the latent that queries come from; 0: they come from the hidden state
-    keys: int  # of the latent that keys and values come from
+    queries: int  # of the latent for queries; 0: they come from the hidden state
+    keys: int  # of the latent for keys and values
     plain: int
     rotary: int
     values: int
 
 
 class Experts(Value):
-    """Feed-forward layers that are mixtures of experts (arXiv:2401.06066).
+    """Mixtures of experts as feed-forward layers (arXiv:2401.06066).
 
-    Every layer after the first `dense` ones routes a token to `active` of `count` experts, and
-    sends it through the `shared` ones. Of `groups` of experts only the best `groups_used` are
-    chosen from. A bias on the choice balances their load (arXiv:2408.15664).
+    Every layer after the first `dense` ones routes a token to `active` of `count` experts, and to
+    the `shared` ones. With `groups` of experts, only the best `groups_used` groups are considered.
+    A bias on the choice balances their load (arXiv:2408.15664).
     """
 
     count: int
@@ -74,12 +75,12 @@ class Experts(Value):
     groups_used: int | None
     score: Literal["softmax", "sigmoid"]
     normalized: bool  # the scores of a token's experts add up to 1
-    scale: float  # and are then multiplied with this
-    balance: float  # by so much a step the bias moves; 0: there is none
+    scale: float  # and are then multiplied by this
+    balance: float  # how far the bias moves per step; 0: no bias
 
 
 class ModelShape(Value):
-    """A decoder's shape, but for the length of its sequences, which each job of a stage has."""
+    """A decoder's shape without the length of its sequences, which is set per job of a stage."""
 
     family: str
     size: str | None
@@ -92,16 +93,16 @@ class ModelShape(Value):
     vocab: int
     rope_theta: float
     rope_scaling: Literal["none", "llama", "yarn"]
-    rope_factor: float  # by which rope_scaling lengthens; 1 without
+    rope_factor: float  # by which rope_scaling extends positions; 1 without
     rope_original: int  # the length before; 0 without
-    rope_low: float = 1.0  # "llama": what turns less often over that length is stretched in full
-    rope_high: float = 4.0  # "llama": what turns more often is not stretched
+    rope_low: float = 1.0  # "llama": with fewer rotations over that length, fully scaled
+    rope_high: float = 4.0  # "llama": with more rotations, not scaled
     tied: bool
     norm_eps: float
-    qk_norm: bool  # queries and keys are normed, head by head
+    qk_norm: bool  # queries and keys are normed per head
     biased: bool  # attention, routers and experts add biases
-    sinks: bool  # a head may look at nothing: its softmax has one more entry (arXiv:2309.17453)
-    window: int  # tokens, itself included, that a token sees in layers with a window; 0: no window
+    sinks: bool  # heads can attend to nothing: softmax with one more entry (arXiv:2309.17453)
+    window: int  # tokens that a token sees in layers with a window, including itself; 0: no window
     latent: Latent | None
     experts: Experts | None
 
@@ -109,7 +110,7 @@ class ModelShape(Value):
         """The architecture for sequences of up to `context` tokens.
 
         Args:
-            rope_theta: the RoPE base where a stage has changed it.
+            rope_theta: the RoPE base, if a stage has changed it.
         """
         own: dict[str, Any] = {name: getattr(self, name) for name in fields(ModelShape)}
         if rope_theta is not None:
@@ -118,9 +119,9 @@ class ModelShape(Value):
 
 
 class Architecture(ModelShape, before="rope_theta"):
-    """A decoder's shape, complete: nothing is left for the engine to choose."""
+    """A decoder's complete shape: nothing is left for the engine to choose."""
 
-    context: int  # longest sequence that the model is built for; of an export, that it knows
+    context: int  # longest sequence that the model is built for, or that an export knows
 
 
 class LrPiece(Value):
@@ -140,7 +141,7 @@ class LrPiece(Value):
     length: int
 
     def rate(self, step: int, tokens_before: Callable[[int], int]) -> float:
-        """The rate of a step: the curve's value where the step begins."""
+        """The rate of a step: the curve's value at the beginning of the step."""
         if self.shape == "hold":
             return self.start
         position = step if self.clock == "steps" else tokens_before(step)
@@ -166,51 +167,65 @@ class Resources(Value):
     tensor: int
     context: int
     pipeline: int
-    interleave: int  # pipeline stages of a rank, which lie `pipeline` stages apart
-    expert: int  # experts are placed on so many of the shard × context × tensor ranks
-    per_node: int = 0  # ranks of a machine, as the cluster has them; 0: all are on one
+    interleave: int  # pipeline stages per rank, `pipeline` stages apart
+    expert: int  # number of the shard × context × tensor ranks that experts are placed on
+    per_node: int = 0  # ranks per node of the cluster; 0: all are on one
 
 
 class Saving(Value):
-    """When checkpoints are written inside a job, and which of them stay."""
+    """When checkpoints are written inside a job, and which are kept."""
 
-    every: int | None  # steps of the job between two of them; None: they are written by the clock
+    every: int | None  # steps of the job between two of them; None: timed by `seconds`
     seconds: float | None  # between two of them, by the clock of rank 0
-    last: int | None = 2  # how many of the newest stay; None: all
-    marks: int | None = None  # those of every so many steps of the stage are written, and stay
+    last: int | None = 2  # how many of the newest are kept; None: all
+    marks: int | None = None  # every `marks` steps of the stage, one is written and kept
 
 
 class Generation(Value):
-    """On what a model writes, and what it takes of each GPU there (see docs/cost.md)."""
+    """The GPUs on which a model generates, and its memory on each (see docs/cost.md)."""
 
-    tensor: int  # GPUs of a node that share each layer
-    pipeline: int  # nodes that share the layers; on one GPU both are 1
+    tensor: int  # GPUs of a node that split each layer
+    pipeline: int  # nodes that divide the layers; on one GPU both are 1
     context: int  # tokens of the longest sequence of the job, prompt and answer
-    memory: dict[str, int]  # bytes of a GPU: "weights", "work", and "sequence", the cache of one
-    least: int  # bytes of a GPU that the job cannot do without
-    share: float  # of a GPU's memory that may be taken
-    gpu_memory: int  # bytes that a GPU has
+    memory: dict[str, int]  # bytes per GPU: "weights", "work", and "sequence", the cache of one
+    least: int  # bytes per GPU that the job needs at least
+    share: float  # of a GPU's memory that may be used
+    gpu_memory: int  # bytes per GPU
     fits: bool
-    at_a_time: int  # longest sequences that are drawn together
-    seconds: float | None  # estimated, at least; None: how much is drawn is not known
+    at_a_time: int  # number of longest sequences that are generated together
+    seconds: float | None  # estimated minimum; None: the amount of generation is unknown
+
+
+class Reading(Value):
+    """The memory and time of a forward pass over data, without training (see docs/cost.md)."""
+
+    memory: dict[str, int]  # bytes of the fullest GPU, by what they hold
+    gpu_memory: int  # bytes per GPU
+    fits: bool
+    seconds: float | None  # estimated maximum; None: the amount of data is unknown
+
+    @property
+    def least(self) -> int:
+        """Bytes per GPU that the job needs at least."""
+        return sum(self.memory.values())
 
 
 class Phase(Value):
     """A stretch of consecutive jobs that need the same machines.
 
-    A *gang* are ranks that train or score together. *cpu* is the making of data, *generate* the
-    sampling and measuring of models, *small* what copies, averages or exports them: one process.
+    A *gang* consists of ranks that train or score together. *cpu* prepares data, *generate* samples
+    and measures models, *small* copies, averages or exports them: one process each.
     """
 
     number: int  # from 1
     kind: Literal["cpu", "gang", "generate", "small"]
     nodes: int
-    ranks: int  # processes of a node
+    ranks: int  # processes per node
     device: str  # "cpu", or the name of a GPU
-    devices: int  # GPUs of a node that it needs; 0: none
+    devices: int  # GPUs needed per node; 0: none
     jobs: list[str]  # their ids
-    conditional: bool  # all of it runs only where a gate fails
-    seconds: float | None  # estimated, of the jobs that train in any case; None: not known
+    conditional: bool  # all of it runs only if a gate fails
+    seconds: float | None  # estimated, for the jobs that run in any case; None: unknown
 
     @property
     def world_size(self) -> int:
@@ -219,12 +234,12 @@ class Phase(Value):
 
     @property
     def name(self) -> str:
-        """What it is called in names of files: `2-gang`."""
+        """Its name in file names: `2-gang`."""
         return f"{self.number}-{self.kind}"
 
 
 class Rounding(Value):
-    """A boundary that fell between two steps: what was asked for, and what it became."""
+    """A boundary between two steps that was rounded: the request and the result."""
 
     what: str
     wished_tokens: str
@@ -233,25 +248,25 @@ class Rounding(Value):
 
 
 class Claim(Value):
-    """A published figure that the plan must meet, or say why its source contradicts itself."""
+    """A published figure that the plan must match, unless its source contradicts itself."""
 
     what: str
     claimed: float
     computed: float
     tolerance: float
     cite: str | None
-    because: str | None  # why the tolerance is as wide as it is
-    contradicted: str | None  # by what of the source itself: then it need not hold
+    because: str | None  # why the tolerance is so wide
+    contradicted: str | None  # what in the source contradicts it: then it need not hold
     holds: bool
 
     @property
     def off(self) -> float:
-        """How far the plan's figure is from the claimed one, as a share of it."""
+        """The relative difference of the plan's figure from the claimed one."""
         return self.computed / self.claimed - 1 if self.claimed else self.computed
 
 
 class Scaled(Value):
-    """An attribute of a recipe, and what it is in the recipe's miniature, as specs write them."""
+    """An attribute of a recipe and of its miniature, as specs write them."""
 
     block: str  # such as "model llama", "pretrain", "align.dpo"
     attribute: str  # "" for the block as a whole

@@ -21,9 +21,9 @@ from .stages.kind import TrainingKind
 from .values import Claim, Scaled
 
 APART = ("from", "dialog")
-"""Attributes that the settings of a stage do not list: what it continues from, and the protocol."""
+"""Attributes that a stage's settings do not list: what it continues from, and the protocol."""
 MOST_SHOWN = 6
-"""Of more values that follow each other only the ends are shown."""
+"""Of more consecutive values than this, only the ends are shown."""
 
 
 def planned(
@@ -38,8 +38,8 @@ def planned(
     Args:
         program: the recipe after all passes, with its jobs.
         claims: those of the recipe, compared with what is computed.
-        silenced: what the recipe allows of what was found in it.
-        miniature: what became of what, where the recipe is a miniature.
+        silenced: the findings that the recipe allows.
+        miniature: the attributes that changed, if the recipe is a miniature.
     """
     header = recipe.header
     origins = Origins(program)
@@ -95,7 +95,7 @@ def _summary(stage: Stage, origins: Origins) -> StageSummary:
 
 
 def _trained(stage: ScheduledStage) -> dict[str, str]:
-    """What is shown of a stage that trains."""
+    """What is shown for a training stage."""
     end = stage.end
     unit = "pairs" if stage.spec.data_kind == "preferences" else "seqs"
     shown = {
@@ -128,7 +128,7 @@ def _trained(stage: ScheduledStage) -> dict[str, str]:
 
 
 def _optimized(spec: Any) -> dict[str, str]:
-    """What a stage optimizes: the attributes by which its kind differs from other training."""
+    """The objective of a stage: the attributes in which its kind differs from other training."""
     common = {*fields(Training), "dialog"}
     known = {n: says.name or n for n, of in fields(type(spec)).items() if (says := of.metadata)}
     values = {shown: getattr(spec, n) for n, shown in known.items() if n not in common}
@@ -141,7 +141,7 @@ def _reference(stage: ScheduledStage) -> str | None:
 
 
 def _settings(stage: Stage) -> dict[str, str]:
-    """What is shown of a stage that does not train."""
+    """What is shown for a stage that does not train."""
     spec, kind = stage.spec, KINDS[type(stage.spec)]
     known = attributes(type(spec))
     said = kind.said(stage)
@@ -159,14 +159,14 @@ def _settings(stage: Stage) -> dict[str, str]:
 
 
 def _inherited(stage: ScheduledStage) -> dict[str, str]:
-    """What is in force of the attributes that a stage of the kind may take over."""
+    """The values in force of the attributes that a stage of this kind may inherit."""
     known = attributes(type(stage.spec))
     in_force = {name: value for name, value in stage.settings.items() if name in known}
     return {name: in_words(value) for name, value in in_force.items() if value is not None}
 
 
 def _given(spec: Any, *names: str) -> dict[str, str]:
-    """Those of some attributes that the spec gives, as it writes them."""
+    """Those of the named attributes that the spec gives, as it writes them."""
     known = attributes(type(spec))
     return {
         name: written(getattr(spec, known[name].field))
@@ -181,7 +181,7 @@ def _dialog(settings: dict[str, Any] | None) -> str:
 
 
 def _few(values: list[str]) -> str:
-    """Values that follow each other; of a ramp with many levels the ends and their number."""
+    """Consecutive values; for a ramp with many levels, the ends and the number of levels."""
     values = list(dict.fromkeys(values))
     if len(values) <= MOST_SHOWN:
         return " → ".join(values)

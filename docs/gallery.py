@@ -13,7 +13,7 @@ HOME = "index.html"
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the pages of the specs in a folder and the page that leads to them; the exit code."""
+    """Writes the pages of the specs in a folder and the page that links to them; the exit code."""
     if not 1 <= len(arguments) <= 2 or arguments[0].startswith("-"):
         problem(
             "which folder shall the gallery go into?",

@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# By name: pyright takes the folder `etude` of the tree for the whole package.
+# By name: pyright mistakes the folder `etude` of the tree for the whole package.
 codes: Any = import_module("etude.spec.findings.codes")
 examples: Any = import_module("etude.compiler.examples")
 render: Any = import_module("etude.spec.findings.render")
@@ -69,7 +69,7 @@ KINDS = {
 
 
 def pages() -> dict[str, str]:
-    """Every page by its name: one a code, and the list of all.
+    """Every page by its name: one per code, and the list of all.
 
     Raises: ValueError: a code belongs to no section.
     """

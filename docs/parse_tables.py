@@ -1,8 +1,8 @@
-"""Writes spec/text/tables.json, by which specs are read, from the grammar: lark makes the tables.
+"""Writes spec/text/tables.json, the parse tables for specs, which lark makes from the grammar.
 
     python docs/parse_tables.py
 
-States are numbered as a walk from the start finds them, so that the same grammar is the same file.
+States are numbered in the order of a walk from the start, so the same grammar gives the same file.
 """
 
 import json
@@ -22,18 +22,18 @@ TARGET = FOLDER / "tables.json"
 
 
 def grammar() -> str:
-    """The grammar, with the shapes of ramps that the language has."""
+    """The grammar, with the shapes of ramps in the language."""
     text = (FOLDER / "grammar.lark").read_text(encoding="utf-8")
     return text.replace("SHAPES", "|".join(SHAPES))
 
 
 def parser() -> Lark:
-    """Lark's own parser, whose tables and lexer are the model of etude's."""
+    """Lark's own parser, whose tables and lexer etude's are modelled on."""
     return Lark(grammar(), parser="lalr", lexer="contextual", propagate_positions=True)
 
 
 def text() -> str:
-    """The file: a row for each state, so that a change can be read."""
+    """The file, with one row per state to make changes readable."""
     frontend: Any = parser().parser
     table = frontend.parser._parse_table
     terminals = sorted(frontend.lexer_conf.terminals, key=_choice)
@@ -67,13 +67,13 @@ def text() -> str:
 
 
 def _choice(terminal: TerminalDef) -> tuple[int, int, int, str]:
-    """Which of the terminals that match is taken, as lark's lexer has it."""
+    """The sort key by which lark's lexer chooses among matching terminals."""
     pattern = terminal.pattern
     return -terminal.priority, -pattern.max_width, -len(pattern.value), terminal.name
 
 
 def _walk(table: Any) -> list[int]:
-    """The states, from the start on."""
+    """The states, in the order of a walk from the start."""
     found = {table.start_states["start"]: None}
     waiting = list(found)
     while waiting:

@@ -1,4 +1,4 @@
-"""Writes what published recipes claim into docs/reproducing.md and the README:
+"""Writes the claims of published recipes into docs/reproducing.md and the README:
 `python docs/published.py`."""
 
 import contextlib
@@ -16,7 +16,7 @@ README = ROOT / "README.md"
 
 
 def verified(option: str) -> str:
-    """What `etude verify` says of the recipes."""
+    """The output of `etude verify` for the recipes."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         main(["verify", str(ROOT / "examples" / "published"), option])
@@ -24,12 +24,12 @@ def verified(option: str) -> str:
 
 
 def page(text: str) -> str:
-    """The page with the table of claims that the recipes make now."""
+    """The page with the table of the recipes' current claims."""
     return _filled(text, verified("--markdown"))
 
 
 def readme(text: str) -> str:
-    """The README with a line for each recipe."""
+    """The README with one line per recipe."""
     return _filled(text, "\n".join(_summary(json.loads(verified("--json")))))
 
 

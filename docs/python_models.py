@@ -46,7 +46,7 @@ MORE: dict[type[r.Declaration], tuple[tuple[str, str, str], ...]] = {
         ("otherwise", "str | None = None", "as in `extend 100k tokens at most 2 times`"),
     )
 }
-"""What a block says in statements that are no attributes of it: name, type, what it is."""
+"""Statements of a block that are not attributes: name, type, description."""
 
 
 def text() -> str:
@@ -65,7 +65,7 @@ _BY_KIND = 'Field(discriminator="kind")'
 
 
 def _models(models: Iterable[type[r.Declaration]]) -> Iterator[type[r.Declaration]]:
-    """The models, each after what it derives from and the groups that it has."""
+    """The models, each after its base and the groups that it contains."""
     for model in models:
         base = model.__mro__[1]
         if base is not r.Declaration:

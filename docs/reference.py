@@ -1,4 +1,4 @@
-"""Writes the tables of attributes in docs/language.md as the schema has them:
+"""Writes the tables of attributes in docs/language.md from the schema:
 `python docs/reference.py`."""
 
 import re
@@ -47,7 +47,7 @@ _TABLE = re.compile(re.escape(HEAD) + r"(?:\| .*\n)*")
 
 
 def own(model: type[r.Declaration]) -> dict[str, r.Attribute]:
-    """The attributes that a model's table lists: without those that several kinds share."""
+    """The attributes that a model's table lists, without those that several kinds share."""
     found = r.attributes(model)
     for shared in (r.Training, r.Measuring):
         if issubclass(model, shared) and model not in (shared, r.Train):
@@ -63,7 +63,7 @@ def table(model: type[r.Declaration]) -> str:
 
 
 def text() -> str:
-    """The page with its tables as the schema has them."""
+    """The page with its tables rebuilt from the schema."""
     parts = re.split(r"(^#+ .+\n)", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     for place, heading in enumerate(parts[1::2]):
         model = TABLES.get(heading.strip("# \n"))

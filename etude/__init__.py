@@ -23,13 +23,13 @@ __all__ = ["Diagnostic", "SpecError", "check", "compile", "load", "loads", "prev
 
 
 def load(path: str | Path, *, variant: str = "", sets: Sequence[str] = ()) -> "Spec":
-    """The spec in a file and in what it `use`s, bound to its recipe.
+    """The spec in a file and in the files that it uses, bound to its recipe.
 
     Args:
         variant: the name of one of its variants.
-        sets: changes such as `pretrain.lr = 1e-4`, as `etude plan --set` takes them.
+        sets: changes such as `pretrain.lr = 1e-4`, in the syntax of `etude plan --set`.
 
-    Raises: SpecError: with all that is wrong.
+    Raises: SpecError: with all errors.
     """
     from .loaded import loaded
     from .spec.load import read
@@ -40,7 +40,7 @@ def load(path: str | Path, *, variant: str = "", sets: Sequence[str] = ()) -> "S
 def loads(text: str, *, variant: str = "", sets: Sequence[str] = ()) -> "Spec":
     """The spec in a text; the arguments are those of `load`.
 
-    Raises: SpecError: with all that is wrong.
+    Raises: SpecError: with all errors.
     """
     from .loaded import loaded
     from .spec.load import reads
@@ -49,8 +49,8 @@ def loads(text: str, *, variant: str = "", sets: Sequence[str] = ()) -> "Spec":
 
 
 def check(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> list[Diagnostic]:
-    """All that is found in a spec and in its variants: errors, warnings and notes, in the order of
-    the text. The files that it names are not looked at.
+    """All findings in a spec and its variants: errors, warnings and notes, in the order of the
+    text. The files that it names are not checked.
 
     Args:
         ranks: check for this many CPU processes instead of the recipe's clusters.
@@ -64,7 +64,7 @@ def compile(spec: "Spec | build.Recipe", *, ranks: int | None = None) -> "Plan":
     Args:
         ranks: plan every stage for this many CPU processes instead of its cluster.
 
-    Raises: SpecError: with all that is wrong.
+    Raises: SpecError: with all errors.
     """
     from .compiler import driver
 
@@ -101,15 +101,15 @@ def preview(
     folder: str | Path | None = None,
     root: str | Path = ".",
 ) -> list[dict[str, Any]]:
-    """What stages see of their data, and what they learn of it: what `etude preview --json` lists.
+    """What stages see of their data and learn from it: the output of `etude preview --json`.
 
     Args:
-        target: a stage or data set; None for the data of all stages that train.
-        records: how many records or rows of each source.
-        folder: the run folder, for what the run has made already; `runs/RECIPE` by default.
-        root: the folder where relative paths of data start: the spec's.
+        target: a stage or data set; None for the data of all training stages.
+        records: the number of records or rows per source.
+        folder: the run folder, for data that the run has already made; `runs/RECIPE` by default.
+        root: the folder of the spec; paths of data are relative to it.
 
-    Raises: etude.runtime.errors.RunError: there is no such target, or a source cannot be read.
+    Raises: etude.runtime.errors.RunError: the target does not exist, or a source cannot be read.
     """
     from .runtime import preview as previews
 
@@ -129,14 +129,14 @@ def run(
     root: str | Path = ".",
     on_event: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> None:
-    """Runs a plan, or what is left of it, in a run folder.
+    """Runs a plan, or the rest of it, in a run folder.
 
     Args:
-        root: the folder where relative paths of data start: the spec's.
-        on_event: gets what `etude run --json` prints, as dicts.
+        root: the folder of the spec; paths of data are relative to it.
+        on_event: receives the output of `etude run --json`, as dicts.
 
-    Raises: etude.runtime.errors.RunError, and its subclasses Stopped, where a person has to do
-        something before the run continues, and Interrupted, where it can just be started again.
+    Raises: etude.runtime.errors.RunError, and its subclasses Stopped, if a person has to do
+        something before the run can continue, and Interrupted, if it can simply be started again.
     """
     from .runtime.gang import execute
 

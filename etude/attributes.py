@@ -13,7 +13,7 @@ from pydantic import (
 
 
 class Written(BaseModel):
-    """A frozen value with the names of the language, of which defaults are not written."""
+    """A frozen value with the names of the language; defaults are not written."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, serialize_by_alias=True, allow_inf_nan=False
@@ -38,36 +38,36 @@ _LAST = ("sources", "allow", "open")
 
 
 def _place(key: str) -> int:
-    """What a key is sorted by; others keep their order."""
+    """The sort key of a key; unlisted ones keep their order."""
     return _FIRST.index(key) - len(_FIRST) if key in _FIRST else int(key in _LAST)
 
 
 class Let(Written):
-    """The name of a `let` where a string would be a text or a choice."""
+    """The name of a `let`, where a string would mean a text or a choice."""
 
     let: str
 
 
 Text: TypeAlias = str | Let | None
-"""A text in a spec: written in quotes there."""
+"""A text, which is in quotes in a spec."""
 Texts: TypeAlias = str | Let | list[str | Let] | None
 Flag: TypeAlias = bool
-"""On where its name stands alone in a spec."""
+"""True for an attribute that is just its name in a spec."""
 Number: TypeAlias = int | float | str
-"""A number, or what a spec would say: `15T`, `8000 steps`, `50%`, the name of a `let`."""
+"""A number, or its spec notation: `15T`, `8000 steps`, `50%`, the name of a `let`."""
 Name: TypeAlias = str
 """The name of a declaration, or a reference such as `previous.chat or pretrain`."""
 Names: TypeAlias = list[Name] | Name
-"""Some of them; a single one may stand for itself, and so may the name of a `let`."""
+"""Several names; also a single one, or the name of a `let`."""
 Numbers: TypeAlias = list[Number] | Name
 Group: TypeAlias = dict[str, Number]
 """Names with numbers: `{"web": "90%", "math": "10%"}`, `{"tensor": 8}`."""
 Schedule: TypeAlias = Number | Group
-"""A value, or a schedule as a spec says it."""
+"""A value, or a schedule in spec notation."""
 Value: TypeAlias = bool | Number | list[bool | Number] | dict[str, Number | list[Number]]
-"""Of a `let` or a variant: what a spec would say, in which texts have quotes of their own."""
+"""For a `let` or a variant: spec notation, in which texts have their own quotes."""
 Reasons: TypeAlias = dict[str, str | list[str]]
-"""Codes of findings that are silenced, and why."""
+"""Codes of silenced findings, and the reasons."""
 
 
 class Cite(Written):
@@ -77,13 +77,13 @@ class Cite(Written):
 
 
 class Assumed(Written):
-    """Why a value was chosen that the source leaves open."""
+    """Why a value that the source leaves open was chosen."""
 
     assumed: str | Let
 
 
 Sources: TypeAlias = dict[str, Cite | Assumed]
-"""Attributes, and where their values are from."""
+"""Attributes, and the sources of their values."""
 
 FROM = Field(
     default=None, validation_alias=AliasChoices("from", "from_"), serialization_alias="from"
@@ -94,10 +94,10 @@ FIELDS = Field(
 
 
 class Attributes(Written):
-    """Attributes, by the names of the language; those that are None are left out.
+    """Attributes, by the names of the language; None means left out.
 
     Attributes:
-        open: those that are yet to be given, and why; `check` reports each as an error.
+        open: attributes that are still to be given, and why; `check` reports each as an error.
     """
 
     sources: Sources = {}
@@ -105,6 +105,6 @@ class Attributes(Written):
 
 
 class Block(Attributes):
-    """Attributes of a block, and what is silenced in it."""
+    """Attributes of a block, and the findings silenced in it."""
 
     allow: Reasons = {}

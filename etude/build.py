@@ -10,12 +10,12 @@ recipe = Recipe(
 print(recipe.text())
 
 The models are the JSON form of specs (docs/json.md): `model_dump_json` writes what every command
-reads, and `model_validate_json` reads what `etude fmt --to json` writes. Attributes have the names
-of the language; `from` is `from_`, and `fields` is `fields_`. A value is a number, a flag, a list,
-a group, or a string with what a spec would say, such as `lr="0 -> 3e-4 for 2000 steps then -> 0"`.
-Attributes that are texts in a spec, such as titles and files, are plain strings. Only names and
-kinds are checked here; what is wrong with values is found where every spec is checked. The models
-of blocks are written from the schema of the language into `blocks.py`.
+reads, and `model_validate_json` reads the output of `etude fmt --to json`. Attributes have the
+names of the language; `from` is `from_`, and `fields` is `fields_`. A value is a number, a flag, a
+list, a group, or a string in spec notation, such as `lr="0 -> 3e-4 for 2000 steps then -> 0"`.
+Attributes that are texts in a spec, such as titles and files, are plain strings. The models check
+only names and kinds; values are checked with the whole spec. The models of blocks are generated
+from the schema of the language into `blocks.py`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -71,7 +71,7 @@ class Rounds(Written):
 class Claim(Written):
     """A published figure: `value` within a tolerance, with why that is wide, or what refutes it.
 
-    Its name may have a moment: `pretrain.lr at 2000 steps`.
+    Its name may include a point in a stage: `pretrain.lr at 2000 steps`.
     """
 
     value: Number
@@ -82,7 +82,7 @@ class Claim(Written):
 
 
 class Expect(Written):
-    """Claims by the names of figures, several of one in a list, and what is silenced of them."""
+    """Claims by the names of figures, with several of the same in a list, and silenced findings."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Claim | list[Claim]]
@@ -94,7 +94,7 @@ class Variant(Written):
     """A named change to the recipe.
 
     Attributes:
-        set: values by the paths of what they change: `pretrain.lr`.
+        set: values by the paths that they change: `pretrain.lr`.
     """
 
     set: dict[str, Value] = {}
@@ -103,14 +103,14 @@ class Variant(Written):
 
 
 class Use(Written):
-    """A file whose stages come after one of this file."""
+    """A file whose stages follow a stage of this file."""
 
     file: str
     after: Name | None = None
 
 
 class Recipe(Header):
-    """Everything that a spec declares, by name and in order."""
+    """All declarations of a spec, by name and in order."""
 
     schema_: str | None = Field(
         default=None,
@@ -131,7 +131,7 @@ class Recipe(Header):
     variants: dict[str, Variant] = {}
 
     def json_text(self) -> str:
-        """The spec in its JSON form, laid out: where the places of diagnostics lie."""
+        """The spec in its JSON form, formatted; places of diagnostics refer to this text."""
         from .spec.json.json_text import laid_out, read
         from .spec.source import Source
 
@@ -140,7 +140,7 @@ class Recipe(Header):
         return laid_out(node)
 
     def text(self) -> str:
-        """The spec as a text.
+        """The spec as text.
 
         Raises: etude.SpecError: a string cannot be read; its place is in `json_text()`.
         """
@@ -156,7 +156,7 @@ class Recipe(Header):
     def bound(self) -> "Spec":
         """The spec, bound to its recipe.
 
-        Raises: etude.SpecError: with all that is wrong; its places are in `json_text()`.
+        Raises: etude.SpecError: with all errors; their places are in `json_text()`.
         """
         from .loaded import loaded
         from .spec.load import reads

@@ -9,10 +9,10 @@ from .spec.schema.recipe import Recipe
 
 
 class Spec(Record):
-    """A spec that was read.
+    """A loaded spec.
 
     Attributes:
-        recipe: what it declares, changed as requested.
+        recipe: its declarations with the requested changes.
         sources: its statements, with their places.
         variant: the variant that was applied; "" for none.
         sets: the changes on top of it.
@@ -25,9 +25,9 @@ class Spec(Record):
 
 
 def loaded(sources: Sources, variant: str = "", sets: Sequence[str] = ()) -> Spec:
-    """The spec that was read.
+    """The loaded spec.
 
-    Raises: SpecError: with all that is wrong.
+    Raises: SpecError: with all errors.
     """
     recipe = bound(sources, Report(), variant=variant, sets=sets)
     if recipe is None:

@@ -10,8 +10,7 @@ from .spec.text.keywords import NAME, RESERVED
 
 
 def spec_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a spec with a recipe; the descriptions are those of the
-    reference."""
+    """JSON Schema (draft 2020-12) of a spec with a recipe, described as in the reference."""
     made = Recipe.model_json_schema(mode="validation")
     definitions = made.pop("$defs")
     for name, of in definitions.items():
@@ -33,13 +32,13 @@ def spec_schema() -> dict[str, Any]:
 
 
 def _describe(schema: dict[str, Any], model: Any) -> None:
-    """Gives attributes the words of the reference, in place of what pydantic makes of names."""
+    """Gives attributes the descriptions of the reference instead of pydantic's titles."""
     schema.pop("title", None)
     for name, of in schema.get("properties", {}).items():
         of.pop("title", None)
         if of.get("default", 0) is None:
             del of["default"]
-        if name == "kind" and "default" in of:  # it tells which of several models this is
+        if name == "kind" and "default" in of:  # it tells alternative models apart
             schema["required"] = [name, *schema.get("required", ())]
         entry = documentation(model, name) if _is_declaration(model) else None
         if entry:

@@ -1,1 +1,1 @@
-"""A plan as an HTML page for people: one self-contained file."""
+"""Renders a plan as an HTML page for people: one self-contained file."""

@@ -1,8 +1,9 @@
-"""A page with a card for each of several plans, with links to their pages."""
+"""Renders a page with a card for each of several plans, linking to their pages."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from ..compiler.as_written import at_most
 from ..compiler.ids import StageId, rounds
 from ..compiler.plan.plan import Plan, Sources
 from ..spec.schema.recipe import STAGES
@@ -11,10 +12,10 @@ from .series import picture
 
 
 def gallery(title: str, plans: Mapping[str, Plan]) -> str:
-    """The page as HTML, complete, as `page.page` makes those that it leads to.
+    """The complete HTML page; the linked pages come from `page.page`.
 
     Args:
-        plans: addresses of the pages, relative to this one, and what they show.
+        plans: addresses of the pages, relative to this one → the plans that they show.
     """
     cards = [_card(address, plan) for address, plan in plans.items()]
     counts = [plan.sources for plan in plans.values() if plan.sources]
@@ -40,6 +41,7 @@ def _card(address: str, plan: Plan) -> dict[str, Any]:
         "address": address,
         "plan": plan,
         "path": _path(plan),
+        "at_most": at_most(*(job.objective.name for job in jobs)),
         "cost": jobs[0].cost,
         "resources": max((job.resources for job in jobs), key=lambda of: of.world_size),
         "claims": len(plan.claims),
@@ -53,13 +55,13 @@ def _card(address: str, plan: Plan) -> dict[str, Any]:
 
 
 def _leads_on(kind: str) -> bool:
-    """Whether other stages take what one of a kind makes, unasked or as data."""
+    """Whether other stages take the result of this kind by default or as data."""
     model = STAGES.get(kind)
     return model is None or model.continued or model.scores or bool(model.offers)
 
 
 def _path(plan: Plan) -> str:
-    """The stages in the order that they run, rounds as one: `pretrain · anneal · align × 6`."""
+    """The stages in running order, rounds as one: `pretrain · anneal · align × 6`."""
     names = [
         StageId.parse(name).rounds or name
         for name, stage in plan.stages.items()

@@ -2,16 +2,18 @@
 
 from typing import Any
 
+from ..compiler.as_written import at_most
 from ..compiler.ids import StageId
 from ..compiler.plan.plan import AnyJob, DatasetJob, GateJob, Plan, TrainJob
 from ..spec.schema.recipe import STAGES
 
 
 def graph(plan: Plan) -> dict[str, Any]:
-    """Nodes (stages, and pauses for awaited files) and edges, in the order that they run.
+    """Nodes (stages, and pauses for awaited files) and edges, in running order.
 
     Returns:
-        nodes: id, kind, lines of text, tokens, and the group (a round, as in `align.2`) or "".
+        nodes: id, kind, lines of text, tokens, `at_most` before them, and the
+            group (a round, as in `align.2`) or "".
         edges: from, to, and the roles; `model` is the weights that a stage begins with.
     """
     jobs = {job.key: job for job in plan.jobs}
@@ -19,7 +21,7 @@ def graph(plan: Plan) -> dict[str, Any]:
     edges: dict[tuple[str, str], list[str]] = {}
 
     def providers(job: AnyJob, role: str) -> list[tuple[str, str]]:
-        """Stages and pauses that a job stands for, looking through what only prepares."""
+        """The stages and pauses behind a job, skipping jobs that only prepare."""
         if isinstance(job, DatasetJob) and job.awaited:
             pause = f"pause {job.name}"
             if pause not in nodes:
@@ -28,6 +30,7 @@ def graph(plan: Plan) -> dict[str, Any]:
                     "kind": "pause",
                     "group": "",
                     "tokens": 0,
+                    "at_most": "",
                     "lines": ["waits for people", job.name],
                 }
                 for inner, key in job.inputs.items():
@@ -70,7 +73,8 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
 
     summary = plan.stages[stage]
     of = StageId.parse(stage)
-    second = summary.kind + (f" · {short(summary.tokens)} tokens" if summary.tokens else "")
+    tokens = f"{at_most(summary.kind)}{short(summary.tokens)} tokens"
+    second = summary.kind + (f" · {tokens}" if summary.tokens else "")
     lines = [of.name, second]
     guarded = gates(plan, stage)
     if guarded:
@@ -85,5 +89,6 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
         "kind": summary.kind,
         "group": of.group,
         "tokens": summary.tokens,
+        "at_most": at_most(summary.kind),
         "lines": lines,
     }

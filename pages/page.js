@@ -11,7 +11,7 @@
     }
     for (const n of found.filter((f) => f.kind === "round")) {
       const inner = rounds.get(n.id), tokens = inner.reduce((sum, i) => sum + i.tokens, 0);
-      n.lines = [n.id, `${inner.length} stages`, `${short(+tokens.toPrecision(4))} tokens`];
+      n.lines = [n.id, `${inner.length} stages`, `${inner.find((i) => i.at_most)?.at_most || ""}${short(+tokens.toPrecision(4))} tokens`];
     }
     for (const e of edges) {
       const from = of.get(e.from), to = of.get(e.to), id = from + " " + to;
@@ -85,17 +85,23 @@
     const n = Math.min(Math.max(Math.floor(x), 0), order.length - 1), s = plan.stages.find((s) => s.name === order[n]);
     return s ? short(Math.round(s.from + (x - n) * (s.to - s.from))) : "";
   };
+  // Batches of preferences have pairs, and their rows are at most as long as the sequence length.
+  const batchName = (stages) => {
+    const kinds = [...new Set(stages.map((s) => s.rows))].sort().reverse().join(" or ");
+    return kinds[0].toUpperCase() + kinds.slice(1) + " a step";
+  };
+  const bounded = (s, text) => s.at_most + text;
   const GRIDS = [
     { name: "Learning rate", of: 3, show: rate }, { name: "Tokens a step", of: 5, show: short },
-    { name: "Sequences a step", of: 4, show: short }, { name: "Sequence length", of: 6, show: short, powers: true },
+    { name: batchName(plans.flatMap((p) => p.stages)), of: 4, show: short }, { name: "Sequence length", of: 6, show: short, powers: true },
     { name: "RoPE base", of: 7, show: short }, { name: "Data mixture", show: (v) => Math.round(v * 100) + "%", tall: true },
   ];
   const LINES = GRIDS.slice(0, 5);
   const facts = (r) => [
     ...(plans.length > 1 ? [["Plan", plan.name]] : []),
-    ["Stage", plan.stages[r[1]].name + ", step " + r[2].toLocaleString("en")], ["Tokens of all", short(r[0])],
-    ["Tokens of the stage", short(r[0] - plan.stages[r[1]].from)],
-    ...LINES.map((g) => [g.name, g.show(r[g.of])]),
+    ["Stage", plan.stages[r[1]].name + ", step " + r[2].toLocaleString("en")], ["Tokens of all", bounded(plan.stages.slice(0, r[1] + 1).find((s) => s.at_most) || plan.stages[0], short(r[0]))],
+    ["Tokens of the stage", bounded(plan.stages[r[1]], short(r[0] - plan.stages[r[1]].from))],
+    ...LINES.map((g) => [g.of === 4 ? batchName([plan.stages[r[1]]]) : g.name, (g.of >= 5 && g.of <= 6 ? plan.stages[r[1]].at_most : "") + g.show(r[g.of])]),
     ...plan.sources.map((s, i) => [s, +(100 * r[8 + i]).toPrecision(4) + "%"]).filter((f, i) => r[8 + i]),
   ];
   function tooltip(found) {

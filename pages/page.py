@@ -1,4 +1,4 @@
-"""The page of a plan: a pure function of the plan and of the texts that it was made of."""
+"""The page of a plan: a pure function of the plan and its source texts."""
 
 import json
 from collections import Counter, defaultdict
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..compiler.as_written import at_most, rows
 from ..compiler.plan.describe import described
 from ..compiler.plan.plan import Plan, Provenance
 from ..spec.quantity import measured, short
@@ -16,7 +17,7 @@ from .variants import compared
 
 _HERE = Path(__file__).parent
 KINDS = ("cited", "assumed", "without a source", "default of etude")
-"""What a spec says of where a value is from."""
+"""Kinds of sources that a spec can give for a value."""
 
 
 def page(
@@ -25,13 +26,13 @@ def page(
     variants: Mapping[str, Plan] | None = None,
     home: str | None = None,
 ) -> str:
-    """The page as HTML, complete: styles, scripts and data are in it; it loads nothing.
+    """The complete HTML page, including styles, scripts and data; it loads nothing.
 
     Args:
         texts: the spec and the files that it uses, by their names in the plan's places, the spec
             first.
         variants: plans of the recipe's variants, which the page shows beside it.
-        home: address of the page that this one belongs to, for a link back.
+        home: address of the page above this one, for a link back.
     """
     plans = {"recipe": plan, **(variants or {})}
     drawn = graph(plan)
@@ -48,7 +49,7 @@ def page(
     files, others = list(texts), list(described(plan))
 
     def anchor(value: Provenance) -> str | None:
-        """Where the page shows a place."""
+        """Where the page shows the place of a value."""
         name, _, rest = (value.place or "").partition(":")
         return f"L{files.index(name)}-{rest.split(':')[0]}" if name in files else None
 
@@ -58,6 +59,9 @@ def page(
         plan=plan,
         jobs=plan.trained(),
         anchor=anchor,
+        at_most=at_most,
+        rows=rows,
+        all_kinds=[job.objective.name for job in plan.trained()],
         gates=gates,
         home=home,
         series=data,
@@ -73,7 +77,7 @@ def page(
 
 
 def render(template: str, data: Any, **values: Any) -> str:
-    """A page of a template, with data for its scripts."""
+    """Renders a template, with data for its scripts."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -100,20 +104,20 @@ def render(template: str, data: Any, **values: Any) -> str:
 
 
 def kind(value: Provenance) -> str:
-    """Which of `KINDS` a value is."""
+    """The member of `KINDS` that describes a value."""
     if value.cite or value.assumed:
         return "cited" if value.cite else "assumed"
     return "default of etude" if value.origin == "etude" else "without a source"
 
 
 def _script(data: Any) -> str:
-    """JSON that can stand in a script element: nothing in it ends the element."""
+    """JSON that is safe inside a script element: nothing in it closes the element."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _memory(plan: Plan) -> list[dict[str, Any]]:
-    """Bytes of the fullest GPU, a row for each segment whose device is known."""
+    """Bytes on the fullest GPU, one row per segment with a known device."""
     return [
         {"name": job.id, "parts": job.cost.memory, "has": job.cost.gpu_memory}
         for job in plan.trained()
@@ -126,14 +130,14 @@ def _hours(seconds: float | None) -> str:
 
 
 def _big(number: float | None) -> str:
-    """An estimate, to four digits."""
+    """An estimate, rounded to four digits."""
     if number is None:
         return "not known"
     return f"{number:.4g}" if number < 1000 else short(round(number))
 
 
 def _exact(number: float) -> str:
-    """A figure, to six digits, so that two can be compared."""
+    """A figure, rounded to six digits, so that two can be compared."""
     for suffix, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
         if size <= number < 1000 * size:
             return f"{number / size:.6g}{suffix}"

@@ -4,29 +4,32 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import Any
 
+from ..compiler.as_written import at_most
+from ..compiler.as_written import rows as rows_of
 from ..compiler.curves import value
 from ..compiler.ids import StageId
 from ..compiler.plan.plan import Plan, TrainJob
 from ..compiler.values import LrPiece
 
 SAMPLES = 48
-"""Points of a curved ramp; a straight line needs its ends only."""
+"""Points of a curved ramp; a straight line needs only its ends."""
 ROWS_OF_A_JOB = 600
 """Longer lists of boundaries are thinned evenly; a chart has no more pixels."""
 
 ROWS_OF_A_PICTURE = 1200
-"""A small picture is a few hundred pixels wide; sharp changes take two rows each."""
+"""A small picture is a few hundred pixels wide; each sharp change takes two rows."""
 
 
 def schedules(plan: Plan) -> dict[str, Any]:
-    """Stages and rows on one axis: tokens, counted through all training in the order it runs.
+    """Stages and rows on one axis: tokens, counted through all training in running order.
 
     Returns:
-        stages: name, first and last token of each stage on the axis.
+        stages: name, first and last token of each stage on the axis, the unit of its batches, and
+            the prefix of its tokens.
         sources: names of data sets, in order of appearance.
         rows: [token on the axis, stage's number, step of the stage, learning rate, sequences and
-            tokens a step, sequence length, RoPE base, and the share of each source]. Two rows at
-            one token are what holds before and after it.
+            tokens per step, sequence length, RoPE base, and the share of each source]. Two rows at
+            the same token are the values before and after it.
     """
     jobs = plan.trained()
     sources = list(
@@ -38,7 +41,16 @@ def schedules(plan: Plan) -> dict[str, Any]:
     for job in jobs:
         name = str(job.stage)
         if not stages or stages[-1]["name"] != name:
-            stages.append({"name": name, "from": at, "to": at})
+            kind = job.objective.name
+            stages.append(
+                {
+                    "name": name,
+                    "from": at,
+                    "to": at,
+                    "rows": rows_of(kind),
+                    "at_most": at_most(kind),
+                }
+            )
         rows += _rows(job, at, len(stages) - 1, sources)
         at += job.tokens
         stages[-1]["to"] = at
@@ -46,12 +58,12 @@ def schedules(plan: Plan) -> dict[str, Any]:
 
 
 def picture(plan: Plan) -> dict[str, Any]:
-    """The schedules as a small picture, in which every stage is equally wide, and so is every
-    round, however many stages it has.
+    """The schedules as a small picture. Every stage outside of rounds and every whole round has the
+    same width, however many stages the round has.
 
     Returns:
-        rows: [place from 0 to 1, learning rate, sequence length, and the share of each source].
-        sources: how many there are.
+        rows: [position from 0 to 1, learning rate, sequence length, and the share of each source].
+        sources: their number.
     """
     found = schedules(plan)
     stages = found["stages"]
@@ -103,7 +115,7 @@ def _rows(job: TrainJob, at: int, stage: int, sources: list[str]) -> list[list[f
     steps = [*steps[:-1:thin], end]
 
     def row(step: int, shown: int) -> list[float]:
-        """What holds at a boundary, of the pieces that step `shown` is in."""
+        """The values at a boundary, from the pieces that contain step `shown`."""
         rate = _piece(job.schedule.lr, shown)
         batch = _piece(batches, shown).sequences
         weights = _piece(job.schedule.mixture, shown).weights

@@ -16,7 +16,7 @@ _WORDS = re.compile(
 
 @lru_cache(maxsize=1)
 def _keywords() -> frozenset[str]:
-    """The words that the grammar has a meaning for."""
+    """The words that have a meaning in the grammar."""
     return frozenset(reader().words)
 
 

@@ -1,24 +1,26 @@
-"""The variants of a recipe: what they share, retrain and change."""
+"""The variants of a recipe: what they share with it, retrain and change."""
 
 from collections.abc import Iterator, Mapping
 from math import fsum
 from typing import Any
 
+from ..compiler.as_written import at_most
 from ..compiler.ids import StageId, rounds
 from ..compiler.plan.difference import Difference, difference
 from ..compiler.plan.plan import Plan, Provenance
 
 
 def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
-    """The plans of variants against that of their recipe.
+    """Compares the plans of variants with that of their recipe.
 
     Returns:
         stages: name, kind, tokens in the recipe (None: it has no such stage), whether it stands
-            for several rounds, and a cell for each variant: `what` becomes of it (shared, again,
+            for several rounds, and a cell for each variant: `what` happens to it (shared, again,
             new or gone) and the tokens to train.
-        variants: name, changes, and what is trained for it when the recipe is there already:
-            tokens, steps, gpu_hours and price, the last two None where they are not known.
-        tokens, gpu_hours: of the recipe and all variants together, what they share counted once.
+        variants: name, changes, and the training needed if the recipe has already run: tokens with
+            a prefix `at_most`, steps, gpu_hours and price, the last two None if unknown.
+        at_most, tokens, gpu_hours: of the recipe and all variants together, with shared work
+            counted once.
         apart: tokens, if each were trained by itself.
     """
     found = {name: difference(plan, of) for name, of in variants.items()}
@@ -44,6 +46,7 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
             {
                 "name": name,
                 "changes": list(_changes(plan, variants[name], of)),
+                "at_most": at_most(*_trained_kinds(of, variants[name])),
                 "tokens": of.tokens,
                 "steps": of.steps,
                 "gpu_hours": of.gpu_hours,
@@ -51,15 +54,21 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
             }
             for name, of in found.items()
         ],
+        "at_most": at_most(*(job.objective.name for job in jobs.values())),
         "tokens": sum(job.tokens for job in jobs.values()),
         "gpu_hours": None if None in hours else fsum(h for h in hours if h is not None),
         "apart": sum(job.tokens for of in (plan, *variants.values()) for job in of.trained()),
     }
 
 
+def _trained_kinds(of: Difference, variant: Plan) -> list[str]:
+    """The kinds of stages that are trained for a variant."""
+    made = {job.job for job in of.jobs if job.what in ("again", "new")}
+    return [job.objective.name for job in variant.trained() if job.id in made]
+
+
 def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with one in place of those of rounds of which the same is to be said, if they
-    follow each other: `align.1–4.dpo`."""
+    """The rows, with consecutive rounds whose rows are equal merged: `align.1–4.dpo`."""
     of_round: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         stage = StageId.parse(row["name"])
@@ -94,8 +103,8 @@ def _cell(of: Difference, stage: str, variant: Plan) -> dict[str, Any]:
 
 
 def _changes(plan: Plan, variant: Plan, of: Difference) -> Iterator[dict[str, Any]]:
-    """The values that a variant changes, each once: not what follows from them in stages that
-    inherit, in models of a published size, and in every round."""
+    """The values that a variant changes, each once, without those that merely follow in stages that
+    inherit them, in models of a published size, or in every round."""
     seen = set()
     before, after = (rounds(each.stages) for each in (plan, variant))
     for block in before:
@@ -109,7 +118,7 @@ def _changes(plan: Plan, variant: Plan, of: Difference) -> Iterator[dict[str, An
             }
     blocks = _blocks(plan)
     for block, now in _blocks(variant).items():
-        was = blocks.get(block, now)  # a block that is new belongs to a round that is
+        was = blocks.get(block, now)  # a new block belongs to a new round
         for name in dict.fromkeys([*now, *was]):
             old, new = was.get(name), now.get(name)
             if (old and old.value) == (new and new.value) or _follows(old, new):
@@ -134,7 +143,7 @@ def _changes(plan: Plan, variant: Plan, of: Difference) -> Iterator[dict[str, An
 
 
 def _follows(old: Provenance | None, new: Provenance | None) -> bool:
-    """Whether a value is another one only because what it is taken from is."""
+    """Whether a value differs only because the one from which it is derived does."""
     known = [value for value in (old, new) if value]
     return all(value.origin.startswith(("from ", "size ")) for value in known)
 

@@ -1,1 +1,1 @@
-"""From Plan to checkpoints: the scheduler of the graph, its journal, gangs, engine and data."""
+"""Runs plans: the scheduler of the job graph, its journal, gangs, the engine and data."""

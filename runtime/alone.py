@@ -1,4 +1,4 @@
-"""A process without a launcher, and how torch is told so."""
+"""Runs torch in a single process without a launcher."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ def be_alone(port: int) -> None:
     """Tells torch, in the environment, that this process is rank 0 of 1.
 
     Args:
-        port: of this machine, at which nobody listens.
+        port: a free port of this machine.
     """
     os.environ |= {
         "RANK": "0",
@@ -24,5 +24,5 @@ def be_alone(port: int) -> None:
 
 
 def is_alone(environ: Mapping[str, str]) -> bool:
-    """Whether what an environment says of ranks is of `be_alone`, and of nobody after it."""
+    """Whether the ranks in an environment were set by `be_alone` and not changed since."""
     return _MARK in environ and environ[_MARK] == environ.get("MASTER_PORT")

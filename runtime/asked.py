@@ -1,4 +1,4 @@
-"""Parts of a plan in a run folder: the inputs of a part must exist."""
+"""Runs part of a plan in a run folder; the part's inputs must exist."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from .run_folder.store import Store
 
 
 def require_before(plan: Plan, store: Store) -> None:
-    """Raises: RunError: results that the plan's part begins with are not in the run folder."""
+    """Raises: RunError: results that the plan's part starts from are not in the run folder."""
     wanted = needed(plan)
     if not wanted:
         return
@@ -22,10 +22,10 @@ def require_before(plan: Plan, store: Store) -> None:
 
 
 def lacking(plan: Plan, jobs: Sequence[Any]) -> RunError:
-    """What is said where results that a plan's part begins with are not there.
+    """The error if results that a plan's part starts from are missing.
 
     Args:
-        jobs: those that make them, at least one.
+        jobs: the jobs that make them, at least one.
     """
     named = ", ".join(job.id for job in jobs)
     stages = list(dict.fromkeys(job.stage for job in jobs if job.stage))

@@ -1,7 +1,7 @@
 """Decisions of rank 0 that all ranks of a gang follow.
 
-Rank 0 alone looks at the run folder: file systems of clusters may show another host a file up to a
-minute late, so ranks that each looked for themselves would each do something else.
+Only rank 0 reads the run folder: a cluster's file system may show a file to other hosts up to a
+minute late, so ranks that each looked for themselves could decide differently.
 """
 
 import json
@@ -14,13 +14,13 @@ from ..compiler.values import Resources
 
 @dataclass(frozen=True)
 class Together:
-    """A job that all ranks do now.
+    """A job that all ranks now do.
 
     Attributes:
         job: its id in the plan.
-        key: of its artifact.
-        inputs: role → key of the artifact that it reads.
-        known: what rank 0 has read for all; see `jobs.task.Work`.
+        key: key of its artifact.
+        inputs: role → key of the artifact that the job reads.
+        known: what rank 0 has read for all ranks; see `jobs.task.Work`.
     """
 
     job: str
@@ -31,7 +31,7 @@ class Together:
 
 @dataclass(frozen=True)
 class End:
-    """The gang has no more to do.
+    """The gang has nothing left to do.
 
     Attributes:
         needs: what the next job needs; None: the plan is done.
@@ -44,14 +44,14 @@ Decision = Together | End
 
 
 def to_json(decision: Decision) -> str:
-    """A decision as rank 0 sends it."""
+    """A decision in the form that rank 0 sends."""
     if isinstance(decision, Together):
         return json.dumps(asdict(decision))
     return json.dumps({"needs": decision.needs and decision.needs.as_dict()})
 
 
 def from_json(text: str | bytes) -> Decision:
-    """A decision as the other ranks get it."""
+    """A decision as received by the other ranks."""
     values = json.loads(text)
     if "job" in values:
         return Together(**values)
@@ -59,17 +59,17 @@ def from_json(text: str | bytes) -> Decision:
 
 
 class Gang(Protocol):
-    """The ranks that do a phase, as rank 0 sees them."""
+    """The ranks of a phase, as rank 0 sees them."""
 
     @property
     def world_size(self) -> int: ...
 
     def all_do(self, decision: Together, do: Callable[[], None]) -> None:
-        """Tells the other ranks what all do now, does this rank's part, and waits for theirs."""
+        """Tells the other ranks what all do next, does this rank's part, and waits for theirs."""
         ...
 
     def end(self, decision: End) -> None:
-        """Tells the other ranks that there is no more to do."""
+        """Tells the other ranks that nothing is left to do."""
         ...
 
 
@@ -82,4 +82,4 @@ class Alone:
         do()
 
     def end(self, decision: End) -> None:
-        """There is nobody to tell."""
+        """Does nothing: there are no other ranks."""

@@ -7,8 +7,8 @@ class RunError(Exception):
     """A problem in the user's plan, data or machine (exit code 1).
 
     Args:
-        message: what is wrong and where, in the user's words, one sentence.
-        help: what to do about it, one sentence; empty where there is nothing to say.
+        message: what is wrong and where, in the user's terms, one sentence.
+        help: how to fix it, one sentence; may be empty.
     """
 
     exit_code = 1
@@ -20,27 +20,27 @@ class RunError(Exception):
 
 
 class DataError(RunError):
-    """A data set, tokenizer or document that cannot be read as the spec says."""
+    """A data set, tokenizer or document that cannot be read as the spec describes."""
 
 
 class Stopped(RunError):
-    """The run stopped before its end, and a person has to decide or to do something (exit code 3):
-    a gate did not pass, training diverged, the disk is full, labels are awaited.
+    """The run stopped early, and a person must decide or act (exit code 3): a gate failed, training
+    diverged, the disk is full, labels are awaited.
     """
 
     exit_code = 3
 
 
 class Interrupted(Stopped):
-    """The run stopped before its end, and can be started again as it is (exit code 75): it was
-    asked to stop, or a process or machine of it was lost.
+    """The run stopped early and can be restarted unchanged (exit code 75): it was asked to stop, or
+    lost a process or machine.
     """
 
     exit_code = 75
 
 
 def reason(problem: OSError) -> str:
-    """What the system says of a folder that it cannot use, without the number of the error."""
+    """Why the system cannot use a folder, without the error number."""
     if isinstance(problem, NotADirectoryError | FileExistsError) and problem.filename:
         path = Path(problem.filename)
         for each in (*reversed(path.parents), path):

@@ -35,12 +35,12 @@ def execute(
     prepare: bool = False,
     launcher: str = "local",
 ) -> None:
-    """Runs a plan, or what is left of it, in a run folder.
+    """Runs a plan, or the rest of it, in a run folder.
 
     Args:
-        root: the folder of the spec, where relative paths of data start.
-        prepare: make the data that need no model, and train nothing.
-        launcher: the engine that legs of the run are started on, a name of `LAUNCHERS`.
+        root: the spec's folder, which relative data paths start from.
+        prepare: make only the data that need no model.
+        launcher: the engine to start legs on, a name in `LAUNCHERS`.
 
     Raises: RunError, Stopped.
     """
@@ -59,12 +59,12 @@ def execute(
 def lead(
     plan: Plan, folder: Path, root: Path, on_event: OnEvent, *, ranks: Ranks
 ) -> Resources | None:
-    """Runs a plan, or what is left of it, as rank 0 of the gang that an allocation has.
+    """Runs a plan, or the rest of it, as rank 0 of an allocation's gang.
 
-    Args: as those of `execute`.
-        ranks: the gang; the other ranks `join_in`.
+    Args: as for `execute`.
+        ranks: the gang; its other ranks call `join_in`.
 
-    Returns: what the next job needs that this gang is not; None at the end of the plan.
+    Returns: what the next job needs and this gang does not have; None at the end of the plan.
     Raises: RunError, Stopped.
     """
     _require_claims(plan)
@@ -78,7 +78,7 @@ def lead(
             "plan": own.to_json(),
         }
         ranks.share("start", zlib.compress(json.dumps(start).encode()))
-        # What packages there are has been looked at: rank 0 alone does what needs some.
+        # Installed packages were checked earlier: only rank 0 does jobs that need extra ones.
         require_nodes(folder, 0, {}, ranks.share, ranks.collect)
 
         def tell(event: dict[str, Any]) -> None:
@@ -89,7 +89,7 @@ def lead(
 
 
 def join_in(ranks: Ranks) -> None:
-    """Does what rank 0 decides, as another rank of the gang that an allocation has.
+    """Does what rank 0 decides, as another rank of an allocation's gang.
 
     Raises: RunError, Stopped.
     """
@@ -104,8 +104,8 @@ def join_in(ranks: Ranks) -> None:
 
 def _ready_process() -> None:
     gc.enable()
-    # OpenMP's threads spin while they wait: beside other work on the machine that makes training
-    # several times slower. It has to be said before torch is imported.
+    # OpenMP's threads spin while they wait, which makes training several times slower if the
+    # machine has other work. This must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -113,7 +113,7 @@ def _ready_process() -> None:
 def _begun(
     plan: Plan, folder: Path, root: Path, on_event: OnEvent, *, prepare: bool
 ) -> Iterator[Store]:
-    """The run folder with the plan in it, which nobody else works in meanwhile.
+    """The run folder with the plan in it, held exclusively.
 
     Raises: RunError, Stopped.
     """
@@ -135,28 +135,28 @@ def _begun(
 
 @contextmanager
 def _noting_the_end(store: Store) -> Iterator[None]:
-    """Notes in the run's events why it has stopped: `status` says so later, wherever it runs."""
+    """Records in the run's events why it stopped, so that `status` can tell from anywhere."""
     try:
         yield
     except RunError as problem:
         end = {"message": problem.message, "help": problem.help, "exit_code": problem.exit_code}
-        with suppress(RunError):  # a full disk is the reason already
+        with suppress(RunError):  # a full disk may be the reason
             store.tell({"event": "error", **end})
         raise
 
 
 def _device(plan: Plan) -> str:
-    """What the plan's models are trained on."""
+    """The device that the plan's models train on."""
     return next((mesh.device for mesh in _meshes(plan)), "cpu")
 
 
 def _meshes(plan: Plan) -> list[Resources]:
-    """Those of the jobs that all ranks do."""
+    """The meshes of the jobs that all ranks do."""
     return [mesh for mesh in map(ranks_of, plan.jobs) if mesh is not None]
 
 
 def _require_ranks(plan: Plan, ranks: int) -> None:
-    """Raises: RunError: no job of the plan is for so many ranks."""
+    """Raises: RunError: no job of the plan uses this number of ranks."""
     wanted = {mesh.world_size for mesh in _meshes(plan)}
     if wanted and ranks not in wanted:
         needed = " or ".join(counted(each, "ranks") for each in sorted(wanted))
@@ -169,19 +169,19 @@ def _require_ranks(plan: Plan, ranks: int) -> None:
 def require_runnable(
     plan: Plan, store: Store, root: Path, on_event: OnEvent, *, elsewhere: bool
 ) -> None:
-    """Looks at everything that can be known before a run is handed to somebody else.
+    """Checks everything that can be known before a run is handed to another engine.
 
     Args:
-        elsewhere: the run's results are where they cannot be seen from here.
+        elsewhere: the run's results are in a place that cannot be read from here.
 
-    Raises: RunError, Unready: the plan is not what it claims, or something that it needs lacks.
+    Raises: RunError, Unready: the plan contradicts its claims, or something it needs is missing.
     """
     _require_claims(plan)
     require_all(plan, store, root, on_event, elsewhere=elsewhere)
 
 
 def _require_claims(plan: Plan) -> None:
-    """Raises: RunError: the plan is not what its recipe claims to be."""
+    """Raises: RunError: the plan contradicts its recipe's claims."""
     failed = [claim for claim in plan.claims if not claim.holds and claim.contradicted is None]
     if failed:
         first = failed[0]
@@ -195,7 +195,7 @@ def _require_claims(plan: Plan) -> None:
 
 
 def _walk(plan: Plan, launcher: Launcher, store: Store, root: Path, on_event: OnEvent) -> None:
-    """Runs a plan to its end, leg after leg.
+    """Runs a plan to its end, one leg after another.
 
     Raises: RunError, Stopped.
     """

@@ -1,4 +1,4 @@
-"""Writes the model of a stage from a run folder, by the code that export jobs run."""
+"""Writes a stage's model from a run folder, with the code that export jobs run."""
 
 import json
 import shutil
@@ -16,21 +16,21 @@ from .run_folder.store import Store
 from .stores.objects import Bucket
 
 LAST = "config.json"
-"""The file of a model without which nothing takes it for one."""
+"""A model without this file is not taken for one, so it is written last."""
 
 
 def export_to_store(plan: Plan, store: Store, stage: str, to: str, root: Path, dtype: str) -> str:
-    """Writes the model of a stage into an object store, `config.json` last; returns the URL.
+    """Writes a stage's model into an object store, `config.json` last; returns the URL.
 
-    Args: as those of `export_stage`, but
-        to: a URL below which there is nothing yet.
+    Args: as for `export_stage`, except
+        to: a URL with nothing below it yet.
 
-    Raises: as `export_stage`, and RunError: the store is out of reach, or refuses.
+    Raises: as `export_stage`, and RunError: the store cannot be reached or denies access.
     """
     bucket = Bucket(to)
     if bucket.listed():
         raise RunError(f"{bucket.url} already exists", "name a new one with --to")
-    # That writing is allowed is known before the model is made.
+    # Checks write access before the model is made.
     bucket.write(LAST, b"")
     try:
         with TemporaryDirectory(prefix="etude-") as temporary:
@@ -52,17 +52,17 @@ def export_to_store(plan: Plan, store: Store, stage: str, to: str, root: Path, d
 def export_stage(
     plan: Plan, store: Store, stage: str, to: str | Path, root: Path, dtype: str
 ) -> Path:
-    """Writes the model of a stage as transformers reads it; returns the folder.
+    """Writes a stage's model in the format of transformers; returns the folder.
 
     Args:
-        to: a folder that is not there yet, or is empty; it is there whole or not at all.
-        root: the spec's folder, where a chat template is that the recipe names.
-        dtype: "fp32" or "bf16"; "": as the plan exports it.
+        to: a new or empty folder; gets the whole model or, on an error, nothing.
+        root: the spec's folder, with the chat template that the recipe names.
+        dtype: "fp32" or "bf16"; "": the dtype in the plan.
 
     Raises:
-        NoSuchStage: the plan has no such stage, or it makes no model.
-        RunError: its result or its tokenizer is not there, or the folder cannot be written.
-        Stopped: the disk does not take the model.
+        NoSuchStage: the plan has no such stage, or the stage makes no model.
+        RunError: its result or tokenizer is missing, or the folder cannot be written.
+        Stopped: the disk is full.
     """
     to = Path(to)
     job = export_of(plan, stage)
@@ -92,7 +92,7 @@ def export_stage(
 
 
 def _inputs(plan: Plan, store: Store, keys: dict[str, str], stage: str) -> dict[str, Path]:
-    """Role → the folder of what the export takes.
+    """Role → the folder of an input of the export.
 
     Raises: RunError
     """
@@ -117,7 +117,7 @@ def _inputs(plan: Plan, store: Store, keys: dict[str, str], stage: str) -> dict[
 
 
 def _passed(plan: Plan, found: dict[str, Path], job: Any) -> Any:
-    """The job whose model goes on: where a gate has failed, the extension that has passed."""
+    """The job whose model is used: if its gate failed at first, the extension that passed."""
     for gate in plan.jobs:
         if isinstance(gate, GateJob) and gate.segment == job.key and gate.id in found:
             verdict = json.loads((found[gate.id] / VERDICT).read_text())

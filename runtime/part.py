@@ -1,4 +1,4 @@
-"""The part of a plan that a gang is started for: all up to the end of one phase."""
+"""The part of a plan that a gang is started for: everything up to the end of one phase."""
 
 from collections.abc import Mapping
 
@@ -8,12 +8,12 @@ from ..compiler.values import Phase
 from .errors import RunError
 
 PHASE = "ETUDE_PHASE"
-"""The variable with the number of the phase that ranks are started for; without it they do all
-that they can."""
+"""The variable with the number of the phase that ranks are started for; if unset, they do as much
+as they can."""
 
 
 def phase_of(plan: Plan, environ: Mapping[str, str]) -> Phase | None:
-    """The phase that the environment names; None where it names none.
+    """The phase that the environment names, if any.
 
     Raises: RunError: the plan has no such phase.
     """

@@ -1,4 +1,4 @@
-"""A part of preparing: the files of each data set that one of many hosts tokenizes."""
+"""One part of preparing: the files of each data set that one of many hosts tokenizes."""
 
 import time
 from contextlib import ExitStack
@@ -17,19 +17,18 @@ from .run_folder.store import Store, disk
 from .scheduler import Scheduler
 
 _LOOK = 2.0
-"""Seconds after which a part that waits for a tokenizer looks again."""
+"""Seconds between two looks of a part that waits for a tokenizer."""
 
 
 def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: Part) -> int:
-    """Tokenizes this part's files of all data sets of documents that need no model.
+    """Tokenizes this part's files of all document data sets that need no model.
 
-    Parts may run at the same time, on any hosts that share the run folder, and in any order. What
-    is tokenized is kept; a part that was killed continues. Tokenizers are made by the part that
-    comes first, since one that is trained reads all its documents; the others wait for it.
-    `execute(…, prepare=True)`, or a run, then joins the parts, tokenizes what none has, and makes
-    all other data.
+    Parts may run at the same time, on any hosts that share the run folder, and in any order. Their
+    results are kept, and a killed part continues where it was. The first part makes the tokenizers,
+    since training one reads all its documents; the others wait for it. `execute(…, prepare=True)`
+    or a run then joins the parts, tokenizes what is missing, and makes all other data.
 
-    Returns: how many units the part has.
+    Returns: the number of units in the part.
     Raises: RunError, Stopped.
     """
     store = Store(folder)
@@ -39,7 +38,7 @@ def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: 
             "prepare into a shared folder, or leave --part out: etude prepare SPEC",
         )
     store.create()
-    # What is recorded of a run is that of whoever joins the parts.
+    # The process that joins the parts records the run.
     plan = plan.model_copy(update={"tracking": None})
     _Tokenizers(plan, store, root, on_event).make()
     walk = _Files(plan, store, root, on_event, part)
@@ -48,13 +47,13 @@ def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: 
 
 
 class _Tokenizers(Scheduler):
-    """Makes the tokenizers of a plan, and nothing else."""
+    """Makes the tokenizers of a plan and nothing else."""
 
     def __init__(self, plan: Plan, store: Store, root: Path, on_event: OnEvent) -> None:
         super().__init__(plan, store, root, prepare=True, on_event=on_event)
 
     def make(self) -> None:
-        """Makes them, or waits until another part has.
+        """Makes them, or waits until another part has made them.
 
         Raises: RunError, Stopped.
         """
@@ -82,10 +81,10 @@ class _Tokenizers(Scheduler):
 
 
 class _Files(Scheduler):
-    """Tokenizes files of data sets, and publishes nothing: without lease and journal.
+    """Tokenizes files of data sets; publishes nothing, so it needs no lease and no journal.
 
     Attributes:
-        count: how many units the part has.
+        count: the number of units in the part.
     """
 
     def __init__(self, plan: Plan, store: Store, root: Path, on_event: OnEvent, part: Part) -> None:
@@ -108,7 +107,7 @@ class _Files(Scheduler):
         if isinstance(job, DatasetJob) and (self._is_awaited(job) or not self._there(inputs)):
             return None
         key = self._key(job, inputs)
-        # What depends on a data set that is not there yet is left to whoever joins the parts.
+        # Jobs that depend on a missing data set are left to the process that joins the parts.
         if isinstance(job, TokenizerJob) or self.store.artifact(key):
             self.actual[job.key] = key
         elif self.plan.aside(job):

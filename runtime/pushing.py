@@ -1,4 +1,4 @@
-"""Puts the model of a stage on the Hugging Face Hub, with a card that says how it was made."""
+"""Pushes a stage's model to the Hugging Face Hub, with a card that says how it was made."""
 
 import re
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ _REPOSITORY = re.compile(r"hf://([\w.-]+/[\w.-]+)/?")
 
 
 def repository(url: str) -> str:
-    """The repository that a URL `hf://org/name` names.
+    """The repository in a URL `hf://org/name`.
 
-    Raises: RunError: it names none.
+    Raises: RunError: the URL names none.
     """
     found = _REPOSITORY.fullmatch(url)
     if found is None:
@@ -30,9 +30,9 @@ def repository(url: str) -> str:
 
 
 def card(plan: Plan, stage: str) -> str:
-    """What stands beside the model: the recipe's facts, in Markdown.
+    """The model card: facts about the recipe, in Markdown.
 
-    Raises: NoSuchStage: the plan has no such stage, or it makes no model.
+    Raises: NoSuchStage: the plan has no such stage, or the stage makes no model.
     """
     jobs = list(_trained(plan, export_of(plan, stage).inputs["model"]))
     stages: dict[str, tuple[int, int]] = {}
@@ -69,7 +69,7 @@ def card(plan: Plan, stage: str) -> str:
 
 
 def _trained(plan: Plan, key: str) -> Iterator[TrainJob]:
-    """The train jobs that a model comes from, the last first."""
+    """The train jobs behind a model, the last first."""
     jobs: dict[str, Any] = {job.key: job for job in plan.jobs}
     job = jobs.get(key)
     while job is not None:
@@ -84,9 +84,9 @@ def _cell(value: str) -> str:
 
 
 def require_login(api: Any) -> str:
-    """Who pushes: asked before the model is made.
+    """The user who pushes; called before the model is made.
 
-    Raises: RunError: nobody is logged in, or the Hub is out of reach.
+    Raises: RunError: nobody is logged in, or the Hub cannot be reached.
     """
     from huggingface_hub import get_token
 
@@ -99,12 +99,12 @@ def require_login(api: Any) -> str:
 
 
 def upload(api: Any, repo: str, folder: Path, *, public: bool, replace: bool) -> str:
-    """Makes a repository and puts a folder into it, in one commit; returns its address.
+    """Creates a repository and uploads a folder to it in one commit; returns its URL.
 
     Args:
-        api: HfApi of huggingface_hub, which takes the token from its own places.
-        public: whether everybody may read it.
-        replace: whether it may be there already: its files are replaced by a new commit.
+        api: HfApi of huggingface_hub, which finds the token itself.
+        public: whether everybody may read the repository.
+        replace: whether it may exist already; a new commit then replaces its files.
 
     Raises: RunError.
     """
@@ -121,7 +121,7 @@ def upload(api: Any, repo: str, folder: Path, *, public: bool, replace: bool) ->
 
 
 def _ask(what: str, call: Any) -> Any:
-    """Asks the Hub; the library passes on whatever the network raises.
+    """Calls the Hub; the library lets any network exception through.
 
     Raises: RunError.
     """

@@ -1,9 +1,8 @@
-"""What the ranks of a gang tell each other beside torch's collectives, through torch's store.
+"""How the ranks of a gang communicate besides torch's collectives: through torch's store.
 
-Rank 0 tells what all do next (`decision`); the others tell when they have done it. A thread of each
-rank shows that its process is alive, and listens for a problem that any rank has: that ends all of
-them, with one message, which rank 0 tells. A collective that stalls ends with the names of the
-ranks that did not come to it.
+Rank 0 announces what all do next (`decision`); the others report when they are done. A thread of
+each rank sends heartbeats and watches for a problem of any rank, which ends all of them with one
+message from rank 0. If a collective stalls, the message names the ranks that did not reach it.
 """
 
 import json
@@ -25,30 +24,30 @@ from .errors import Interrupted, RunError, Stopped
 from .launchers.allocation import Place
 
 TICK_SECONDS = 1.0
-"""Between two signs of life of a rank, in gangs of up to a thousand; longer in larger ones."""
+"""Seconds between heartbeats of a rank, in gangs of up to a thousand ranks; more in larger ones."""
 SILENT_SECONDS = 90.0
-"""A rank that gives no sign of life for so long is lost: sooner than torchtitan's collectives give
-up, since on a GPU they then end the process without a word."""
+"""A rank without a heartbeat for this long is lost. This is less than the timeout of torchtitan's
+collectives, which on a GPU end the process without a message."""
 TOGETHER_SECONDS = 180.0
-"""What the first collective of all ranks may take."""
+"""Time limit of the first collective of all ranks."""
 JOIN_SECONDS = 600.0
-"""What ranks have to find each other."""
+"""Time limit for ranks to find each other."""
 _AGAIN = "run again to continue from the last checkpoint"
 _LOGS = "the output of each rank is in logs/ of the run folder"
 _KINDS = {kind.exit_code: kind for kind in (RunError, Stopped, Interrupted)}
 _OTHERS_FAULT = ("connection", "timed out", "timeout", "broken pipe", "nccl", "socket", "gloo")
-"""In what a collective raises where another rank is the reason."""
+"""Words in the error of a collective that failed because of another rank."""
 
 Tell = Callable[[RunError], None]
 
 
 class Ranks:
-    """The gang that this process is a rank of."""
+    """The gang of this process."""
 
     def __init__(self, place: Place, tell: Tell) -> None:
         """
         Args:
-            tell: is told, on rank 0, of the problem that ends the gang.
+            tell: called on rank 0 with the problem that ends the gang.
         """
         self.place = place
         self.rank = place.rank
@@ -66,27 +65,27 @@ class Ranks:
     # Decisions.
 
     def all_do(self, decision: Together, do: Callable[[], None]) -> None:
-        """On rank 0: tells the others what all do now, does its part, and waits for theirs."""
+        """On rank 0: tells the others what all do next, does its part, and waits for theirs."""
         self._send(decision)
         do()
         self.arrive()
         self._wait(f"done/{self._number}")
 
     def end(self, decision: End) -> None:
-        """On rank 0: tells the others that there is no more to do, and waits till they know."""
+        """On rank 0: tells the others that nothing is left to do, and waits until they know."""
         self._send(decision)
         self._rest()
         self._store.add("left", 1)
         self._all_have_left()
 
     def leave(self, code: int) -> None:
-        """On rank 0: ends the others with an exit code, where it has said why itself."""
+        """On rank 0: ends the others with an exit code; rank 0 has given the reason itself."""
         self._tell = lambda problem: None
         self._report(_KINDS.get(code, RunError)("rank 0 has ended"))
         self._over.wait()
 
     def hear(self) -> Decision:
-        """On the others: what rank 0 has decided next."""
+        """On the others: the next decision of rank 0."""
         self._number += 1
         self._wait(f"decision/{self._number}")
         decision = from_json(self._store.get(f"decision/{self._number}"))
@@ -96,17 +95,17 @@ class Ranks:
         return decision
 
     def _rest(self) -> None:
-        """Ends the watch: a thread that is in torch's store when Python ends would abort it."""
+        """Ends the watch: a thread inside torch's store when Python exits would abort the exit."""
         self._over.set()
         self._watcher.join(10 * self._tick)
 
     def arrive(self) -> None:
-        """Says that this rank has done its part of the last decision."""
+        """Reports that this rank has done its part of the last decision."""
         if self._store.add(f"arrived/{self._number}", 1) == self.world_size:
             self._store.set(f"done/{self._number}", "1")
 
     def share(self, name: str, value: bytes | None) -> bytes:
-        """Gives all ranks what rank 0 has; the others give None."""
+        """Sends rank 0's value to all ranks; the others pass None."""
         if value is not None:
             self._store.set(f"shared/{name}", value)
             return value
@@ -114,7 +113,7 @@ class Ranks:
         return self._store.get(f"shared/{name}")
 
     def collect(self, name: str, value: bytes) -> list[bytes] | None:
-        """Gives rank 0 what every rank has, by rank; None on the others."""
+        """Gathers every rank's value on rank 0, by rank; None on the others."""
         self._store.set(f"collected/{name}/{self.rank}", value)
         if self.rank != 0:
             return None
@@ -125,7 +124,7 @@ class Ranks:
         return found
 
     def together(self, device: str) -> None:
-        """Does one collective over all ranks, which shows that they reach each other.
+        """Runs one collective over all ranks, as a test that they reach each other.
 
         Raises: RuntimeError: they do not.
         """
@@ -151,14 +150,14 @@ class Ranks:
         self._store.set(f"decision/{self._number}", to_json(decision))
 
     def _wait(self, key: str) -> None:
-        """Waits for as long as it takes: what could keep the others is seen by the watch."""
+        """Waits without a time limit: the watch notices whatever could stop the others."""
         pause = 0.005
         while not self._store.check([key]):
             time.sleep(pause)
             pause = min(2 * pause, self._tick / 5)
 
     def _all_have_left(self) -> None:
-        """Keeps the store, which may be this process's, up until all know that they can go."""
+        """Keeps the store, which this process may host, until all ranks know that they can go."""
         end = time.monotonic() + 10 * self._tick
         while self._store.add("left", 0) < self.world_size and time.monotonic() < end:
             time.sleep(0.05)
@@ -166,9 +165,9 @@ class Ranks:
     # Problems.
 
     def fail(self, error: Exception) -> None:
-        """Ends the gang, and this process, for an error of this rank; does not return."""
+        """Ends the gang and this process because of an error of this rank; does not return."""
         if isinstance(error, Interrupted) and self.rank == 0 and (lost := self._lost()):
-            # Whoever has started the ranks asks those that are left to stop.
+            # The process that started the ranks asks the remaining ones to stop.
             self._report_lost(lost)
         elif isinstance(error, RunError):
             self._report(error)
@@ -185,12 +184,12 @@ class Ranks:
                         _AGAIN,
                     )
                 )
-        # The watch ends the process, when rank 0 has told of the problem.
+        # The watch ends the process once rank 0 has reported the problem.
         time.sleep(SILENT_SECONDS)
         _exit(Interrupted.exit_code)
 
     def _report(self, problem: RunError) -> None:
-        """Leaves a problem of this rank for all; the first one counts."""
+        """Reports a problem of this rank to all; only the first one counts."""
         message = problem.message
         if self.rank != 0:
             message = f"{self._names([self.rank])}: {message}"
@@ -198,7 +197,7 @@ class Ranks:
         self._store.compare_set("problem", "", json.dumps(about))
 
     def _report_others(self, error: Exception) -> None:
-        """On rank 0: finds out which ranks a collective has failed for; the others wait for it."""
+        """On rank 0: finds out which ranks made a collective fail; the others wait for it."""
         if self.rank != 0:
             return
         if lost := self._lost():
@@ -213,7 +212,7 @@ class Ranks:
         self._report(Interrupted(f"{said}; {_LOGS}", _AGAIN))
 
     def _lost(self) -> list[int]:
-        """On rank 0: the ranks that give no sign of life just now."""
+        """On rank 0: the ranks that currently send no heartbeats."""
         before = self._signs()
         time.sleep(max(3 * self._tick, 3.0))
         now = self._signs()
@@ -224,7 +223,7 @@ class Ranks:
         self._report(Interrupted(f"{self._names(lost)} {does} not answer; {_LOGS}", _AGAIN))
 
     def _names(self, ranks: Iterable[int]) -> str:
-        """Ranks with their hosts, in words; of many the first ones."""
+        """Ranks with their hosts, in words; only the first few if there are many."""
         ranks = list(ranks)
         shown = []
         for rank in ranks[:4]:
@@ -248,12 +247,12 @@ class Ranks:
                 self._look_for_lost(seen)
             except Exception as error:
                 if not self._over.is_set():
-                    # Rank 0 is gone, or the process that has the store for it.
+                    # Rank 0 is gone, or the process that hosts its store.
                     print(f"rank {self.rank} has lost rank 0: {error}", file=sys.stderr)
                     _exit(Interrupted.exit_code)
 
     def _look_for_lost(self, seen: dict[int, tuple[str | None, float]]) -> None:
-        """Reports ranks without a sign of life: rank 0 all of them, the others rank 0."""
+        """Reports ranks without a heartbeat: rank 0 watches all others, and they watch rank 0."""
         now = time.monotonic()
         watched = range(1, self.world_size) if self.rank == 0 else range(1)
         for rank, sign in self._signs(watched).items():
@@ -276,7 +275,7 @@ class Ranks:
         )
 
     def _signs(self, ranks: Iterable[int] | None = None) -> dict[int, str | None]:
-        """Rank → its last sign of life; None: it has given none."""
+        """Rank → its last heartbeat; None if it has sent none."""
         ranks = list(range(self.world_size) if ranks is None else ranks)
         keys = [f"beat/{rank}" for rank in ranks]
         if self._store.check(keys):
@@ -287,7 +286,7 @@ class Ranks:
         }
 
     def _end(self, about: Mapping[str, Any]) -> None:
-        """Ends this process for the gang's problem; on rank 0, having told of it."""
+        """Ends this process because of the gang's problem; rank 0 reports the problem first."""
         if not self._ending.acquire(blocking=False):
             return
         code = about["exit_code"]
@@ -306,7 +305,7 @@ class Ranks:
 
 
 def _join(place: Place) -> Any:
-    """The store of the gang.
+    """Connects to the gang's store.
 
     Raises: RunError: rank 0 cannot be reached.
     """
@@ -343,13 +342,13 @@ def _join(place: Place) -> Any:
 
 
 def _is_others_fault(error: Exception) -> bool:
-    """Whether an error of a collective tells of another rank."""
+    """Whether the error of a collective was caused by another rank."""
     text = f"{type(error).__name__} {error}".lower()
     return isinstance(error, RuntimeError) and any(word in text for word in _OTHERS_FAULT)
 
 
 def _keep_flight_recorder() -> None:
-    """Has NCCL write down the last collectives, where torchtitan has said that it should."""
+    """Has NCCL write out the last collectives, if torchtitan has set a file for them."""
     path = os.environ.get("TORCH_FR_DUMP_TEMP_FILE")
     torch = sys.modules.get("torch")
     if path is None or torch is None or not torch.cuda.is_available():
@@ -364,7 +363,7 @@ def _keep_flight_recorder() -> None:
 
 
 def _exit(code: int) -> None:
-    """Ends the process at once: its main thread may wait for a rank that never comes."""
+    """Ends the process at once: its main thread may be waiting for a rank that never comes."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

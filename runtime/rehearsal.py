@@ -1,6 +1,6 @@
-"""The plan's configurations built by torchtitan without weights, at their true world size.
+"""Has torchtitan build the plan's configurations without weights, at their true world size.
 
-torch is imported by a process of its own (`engine/deep.py`), never by the one that asks.
+torch is imported in a separate process (`engine/deep.py`), never in the calling one.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from .errors import RunError
 
 
 class Configuration(NamedTuple):
-    """Train jobs that torchtitan builds alike: the first of them, and all of their names."""
+    """Train jobs that torchtitan builds alike: the first of them, and the names of all."""
 
     job: TrainJob
     jobs: tuple[str, ...]
-    sequences: int  # a divisor of all of their batches; torchtitan's global batch
+    sequences: int  # divides the batches of all of them; torchtitan's global batch
 
 
 class Built(NamedTuple):
-    """What came of a configuration.
+    """The result of building a configuration.
 
     Attributes:
-        rejected: torchtitan's reason, where it takes the configuration not.
+        rejected: torchtitan's reason for rejecting the configuration, if it does.
         differences: between what torchtitan's ranks hold and what the plan counts, in words.
-        ranks: rank → (pipeline stage, parameters that it holds).
-        seconds: that building took.
+        ranks: rank → (pipeline stage, number of parameters that it holds).
+        seconds: how long building took.
     """
 
     configuration: Configuration
@@ -83,13 +83,13 @@ def first_ranks(job: TrainJob) -> list[tuple[int, int]]:
 def build(
     wanted: Iterable[Configuration], on_built: Callable[[Built], None] = lambda _: None
 ) -> list[Built]:
-    """Has torchtitan build every configuration, one after the other, in one process.
+    """Has torchtitan build each configuration in turn, in one process.
 
     Args:
-        on_built: is called after each.
+        on_built: called after each.
 
     Raises:
-        RunError: torch or torchtitan is missing, or the process that builds has died.
+        RunError: torch or torchtitan is missing, or the building process has died.
     """
     wanted = list(wanted)
     found = []
@@ -106,7 +106,7 @@ def _differences(job: TrainJob, answer: dict) -> list[str]:
     differences = [f"torchtitan splits {words}" for words in answer["reshaped"][:1]]
     counted, score = parameters(job.model), job.objective.name == "reward"
     if score:
-        # One output in place of the vocabulary's, and never tied.
+        # One output instead of the vocabulary's, and never tied.
         tied = job.model.tied
         counted += job.model.dim * (1 if tied else 1 - job.model.vocab)
     if answer["parameters"] != counted:
@@ -124,7 +124,7 @@ def _differences(job: TrainJob, answer: dict) -> list[str]:
 
 
 def _answers(wanted: list[Configuration]) -> Iterator[dict]:
-    """One answer a configuration, from the process that builds."""
+    """One answer per configuration, from the building process."""
     lines = [
         json.dumps(
             {
@@ -140,18 +140,18 @@ def _answers(wanted: list[Configuration]) -> Iterator[dict]:
 
 
 def _asked(lines: list[str], log: TextIO) -> Iterator[dict]:
-    """The answers of one process to lines, and in `log` what else it writes.
+    """The answers of a process to `lines`; its other output goes to `log`.
 
-    Raises: RunError: it has died.
+    Raises: RunError: the process has died.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "etude.runtime.engine.without_weights"],
-        # What it logs is kept in a file: of a pipe that nobody reads there is an end.
+        # Its log goes to a file: a pipe that nobody reads fills up.
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
-        # The process plays one rank after the other, whatever it is started as.
+        # The process plays one rank after the other, whatever its environment says.
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert process.stdin is not None

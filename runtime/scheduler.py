@@ -1,4 +1,4 @@
-"""The scheduler: walks the plan's graph, runs what is left, and lets gates decide."""
+"""The scheduler: walks the plan's graph, runs the remaining jobs, and lets gates decide."""
 
 import hashlib
 import json
@@ -28,15 +28,15 @@ from .run_folder.store import MANIFEST, Store, disk
 
 
 class Scheduler:
-    """Runs a plan, or what is left of it.
+    """Runs a plan, or the rest of it.
 
-    In a gang rank 0 has it, and the other ranks `follow` what it decides: all ranks train, read
-    held-out data, and write on several GPUs; rank 0 alone does everything else.
+    In a gang rank 0 has the scheduler, and the other ranks `follow` its decisions. All ranks train,
+    read held-out data, and write on several GPUs; rank 0 alone does everything else.
 
     Args:
-        root: the folder of the spec, where relative paths of data start.
-        prepare: make tokenizers and data sets, as far as no model is needed for them, and no more.
-        gang: the ranks. A job that needs another number of them ends the walk.
+        root: the spec's folder, which relative data paths start from.
+        prepare: make only tokenizers and data sets, as far as they need no model.
+        gang: the ranks. A job that needs a different number of ranks ends the walk.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
-        # torch remembers meshes by their sizes: those with and without experts apart, which are
-        # the same but for the experts, cannot follow each other in a process. vLLM makes groups of
-        # its own, and keeps its memory: what writes on several ranks has processes of its own.
+        # torch identifies meshes by their sizes. Meshes that differ only in expert parallelism
+        # cannot follow each other in one process. vLLM makes its own groups and keeps its memory,
+        # so writing jobs on several ranks get their own processes.
         self.use: int | str | None = None
         name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         self.recorder = Recorder(store.folder, name, plan.tracking)
         self.shared = Run(plan, store, root, on_event, self.recorder)
 
     def run(self) -> Resources | None:
-        """Walks the plan to its end, or to the first job that needs another number of ranks, or
-        its experts on another number of them.
+        """Walks the plan to its end, or to the first job that needs another number of ranks or
+        another expert parallelism.
 
-        Returns: what that job needs, or None at the end.
+        Returns: what that job needs; None at the end.
         Raises: RunError, Stopped.
         """
         remote = self.store.remote
@@ -96,7 +96,7 @@ class Scheduler:
         return None
 
     def _prepares(self, job: Any) -> bool:
-        """Whether a job makes data of what is there without any model."""
+        """Whether a job makes data from inputs that exist, without a model."""
         return WORK[type(job)].prepares and self.actual.keys() >= set(job.inputs.values())
 
     def _job(self, job: Any) -> Resources | None:
@@ -127,9 +127,9 @@ class Scheduler:
         return None
 
     def _is_known(self, job: Any) -> bool:
-        """Whether a plan's part has all that a job takes, or what its key depends on.
+        """Whether a part of a plan has all inputs of a job, or all that its key depends on.
 
-        Raises: RunError: the part makes the job, and does not have what it takes.
+        Raises: RunError: the part includes the job but lacks some of its inputs.
         """
         missing = [
             each
@@ -145,7 +145,7 @@ class Scheduler:
         return True
 
     def _record(self, job: Any, key: str, event: str) -> None:
-        # With the plan's own key the journal tells which plan's job it was.
+        # The plan's own key tells which plan the job in the journal belongs to.
         self.store.record(job.id, key, event, {"plan": job.key})
 
     def _folder(self, key: str, only: Collection[str] | None = None) -> Path:
@@ -154,9 +154,9 @@ class Scheduler:
         return folder
 
     def _key(self, job: Any, inputs: dict[str, str]) -> str:
-        """The key of the artifact: the plan's, with what the plan could not know.
+        """The artifact's key: the plan's, extended by what the plan could not know.
 
-        That is the data itself, and which attempt of a gated segment its successors start from.
+        That is the data itself, and which attempt at a gated segment its successors start from.
         """
         outside: list[str] = []
         if digests := WORK[type(job)].outside:
@@ -166,7 +166,7 @@ class Scheduler:
         return artifact_key(job, inputs, outside)
 
     def _read_beside(self, job: Any) -> list[Path]:
-        """Files of the spec's folder that a job reads and that are no data: templates, tasks."""
+        """Files in the spec's folder that a job reads besides data: templates, tasks."""
         dialogs = [getattr(job, "dialog", None)]
         folders = []
         for measure in getattr(job, "measures", None) or [getattr(job, "measure", None)]:
@@ -179,7 +179,7 @@ class Scheduler:
         return found
 
     def _extends(self, job: Any) -> bool:
-        """Whether a conditional job runs: its gate has failed so far."""
+        """Whether a conditional job runs: its gate has not passed yet."""
         return job.extends.gate not in self.passed
 
     def _make(self, job: Any, key: str, inputs: Mapping[str, str], *, together: bool) -> None:
@@ -253,7 +253,7 @@ class Scheduler:
 
 
 class Following(Protocol):
-    """A gang as a rank other than 0 sees it."""
+    """A gang as seen by a rank other than 0."""
 
     rank: int
 
@@ -263,9 +263,9 @@ class Following(Protocol):
 
 
 def follow(plan: Plan, store: Store, root: Path, ranks: Following) -> Resources | None:
-    """Does on a rank other than 0 what rank 0 decides, until that is to end.
+    """Does what rank 0 decides, on another rank, until rank 0 ends it.
 
-    Returns: what the next job needs, or None at the end of the plan.
+    Returns: what the next job needs; None at the end of the plan.
     Raises: RunError, Stopped.
     """
     jobs = {job.id: job for job in plan.jobs}
@@ -287,7 +287,7 @@ def artifact_key(job: Any, inputs: Mapping[str, str], outside: Sequence[str]) ->
 
     Args:
         inputs: role → key of the artifact that it reads.
-        outside: digests of what the result depends on and the plan does not know.
+        outside: digests of what the result depends on besides the plan.
     """
     parts = [job.key, *(f"{role}={key}" for role, key in sorted(inputs.items())), *outside]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """Stopping a run: a signal sets a flag, and work ends at a point from which it can continue.
 
-SIGTERM and SIGUSR1 ask, and so does the first Ctrl-C; the second one stops at once. Training looks
-at the flag between two steps (`engine/border.py`, where all ranks agree), everything else between
-two batches, prompts, tensors or measures.
+SIGTERM, SIGUSR1 and the first Ctrl-C ask a run to stop; a second Ctrl-C stops it at once. Training
+checks the flag between steps (`engine/border.py`, where all ranks agree), everything else between
+batches, prompts, tensors or measures.
 """
 
 import os
@@ -23,14 +23,14 @@ Tell = Callable[[str], None]
 
 
 class _Flag:
-    """What this process knows of a request.
+    """What this process knows about a request to stop.
 
     Attributes:
-        asked: the number of the first signal; 0: none.
-        at_once: a second Ctrl-C came.
-        tell: gets the name of the signal.
-        ranks: processes that are asked as soon as this one is.
-        depth: how many `listening` are open.
+        asked: the number of the first signal; 0 if there was none.
+        at_once: whether a second Ctrl-C came.
+        tell: called with the name of the signal.
+        ranks: processes that are asked to stop as soon as this one is.
+        depth: how many `listening` contexts are open.
     """
 
     asked = 0
@@ -44,20 +44,20 @@ _flag = _Flag()
 
 
 def asked() -> int:
-    """The number of the signal that asked this process to stop; 0: none did."""
+    """The number of the signal that asked this process to stop; 0 if none did."""
     return _flag.asked
 
 
 def name_of(number: int) -> str:
-    """The name of a signal as people know it."""
+    """The name of a signal for messages."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def interrupted(number: int, what: str) -> Interrupted:
-    """The end of a run that a signal has asked for.
+    """The end of a run that a signal asked to stop.
 
     Args:
-        what: what is kept, or from where it continues.
+        what: what is kept, or where the run continues from.
     """
     return Interrupted(f"stopped by {name_of(number)}: {what}", HELP)
 
@@ -73,11 +73,11 @@ def check(what: str) -> None:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Takes signals as requests to stop, for as long as the context lasts; in the main thread.
+    """Treats signals as requests to stop while the context is open; in the main thread only.
 
-    Processes that are forked meanwhile end at SIGTERM as ever, and leave Ctrl-C to this one.
+    Processes forked meanwhile still end at SIGTERM, and leave Ctrl-C to this one.
 
-    Raises: KeyboardInterrupt: at a second Ctrl-C, whatever a library made of it on its way here.
+    Raises: KeyboardInterrupt: at a second Ctrl-C, even if a library turned it into another error.
     """
     _flag.asked = 0
     _flag.at_once = False
@@ -109,7 +109,7 @@ def listening() -> Iterator[None]:
 
 @contextmanager
 def telling(tell: Tell) -> Iterator[None]:
-    """Has `tell` get the name of the signal, once, in a thread of its own."""
+    """Calls `tell` with the name of the signal, once, in its own thread."""
     _flag.tell = tell
     try:
         if _flag.asked:
@@ -122,13 +122,13 @@ def telling(tell: Tell) -> Iterator[None]:
 def _tell() -> None:
     tell, name = _flag.tell, name_of(_flag.asked)
     if tell:
-        # What it prints with may be in the middle of printing in this thread.
+        # This thread may be in the middle of printing with what `tell` prints with.
         threading.Thread(target=tell, args=(name,), daemon=True).start()
 
 
 @contextmanager
 def handing_on() -> Iterator[Callable[[int], None]]:
-    """Gives a function that names a process which is asked to stop as soon as this one is."""
+    """Yields a function that registers a process to be asked to stop as soon as this one is."""
 
     def add(process: int) -> None:
         _flag.ranks |= {process}

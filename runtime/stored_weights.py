@@ -1,4 +1,4 @@
-"""Published weights in object stores: their fingerprint, and a local copy of them."""
+"""Published weights in object stores: their fingerprint, and local copies."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from .stores.places import local_folder
 class StoredWeights:
     """The files of published weights below a URL.
 
-    Raises: RunError: the store is out of reach, or has nothing there.
+    Raises: RunError: the store cannot be reached, or has nothing there.
     """
 
     def __init__(self, url: str) -> None:
@@ -27,14 +27,14 @@ class StoredWeights:
             )
 
     def piece(self, name: str, start: int, length: int) -> bytes:
-        """Bytes of a file."""
+        """A range of bytes of a file."""
         return self.bucket.read(name, start, start + length) or b""
 
     def local(self, wanted: set[str]) -> Path:
-        """A local folder with files of the weights, whole or not at all; those of this content are
-        downloaded once.
+        """A local folder with files of the weights, complete or absent; downloads each content only
+        once.
 
-        Raises: RunError: the store is out of reach.
+        Raises: RunError: the store cannot be reached.
         """
         names = sorted(name for name in wanted if name in self.files)
         tags = "\n".join(f"{name} {self.files[name]}" for name in names)

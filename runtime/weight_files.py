@@ -1,4 +1,4 @@
-"""Published weights as files: where they are, and whether they are still the same. No torch."""
+"""Files of published weights: where they are, and whether they have changed. No torch."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PLACES = 17
 PIECE = 65_536
-"""Pieces of a file, and bytes of a piece, that its fingerprint reads beside its size."""
+"""A fingerprint reads a file's size and `PLACES` pieces of `PIECE` bytes."""
 
 
 def find(source: Mapping[str, str], root: Path) -> Path:
-    """The folder of published weights; those of a repository from the local cache if there, those
-    of a store as a copy.
+    """The folder of published weights: a repository's in the local cache, downloaded if needed; for
+    a store, a copy.
 
-    Raises: DataError, RunError: there is no such folder, or the Hub or the store does not give it.
+    Raises: DataError, RunError: the folder does not exist, or the Hub or store does not provide it.
     """
     if "hub" in source:
         return _snapshot(source["hub"], source["revision"])
@@ -41,10 +41,10 @@ def find(source: Mapping[str, str], root: Path) -> Path:
 
 
 def files(folder: Path) -> dict[str, str] | None:
-    """Tensor → the file that has it, as the index says; None where one file has all.
+    """Tensor → its file, according to the index; None if one file has all tensors.
 
     Raises: DataError: the folder has neither an index nor the one file, or the index cannot be
-        read, or names a file that is not there.
+        read, or it names a missing file.
     """
     if (folder / WHOLE).is_file() and not (folder / INDEX).is_file():
         return None
@@ -68,9 +68,9 @@ def files(folder: Path) -> dict[str, str] | None:
 
 
 def require_whole(folder: Path) -> None:
-    """Looks whether the files of weights are all there and have the sizes that their headers say.
+    """Checks that all files of weights exist and have the sizes that their headers say.
 
-    Raises: DataError: one is missing, cut off or no safetensors file.
+    Raises: DataError: a file is missing, truncated, or not a safetensors file.
     """
     names = files(folder) or {"": WHOLE}
     for name in sorted(set(names.values())):
@@ -91,12 +91,12 @@ def require_whole(folder: Path) -> None:
 
 
 _LENGTH = 8
-"""Bytes in which a safetensors file says how long its header is."""
+"""Bytes in which a safetensors file stores the length of its header."""
 _AGAIN = "download it again"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises: DataError: it cannot be read, or is not an object."""
+    """Raises: DataError: the file cannot be read, or is not an object."""
     try:
         found = json.loads(path.read_bytes())
     except OSError as problem:
@@ -112,11 +112,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def fingerprint(source: Mapping[str, str], root: Path) -> str:
-    """A digest of the weights: configuration, index, and of every file its size and some pieces.
+    """A digest of the weights: configuration, index, and the size and some pieces of each file.
 
-    With it a job whose weights have changed is another job, and what follows from it too.
+    It makes a job whose weights have changed another job, and so every job that depends on it.
 
-    Raises: DataError: there are none.
+    Raises: DataError: there are no weights.
     """
     if "folder" in source and in_store(source["folder"]):
         return _stored_fingerprint(StoredWeights(source["folder"]))
@@ -143,7 +143,7 @@ def fingerprint(source: Mapping[str, str], root: Path) -> str:
 
 
 def _stored_fingerprint(stored: StoredWeights) -> str:
-    """The digest that the same files in a folder have; no more than its pieces are read."""
+    """The digest that the same files would have in a folder; downloads only the pieces it needs."""
     folder = stored.local({CONFIG, INDEX})
     names = [WHOLE]
     read = [CONFIG]
@@ -178,7 +178,7 @@ def _snapshot(repo: str, revision: str) -> Path:
     import huggingface_hub
 
     wanted: Any = {"revision": revision, "allow_patterns": [CONFIG, "*.safetensors", INDEX]}
-    # The library passes on whatever the network raises.
+    # The library lets any network exception through.
     try:
         folder = Path(huggingface_hub.snapshot_download(repo, local_files_only=True, **wanted))
         if (folder / CONFIG).is_file() and _there(folder):

@@ -27,13 +27,13 @@ PLAN = "plan.json"
 
 
 def main(folder: Path, root: Path, device: str) -> int:
-    """Walks the plan in the run folder with the other ranks; returns the exit code.
+    """Walks the plan in the run folder together with the other ranks; returns the exit code.
 
     Args:
-        root: the folder of the spec, where relative paths of data start.
-        device: "cpu", or the GPU that this rank has.
+        root: the spec's folder, which relative data paths start from.
+        device: "cpu", or this rank's GPU.
     """
-    # In one piece: all ranks write to the same pipe, and Python's -u writes what it is given.
+    # One write, since all ranks share a pipe and Python's -u writes each piece at once.
     sys.stdout.write(messages.line(messages.joined()) + "\n")
     sys.stdout.flush()
     try:
@@ -77,9 +77,9 @@ def main(folder: Path, root: Path, device: str) -> int:
 
 
 def _ready(folder: Path, ranks: Ranks) -> tuple[Plan, Phase | None]:
-    """The plan as far as this gang goes, once all nodes are known to be fit for it; and its phase.
+    """The gang's part of the plan and its phase, once all nodes are known to be ready for it.
 
-    Raises: RunError: they are not.
+    Raises: RunError: a node is not ready.
     """
     if ranks.rank == 0:
         plan = read_plan(folder / PLAN)
@@ -95,7 +95,7 @@ def _ready(folder: Path, ranks: Ranks) -> tuple[Plan, Phase | None]:
 
 
 def _unfinished(phase: Phase, needs: Resources) -> Interrupted:
-    """What ends a gang before its phase is done, because it is of the wrong size."""
+    """The error of a gang whose phase is not done because the gang has the wrong size."""
     return Interrupted(
         f"the phase {phase.name} is not done: its next job needs {needs.world_size} ranks on "
         f"{needs.device}",
@@ -111,12 +111,12 @@ def walk(
     ranks: Ranks,
     on_event: Callable[[dict[str, Any]], None] | None,
 ) -> Resources | None:
-    """Walks a plan as one rank of a gang; arguments as those of `main`.
+    """Walks a plan as one rank of a gang; arguments as for `main`.
 
     Args:
-        on_event: gets what happens, on rank 0.
+        on_event: called with each event, on rank 0.
 
-    Returns: what the next job needs, or None at the end of the plan.
+    Returns: what the next job needs; None at the end of the plan.
     Raises: RunError, Stopped.
     """
     from .engine.device import prepare
@@ -131,8 +131,8 @@ def walk(
 
 
 def keep_log(store: Store, rank: int) -> None:
-    """Turns what this process and its libraries print to the rank's log, behind earlier starts';
-    leaves it where a launcher has turned it to one."""
+    """Appends the output of this process and its libraries to the rank's log, unless a launcher has
+    already redirected it to one."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     path = Path(os.path.realpath("/proc/self/fd/1"))
@@ -150,7 +150,7 @@ def keep_log(store: Store, rank: int) -> None:
 
 
 def _refused(problem: RunError) -> int:
-    """Says on standard error, where no run folder is known to be right, why there is no rank."""
+    """Prints to standard error why the rank did not start; the run folder may be wrong."""
     print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
     return problem.exit_code
 

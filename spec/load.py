@@ -17,6 +17,23 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 JSON = ".json"
 """The file extension of specs in JSON."""
+_DATA = (
+    *(".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".arrow", ".npy", ".bin"),
+    *(".gz", ".zst", ".bz2", ".xz"),
+)
+_CONFIGURATIONS = (".yaml", ".yml", ".toml")
+DATA = "data"
+OTHERS = {
+    **dict.fromkeys(_DATA, (DATA, 'name it in a spec: dataset mine {{ files = "{}" }}')),
+    **dict.fromkeys(
+        _CONFIGURATIONS,
+        (
+            "a configuration of another program",
+            "`etude import {}` converts one of torchtitan, nanotron or axolotl",
+        ),
+    ),
+}
+"""File name endings of what is given in place of a spec: what it is, and what to do with it."""
 _TEXT = re.compile(r"(?:\s|#[^\n]*)*[A-Za-z]")
 """How a spec in text form begins, after comments."""
 
@@ -248,6 +265,20 @@ def _nearby(path: Path) -> str:
     )
 
 
+def _inside(folder: Path) -> str:
+    """Advice to someone who named a folder in place of a spec."""
+    if (folder / "plan.json").is_file():
+        return (
+            f"this is the folder of a run: `etude status {folder}` shows its progress, and the "
+            "command that started it, with its spec, continues it"
+        )
+    try:
+        names = sorted(each.name for each in folder.iterdir() if each.suffix == ".etude")
+    except OSError:
+        names = []
+    return f"name a spec in it: {folder / names[0]}" if names else "name a file that has a spec"
+
+
 def _with_line_feeds(text: str) -> str:
     """The text with line feeds in place of lone carriage returns, as the grammar needs; all
     places stay."""
@@ -262,13 +293,20 @@ def read_text(path: Path, report: Report, use: Span | None = None) -> str | None
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = b"" if path.suffix in OTHERS else file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        report.add("E124", f"{path} cannot be read: is a directory", use, help=_inside(path))
+        return None
     except FileNotFoundError:
         report.add("E124", f"there is no file {path}", use, help=_nearby(path))
         return None
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
         report.add("E124", f"{path} cannot be read: {reason}", use)
+        return None
+    if other := OTHERS.get(path.suffix):
+        what, help = other
+        report.add("E110", f"{path} is {what}, not a spec", use, help=help.format(path))
         return None
     if len(data) > MAX_BYTES:
         report.add("E125", f"{path} is larger than 1 MB, the limit for specs", use)

@@ -1,9 +1,8 @@
 """Warnings about likely mistakes: each rule is one function, registered with its code.
 
-A rule takes the whole program, or every stage of one class, and yields what it finds. Its page in
-`spec/findings/rules/` says why, and where its thresholds come from. Where a spec has errors, rules
-see what is left without them; a rule that finds something because something else is missing needs
-all.
+A rule takes the whole program, or each stage of one class, and yields its findings. Its page in
+`spec/findings/rules/` explains it and gives the sources of its thresholds. If a spec has errors,
+rules see only the rest; `needs` protects those that could mistake a missing block for a problem.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ GROUPS = ("rates", "shapes", "cost", "data", "measures", "preferences", "claims"
 
 
 class Found(NamedTuple):
-    """A finding before it has its code."""
+    """A finding without its code."""
 
     message: str
     span: Span | None
@@ -31,19 +30,19 @@ class Found(NamedTuple):
 
 Rule = Callable[..., Iterator[Found]]
 RULES: dict[str, tuple[Rule, type | None, str | None]] = {}
-"""Code → the rule, the class of the stages that it looks at one by one (None: all at once), and
-what must not be left out of the recipe."""
+"""Code → the rule, the class of stages that it is called for one by one (None: the whole program),
+and the blocks that must not be missing from the recipe."""
 ALL = ""
 
 
 def rule(
     code: str, stages: type | None = ScheduledStage, needs: str | None = None
 ) -> Callable[[Rule], Rule]:
-    """Registers a rule: of a stage and the program, or with `stages=None` of the program.
+    """Registers a rule, called with a stage and the program; with `stages=None`, the program only.
 
     Args:
-        needs: the keyword of the blocks of which none may be left out for the rule to be right;
-            ALL: no block at all.
+        needs: the rule is correct only if no block with this keyword is left out; ALL: no block at
+            all.
     """
 
     def register(function: Rule) -> Rule:
@@ -55,7 +54,7 @@ def rule(
 
 
 def rules(program: Scheduled, report: Report) -> Scheduled:
-    """Reports what the rules find, and silences what the spec allows; changes nothing."""
+    """Reports the findings of the rules, minus those that the spec allows; changes nothing."""
     for group in GROUPS:
         import_module(f".{group}", __name__)
     by_class: dict[type | None, list[Any]] = {None: [()]}

@@ -1,4 +1,4 @@
-"""Advice on claims that say less than they seem to."""
+"""Advice on claims that are weaker than they look."""
 
 from collections.abc import Iterator
 from fractions import Fraction

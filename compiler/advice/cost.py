@@ -14,14 +14,14 @@ from ..program import Scheduled, ScheduledStage, Segment
 from . import Found, rule
 
 LARGE = 1e9
-"""Parameters from which nobody means to train a model on a CPU."""
+"""Parameters above which nobody means to train a model on a CPU."""
 NOTED = 0.01
-"""A share of the time that is worth another interval of checkpoints."""
+"""The share of the time that must be saved for another checkpoint interval to be worth it."""
 STATE = ("parameters", "gradients", "optimizer")
 
 
 def _fullest(stage: ScheduledStage, known: Gpu, parts: tuple[str, ...] = ()) -> Iterator[tuple]:
-    """The segment that takes most memory: it, bytes by part, and their sum, of `parts` or all."""
+    """The segment that takes most memory, its bytes by part, and the sum over `parts` or all."""
     found = []
     for segment in stage.segments:
         batch = max(b.sequences for b in segment_batch(stage, segment))
@@ -70,7 +70,7 @@ def memory_does_not_fit(stage: ScheduledStage, program: Scheduled) -> Iterator[F
 
 
 def _way_out(stage: ScheduledStage, segment: Segment, batch: int, known: Gpu) -> str:
-    """The first of some changes that fits, the cheapest first."""
+    """The first of several changes, cheapest first, with which the segment fits."""
     ways = [
         ("recompute = selective", {"recompute": "selective"}, {}),
         ("recompute = full", {"recompute": "full"}, {}),
@@ -142,14 +142,14 @@ UNPRICED = {
     ),
     "compile": ("enable", "enable_async_tensor_parallel"),
 }
-"""Fields of torchtitan that change memory or time, and that the cost model knows nothing of."""
+"""Fields of torchtitan that change memory or time but that the cost model ignores."""
 
 
 @rule("N662")
 def unpriced_fields(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     if stage.hardware.device == "cpu":
         return
-    of_cluster = None if stage.parent else stage.hardware.torchtitan  # said once
+    of_cluster = None if stage.parent else stage.hardware.torchtitan  # reported once
     for told in (of_cluster, stage.spec.torchtitan):
         names = [
             f"{section}.{name}"
@@ -167,7 +167,7 @@ def unpriced_fields(stage: ScheduledStage, program: Scheduled) -> Iterator[Found
 
 @rule("N663")
 def better_interval(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """Checkpoints so rare, or so frequent, that a run with failures takes longer than it must."""
+    """Checkpoints so rare, or so frequent, that a run with failures takes longer than necessary."""
     where = stage.hardware
     last = stage.segments[-1]
     step = segment_estimate(stage, last, segment_batch(stage, last)[-1].sequences)
@@ -195,7 +195,7 @@ def better_interval(stage: ScheduledStage, program: Scheduled) -> Iterator[Found
 
 
 def _interval(seconds: float) -> str:
-    """A time as specs write it, to about a tenth."""
+    """A time as specs write it, rounded to about a tenth."""
     unit, size = next(
         of for of in (("h", 3600), ("min", 60), ("s", 1)) if seconds >= of[1] or of[1] == 1
     )
@@ -204,7 +204,7 @@ def _interval(seconds: float) -> str:
 
 @rule("W649", needs="cluster")
 def large_model_without_a_cluster(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """A large model on one process of a CPU, since no cluster is declared."""
+    """A large model on a single CPU process, because no cluster is declared."""
     size = parameters(stage.model)
     if program.recipe.clusters or program.ranks is not None or size < LARGE or _later(stage):
         return
@@ -216,5 +216,5 @@ def large_model_without_a_cluster(stage: ScheduledStage, program: Scheduled) -> 
 
 
 def _later(stage: ScheduledStage) -> bool:
-    """Whether the stage continues from one that has the same hardware."""
+    """Whether the stage continues from one with the same hardware."""
     return stage.parent is not None and not stage.spec.cluster

@@ -1,4 +1,4 @@
-"""Advice on data: what is trained on, how often, and what it is measured on."""
+"""Advice on data: what stages train on, how often, and what they are measured on."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -20,7 +20,7 @@ MOST_POST_EPOCHS = 5
 
 @rule("W621", stages=None)
 def repeated_sources(program: Scheduled) -> Iterator[Found]:
-    """Epochs of each source along the lineage of each stage; the first above the bound counts."""
+    """Epochs of each source along the lineage of each stage; reports the first above the limit."""
     drawn: dict[str, dict[str, Fraction]] = {}
     for name, stage in program.stages.items():
         if not isinstance(stage, ScheduledStage) or not isinstance(stage.spec, r.Train):
@@ -60,7 +60,7 @@ def _epochs(program: Scheduled, source: str, tokens: Fraction | None) -> Fractio
 
 @rule("W622", stages=None)
 def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
-    """Other data sets of the same files, and prompts, which have no held-out part."""
+    """Other data sets with the same files, and prompts, which have no held-out part."""
     trained = _read(program, r.Training)
     sampled = _read(program, r.Sample)
     measured = _read(program, r.Measuring)
@@ -92,7 +92,7 @@ def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
 
 
 def _keys(dataset: r.Dataset | None) -> list[str]:
-    """What two data sets have in common where they may hold the same records."""
+    """What two data sets share if they may hold the same records."""
     if dataset is None:
         return []
     files = [*(dataset.files or []), *(dataset.tokenized or [])]
@@ -100,7 +100,7 @@ def _keys(dataset: r.Dataset | None) -> list[str]:
 
 
 def overlap(one: r.Dataset, other: r.Dataset) -> bool:
-    """Whether two data sets hold the same records, as far as their declarations tell."""
+    """Whether two data sets hold the same records, judging by their declarations."""
     first, second = one.deal, other.deal
     if (
         first
@@ -125,7 +125,7 @@ def overlap(one: r.Dataset, other: r.Dataset) -> bool:
 
 
 def _read(program: Scheduled, kind: type[r.Stage]) -> dict[str, tuple[str, Span | None]]:
-    """The data sets that stages of a kind read: by which attribute, and where first."""
+    """Data sets that stages of a kind read → the attribute and the place that first name them."""
     found: dict[str, tuple[str, Span | None]] = {}
     for stage in program.stages.values():
         for each in referring(stage.spec) if isinstance(stage.spec, kind) else ():
@@ -140,7 +140,7 @@ def _noted(place: Span | None, what: str) -> tuple[tuple[Span, str], ...]:
 
 @rule("W623", stages=None)
 def nothing_held_out(program: Scheduled) -> Iterator[Found]:
-    """Losses and accuracies of data sets that hold nothing out."""
+    """Losses and accuracies on data sets that hold nothing out."""
     for name, (attribute, place) in _read(program, r.Measuring).items():
         dataset = program.recipe.datasets.get(name)
         if dataset and dataset.holdout == 0 and attribute != "prompts":
@@ -154,7 +154,7 @@ def nothing_held_out(program: Scheduled) -> Iterator[Found]:
 
 @rule("W624")
 def preferences_of_a_later_round(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """A stage of one round that reads data which a later round collects."""
+    """A stage of one round that reads data collected in a later round."""
     round = StageId.parse(stage.name).round
     if not round:
         return

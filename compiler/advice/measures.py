@@ -37,7 +37,7 @@ def gate_always_passes(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
 
 @rule("W633", stages=None)
 def needles_beyond_training(program: Scheduled) -> Iterator[Found]:
-    """Haystacks longer than the longest sequence that a stage or those before it trained on."""
+    """Haystacks longer than any sequence that the stage or its predecessors trained on."""
     longest: dict[str, int] = {}
     for name, stage in program.stages.items():
         if isinstance(stage, WeightsStage):
@@ -106,7 +106,7 @@ def average_of_one(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]
 
 @rule("W638", stages=None)
 def one_of_one(program: Scheduled) -> Iterator[Found]:
-    """Means and choices of a single stage, where the spec names just one."""
+    """Means and choices over a single stage, if the spec names just one."""
     for stage in program.stages.values():
         if isinstance(stage, StageOfMany) and len(stage.of) == 1:
             yield Found(

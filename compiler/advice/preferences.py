@@ -105,7 +105,7 @@ def measured_longer_than_trained(stage: EvaluateStage, program: Scheduled) -> It
 
 @rule("W648", stages=None)
 def no_pairs(program: Scheduled) -> Iterator[Found]:
-    """Pairs of a sample stage that draws none: they take two draws and a judge."""
+    """Pairs of a sample stage that cannot produce any: pairs need two draws and a judge."""
     for name, dataset in program.recipe.datasets.items():
         for of in dataset.stages if dataset.kind == "preferences" else ():
             stage = program.stages.get(of)

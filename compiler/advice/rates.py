@@ -13,11 +13,11 @@ from ..values import LrPiece
 from . import Found, rule
 
 LONGEST_WARM_UP = 0.1
-"""A share of the stage."""
+"""As a share of the stage."""
 COVERED = 0.9
-"""A ramp that has come so far of its way is as good as at its end."""
+"""A ramp that has covered this share of its range counts as finished."""
 JUMP = 2
-"""Up to this multiple of the learning rate before, a step up is no jump."""
+"""Up to this multiple of the previous learning rate, a step up is no jump."""
 PUBLISHED_PEAKS = (
     (14e6, 1e-3),
     (160e6, 6e-4),
@@ -29,18 +29,18 @@ PUBLISHED_PEAKS = (
 """Parameters and peak learning rate: Pythia (arXiv:2304.01373), GPT-3 (arXiv:2005.14165, Table
 2.1), Llama 3 (arXiv:2407.21783, Table 3)."""
 FAR = 10
-"""The factor above or below published rates from which a rule warns."""
+"""A rule warns if a rate is this factor above or below published rates."""
 LARGEST_CLIP = 10
 PUBLISHED_BETA2 = 0.95
 MOST_TUNING = {"sft": 1e-4, "dpo": 2e-5}
-"""Kind → a peak rate that is no longer one of full fine-tuning. Published are, for sft, 2e-5 (Llama
-2 Chat, arXiv:2307.09288; Zephyr, arXiv:2310.16944) and 5e-6 (Tülu 3 8B, arXiv:2411.15124), for dpo
-5e-7 (Zephyr, Tülu 3); for adapters 1e-4 and 2e-4 (QLoRA, arXiv:2305.14314)."""
+"""Kind → a peak rate too high for full fine-tuning. Published rates: for sft, 2e-5 (Llama 2 Chat,
+arXiv:2307.09288; Zephyr, arXiv:2310.16944) and 5e-6 (Tülu 3 8B, arXiv:2411.15124); for dpo, 5e-7
+(Zephyr, Tülu 3); for adapters, 1e-4 and 2e-4 (QLoRA, arXiv:2305.14314)."""
 LARGE_TUNED = 3e9
-"""Parameters from which on `MOST_TUNING` holds: smaller models are tuned at larger rates, SmolLM2
-1.7B at 3e-4 (arXiv:2502.02737)."""
+"""Parameters from which `MOST_TUNING` holds: smaller models are tuned at larger rates, SmolLM2 1.7B
+at 3e-4 (arXiv:2502.02737)."""
 LARGE = 100e6
-"""Parameters from which on new weights are expected to be warmed up."""
+"""Parameters from which new weights are expected to be warmed up."""
 
 
 def shown(rate: float, digits: int = 3) -> str:
@@ -65,7 +65,7 @@ def peak(stage: ScheduledStage) -> float:
 
 
 def warm_up(stage: ScheduledStage) -> LrPiece | None:
-    """The ramp with which the learning rate rises at the beginning of a stage."""
+    """The ramp that raises the learning rate at the beginning of a stage."""
     first = stage.lr[0]
     return first if first.shape != "hold" and first.end > first.start else None
 
@@ -158,7 +158,7 @@ def far_from_published(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
 
 
 def published_peak(size: float) -> float:
-    """The peak learning rate for so many parameters, between the published ones."""
+    """The peak learning rate for a number of parameters, interpolated between published ones."""
     below, above = PUBLISHED_PEAKS[0], PUBLISHED_PEAKS[-1]
     for point in PUBLISHED_PEAKS:
         below = point if point[0] <= size else below
@@ -183,7 +183,7 @@ def clip_without_effect(stage: ScheduledStage, program: Scheduled) -> Iterator[F
 
 @rule("W607")
 def decays_too_early(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """A ramp to 0 that is followed by a stretch at 0."""
+    """A ramp to 0 followed by a stretch at 0."""
     piece = stage.lr[-1]
     if piece.shape == "hold":
         idle = piece.to_step - piece.from_step if piece.start == 0 else 0
@@ -246,7 +246,7 @@ def slow_second_moment(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
 
 @rule("W608")
 def rate_of_an_adapter(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """Full fine-tuning of a large model at a rate that is usual for LoRA, or for tiny models."""
+    """Full fine-tuning of a large model at a rate typical of LoRA or of tiny models."""
     size, highest = parameters(stage.model), peak(stage)
     limit = MOST_TUNING.get(stage.spec.kind)
     if limit is None or size < LARGE_TUNED or highest < limit:

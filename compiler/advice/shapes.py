@@ -11,20 +11,20 @@ from ..program import Scheduled, ScheduledStage
 from . import Found, rule
 
 JUMP = 4
-"""Up to this multiple of the batch before, in tokens, a step up is no jump."""
+"""Up to this multiple of the previous batch, in tokens, a step up is no jump."""
 LARGE_VOCAB = 4096
-"""Tokens of a vocabulary that bytes leave mostly unused."""
+"""Vocabulary size that a byte tokenizer leaves mostly unused."""
 TILE = 64
-"""Elements of 16 bits in the 128 bytes that matrix units of GPUs work on at a time."""
+"""16-bit elements in the 128 bytes that matrix units of GPUs process at a time."""
 LARGEST_HEAD = 256
-"""Width of a head that fused attention kernels take."""
+"""The largest head dimension that fused attention kernels take."""
 LENGTHS_OF_BASES = ((10_000.0, 4096), (500_000.0, 131_072))
 """RoPE base and longest trained length: Llama 2 (arXiv:2307.09288) and Llama 3 (arXiv:2407.21783).
 """
 
 
 def length_for(base: float) -> float:
-    """The sequence length for which a RoPE base is published, between those that are."""
+    """The sequence length that goes with a RoPE base, interpolated between published ones."""
     (low, short_length), (high, long_length) = LENGTHS_OF_BASES
     slope = log(long_length / short_length) / log(high / low)
     return short_length * (base / low) ** slope
@@ -66,7 +66,7 @@ def head_width(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
 
 @rule("W615")
 def base_unchanged(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """A stage that lengthens its sequences and keeps a RoPE base that is too small for them."""
+    """A stage that lengthens its sequences but keeps a RoPE base that is too small for them."""
     if stage.parent is None or stage.spec.seq_len is None:
         return
     before, longest = program.trained(stage.parent).last, stage.longest
@@ -118,7 +118,7 @@ def tensor_across_nodes(stage: ScheduledStage, program: Scheduled) -> Iterator[F
 
 @rule("W618")
 def pipeline_bubble(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """A pipeline that at its largest batch has fewer sequences a rank than stages."""
+    """A pipeline whose largest batch has fewer sequences per rank than the pipeline has stages."""
     most, need, stages = 0, 0.0, 1
     for segment in stage.segments:
         r = segment.resources
@@ -198,7 +198,7 @@ def _up(number: int, to: int) -> int:
 
 @rule("W610")
 def bytes_under_a_large_vocabulary(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """New weights whose tokenizer has only bytes, and a vocabulary many times as large."""
+    """New weights with a byte tokenizer and a vocabulary many times as large."""
     tokenizer = program.recipe.tokenizers.get(stage.tokenizer or "")
     vocab = stage.model.vocab
     if stage.parent is None and tokenizer and tokenizer.bytes and vocab >= LARGE_VOCAB:
@@ -212,7 +212,7 @@ def bytes_under_a_large_vocabulary(stage: ScheduledStage, program: Scheduled) ->
 
 @rule("W609")
 def longer_than_known(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """Dialogs or preferences in rows longer than any sequence that the model has seen."""
+    """Dialogs or preferences in rows longer than any sequence that the model was trained on."""
     if isinstance(stage.spec, r.Train) or stage.spec.seq_len is None or stage.parent is None:
         return
     if stage.model.rope_scaling != program.trained(stage.parent).model.rope_scaling:

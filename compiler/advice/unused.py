@@ -35,7 +35,7 @@ def unused_dataset(program: Scheduled) -> Iterator[Found]:
 
 @rule("N653", stages=None, needs=ALL)
 def unused_result(program: Scheduled) -> Iterator[Found]:
-    """Weights that nothing continues from or measures, but for the last ones."""
+    """Weights that no stage continues from or measures, except the last ones."""
     used = _used(program)
     models = [n for n, s in program.stages.items() if s.spec.has_weights and s.spec.continued]
     for name in models[:-1]:
@@ -67,7 +67,7 @@ def unused_samples(program: Scheduled) -> Iterator[Found]:
 
 
 def _used(program: Scheduled) -> set[str]:
-    """The stages that others continue from, measure, sample, judge by or read."""
+    """The stages that other stages continue from, measure, sample, judge with or read."""
     used: set[str] = set()
     for stage in program.stages.values():
         used.update(stage.sources)

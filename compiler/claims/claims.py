@@ -13,17 +13,17 @@ from ..values import Claim
 from .in_force import MOMENTS, step_at
 
 COUNTED = ("parameters", "active_parameters", "tokens", "steps", "flops")
-"""Figures that the plan counts, of the whole or of a stage."""
+"""Figures that the plan counts, for the whole recipe or a stage."""
 ESTIMATES = ("hours", "gpu_hours", "energy_kwh", "price", "memory", "mfu", "tokens_per_second")
-"""Figures of the cost model, which is asked only where a claim names one."""
+"""Figures of the cost model, which runs only if a claim names one."""
 SUMS = ESTIMATES[:4]
 
 
 def claims(program: Scheduled, report: Report) -> Claimed:
-    """The program with its claims, compared with what is computed. One that does not hold is an
-    error at its place, unless it says what of its source contradicts it.
+    """The program with its claims, compared with the computed figures. A claim that does not hold
+    is an error, unless it says what contradicts it in its source.
 
-    Estimates are about the recipe's own clusters: for `ranks` CPU processes they are not asked.
+    Estimates are about the recipe's own clusters: for `ranks` CPU processes they are skipped.
     """
     figures, stages = _exact(program)
     found = []
@@ -63,12 +63,12 @@ def claims(program: Scheduled, report: Report) -> Claimed:
 
 
 def shown(claimed: r.Expectation) -> str:
-    """What is claimed: `pretrain.lr at 2,000 steps`."""
+    """The claimed figure, such as `pretrain.lr at 2,000 steps`."""
     return claimed.name if claimed.moment is None else f"{claimed.name} at {claimed.moment}"
 
 
 def _exact(program: Scheduled) -> tuple[dict[str, float], dict[str, ScheduledStage]]:
-    """The figures that are counted, by name, and the stages that others may be of."""
+    """The counted figures by name, and the stages that claims may name."""
     figures: dict[str, float] = {}
     stages: dict[str, ScheduledStage] = {}
     for name, stage in program.stages.items():
@@ -79,7 +79,7 @@ def _exact(program: Scheduled) -> tuple[dict[str, float], dict[str, ScheduledSta
             of = {"tokens": stage.tokens, "steps": stage.steps, "flops": per_token * stage.tokens}
             for figure, value in of.items():
                 figures[figure] = figures.get(figure, 0) + value
-            # Of a stage that is repeated, the last round's figures are those that count.
+            # For a repeated stage, the figures of the last round count.
             written = as_written(name)
             figures |= {str(FigureId(written, figure)): value for figure, value in of.items()}
             figures[str(FigureId(written, "parameters"))] = parameters(stage.model)
@@ -97,7 +97,7 @@ def _computed(
     stages: dict[str, ScheduledStage],
     report: Report,
 ) -> float | None:
-    """The plan's figure; None after reporting that it has none."""
+    """The plan's figure; None, with a report, if the plan has none."""
     of, figure = FigureId.parse(claimed.name)
     stage = stages.get(of)
     if claimed.moment is not None and stage and figure in MOMENTS:
@@ -151,8 +151,8 @@ def _computed(
 def _estimated(program: Scheduled, stage: ScheduledStage | None, figure: str) -> float | None:
     """A figure of the cost model for a stage, or a sum over all stages that train.
 
-    Memory is in GiB, of the fullest GPU; `mfu` and `tokens_per_second` (of one GPU) are means over
-    the stage's time. None where something of it is not known.
+    Memory is in GiB, of the fullest GPU; `mfu` and `tokens_per_second` (per GPU) are means over
+    the stage's time. None if an input is unknown.
     """
     from ..costs.hardware import GIB
     from ..costs.jobs import job_costs, segment_batch

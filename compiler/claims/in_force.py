@@ -1,4 +1,4 @@
-"""The values that apply at a point in a stage, for claims such as a rate at a step."""
+"""The values in force at a point in a stage, for claims such as a rate at a step."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -10,12 +10,13 @@ from ..program import ScheduledStage
 
 
 def step_at(stage: ScheduledStage, moment: Quantity) -> int | None:
-    """The step before which the moment is: tokens fall on the nearest step, the later of two.
+    """The step that begins at a point in the stage: points are rounded to the nearest step, the
+    later of two.
 
-    None where the stage ends before.
+    None if the stage ends before it.
 
     Args:
-        moment: in steps or tokens of the stage, or a share of its steps.
+        moment: in steps or tokens of the stage, or as a share of its steps.
     """
     if moment.unit == "tokens":
         if moment.value > stage.tokens:
@@ -31,7 +32,7 @@ def step_at(stage: ScheduledStage, moment: Quantity) -> int | None:
 
 
 def _in_force(pieces: Iterable[Any], step: int) -> Any:
-    """The piece that the step is in; at the end of the stage the last one."""
+    """The piece that contains the step; at the end of the stage, the last one."""
     return [piece for piece in pieces if piece.from_step <= step][-1]
 
 
@@ -52,4 +53,4 @@ MOMENTS: dict[str, Callable[[ScheduledStage, int], float]] = {
     "steps": lambda stage, step: step,
     "tokens": lambda stage, step: stage.tokens_before(step),
 }
-"""Figure → its value where a step begins; at the end of a stage, where its last step ends."""
+"""Figure → its value at the beginning of a step; at the end of a stage, after its last step."""

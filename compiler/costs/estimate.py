@@ -17,7 +17,7 @@ from .formulas import FITTED, MEMORY, TIME, Formula, compiled
 from .hardware import GPUS, Gpu
 
 LOSS_CHUNKS = 8
-"""Parts in which torchtitan's chunked loss computes logits on GPUs."""
+"""Chunks in which torchtitan's chunked loss computes logits on GPUs."""
 MEMORY_PARTS = (
     "parameters",
     "gradients",
@@ -31,17 +31,19 @@ TIME_PARTS = ("compute", "tensor", "context", "expert", "bubble", "pipeline", "d
 
 
 class Setting(Record):
-    """What is estimated: a model in a placement on a kind of GPU.
+    """The input of an estimate: a model in a placement on a kind of GPU.
 
     Attributes:
-        micro_batch: sequences that a data-parallel rank works on at a time (torchtitan's local
-            batch); in a pipeline those that it cuts into micro-batches of one.
-        sequences: of the global batch.
+        micro_batch: sequences that a data-parallel rank processes at a time (torchtitan's local
+            batch); a pipeline cuts them into micro-batches of one.
+        sequences: in the global batch.
         precision: of the layers: "bf16", "fp32", "fp8" or "fp8 rowwise".
         eager: without torch.compile.
         pipeline_batch: sequences of a pipeline's micro-batch.
         plain_loss: the loss is not compiled.
         merged: context parallelism merges parts of attention, as PyTorch did in 2024.
+        reads: the model only reads, without gradients (`recompute` is then "none").
+        scores: its head gives one score, not a logit for each token.
     """
 
     model: ModelShape
@@ -53,22 +55,24 @@ class Setting(Record):
     gpus_per_node: int
     gpu: Gpu
     precision: str = "bf16"
-    chunks: int = LOSS_CHUNKS
+    chunks: float = LOSS_CHUNKS
     eager: bool = False
     pipeline_batch: int = 1
     plain_loss: bool = False
     merged: bool = False
+    reads: bool = False
+    scores: bool = False
 
 
 class Estimate(Record):
-    """What one optimizer step takes.
+    """The memory and time of one optimizer step.
 
     Attributes:
-        memory: bytes of the fullest GPU by MEMORY_PARTS.
+        memory: bytes on the fullest GPU by MEMORY_PARTS.
         memory_total: their sum.
-        time: seconds of a step by TIME_PARTS; communication is what is not hidden.
+        time: seconds of a step by TIME_PARTS; communication counts only what is not overlapped.
         seconds: their sum.
-        tokens_per_second: of a GPU.
+        tokens_per_second: per GPU.
         mfu: model FLOPs (6 N and causal attention scores, without recomputation) over peak.
         values: every symbol and result of the formulas, for `why`.
     """
@@ -86,7 +90,7 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
     """The memory and time of a step.
 
     Args:
-        fitted: other constants than FITTED.
+        fitted: constants to use instead of FITTED.
     """
     base = _symbols(setting)
     base.update(fitted or FITTED)
@@ -95,7 +99,7 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
         found = evaluate(base | ends, _memory_code())
         if found["memory"] > memory:
             memory, values = found["memory"], found
-    # A step takes as long as the stage with most layers.
+    # A step takes as long as the stage with the most layers.
     most = max(_pipeline_stages(setting), key=lambda ends: ends["L_d"] + ends["L_e"])
     timed = evaluate(values | most, _memory_code() | _time_code())
     r = setting.resources
@@ -125,9 +129,9 @@ def _symbols(setting: Setting) -> dict[str, float]:
     near = setting.gpus_per_node
 
     def link(inner: int, size: int) -> float:
-        """The bandwidth of a ring over `size` ranks, `inner` ranks apart from each other.
+        """The bandwidth of a ring over `size` ranks that are `inner` ranks apart.
 
-        Between two nodes it goes over the network cards of all its ranks in a node.
+        Between nodes, a ring uses the network cards of all its ranks in a node.
         """
         if inner * size <= near:
             return gpu.link
@@ -139,6 +143,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
     full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
     return {
         **shape_symbols(model),
+        **({"V": 1} if setting.scores else {}),
         "s": setting.seq_len,
         "S": shard,
         "R": r.replicate,
@@ -153,9 +158,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "m": max(local // batch, 1),
         "fills": max(local // setting.micro_batch, 1) if pipelined else 0,
         "chunks": setting.chunks,
-        "save_all": setting.recompute == "none",
-        "save_some": setting.recompute == "selective",
-        "recompute": setting.recompute == "full",
+        **_kept(setting),
         "eager": setting.eager,
         "plain_loss": setting.plain_loss,
         "merged": setting.merged,
@@ -167,19 +170,29 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "peak_out": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
         "power": gpu.watts / full,
         "hbm": gpu.bandwidth,
-        # The mesh's order from the outside: pipeline, replicate, shard, context, tensor.
+        # The order of the mesh from outermost: pipeline, replicate, shard, context, tensor.
         "bw_t": link(1, r.tensor),
         "bw_c": link(r.tensor, r.context),
         "bw_s": link(r.tensor, shard),
         "bw_r": link(r.tensor * shard, r.replicate),
         "bw_p": gpu.link if r.world_size <= near else gpu.network,
-        # Of the same GPUs as shard, context and tensor, next to each other.
+        # On the same GPUs as shard, context and tensor, which are next to each other.
         "bw_e": link(1, r.expert),
     }
 
 
+def _kept(setting: Setting) -> dict[str, float]:
+    """Whether there is a backward pass, and what is kept for it."""
+    return {
+        "backward": not setting.reads,
+        "save_all": setting.recompute == "none" and not setting.reads,
+        "save_some": setting.recompute == "selective",
+        "recompute": setting.recompute == "full",
+    }
+
+
 def shape_symbols(model: ModelShape) -> dict[str, float]:
-    """The symbols that the model alone decides."""
+    """The symbols that depend on the model alone."""
     queries, keys, values = widths(model)
     latent, experts = model.latent, model.experts
     return {
@@ -206,10 +219,12 @@ def shape_symbols(model: ModelShape) -> dict[str, float]:
 
 
 def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
-    """The first, a middle and the last stage; embedding and output count as a layer each."""
+    """The first, a middle and the last stage; embedding and output count as one layer each."""
     model, pipeline = setting.model, setting.resources.pipeline
     table = model.vocab * model.dim
     output = 0 if model.tied and pipeline == 1 else table
+    if setting.scores:
+        output = model.dim
     stages = pipeline * setting.resources.interleave
     if pipeline == 1:
         ends = [(model.layers, table, output, 1, 1.0)]
@@ -219,10 +234,11 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
         each = setting.resources.interleave
 
         def alive(rank: int) -> float:
-            """Micro-batches in flight: those that are before their backward pass.
+            """Micro-batches in flight: those that have not had their backward pass.
 
-            An interleaved rank runs forward through all of its stages but the last with a round
-            of micro-batches, and through that one as often as it takes to the end and back.
+            An interleaved rank runs a round of micro-batches forward through all of its stages but
+            the last, and through the last as often as a micro-batch needs to reach the end and
+            return.
             """
             if each == 1:
                 return min(pipeline - rank, local)
@@ -232,7 +248,7 @@ def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
         ends = [
             (most * each - 1, table, 0, 0, alive(0)),
             (most * each, 0, 0, 0, alive(1)),
-            (most * each - 1, 0, table, 1, alive(pipeline - 1)),
+            (most * each - 1, 0, output, 1, alive(pipeline - 1)),
         ]
     dense = dense_layers(model)
     counts = [
@@ -263,10 +279,10 @@ def _time_code() -> dict[str, CodeType]:
 
 
 def evaluate(symbols: dict[str, float], code: dict[str, CodeType]) -> dict[str, float]:
-    """The symbols, and the results of the formulas in their order."""
+    """The symbols, and the results of the formulas in order."""
     values: dict[str, Any] = {**symbols, "max": max, "min": min, "__builtins__": {}}
     for name, formula in code.items():
-        values[name] = eval(formula, values)  # our own formulas, never what a user writes
+        values[name] = eval(formula, values)  # our own formulas, never a user's text
     del values["max"], values["min"], values["__builtins__"]
     return values
 

@@ -1,31 +1,31 @@
-"""What failures of a cluster cost: how long a run takes with them, and how often to save.
+"""The cost of failures of a cluster: how long a run takes with them, and how often to save.
 
 The model is that of J. T. Daly, "A higher order estimate of the optimum checkpoint interval for
 restart dumps", Future Generation Computer Systems 22 (2006), doi:10.1016/j.future.2004.11.016:
-failures come at random, one every `mtbf` seconds on average; each loses what was trained since the
-last checkpoint, and `restart` seconds.
+failures come at random, one every `mtbf` seconds on average; each loses the training since the last
+checkpoint, and `restart` seconds.
 """
 
 from math import exp, expm1, inf, sqrt
 
 NEVER = 100.0
-"""Multiples of the time between failures from which on nothing is ever finished: e^100 attempts."""
+"""Multiples of the time between failures above which nothing ever finishes: e^100 attempts."""
 
 
 def with_failures(
     seconds: float, *, between: float, save: float, restart: float, mtbf: float
 ) -> float:
-    """Expected seconds of a job that takes `seconds` where nothing fails.
+    """Expected seconds of a job that takes `seconds` without failures.
 
     Daly's complete model: M e^(R/M) (e^((τ+δ)/M) − 1) T/τ.
 
     Args:
         between: τ, seconds of training between two checkpoints.
-        save: δ, seconds that training stands still for each.
+        save: δ, seconds that training pauses for each checkpoint.
         restart: R, seconds from a failure until training continues.
         mtbf: M, seconds between two failures of the whole cluster, on average.
 
-    Returns: infinity where failures come so often that a job as good as never ends.
+    Returns: infinity if failures come so often that a job practically never ends.
     """
     between = min(between, seconds)
     if not between:
@@ -36,7 +36,7 @@ def with_failures(
 
 
 def best_interval(save: float, mtbf: float) -> float:
-    """Seconds of training between two checkpoints with which a run takes the least time.
+    """Seconds of training between two checkpoints that minimize the time of a run.
 
     Daly's approximation, √(2δM) [1 + ⅓ √(δ/2M) + ⅑ (δ/2M)] − δ below δ = 2M, else M. Its first term
     is that of J. W. Young, "A first order approximation to the optimum checkpoint interval",

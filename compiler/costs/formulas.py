@@ -1,7 +1,7 @@
 """The formulas of the cost model: each is a text that is evaluated exactly as shown.
 
-They are evaluated in order over symbols and the results of those before. Bytes, seconds and FLOPs
-throughout; of one GPU and one optimizer step unless said otherwise.
+They are evaluated in order over symbols and earlier results. Units are bytes, seconds and FLOPs,
+per GPU and optimizer step unless stated otherwise.
 """
 
 from types import CodeType
@@ -30,7 +30,7 @@ SYMBOLS = {
     "K": "experts that a token is routed to",
     "E_s": "shared experts",
     "e": "width of an expert",
-    "V": "vocabulary",
+    "V": "vocabulary; 1 where a model that only reads gives scores",
     "s": "tokens of a sequence",
     "N_in": "parameters of the embedding, 0 if the pipeline stage has none",
     "N_out": "parameters of the output layer, 0 if the pipeline stage has none",
@@ -52,6 +52,7 @@ SYMBOLS = {
     "save_all": "1 without recomputation, else 0",
     "save_some": "1 with selective recomputation, else 0",
     "recompute": "1 with full recomputation, else 0",
+    "backward": "1 where a step trains, 0 where a model only reads",
     "eager": "1 without torch.compile, else 0",
     "plain_loss": "1 if the loss is not compiled into one kernel, else 0",
     "merged": "1 if context parallelism merges parts of attention (PyTorch in 2024), else 0",
@@ -70,14 +71,14 @@ SYMBOLS = {
     "bw_p": "bandwidth between pipeline stages",
     "bw_e": "bandwidth between expert-parallel GPUs",
 }
-"""What the formulas take, in words."""
+"""The inputs of the formulas, in words."""
 
 
 class Formula(Record):
     """A formula.
 
     Attributes:
-        text: what is computed, in Python's notation.
+        text: the expression, in Python's notation.
         what: what it is, with its source.
         unit: "bytes", "s", "FLOPs", …
     """
@@ -135,8 +136,10 @@ MEMORY: dict[str, Formula] = {
     "N_experts": _of("L_e * E * N_expert", "parameters of its experts"),
     "N": _of("N_rest + N_experts", "parameters of the pipeline stage"),
     "parameters": _of("4 * N / (S * t)", "fp32 weights, sharded (FSDP2)", "bytes"),
-    "gradients": _of("4 * N / (S * t)", "fp32 gradients, reduced and sharded (FSDP2)", "bytes"),
-    "optimizer": _of("8 * N / (S * t)", "two fp32 moments of AdamW, sharded", "bytes"),
+    "gradients": _of(
+        "4 * backward * N / (S * t)", "fp32 gradients, reduced and sharded (FSDP2)", "bytes"
+    ),
+    "optimizer": _of("8 * backward * N / (S * t)", "two fp32 moments of AdamW, sharded", "bytes"),
     "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),
     "F": _of(
         "(L_d * f + L_e * e * (K + E_s)) / L",
@@ -162,8 +165,11 @@ MEMORY: dict[str, Formula] = {
         "bytes * d / t", "the same with full recomputation: a layer's input", "bytes"
     ),
     "working": _of(
-        "T * (a_work * 2 * saved_all + a_gather * bytes * d * (t > 1))",
-        "the current layer, with gradients, and what tensor parallelism gathers for it",
+        "T * ((a_work * 2 * saved_all if backward else saved_all + bytes * F / t)"
+        " + (a_gather if backward else 3) * bytes * d * (t > 1))",
+        "the current layer, with gradients, and what tensor parallelism gathers for it; where a "
+        "model only reads, all that a layer makes, the third product of SwiGLU too, and of what "
+        "is gathered input, output and the copy that is reduced",
         "bytes",
     ),
     "activations": _of(
@@ -183,8 +189,8 @@ MEMORY: dict[str, Formula] = {
         "parameters of the largest layer that a GPU works with",
     ),
     "buffers": _of(
-        "(p == 1) * ((gathered + 4) * 2 * N_gathered + bytes * (N_in + N_out) / t)"
-        " + (p > 1) * a_pipeline * (gathered + 4) * (N_rest / t + N_experts / X)",
+        "(p == 1) * ((gathered + 4 * backward) * 2 * N_gathered + bytes * (N_in + N_out) / t)"
+        " + (p > 1) * a_pipeline * (gathered + 4 * backward) * (N_rest / t + N_experts / X)",
         "gathered weights and whole gradients: of two layers, and in a pipeline of the stage, "
         "which FSDP2 does not shard again between micro-batches",
         "bytes",
@@ -209,20 +215,22 @@ TIME: dict[str, Formula] = {
         "parameters of the layers that a token goes through",
     ),
     "matmul_flops": _of(
-        "2 * T / t * (N_active * (3 + recompute) + save_some * d * L * (k + u + F))",
+        "2 * T / t * (N_active * (1 + 2 * backward + recompute) + save_some * d * L * (k + u + F))",
         "matrix products of the layers: 2 N forward, 4 N backward (arXiv:2001.08361 §2.1), and "
         "what is recomputed, selectively keys, attention's output and up; of one micro-batch",
         "FLOPs",
     ),
     "output_flops": _of(
-        "3 * 2 * T * d * V / (t * p)", "the output layer's, over all stages", "FLOPs"
+        "(1 + 2 * backward) * 2 * T * d * V / (t * p)",
+        "the output layer's, over all stages",
+        "FLOPs",
     ),
     "seen": _of(
         "(1 - near) * s + near * window * (2 - window / s)",
         "twice the number of keys that a token sees, averaged over the sequence and the layers",
     ),
     "attention_flops": _of(
-        "L * (q + u) * seen * T / t * (3.5 + recompute)",
+        "L * (q + u) * seen * T / t * (1 + 2.5 * backward + recompute)",
         "causal attention: scores and weighted sums over half of the sequence, or the window; "
         "backward 2.5 times forward (arXiv:2307.08691 §4.1)",
         "FLOPs",
@@ -241,18 +249,20 @@ TIME: dict[str, Formula] = {
     ),
     "elementwise": _of(
         "(e_memory + eager * e_eager) * L * T * bytes * (12 * d + 6 * F + 2 * copies) / t"
-        " * (3 + recompute + 0.5 * save_some) / hbm",
+        " * (1 + 2 * backward + recompute + 0.5 * save_some) / hbm",
         "norms, rotations, activations and residuals: bound by memory",
         "s",
     ),
     "tensor": _of(
-        "(t > 1) * L * T * bytes * d * (t - 1) / t * 4 * (2 + recompute) / (e_link * bw_t)",
+        "(t > 1) * L * T * bytes * d * (t - 1) / t * 4 * (1 + backward + recompute)"
+        " / (e_link * bw_t)",
         "gathers and scatters of tensor and sequence parallelism, four a layer and pass "
         "(arXiv:2205.05198 §4.2.2)",
         "s",
     ),
     "context_all": _of(
-        "(c > 1) * L * T * (c - 1) * bytes * (k + w) / t * (3 + recompute) / (e_network * bw_c)",
+        "(c > 1) * L * T * (c - 1) * bytes * (k + w) / t * (1 + 2 * backward + recompute)"
+        " / (e_network * bw_c)",
         "keys and values passed around the ring (arXiv:2310.01889 §3)",
         "s",
     ),
@@ -260,7 +270,7 @@ TIME: dict[str, Formula] = {
         "max(context_all - e_hidden * attention, 0)", "the part that attention does not hide", "s"
     ),
     "expert": _of(
-        "(x > 1) * L_e * T / t * K * bytes * d * (x - 1) / x * 2 * (2 + recompute)"
+        "(x > 1) * L_e * T / t * K * bytes * d * (x - 1) / x * 2 * (1 + backward + recompute)"
         " / (e_network * bw_e)",
         "tokens sent to the GPUs of their experts and back, in both passes (arXiv:2006.16668 §3.2)",
         "s",
@@ -277,7 +287,7 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "handing": _of(
-        "(p > 1) * 4 * m * v * T * bytes * d / t / (e_network * bw_p)",
+        "(p > 1) * 2 * (1 + backward) * m * v * T * bytes * d / t / (e_network * bw_p)",
         "activations and gradients from stage to stage",
         "s",
     ),
@@ -290,23 +300,25 @@ TIME: dict[str, Formula] = {
         "in a pipeline each time that it fills",
     ),
     "data_all": _of(
-        "gathers * (2 * gathered + 4) * (N_rest / t * (S - 1) / S"
+        "gathers * ((1 + backward) * gathered + 4 * backward) * (N_rest / t * (S - 1) / S"
         " + N_experts / X * (S * t - X) / (S * t)) / (e_network * bw_s)"
-        " + 8 * N / (S * t) * (R - 1) / R / (e_network * bw_r)",
+        " + 8 * backward * N / (S * t) * (R - 1) / R / (e_network * bw_r)",
         "weights gathered twice, gradients reduced in fp32 (FSDP2), and summed over replicas",
         "s",
     ),
     "data": _of(
         "max(data_all - e_hidden * compute, 0)", "the part that computation does not hide", "s"
     ),
-    "update": _of("28 * N / (S * t) / hbm", "AdamW: 28 bytes read and written per parameter", "s"),
+    "update": _of(
+        "28 * backward * N / (S * t) / hbm", "AdamW: 28 bytes read and written per parameter", "s"
+    ),
     "time": _of(
         "compute + m * (tensor + context + expert) + bubble + pipeline + data + update",
         "an optimizer step",
         "s",
     ),
 }
-"""The same for time."""
+"""The same for the time."""
 
 ACCOUNT: dict[str, Formula] = {
     "P": _of(
@@ -326,7 +338,7 @@ ACCOUNT: dict[str, Formula] = {
     "energy": _of("gpu_hours * watts / 1000", "GPUs at their power limit", "kWh"),
     "price": _of("gpu_hours * gpu_hour", "at the cluster's price of a GPU-hour"),
 }
-"""What a stage takes as a whole."""
+"""The totals of a stage."""
 TOTALS = {
     "dense": "layers without experts",
     "mixed": "layers with experts",
@@ -341,5 +353,5 @@ TOTALS = {
 
 
 def compiled(formulas: dict[str, Formula]) -> dict[str, CodeType]:
-    """The formulas as code."""
+    """The formulas, compiled."""
     return {name: compile(of.text, f"<{name}>", "eval") for name, of in formulas.items()}

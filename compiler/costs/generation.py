@@ -1,8 +1,8 @@
-"""Models that write text: on how many GPUs they fit, and what drawing takes of them.
+"""Models that generate: how many GPUs they need, and the memory and time of generation.
 
-Weights in bf16 and a cache of keys and values, over the tensor and pipeline degrees of vLLM, whose
-rules are those of its version 0.21 (`vllm/config/model.py`, `vllm/distributed/utils.py`). The
-formulas are texts that are computed as they are shown, as those of training are.
+Weights in bf16 and a KV cache, over the tensor and pipeline degrees of vLLM, with the rules of its
+version 0.21 (`vllm/config/model.py`, `vllm/distributed/utils.py`). Like the formulas of training,
+these are texts that are evaluated as shown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,16 @@ from .hardware import Gpu
 from .jobs import digits
 
 SHARE = 0.9
-"""Of a GPU's memory that vLLM takes for weights, work and cache (`gpu_memory_utilization`)."""
+"""The share of a GPU's memory that vLLM uses for weights, activations and cache
+(`gpu_memory_utilization`)."""
 CHUNK = 8192
-"""Tokens that go through the model at a time (`max_num_batched_tokens`)."""
+"""Tokens that the model processes at a time (`max_num_batched_tokens`)."""
 MOST = 256
-"""Sequences that are drawn at a time (`max_num_seqs`)."""
+"""Sequences that are generated at a time (`max_num_seqs`)."""
 USUAL = 1024
-"""Tokens of a prompt and of an answer, where a plan does not say what is drawn."""
+"""Tokens of a prompt and of an answer, if a plan does not say what is generated."""
 NEAR = 1.25
-"""So many times the GPU time of the best placement is taken for fewer GPUs."""
+"""A placement on fewer GPUs may take this multiple of the best placement's GPU time."""
 
 SYMBOLS = {
     "G": "KV heads",
@@ -41,7 +42,7 @@ SYMBOLS = {
     "chunk": "tokens that go through the model at a time",
     "most": "the most sequences sampled at a time",
 }
-"""What the formulas take beside the symbols of a training step."""
+"""Inputs of the formulas besides the symbols of a training step."""
 
 _SIZES = ("L", "N_attention", "N_layer", "N_expert", "N_mixed", "N_rest", "N_experts", "N", "F")
 
@@ -79,7 +80,7 @@ GENERATION: dict[str, Formula] = {
         "bytes",
     ),
 }
-"""name → formula of the memory of a GPU; `L` to `N` and `F` are those of training."""
+"""name → formula for the memory of a GPU; `L` to `N` and `F` are those of training."""
 
 DRAWING: dict[str, Formula] = {
     "N_token": _of(
@@ -108,11 +109,11 @@ DRAWING: dict[str, Formula] = {
     "answers": _of("n * A / b * read / hbm", "answers: bound by memory", "s"),
     "drawing": _of("prompts + answers", "all answers, as far as nothing else takes time", "s"),
 }
-"""name → formula of the time of drawing."""
+"""name → formula for the time of generation."""
 
 
 class Draws(NamedTuple):
-    """Answers of a job, alike: how many, and tokens of a prompt and of an answer."""
+    """Similar answers of a job: their number, and the tokens per prompt and answer."""
 
     number: int
     prompt: int
@@ -128,17 +129,17 @@ def generation(
     context: int,
     draws: Sequence[Draws] | None,
 ) -> Generation:
-    """On how many GPUs a model writes, and what it takes there.
+    """The GPUs that a model needs to generate, and its memory and time there.
 
-    Tensor parallelism stays in a node, and takes the fewest GPUs whose time, counted on all of
-    them, is at most `NEAR` times that of the best: with room for few sequences weights are read too
-    often. Where a node is too small, a pipeline goes over as few nodes as it takes. Where nothing
-    fits, it is what comes nearest, and `fits` is false.
+    Tensor parallelism stays within a node and uses the fewest GPUs whose total GPU time is at most
+    `NEAR` times that of the best choice: with room for only a few sequences, weights are read too
+    often. If a node is too small, a pipeline spans as few nodes as possible. If nothing fits, the
+    result is the nearest choice, and `fits` is false.
 
     Args:
         per_node, nodes: of the cluster.
         context: tokens of the longest sequence of the job.
-        draws: what is drawn; None: that is not known.
+        draws: what is generated; None: unknown.
     """
     usual = [Draws(MOST, min(USUAL, context // 2), min(USUAL, context // 2))]
     tried = []
@@ -160,9 +161,10 @@ def _gpu_seconds(of: Generation) -> float:
 
 
 def tensor_degrees(model: ModelShape, per_node: int) -> list[int]:
-    """Over how many GPUs of a node vLLM can spread a model's layers, the fewest first.
+    """The GPU counts of a node that vLLM can spread a model's layers over, fewest first.
 
-    Heads and feed-forward layers divide, and KV heads too, or their copies (`get_num_kv_heads`).
+    The degree divides heads, feed-forward layers, and KV heads or their copies
+    (`get_num_kv_heads`).
     """
     widths = [model.heads, *filter(None, (model.ffn, model.experts and model.experts.ffn))]
     return [
@@ -174,16 +176,16 @@ def tensor_degrees(model: ModelShape, per_node: int) -> list[int]:
 
 
 def _degrees(model: ModelShape, per_node: int, nodes: int) -> Iterator[tuple[int, int]]:
-    """Tensor and pipeline degrees, the fewest GPUs first."""
+    """Tensor and pipeline degrees, fewest GPUs first."""
     within = tensor_degrees(model, per_node)
     yield from ((t, 1) for t in within)
     yield from ((within[-1], p) for p in range(2, min(nodes, model.layers) + 1))
 
 
 def _memory(model: ModelShape, tensor: int, pipeline: int, context: int) -> dict[str, float]:
-    """The symbols and the formulas of memory, of the fullest stage."""
-    # The first and the last stage have no fewer layers: what is over goes to those between them,
-    # or to the first (`get_pp_indices`). Layers with experts are the larger ones.
+    """The symbols and results of the memory formulas, for the fullest stage."""
+    # The remainder of the layers goes to the stages between the first and the last, or to the
+    # first (`get_pp_indices`). Layers with experts are the larger ones.
     layers = -(-model.layers // pipeline)
     mixed = min(layers, model.layers - dense_layers(model))
     table = model.vocab * model.dim
@@ -236,7 +238,7 @@ def _generation(
 
 
 def _held(gpu: Gpu, at: dict[str, float], sequence: float) -> int:
-    """How many sequences of so many bytes the cache holds, as far as they are drawn at a time."""
+    """How many sequences of `sequence` bytes the cache holds, at most `MOST`."""
     room = SHARE * gpu.memory - at["model"] - at["work"]
     return max(min(int(room / sequence), MOST), 0)
 

@@ -1,7 +1,7 @@
 """GPUs: their vendors' figures, and the links between them.
 
-Dense rates without sparsity. Links are a GPU's one-way bandwidth inside its node; the network is a
-GPU's share of its node's, one way, of the usual machines with it.
+Rates are dense, without sparsity. A link is a GPU's one-way bandwidth within its node; the network
+is a GPU's share of its node's one-way bandwidth, in the usual machines with it.
 """
 
 import re
@@ -19,14 +19,14 @@ class Gpu(Record):
     Attributes:
         name: as specs write it.
         memory: bytes.
-        bandwidth: of its memory, bytes a second.
-        bf16, fp32: peak FLOPs a second of matrix products, dense; fp32 without TF32, which
+        bandwidth: of its memory, bytes per second.
+        bf16, fp32: peak FLOPs per second of matrix products, dense; fp32 without TF32, which
             PyTorch leaves off.
-        fp8: the same, 0 where it has none.
-        link, network: bytes a second, one way, to a GPU of its node and of another one.
+        fp8: the same; 0 if unsupported.
+        link, network: bytes per second, one way, to a GPU of its node and of another one.
         watts: its power limit.
-        capability: the compute capability of CUDA (developer.nvidia.com/cuda-gpus); 0 of others.
-        source: where the figures stand.
+        capability: the compute capability of CUDA (developer.nvidia.com/cuda-gpus); 0 for others.
+        source: of the figures.
     """
 
     name: str
@@ -177,10 +177,10 @@ GPUS = {
 
 @lru_cache(maxsize=256)
 def gpu(name: str) -> Gpu | None:
-    """The GPU that a spec names; None where it is unknown.
+    """The GPU that a spec names; None if unknown.
 
-    The maker, the form factor and capital letters do not matter. Of several with different memory,
-    a name without it is the last in the list above.
+    The maker, the form factor and capital letters do not matter. If GPUs differ only in memory, a
+    name without the memory means the last in the list above.
     """
     model, memory = _parts(name)
     for known in reversed(GPUS.values()):
@@ -191,7 +191,7 @@ def gpu(name: str) -> Gpu | None:
 
 
 def _parts(name: str) -> tuple[str, str]:
-    """Model and memory: ("h100", "80"), each "" where the name has none."""
+    """Model and memory: ("h100", "80"); "" for what the name lacks."""
     memory = re.search(r"(?<![\w])(\d+)\s*gi?b\b", name.lower())
     words = re.sub(r"(?<![\w])\d+\s*gi?b\b", " ", name.lower())
     left_out = r"\b(nvidia|amd|instinct|tensor|core|gpu|sxm\d?|oam|hbm\d?e?)\b"

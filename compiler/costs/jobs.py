@@ -15,13 +15,13 @@ from .failures import with_failures
 from .hardware import gpu
 
 RESTART = 600.0
-"""Seconds from a failure until training continues, where the cluster does not say it."""
+"""Seconds from a failure until training continues, if the cluster does not specify it."""
 DIGITS = 4
-"""Significant digits of an estimate: more would claim more than is known."""
+"""Significant digits of an estimate: more would suggest false precision."""
 
 
 class Work(Record):
-    """What of a stage decides, beside its placement, how long its steps take."""
+    """What determines the step time of a stage, apart from its placement."""
 
     model: ModelShape
     hardware: Hardware
@@ -29,12 +29,12 @@ class Work(Record):
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
-        """That of a stage."""
+        """The work of a stage."""
         return cls(model=stage.model, hardware=stage.hardware, precision=stage.precision)
 
 
 def segment_estimate(stage: ModelStage, segment: Form, sequences: int) -> Estimate | None:
-    """The estimate of a step of a segment; None where the device is not known.
+    """The estimate of a step of a segment; None if the device is unknown.
 
     Args:
         sequences: of the global batch.
@@ -43,7 +43,7 @@ def segment_estimate(stage: ModelStage, segment: Form, sequences: int) -> Estima
 
 
 def step_estimate(work: Work, form: Form, recompute: str, sequences: int) -> Estimate | None:
-    """The estimate of a step; None where the device is not known.
+    """The estimate of a step; None if the device is unknown.
 
     Args:
         sequences: of the global batch.
@@ -72,7 +72,7 @@ def _estimate(setting: Setting) -> Estimate:
 
 
 def segment_batch(stage: ScheduledStage, segment: Segment) -> list[BatchPiece]:
-    """The pieces of the batch inside a segment."""
+    """The pieces of the batch within a segment."""
     start, stop = segment.from_step, segment.to_step
     return [
         replace(b, from_step=max(b.from_step, start), to_step=min(b.to_step, stop))
@@ -82,10 +82,10 @@ def segment_batch(stage: ScheduledStage, segment: Segment) -> list[BatchPiece]:
 
 
 def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) -> dict[str, Any]:
-    """The estimated fields of a job's `Cost`; {} where the device is not known.
+    """The estimated fields of a job's `Cost`; {} if the device is unknown.
 
-    A step's time is affine in its batch, but for what communication hides: of a ramp with many
-    levels the smallest and the largest are estimated, and those between lie on a line.
+    Apart from overlapped communication, a step's time is affine in its batch. So for a ramp with
+    many levels, only the smallest and the largest are estimated and the rest interpolated.
     """
     last = segment_estimate(stage, segment, batch[-1].sequences)
     device = gpu(stage.hardware.device)
@@ -120,12 +120,12 @@ def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) 
 def expected(
     stage: ModelStage, seconds: float, step: float, between: float | None = None
 ) -> float | None:
-    """The time of a job with the failures of its cluster; None where nothing is said of them.
+    """The time of a job including failures of its cluster; None if their rate is unknown.
 
     Args:
-        seconds: the job's time without them.
+        seconds: the job's time without failures.
         step: the time of a step.
-        between: seconds between two checkpoints, where they are not those of the stage.
+        between: seconds between two checkpoints, if not the stage's.
     """
     hardware = stage.hardware
     if hardware.mtbf is None:
@@ -143,5 +143,5 @@ def expected(
 
 
 def digits(value: float) -> float:
-    """The value to as many digits as an estimate has."""
+    """The value rounded to the digits of an estimate."""
     return float(f"{value:.{DIGITS}g}")

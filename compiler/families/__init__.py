@@ -1,4 +1,4 @@
-"""Families of models: a module each, with one of the same name in `runtime/engine/families`."""
+"""Model families: one module each, with a counterpart in `runtime/engine/families`."""
 
 from . import deepseek_v3, gpt_oss, llama3, qwen3
 from .family import Family
@@ -9,4 +9,4 @@ FAMILIES: dict[str, Family] = {
     "deepseek_v3": deepseek_v3.FAMILY,
     "gpt_oss": gpt_oss.FAMILY,
 }
-"""name → family, in the order in which they are offered."""
+"""name → family, in the order in which they are listed."""

@@ -16,7 +16,7 @@ def published(family: str, size: str) -> ModelShape:
 
 
 def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape:
-    """The decoder of a shape: what it does not say is as usual in the family.
+    """The decoder of a shape, with the family's defaults for missing fields.
 
     Args:
         shape: fields of `ModelShape`; `latent` and `experts` as their fields by name.
@@ -53,7 +53,7 @@ def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape
 
 
 class Weights(Record):
-    """Parameters of a model by where they are; those of layers are of one layer."""
+    """Parameters of a model by component; those of layers are per layer."""
 
     attention: int
     norms: int
@@ -83,7 +83,7 @@ def windowed_layers(model: ModelShape) -> int:
 
 
 def weights(model: ModelShape) -> Weights:
-    """Counts of parameters. Biases that balance the load of experts are no parameters."""
+    """Counts of parameters. Biases that balance the load of experts do not count."""
     family, experts = FAMILIES[model.family], model.experts
     mixed = list(family.mixture(model)) if experts else []
     table = model.vocab * model.dim
@@ -112,7 +112,7 @@ def parameters(model: ModelShape) -> int:
 
 
 def active_parameters(model: ModelShape) -> int:
-    """Parameters that a token goes through: of the experts those that it is routed to."""
+    """Parameters that a token uses: of the experts, only those that it is routed to."""
     return _parameters(model, model.experts.active if model.experts else 0)
 
 
@@ -125,7 +125,7 @@ def _parameters(model: ModelShape, experts: int) -> int:
 
 
 def flops_per_token(model: ModelShape) -> int:
-    """Training FLOPs a token without attention scores: 6 N, N all parameters that it goes through.
+    """Training FLOPs per token without attention scores: 6 N, with N active parameters.
 
     This is the count that reports publish (Kaplan et al., arXiv:2001.08361, §2.1, with embeddings;
     Llama 3, arXiv:2407.21783, §1: 3.8e25 for 405B and 15.6T tokens).
@@ -134,7 +134,7 @@ def flops_per_token(model: ModelShape) -> int:
 
 
 def widths(model: ModelShape) -> tuple[int, int, int]:
-    """Widths of all queries, all keys and all values together, as attention computes with them."""
+    """Total widths of the queries, keys and values in attention."""
     if model.latent:
         wide = model.heads * (model.latent.plain + model.latent.rotary)
         return wide, wide, model.heads * model.latent.values
@@ -143,13 +143,13 @@ def widths(model: ModelShape) -> tuple[int, int, int]:
 
 
 def attention_flops_per_token(model: ModelShape, seq_len: int) -> int:
-    """Training FLOPs a token of causal attention scores: 3 · heads · (w + v) · seq_len a layer,
-    where queries and keys are w wide a head and values v.
+    """Training FLOPs per token of causal attention scores: 3 · heads · (w + v) · seq_len per layer,
+    where w is the width of queries and keys per head, and v that of values.
 
-    Scores and weighted sums take 2 · heads · (w + v) FLOPs a key, three times over for forward and
-    backward; half of the keys lie in the future (PaLM, arXiv:2204.02311, Appendix B, halved). In a
-    window of n tokens a token has n keys, but for the first n, which have half as many: in place
-    of seq_len stands n · (2 - n / seq_len).
+    Scores and weighted sums take 2 · heads · (w + v) FLOPs per key, times three for forward and
+    backward; half of the keys are in the future (PaLM, arXiv:2204.02311, Appendix B, halved). With
+    a window of n tokens, a token has n keys, except the first n tokens, which have half as many:
+    n · (2 - n / seq_len) replaces seq_len.
     """
     latent = model.latent
     width = latent.plain + latent.rotary + latent.values if latent else 2 * model.head_dim

@@ -1,5 +1,5 @@
-"""`config.json` of a model, as transformers has it: how its values are read, and how a model is
-written. Without transformers, whose defaults stand with the families."""
+"""Reading and writing `config.json` of a model as transformers defines it, without transformers,
+whose defaults are listed with the families."""
 
 from collections.abc import Callable, Mapping
 from math import log
@@ -9,7 +9,7 @@ from ...spec.record import Record
 from ..values import Architecture
 
 MOST = 2**60
-"""No number of a model is as large."""
+"""Above any number in a model."""
 LLAMA_DEFAULTS: Mapping[str, Any] = {
     "vocab_size": 32_000,
     "hidden_size": 4096,
@@ -22,15 +22,15 @@ LLAMA_DEFAULTS: Mapping[str, Any] = {
     "tie_word_embeddings": False,
     "head_dim": None,
 }
-"""What transformers takes where a configuration of a Llama lacks a key; others differ from it."""
+"""Defaults of transformers for missing keys of a Llama configuration; other models differ."""
 
 
 class Problem(Record):
-    """Something in a configuration that is not computed here.
+    """Something in a configuration that etude does not compute.
 
     Attributes:
         key: of config.json.
-        message: what is wrong, in words that follow the name of the file.
+        message: what is wrong, phrased to follow the name of the file.
     """
 
     key: str
@@ -39,8 +39,8 @@ class Problem(Record):
 
 
 class Values:
-    """The values of a configuration, with the defaults of its model_type; what is wrong with those
-    that are asked for is added to `problems`."""
+    """The values of a configuration, with the defaults of its model_type; reading an invalid one
+    adds to `problems`."""
 
     def __init__(self, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         self.config = config
@@ -48,7 +48,7 @@ class Values:
         self.problems: list[Problem] = []
 
     def get(self, key: str) -> Any:
-        """The value, or the default where the key is missing."""
+        """The value, or the default if the key is missing."""
         return self.config[key] if key in self.config else self.defaults.get(key)
 
     def problem(self, key: str, message: str, help: str) -> None:
@@ -56,7 +56,7 @@ class Values:
         self.problems.append(Problem(key=key, message=message, help=help))
 
     def number(self, key: str, otherwise: Any = None, *, least: int = 1) -> Any:
-        """A whole number; `otherwise` where the key is null, or is missing and has no default."""
+        """A whole number; `otherwise` if the key is null, or is missing without a default."""
         value = self.get(key)
         if value is None:
             value = otherwise
@@ -82,14 +82,14 @@ def _no_more(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 class Kind(Record):
-    """A model_type: what its configurations say.
+    """How to read configurations of a model_type.
 
     Attributes:
-        defaults: key → what transformers takes where it is missing.
-        read: keys that are read, too, and have no default.
+        defaults: key → transformers' default if it is missing.
+        read: further keys that are read and have no default.
         fixed: key → the value that the family computes with, and why.
-        shape: what a configuration says of the shape beside what those of all families say, which
-            is given.
+        shape: the fields of the shape that are specific to the kind; called with the fields common
+            to all families.
     """
 
     defaults: Mapping[str, Any]
@@ -99,12 +99,12 @@ class Kind(Record):
 
 
 def head_width(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    """The width of a head: that of the model divided by the heads where it is not said."""
+    """The width of a head: the model's width divided by the heads, if not given."""
     return {"head_dim": values.number("head_dim", max(shape["dim"] // shape["heads"], 1))}
 
 
 def attention_factor(rope: Mapping[str, Any]) -> Any:
-    """By what YaRN multiplies queries and keys (transformers, `modeling_rope_utils.py`)."""
+    """YaRN's factor on queries and keys (transformers, `modeling_rope_utils.py`)."""
     if given := rope.get("attention_factor"):
         return given
     if rope.get("mscale") and rope.get("mscale") == rope.get("mscale_all_dim"):
@@ -113,10 +113,10 @@ def attention_factor(rope: Mapping[str, Any]) -> Any:
 
 
 def written(model: Architecture, yarn: Mapping[str, Any]) -> dict[str, Any]:
-    """What `config.json` says of a model of every family.
+    """The part of `config.json` that is the same for every family.
 
     Args:
-        yarn: what it says of YaRN beside the factor and the original length.
+        yarn: the YaRN keys besides the factor and the original length.
     """
     return {
         "hidden_size": model.dim,
@@ -145,5 +145,5 @@ def _rope(model: Architecture, yarn: Mapping[str, Any]) -> dict[str, Any]:
     if model.rope_scaling == "llama":
         bounds = {"low_freq_factor": model.rope_low, "high_freq_factor": model.rope_high}
         return rope | {"rope_type": "llama3"} | stretched | bounds
-    # torchtitan turns by YaRN's angles; what else a family does with queries and keys is `yarn`.
+    # torchtitan rotates by YaRN's angles; what else a family does with queries and keys is `yarn`.
     return {**rope, "rope_type": "yarn", **stretched, **yarn}

@@ -1,4 +1,4 @@
-"""DeepSeek-V3: attention through latents, and experts (arXiv:2412.19437 §2.1)."""
+"""DeepSeek-V3: latent attention, and experts (arXiv:2412.19437 §2.1)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -134,7 +134,7 @@ KIND = Kind(
 
 
 def config_json(model: Architecture) -> dict[str, Any]:
-    """What `config.json` says of a DeepSeek-V3."""
+    """The `config.json` of a DeepSeek-V3."""
     latent, experts = model.latent, model.experts
     assert latent
     assert experts
@@ -161,7 +161,7 @@ def config_json(model: Architecture) -> dict[str, Any]:
 
 
 def attention(model: ModelShape) -> Iterator[Weight]:
-    """Attention through latents."""
+    """Latent attention."""
     dim, heads, latent = model.dim, model.heads, model.latent
     assert latent
     queries = heads * (latent.plain + latent.rotary)
@@ -181,7 +181,7 @@ FAMILY = Family(
     sizes=SIZES,
     kinds={"deepseek_v3": KIND},
     config_json=config_json,
-    # Both, of which transformers sharpens the softmax by the second, and turns by their ratio.
+    # Both are needed: transformers sharpens the softmax by the second, and rotates by their ratio.
     yarn={"mscale": 1.0, "mscale_all_dim": 1.0},
     attention=attention,
     flavors={"671B": {"rope_scaling": {"factor": 40.0, "original": 4096}}},

@@ -1,4 +1,4 @@
-"""What defines a model family: sizes, traits, weights, and how `config.json` describes a model."""
+"""The definition of a model family: sizes, traits, weights, and its `config.json`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,11 +17,11 @@ def _nothing(model: ModelShape, resources: Resources) -> tuple[str, ...]:
 
 
 class Known(Record):
-    """Published weights by their name.
+    """Published weights, recognized by their name.
 
     Attributes:
-        name: a pattern that their name has in it; its group, if any, is a published size.
-        shape: attributes of the model in a spec, beside that size.
+        name: a pattern that occurs in their name; its group, if any, is a published size.
+        shape: attributes of the model in a spec, besides that size.
         context: the longest sequence that they were trained on.
     """
 
@@ -35,26 +35,26 @@ class Family(Record):
 
     Attributes:
         sizes: the published ones, by name.
-        kinds: model_type of `config.json` → how a configuration of it is read.
-        config_json: what `config.json` says of a model beside what it says of every family:
-            model_type, the stem of transformers' classes as `name`, keys of the family's own.
-        yarn: what `config.json` says of YaRN as the family is built with it, beside the factor and
-            the original length.
+        kinds: model_type of `config.json` → how to read such a configuration.
+        config_json: the keys of `config.json` besides those of every family: model_type, the stem
+            of transformers' class names as `name`, and the family's own keys.
+        yarn: the YaRN keys of `config.json` for the family as built, besides the factor and the
+            original length.
         attention, mixture: the weights of a layer's attention, and of its experts.
-        known: weights that others publish, of these sizes or of other shapes.
-        flavors: torchtitan's own names of sizes → what its models of it have that the published
-            ones have not; the whole shape where there is no such published size.
-        emitted_otherwise: lines about what etude fixes in torchtitan where ranks are placed so.
-        qk_norm: queries and keys are normed, head by head.
-        latent: attention goes through latents.
+        known: weights published by others, of these sizes or of other shapes.
+        flavors: torchtitan's own names of sizes → how its models differ from the published ones;
+            the whole shape if there is no such published size.
+        emitted_otherwise: lines about what etude fixes in torchtitan for a placement.
+        qk_norm: queries and keys are normed per head.
+        latent: attention uses latents.
         experts: feed-forward layers may be mixtures of experts.
         score: how the router scores experts.
-        balance: how fast the bias that balances their load moves, where a model does not say.
+        balance: the default speed of the bias that balances the load of experts.
         scalings: of rotary positions.
         sparse: every layer has experts.
         biased: attention, routers and experts add biases.
         sinks: attention has sinks.
-        windowed: whether a layer, counted from 0, has the model's window; None: layers have none.
+        windowed: whether a layer, counted from 0, has the model's window; None: no layer has one.
     """
 
     sizes: Mapping[str, Shape]
@@ -78,7 +78,7 @@ class Family(Record):
     windowed: Callable[[int], bool] | None = None
 
     def usual_experts(self) -> dict[str, Any]:
-        """Fields of `Experts` where a model does not say."""
+        """Default fields of `Experts`."""
         return {
             "shared": 1 if self.latent else 0,
             "dense": 0,

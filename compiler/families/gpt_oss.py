@@ -83,7 +83,7 @@ KIND = Kind(
 
 
 def config_json(model: Architecture) -> dict[str, Any]:
-    """What `config.json` says of a gpt-oss."""
+    """The `config.json` of a gpt-oss."""
     experts = model.experts
     assert experts
     return {
@@ -92,7 +92,7 @@ def config_json(model: Architecture) -> dict[str, Any]:
         "head_dim": model.head_dim,
         "intermediate_size": experts.ffn,
         "attention_bias": True,
-        # transformers wants it said even where no layer has one.
+        # transformers requires it even if no layer has one.
         "sliding_window": model.window or model.context,
         "layer_types": [
             "sliding_attention" if model.window and windowed(layer) else "full_attention"
@@ -104,7 +104,7 @@ def config_json(model: Architecture) -> dict[str, Any]:
 
 
 def attention(model: ModelShape) -> Iterator[Weight]:
-    """Attention with biases and a sink a head."""
+    """Attention with biases, and a sink per head."""
     dim, heads = model.dim, model.heads
     queries, keys = heads * model.head_dim, model.kv_heads * model.head_dim
     for rows in (queries, keys, keys):
@@ -129,7 +129,7 @@ def mixture(model: ModelShape) -> Iterator[Weight]:
 
 
 def emitted_otherwise(model: ModelShape, resources: Resources) -> tuple[str, ...]:
-    """What etude fixes where tensor parallelism cuts experts."""
+    """What etude fixes if tensor parallelism splits experts."""
     if resources.tensor == 1 or resources.expert > 1:
         return ()
     return (
@@ -142,7 +142,7 @@ FAMILY = Family(
     sizes=SIZES,
     kinds={"gpt_oss": KIND},
     config_json=config_json,
-    # transformers turns and sharpens the softmax as published, where nothing is said of it.
+    # By default, transformers rotates and sharpens the softmax as published.
     yarn={"truncate": False},
     attention=attention,
     mixture=mixture,

@@ -1,5 +1,5 @@
-"""Llama 3: dense decoders with grouped-query attention (arXiv:2407.21783 §3.2), and models of
-others that compute the same."""
+"""Llama 3: dense decoders with grouped-query attention (arXiv:2407.21783 §3.2), and other models
+with the same computation."""
 
 from typing import Any
 
@@ -144,7 +144,7 @@ KINDS = {
 
 
 def config_json(model: Architecture) -> dict[str, Any]:
-    """What `config.json` says of a Llama."""
+    """The `config.json` of a Llama."""
     return {"name": "Llama", "model_type": "llama", "head_dim": model.head_dim, "mlp_bias": False}
 
 

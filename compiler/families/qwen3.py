@@ -56,7 +56,7 @@ def _experts(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dense(values: Values, layers: int) -> int:
-    """How many layers at the beginning have no experts."""
+    """The number of layers at the beginning without experts."""
     plain = values.config.get("mlp_only_layers") or []
     if not isinstance(plain, list) or plain != list(range(len(plain))) or len(plain) > layers:
         values.problem(
@@ -107,7 +107,7 @@ KINDS = {
 
 
 def config_json(model: Architecture) -> dict[str, Any]:
-    """What `config.json` says of a Qwen3."""
+    """The `config.json` of a Qwen3."""
     width, experts = {"head_dim": model.head_dim}, model.experts
     if experts is None:
         return {"name": "Qwen3", "model_type": "qwen3", **width}

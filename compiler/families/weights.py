@@ -10,9 +10,9 @@ class Weight(NamedTuple):
     """A weight.
 
     Attributes:
-        cut: the axis that tensor parallelism cuts; None: every rank has the whole.
-        part: of a mixture of experts, what the weight belongs to. The first axis of those of
-            experts counts the experts.
+        cut: the axis that tensor parallelism splits; None: every rank has the whole weight.
+        part: the part of a mixture of experts that the weight belongs to. The first axis of expert
+            weights counts the experts.
     """
 
     shape: tuple[int, ...]
@@ -21,7 +21,7 @@ class Weight(NamedTuple):
 
 
 def grouped_attention(model: ModelShape) -> Iterator[Weight]:
-    """Attention whose heads share keys and values in groups."""
+    """Grouped-query attention."""
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
     for rows in (queries, keys, keys):
         yield Weight((rows, model.dim), 0)
@@ -31,7 +31,7 @@ def grouped_attention(model: ModelShape) -> Iterator[Weight]:
 def swiglu(
     dim: int, ffn: int, part: Literal["router", "shared", "experts"] | None = None
 ) -> Iterator[Weight]:
-    """A feed-forward layer of the width `ffn`."""
+    """A feed-forward layer of width `ffn`."""
     yield Weight((ffn, dim), 0, part)
     yield Weight((ffn, dim), 0, part)
     yield Weight((dim, ffn), 1, part)

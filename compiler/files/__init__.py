@@ -1,1 +1,1 @@
-"""Files that a spec names, as far as names and headers tell."""
+"""Checks of files that a spec names, using only names and headers."""

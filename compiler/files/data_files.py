@@ -1,6 +1,6 @@
-"""Which files hold data, by their names: what checks, which open no data, know of the formats.
+"""Tells data files by name: what checks, which do not open data, know about the formats.
 
-A file's format and compression are read off its ending.
+The ending of a name gives the format and the compression.
 """
 
 import re
@@ -17,12 +17,12 @@ ENDINGS = (
     ".arrow",
     *(f"{each}{pack}" for each in _PACKED for pack in (".gz", ".zst")),
 )
-"""All that can be read."""
+"""Every ending that can be read."""
 TEXTS = tuple(each for each in ENDINGS if each.startswith(".txt"))
-"""Plain texts, a document each. They have no fields: no records are read from them."""
+"""Plain texts, one document each. They have no fields, so they hold no records."""
 FIELDS = tuple(each for each in ENDINGS if each not in TEXTS)
 SPLIT = (".jsonl", ".ndjson", ".parquet")
-"""Those that several processes read at once where they are large."""
+"""Formats that several processes can read at once if files are large."""
 _TOKENS = "it has token ids: write `tokenized` instead of `files`"
 _WAYS = {
     ".bz2": "recompress it: `bzcat {0} | zstd > {1}.zst`",
@@ -36,20 +36,20 @@ _WAYS = {
     ".md": "rename it to `{1}.txt`, or narrow the pattern",
     ".xlsx": "save it as `{1}.csv`",
 }
-"""Ending → what to do with a file `{0}`, called `{1}` without the ending."""
+"""Ending → what to do with a file `{0}`, named `{1}` without the ending."""
 _MAGIC = re.compile(r"[*?\[\]]")
 
 
 def ending(name: str) -> str | None:
-    """The one of ENDINGS that a name ends with, if any (upper case counts as lower)."""
+    """The member of ENDINGS that a name ends with, if any, ignoring case."""
     return next((known for known in ENDINGS if name.lower().endswith(known)), None)
 
 
 def refused(pattern: str, *, records: bool = False) -> str:
-    """The ending for which all that a pattern matches is refused; "" where names do not tell.
+    """The unsupported ending shared by all matches of a pattern; "" if names do not tell.
 
     Args:
-        records: fields are read.
+        records: whether fields are read.
     """
     name = pattern.rpartition("/")[2].lower()
     tail = _MAGIC.split(name)[-1]
@@ -62,7 +62,7 @@ def refused(pattern: str, *, records: bool = False) -> str:
 
 
 def way_out(name: str, ending: str, *, records: bool = False) -> str:
-    """How data can be read whose file has an ending that is refused."""
+    """How to read data with an unsupported ending."""
     known = ", ".join(each for each in (FIELDS if records else ENDINGS) if each.count(".") == 1)
     way = "convert the file" if ending in TEXTS else _WAYS.get(ending, "convert or rename the file")
     way = way.format(name, name[: -len(ending)])

@@ -1,8 +1,8 @@
-"""What `config.json` of published weights says: the architecture that it describes, and what in it
-no family computes. Without transformers, whose defaults stand here.
+"""Reads `config.json` of published weights: the architecture that it describes, and what no family
+here computes. Works without transformers, whose defaults are listed here.
 
-Every key is known: it describes the shape, has to have the one value that the family computes
-with, or changes nothing of what is computed. What is none of these is named.
+Every known key describes the shape, must have the one value that the family computes with, or does
+not affect the computation. Any other key is reported.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ class Described(Record):
     """What a configuration describes.
 
     Attributes:
-        model: the architecture; None where a problem keeps it from being one.
-        longest: the longest sequence that the weights take as etude computes them; 0: any.
-        bound: the key that says so.
-        unknown: keys that say something, of which nothing is known here.
+        model: the architecture; None if a problem prevents it.
+        longest: the longest sequence for which etude computes the weights correctly; 0: any.
+        bound: the key that sets this limit.
+        unknown: keys with a value that are not known here.
     """
 
     family: str = ""
@@ -37,7 +37,7 @@ class Described(Record):
 
 
 def describe(config: Mapping[str, Any]) -> Described:
-    """Reads a configuration. It raises nothing: whatever is wrong is among the problems."""
+    """Reads a configuration. Never raises: whatever is wrong is among the problems."""
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in KINDS:
         why = UNKNOWN_KINDS.get(str(kind), "no family works this way")
@@ -93,7 +93,7 @@ class _Reader:
 
     def _fixed(self, key: str, value: Any, why: str) -> None:
         given = self.values.get(key)
-        # Null, false and empty say that there is none.
+        # Null, false and empty count as missing.
         if not given and not (isinstance(value, bool) and value and given is False):
             return
         if given != value:
@@ -121,7 +121,7 @@ class _Reader:
         return shape | self.kind.shape(values, shape)
 
     def _rope(self) -> dict[str, Any]:
-        """RoPE's base and how positions are stretched, under both of the names that it has had."""
+        """RoPE's base and the scaling of positions, under the two names that it has had."""
         given = self.config.get("rope_scaling") or self.values.get("rope_parameters")
         rope = given if isinstance(given, dict) else {}
         base = self.values.real(self.config, "rope_theta", 10_000.0)
@@ -162,7 +162,7 @@ class _Reader:
         return found
 
     def _yarn(self, rope: Mapping[str, Any], factor: float) -> None:
-        """YaRN has one form in each family; other numbers would be computed as those."""
+        """YaRN has one form per family; other parameters would be computed as those."""
         usual = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
         given, wanted = (usual | dict(of) | {"factor": factor} for of in (rope, self.family.yarn))
         given["truncate"] = bool(given["truncate"])
@@ -183,9 +183,9 @@ class _Reader:
             )
 
     def _longest(self) -> tuple[int, str]:
-        """The longest sequence in which every token sees all before it, and the key that says so.
+        """The longest sequence in which every token sees all before it, and the key that limits it.
 
-        A window is no bound to models that have windows of their own here, nor where it is off.
+        A window is no limit for models that have windows here, nor if it is turned off.
         """
         longest = self.values.number("max_position_embeddings")
         window = self.values.get("sliding_window")
@@ -200,7 +200,7 @@ class _Reader:
         return longest, "max_position_embeddings"
 
     def _layers(self, model: ModelShape) -> None:
-        """Whether windows are where the family has them."""
+        """Checks that the layers with windows are the family's."""
         given = self.config.get("layer_types")
         if not isinstance(given, list):
             return
@@ -220,7 +220,7 @@ class _Reader:
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two values are the same but for the last bits of a float."""
+    """Whether two values are equal except for the last bits of a float."""
     numbers = isinstance(one, int | float) and isinstance(other, int | float)
     if numbers and not isinstance(one, bool) and not isinstance(other, bool):
         return abs(one - other) <= 1e-9 * max(abs(one), abs(other))

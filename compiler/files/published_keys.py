@@ -1,12 +1,12 @@
-"""The keys of `config.json` that mean the same in every family: which are read, which must have one
-value, and which change nothing of what a model computes."""
+"""Keys of `config.json` that mean the same in every family: read, limited to one value, or ignored
+because they do not affect the computation."""
 
 from typing import Any
 
 from ..families import FAMILIES
 
 KINDS = {kind: name for name, family in FAMILIES.items() for kind in family.kinds}
-"""model_type → the family that computes the same."""
+"""model_type → the family with the same computation."""
 
 _BIASED = "its queries, keys and values have biases, which no family here has in this form"
 _GEMMA = "it scales embeddings, and normalizes the outputs of layers"
@@ -48,7 +48,7 @@ UNKNOWN_KINDS = {
     "glm4": "its rotary positions are partial",
     "exaone": "its layers have other names and norms",
 }
-"""model_type → why its weights are not taken."""
+"""model_type → why its weights are not supported."""
 
 READ = (
     "rope_theta",
@@ -58,7 +58,7 @@ READ = (
     "sliding_window",
     "use_sliding_window",
 )
-"""Keys of every kind that are read, too, and have no default."""
+"""Further keys of every kind that are read and have no default."""
 SHAPE = frozenset(
     key
     for family in FAMILIES.values()
@@ -70,7 +70,7 @@ SHAPE = frozenset(
     "high_freq_factor",
     "original_max_position_embeddings",
 }
-"""Keys that are read into the architecture, those of positions among them."""
+"""Keys that are read into the architecture, including those of positions."""
 
 _MULTIPLIED = "no family here has this factor"
 _CAPPED = "no family here caps logits"
@@ -111,8 +111,8 @@ FIXED: dict[str, tuple[Any, str]] = {
     "quantization": (None, "the weights are quantized"),
     "compression_config": (None, "the weights are compressed"),
 }
-"""Key → the value that the families compute with, and why; null, false and empty say the same as
-that they are missing."""
+"""Key → the value that the families compute with, and why; null, false and empty count as missing.
+"""
 
 HARMLESS = frozenset(
     {
@@ -190,5 +190,5 @@ HARMLESS = frozenset(
         "trained_with",
     }
 )
-"""Keys that change nothing of what the weights compute when they are loaded: how they are stored,
-read, generated from, or were trained."""
+"""Keys that do not affect the computation of loaded weights: how they are stored and read, how text
+is generated, or how they were trained."""

@@ -1,4 +1,4 @@
-"""Published weights in a folder against the models of a spec, as far as small files tell."""
+"""Compares published weights in a folder with the models of a spec, without loading the weights."""
 
 import json
 import os
@@ -35,17 +35,17 @@ _KEYS = {
 """Attributes of a model → keys of config.json."""
 _ROPE = ("scaling", "factor", "original", "low", "high")
 _TRAINED_WITH = ("balance", "score")
-"""Of experts, what config.json does not say, as only training needs it."""
+"""Fields of experts that config.json lacks, because only training needs them."""
 
 
 class Difference(Record):
-    """Something that a configuration says otherwise than a model.
+    """A difference between a configuration and a model.
 
     Attributes:
         attribute: of the model.
         key: of config.json.
         theirs, ours: both values, as texts.
-        write: what the model has to say.
+        write: what the spec of the model should say.
     """
 
     attribute: str
@@ -56,7 +56,7 @@ class Difference(Record):
 
 
 def differences(theirs: ModelShape, ours: ModelShape) -> Iterator[Difference]:
-    """What a configuration says otherwise than a model, but for the length of sequences."""
+    """Differences between a configuration and a model, except the length of sequences."""
     aside = set()
     if ours.latent:
         aside |= {"head_dim", "kv_heads"}
@@ -116,7 +116,7 @@ def _braces(group: str, value: Any) -> str:
 
 
 def _scaling(model: ModelShape) -> str:
-    """How positions are stretched, as a spec says it."""
+    """The scaling of positions, in spec notation."""
     if model.rope_scaling == "none":
         return "none"
     shown = {name: _text(getattr(model, f"rope_{name}")) for name in _ROPE[1:]}
@@ -137,12 +137,12 @@ def _text(value: Any) -> str:
 
 
 def check_published(program: Scheduled, root: Path, report: Report) -> None:
-    """Compares the models that have weights in a folder, or in the Hub's cache of this machine,
-    with what is there, and reads no more than config.json and some KiB of the weights. What a
-    folder lacks is not its business.
+    """Compares the models whose weights are in a folder or in this machine's Hub cache with the
+    files there. Reads only config.json and a few KiB of the weights. Missing files are not
+    reported here.
 
     Args:
-        root: the folder of the spec, where folders of weights start.
+        root: the folder of the spec; folders of weights are relative to it.
     """
     for stage in program.stages.values():
         if isinstance(stage, WeightsStage):
@@ -154,9 +154,9 @@ def check_published(program: Scheduled, root: Path, report: Report) -> None:
 
 
 def _folder(source: dict[str, str], root: Path) -> Path | None:
-    """The folder of weights, or of a repository's revision in the cache; None where none is there.
+    """The folder of weights, or of a repository's revision in the cache; None if there is none.
 
-    The cache has a folder `snapshots/COMMIT` and files `refs/NAME` that say commits.
+    The cache has folders `snapshots/COMMIT`, and files `refs/NAME` that hold commits.
     """
     if "folder" in source:
         return root / source["folder"]
@@ -233,7 +233,7 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
 
 
 def _own_output(name: str, model: r.Model, tied: bool, report: Report) -> None:
-    """What is said where the configuration ties what the files do not."""
+    """Reports a configuration that ties matrices that are separate in the files."""
     if tied:
         report.add(
             "E542",
@@ -253,8 +253,8 @@ def _own_output(name: str, model: r.Model, tied: bool, report: Report) -> None:
 
 
 def own_output(folder: Path) -> bool:
-    """Whether the files have an output matrix that is not the embedding, as far as a look at some
-    of their bytes tells."""
+    """Whether the files have an output matrix that differs from the embedding, judging by a sample
+    of their bytes."""
     tensors = Tensors(folder)
     output, embedding = tensors.sample(OUTPUT), tensors.sample(EMBEDDING)
     return output is not None and embedding is not None and output != embedding

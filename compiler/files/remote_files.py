@@ -1,6 +1,6 @@
-"""Data in object stores: whether there is something that a spec's patterns match.
+"""Data in object stores: whether a spec's patterns match anything.
 
-Only commands that are asked about a spec look there, not editors, which answer after every key.
+Only commands about a spec look there; editors, which answer after every keystroke, do not.
 """
 
 from ...spec.findings.allows import silence
@@ -10,10 +10,10 @@ from .urls import in_store
 
 
 def remote_files(program: Scheduled, report: Report) -> None:
-    """Adds what stores say of the data that a spec reads from them.
+    """Adds findings about a spec's data in object stores.
 
-    What this machine has no package, no credentials or no network for is a note: another may have
-    them, as it may have files that are not here.
+    If this machine lacks the package, the credentials or the network, that is a note: another
+    machine may have them, just as it may have files that are not here.
     """
     known: dict[str, tuple[str, str, str] | None] = {}
     for name, dataset in program.recipe.datasets.items():
@@ -32,11 +32,11 @@ def remote_files(program: Scheduled, report: Report) -> None:
 
 
 def _look(pattern: str) -> tuple[str, str, str] | None:
-    """A code, a message and a way out; None where something matches."""
+    """A code, a message and a way out; None if something matches."""
     from .store_access import matching
     from .store_errors import why
 
-    # Every file system has errors of its own, so that all of them are caught here.
+    # Every file system has its own errors, so all of them are caught here.
     try:
         found = matching(pattern, patient=False)
     except Exception as error:

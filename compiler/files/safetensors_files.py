@@ -1,7 +1,7 @@
-"""Safetensors files as far as their headers tell, without torch.
+"""Reads the headers of safetensors files, without torch.
 
 A file begins with the length of its header, 8 bytes, little endian; the header is JSON: tensor →
-`dtype`, `shape` and `data_offsets`, counted from where the header ends.
+`dtype`, `shape` and `data_offsets`, counted from the end of the header.
 """
 
 import json
@@ -11,13 +11,13 @@ from typing import Any
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 PIECE = 4096
-"""Bytes that are compared of each tensor, in `PLACES` places."""
+"""Bytes compared at each of `PLACES` places in a tensor."""
 PLACES = 9
 _LONGEST_HEADER = 100_000_000
 
 
 class Tensors:
-    """The tensors of a folder; where a file is missing or broken, none of it."""
+    """The tensors of a folder; empty if a file is missing or broken."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -27,7 +27,7 @@ class Tensors:
         self._headers: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def sample(self, name: str) -> tuple[Any, ...] | None:
-        """Type, shape and some of the bytes of a tensor; None where there is none to be read."""
+        """Type, shape and some of the bytes of a tensor; None if it cannot be read."""
         file = self._places.get(name, WHOLE)
         try:
             start, header = self._header(str(file))

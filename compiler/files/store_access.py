@@ -1,4 +1,4 @@
-"""Object stores through fsspec: opening one, and which objects match a pattern."""
+"""Access to object stores through fsspec: opening a URL, and listing what a pattern matches."""
 
 import glob
 from typing import Any
@@ -12,9 +12,9 @@ def opened(url: str, *, patient: bool = True) -> tuple[Any, str]:
     """The file system of a URL, and the path of the URL in it.
 
     Args:
-        patient: whether to try again for a while where the store does not answer.
+        patient: whether to retry for a while if the store does not respond.
 
-    Raises: Exception: whatever the library raises; `store_errors.why` says what it means.
+    Raises: Exception: whatever the library raises; `store_errors.why` explains it.
     """
     import fsspec
 
@@ -31,14 +31,14 @@ def opened(url: str, *, patient: bool = True) -> tuple[Any, str]:
 
 
 def matching(url: str, *, patient: bool = True) -> dict[str, int | None]:
-    """The URLs of the objects that a pattern matches, or of the one that it names, in order, with
-    their sizes in bytes, where the store says them.
+    """The URLs, in order, of the objects that a pattern matches, or of the one that it names, with
+    their sizes in bytes if the store reports them.
 
     Raises: Exception: as `opened`.
     """
     system, path = opened(url, patient=patient)
     if glob.has_magic(path):
-        # fsspec takes a bucket that is not there for an empty one.
+        # fsspec treats a missing bucket as empty.
         system.ls(path.partition("/")[0]) if scheme(url) == "s3" else None
         names = system.glob(path, detail=True)
     else:

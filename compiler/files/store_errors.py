@@ -1,7 +1,7 @@
-"""What an object store or its library says, in words: what is wrong, and what to do about it.
+"""Explains errors of an object store or its library: what is wrong, and what to do about it.
 
-Every file system has errors of its own, which are told by their names and codes: to name them by
-their classes would import libraries that are not there.
+Every file system has its own errors, which are recognized by their names and codes: referring to
+their classes would import libraries that may not be installed.
 """
 
 import os
@@ -55,11 +55,11 @@ _PLACES = {
 
 
 class Why(NamedTuple):
-    """Why something of a store is out of reach.
+    """Why something in a store cannot be reached.
 
     Attributes:
         kind: "package", "credentials", "refused", "bucket", "missing", "unreachable" or "other".
-        text: what is wrong, for behind a colon.
+        text: what is wrong, to follow a colon.
         help: what to do about it.
     """
 
@@ -69,12 +69,12 @@ class Why(NamedTuple):
 
     @property
     def passes(self) -> bool:
-        """Whether it may be over in a while, without anybody doing anything."""
+        """Whether the error may go away by itself."""
         return self.kind == "unreachable"
 
 
 def why(url: str, error: BaseException) -> Why:
-    """Why a library did not do what was asked of a URL."""
+    """Why a library could not do what was requested with a URL."""
     chain = list(_chain(error))
     names = {name for each in chain for name in (type(each).__name__, _code(each)) if name}
     extra = SCHEMES.get(scheme(url), ("", ""))[1]
@@ -122,14 +122,14 @@ def why(url: str, error: BaseException) -> Why:
 
 
 def missing_package(url: str) -> Why:
-    """That what reads a URL is not installed."""
+    """The error that the package for a URL is not installed."""
     package, extra = SCHEMES.get(scheme(url), (scheme(url), ""))
     install = f"pip install 'etude[{extra}]'" if extra else f"install what reads {scheme(url)}://"
     return Why("package", f"it needs the package {package}, which is not installed", install)
 
 
 def without_secrets(text: str) -> str:
-    """A text without what the environment or URLs in it tell of credentials."""
+    """The text with any credentials from the environment or from its URLs removed."""
     for name, value in os.environ.items():
         if len(value) > 7 and any(word in name for word in ("SECRET", "TOKEN", "PASSWORD", "_KEY")):
             text = text.replace(value, "…")
@@ -145,7 +145,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _code(error: BaseException) -> str:
-    """The code that botocore's errors carry, as the store has sent it."""
+    """The code in botocore's errors, as the store sent it."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         return str(response.get("Error", {}).get("Code", ""))

@@ -1,7 +1,7 @@
-"""Checks around a spec: whether the files that it names exist and can be used.
+"""Checks of a spec's surroundings: whether the files that it names exist and are usable.
 
 These findings come after the passes and are never part of a plan, which is the same on every
-machine. Only names and small files are looked at, so that checking stays fast.
+machine. Only names and small files are read, to keep checks fast.
 """
 
 import glob
@@ -23,9 +23,9 @@ from .data_files import ENDINGS, FIELDS, SPLIT, URL, Matched, ending, way_out
 from .urls import in_store, shown
 
 MOST_FILES = 1000
-"""How many of the files that match a pattern are looked at."""
+"""The number of files matching a pattern that are examined."""
 MUCH = 2**32
-"""Bytes of a file that take one process many minutes to tokenize."""
+"""File size in bytes that takes one process many minutes to tokenize."""
 CONFIG = "config.json"
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _ON_HUB = re.compile(
@@ -35,25 +35,25 @@ _ON_HUB = re.compile(
 
 
 def matched(pattern: str, root: Path) -> list[str]:
-    """The first files that a pattern matches, in no order; or the path that it names."""
+    """The first files that a pattern matches, in no particular order; or the path that it names."""
     try:
         if os.path.lexists(root / pattern):
             return [pattern]
         found = glob.iglob(pattern, root_dir=root, recursive=True)
         return list(islice((each for each in found if not (root / each).is_dir()), MOST_FILES))
-    except (OSError, ValueError):  # a name that is too long, or holds a null character
+    except (OSError, ValueError):  # the name is too long, or contains a null character
         return []
 
 
 def surroundings(
     program: Scheduled, root: Path, report: Report, *, matched: Matched = matched
 ) -> None:
-    """Adds what a machine's files say of a spec, and silences what the spec allows.
+    """Adds findings about files on this machine, minus those that the spec allows.
 
     Args:
         program: after the passes.
-        root: the folder that the spec's paths start from: that of its main file.
-        matched: finds files; an editor remembers for a while what it has found.
+        root: the folder of the main file; the spec's paths are relative to it.
+        matched: finds files; an editor caches the results for a while.
     """
     data_files(program, root, report, matched)
     for look in LOOKS:
@@ -65,9 +65,9 @@ class Named(NamedTuple):
     """A path in a spec.
 
     Attributes:
-        what: it is of, for people: "data set `web`".
+        what: its owner, for people: "data set `web`".
         example: a path that would do, for advice.
-        folder: whether a folder is meant.
+        folder: whether it should be a folder.
     """
 
     path: str
@@ -78,7 +78,7 @@ class Named(NamedTuple):
 
 
 def data_files(program: Scheduled, root: Path, report: Report, matched: Matched) -> None:
-    """Files of data sets: that some match each pattern, and that these can be read."""
+    """Files of data sets: each pattern must match some, and they must be readable."""
     for name, dataset in program.recipe.datasets.items():
         if dataset.tokenized:
             from .token_data import check_tokens  # most recipes have none
@@ -113,7 +113,7 @@ def data_files(program: Scheduled, root: Path, report: Report, matched: Matched)
 
 
 def _one_stream(dataset: r.Dataset, names: list[str], root: Path, report: Report) -> None:
-    """Warns of a file that one process has to read while all others wait."""
+    """Warns about a file that one process has to read while all others wait."""
     sizes = {}
     for name in names:
         with suppress(OSError):
@@ -134,7 +134,7 @@ def _one_stream(dataset: r.Dataset, names: list[str], root: Path, report: Report
 
 
 def _of_use(dataset: r.Dataset, pattern: str, found: list[str], root: Path, report: Report) -> None:
-    """Reports the first file that a run would refuse."""
+    """Reports the first file that a run would reject."""
     records = dataset.kind != "documents" or any(each.file for each in dataset.filters)
     for name in found:
         path = root / name
@@ -166,7 +166,7 @@ def _of_use(dataset: r.Dataset, pattern: str, found: list[str], root: Path, repo
 
 
 def other_files(program: Scheduled, root: Path, report: Report) -> None:
-    """Tokenizers, templates, lists of sites, folders of tasks: there, and of the right kind."""
+    """Tokenizers, templates, lists of sites, folders of tasks: present, and of the right kind."""
     for named in _named(program):
         if URL in named.path:
             _remote(
@@ -235,7 +235,7 @@ def _named(program: Scheduled) -> Iterator[Named]:
 
 
 def weights_folders(program: Scheduled, root: Path, report: Report) -> None:
-    """Folders of published weights: there, with a configuration and all files of the weights."""
+    """Folders of published weights: present, with a configuration and all files of the weights."""
     for stage in program.stages.values():
         if not isinstance(stage, WeightsStage) or "folder" not in stage.source:
             continue
@@ -279,7 +279,7 @@ def weights_folders(program: Scheduled, root: Path, report: Report) -> None:
 
 
 def repositories(program: Scheduled, root: Path, report: Report) -> None:
-    """Repositories on the Hub: by their names, not by URLs."""
+    """Hub repositories: given by name, not by URL."""
     recipe = program.recipe
     for block in (*recipe.models.values(), *recipe.tokenizers.values(), *recipe.datasets.values()):
         if block.hub and URL in block.hub:
@@ -293,8 +293,8 @@ def repositories(program: Scheduled, root: Path, report: Report) -> None:
 
 
 def _remote(path: str, what: str, span: Span | None, report: Report, help: str) -> None:
-    """Reports a URL where files are read from this machine only: they are in an object store in
-    `files` of data sets and `weights` of models alone."""
+    """Reports a URL where only local files are supported: object stores work only in `files` of
+    data sets and `weights` of models."""
     report.add(
         "E494",
         f"`{shown(path)}` of {what} is a URL, but must be a local path",
@@ -304,13 +304,13 @@ def _remote(path: str, what: str, span: Span | None, report: Report, help: str) 
 
 
 def _repository(attribute: str, url: str) -> str:
-    """The advice to write the name of a repository in place of its URL; "" for other URLs."""
+    """The advice to use the name of a repository instead of its URL; "" for other URLs."""
     found = _ON_HUB.match(url)
     return f'write `{attribute} = "{found[1]}"`' if found else ""
 
 
 def weights_configurations(program: Scheduled, root: Path, report: Report) -> None:
-    """What the folders of published weights say of their models."""
+    """Compares the configurations of published weights with their models."""
     if any(isinstance(stage, WeightsStage) for stage in program.stages.values()):
         from .published_weights import check_published  # most recipes have none
 
@@ -318,7 +318,7 @@ def weights_configurations(program: Scheduled, root: Path, report: Report) -> No
 
 
 def _lacking(folder: Path) -> str:
-    """What a folder of weights has not: weights are read from safetensors."""
+    """What is missing in a folder of weights; weights are read from safetensors."""
     if not (folder / CONFIG).is_file():
         return CONFIG
     if any(folder.glob("*.safetensors")):
@@ -328,7 +328,7 @@ def _lacking(folder: Path) -> str:
 
 
 def _completed(folder: Path) -> str:
-    """How a folder of weights gets what it lacks."""
+    """How to get what a folder of weights lacks."""
     made = [*folder.glob("*.bin"), *folder.glob("*.pth")]
     if (folder / CONFIG).is_file() and any(path.suffix == ".bin" for path in made):
         where = json.dumps(str(folder.absolute()), ensure_ascii=False)
@@ -340,7 +340,7 @@ def _completed(folder: Path) -> str:
 
 
 def _beside(dataset: r.Dataset, pattern: str, root: Path, matched: Matched) -> str:
-    """The advice for a path that begins at the file which has it, not at the main one."""
+    """The advice for a path that is relative to the file that contains it, not to the main one."""
     span = dataset.at("files")
     folder = Path(span.source.name).parent if span else root
     if os.path.isabs(pattern) or os.path.abspath(folder) == os.path.abspath(root):
@@ -354,7 +354,7 @@ def _beside(dataset: r.Dataset, pattern: str, root: Path, matched: Matched) -> s
 
 
 def _home(path: str, what: str, span: Span | None, report: Report) -> bool:
-    """Reports a path that only a shell would understand."""
+    """Reports a path that only a shell understands."""
     if not path.startswith("~"):
         return False
     report.add(
@@ -382,4 +382,4 @@ LOOKS: tuple[Callable[[Scheduled, Path, Report], None], ...] = (
     weights_folders,
     weights_configurations,
 )
-"""The other things that are checked, in this order."""
+"""The other checks, in this order."""

@@ -1,4 +1,4 @@
-"""Files of tokens that data sets name: there, whole, and of one layout, as their headers say."""
+"""Token files of data sets: present, complete, and all of one layout, judging by their headers."""
 
 import glob
 from pathlib import Path
@@ -10,11 +10,11 @@ from .data_files import URL, Matched
 from .token_files import Header, Unusable, advice, header, is_beside
 
 _OFF = 20
-"""A number of tokens may be so many hundredths away from what a spec says."""
+"""Allowed difference, in percent, between the tokens of a spec and of the files."""
 
 
 def check_tokens(dataset: r.Dataset, root: Path, report: Report, matched: Matched) -> None:
-    """Reports the first file that a run would refuse, and a wrong number of tokens."""
+    """Reports the first file that a run would reject, and a wrong number of tokens."""
     span = dataset.at("tokenized")
     heads: dict[str, Header] = {}
     for pattern in dataset.tokenized or ():
@@ -89,7 +89,7 @@ def _same_layout(heads: dict[str, Header], dataset: r.Dataset, report: Report) -
 
 
 def _as_many(heads: dict[str, Header], dataset: r.Dataset, report: Report) -> None:
-    """Warns where the spec says another number of tokens than the headers."""
+    """Warns if the spec gives another number of tokens than the headers."""
     counts = [head.tokens for head in heads.values()]
     held = sum(filter(None, counts))
     said = dataset.tokens

@@ -1,20 +1,20 @@
-"""Files of token ids that other programs have made: their layout, as far as their headers say.
+"""Files of token ids written by other programs: their layout, according to their headers.
 
-Nothing but the standard library is needed, and a few bytes of each file are read, so that checks
-say the same as runs. The layouts, as they are published:
+This uses only the standard library and reads a few bytes of each file, so checks and runs agree.
+The published layouts:
 
 - megatron (NVIDIA/Megatron-LM, `megatron/core/datasets/indexed_dataset.py`): `NAME.bin` holds the
   tokens. `NAME.idx` begins with `MMIDIDX` and two null bytes, the version 1 (64 bits), a code for
-  the type of tokens (8 bits, see `CODES`), the number of sequences and that of entries of the index
-  of documents (64 bits each); then lengths of sequences (32 bits), the bytes at which they begin
-  (64 bits), and the index of documents (64 bits): the sequence at which each begins, and behind the
-  last one their number.
+  the type of tokens (8 bits, see `CODES`), the number of sequences and of entries in the document
+  index (64 bits each); then the lengths of sequences (32 bits), the bytes at which they begin (64
+  bits), and the document index (64 bits): the first sequence of each document, and finally the
+  number of sequences.
 - datatrove (huggingface/datatrove, `src/datatrove/pipeline/tokens/tokenizer.py`), which nanotron
-  reads: `NAME.ds` holds tokens of 16 or 32 bits, `NAME.ds.index` the token at which each document
-  ends (64 bits). `NAME.ds.loss`, if there is one, masks tokens.
+  reads: `NAME.ds` holds tokens of 16 or 32 bits, `NAME.ds.index` the end of each document, in
+  tokens (64 bits). `NAME.ds.loss`, if present, masks tokens.
 - OLMo (allenai/dolma, `python/dolma/tokenizer/memmap_writer.py`): `NAME.npy` holds tokens without a
-  header, a document ends with the end-of-text token; `NAME.csv.gz`, if there is one, has a line for
-  each document, which begins with its first token and the one behind its last.
+  header; a document ends with the end-of-text token. `NAME.csv.gz`, if present, has a line per
+  document, which begins with its first token and the one after its last.
 - npy: the same with the header of NumPy (NEP 1).
 
 All numbers are little-endian.
@@ -27,28 +27,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 LAYOUTS = ("megatron", "datatrove", "npy", "uint16", "uint32")
-"""What `layout` names; the last two are tokens without a header and without an index."""
+"""Values of `layout`; the last two are tokens without a header or an index."""
 CODES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 8: "uint16"}
-"""Types of tokens of Megatron; 6 and 7 are floating-point numbers."""
+"""Megatron's types of tokens; 6 and 7 are floating-point numbers."""
 SIZES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2}
 SIZES |= {"uint32": 4, "int32": 4, "uint64": 8, "int64": 8}
 """Type → bytes of a token."""
 BESIDE = (".idx", ".ds.index", ".ds.metadata", ".ds.loss", ".csv.gz")
-"""Endings of files that lie beside files of tokens."""
+"""Endings of companion files of token files."""
 IDX_HEAD = 34
 _MAGIC = b"MMIDIDX\x00\x00"
 _NPY = b"\x93NUMPY"
 
 
 class Header(NamedTuple):
-    """What is known of a file without reading its tokens.
+    """What is known about a file without reading its tokens.
 
     Attributes:
-        layout: of LAYOUTS; "raw" for tokens without a header whose type is not known.
-        dtype: type of a token; None where only the tokens can tell.
+        layout: one of LAYOUTS; "raw" for tokens without a header whose type is unknown.
+        dtype: type of a token; None if only the tokens can tell.
         offset: the byte at which they begin.
-        tokens: how many; None where the type is not known.
-        beside: the file of the borders of documents; None: they end with the end-of-text token.
+        tokens: how many; None if the type is unknown.
+        beside: the file of document boundaries; None: documents end with the end-of-text token.
         bytes: of the file.
     """
 
@@ -75,19 +75,19 @@ class Unusable(Exception):
 
 
 def is_beside(name: str) -> bool:
-    """Whether a file is no file of tokens, but lies beside one."""
+    """Whether a file is a companion of a token file, not one itself."""
     return name.lower().endswith(BESIDE)
 
 
 def header(path: Path, name: str, layout: str | None = None) -> Header:
-    """What a file's name and header say of it.
+    """What the name and the header of a file say about it.
 
     Args:
-        name: as messages show it.
-        layout: what the spec says.
+        name: as shown in messages.
+        layout: from the spec.
 
     Raises:
-        Unusable: it is damaged, or not of the layout, or its layout cannot be told.
+        Unusable: it is damaged, does not have the layout, or its layout cannot be determined.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
@@ -240,7 +240,7 @@ def _cut_off(name: str, there: int, wanted: int, says: str) -> Unusable:
 
 
 def advice(pattern: str, root: Path) -> str:
-    """What may be meant by a pattern that no file matches; "" where nothing is known."""
+    """What a pattern that no file matches may mean; "" if unknown."""
     if os.path.isfile(root / f"{pattern}.bin"):
         return f'name the file of the tokens: `tokenized = "{pattern}.bin"`'
     return ""

@@ -1,7 +1,7 @@
 """URLs of object stores, in specs and on command lines.
 
-A plan holds the URLs of its data, and a run folder holds the plan. So a URL with a password or a
-signature is refused where it is read; stores are asked with credentials from their own places.
+A plan contains the URLs of its data, and a run folder contains the plan. So URLs with a password or
+a signature are rejected when they are read; credentials for stores come from their usual places.
 """
 
 from ...spec.urls import has_secret, shown
@@ -14,17 +14,17 @@ SCHEMES = {
     "abfs": ("adlfs", "az"),
     "abfss": ("adlfs", "az"),
 }
-"""Object stores: the scheme of their URLs → the package that reads them, and etude's extra."""
+"""Schemes of object stores' URLs → the package that reads them, and etude's extra."""
 __all__ = ["SCHEMES", "has_secret", "in_store", "is_url", "scheme", "secret", "shown"]
 
 
 def is_url(text: str) -> bool:
-    """Whether a text names something by a URL, not by a path."""
+    """Whether a text is a URL rather than a path."""
     return "://" in text
 
 
 def scheme(url: str) -> str:
-    """What stands before `://`; of URLs in a chain, as in `zip::s3://…`, of the last."""
+    """What comes before `://`; for chained URLs, as in `zip::s3://…`, in the last one."""
     return url.partition("://")[0].rpartition("::")[2].lower()
 
 
@@ -34,7 +34,7 @@ def in_store(text: str) -> bool:
 
 
 def secret(url: str, what: str) -> tuple[str, str]:
-    """Message and help for a URL that has a secret in it."""
+    """Message and help for a URL that contains a secret."""
     return (
         f"the URL `{shown(url)}`, of {what}, has a user, a password or a signature in it",
         "remove it: credentials come from the store's own places, such as AWS_ACCESS_KEY_ID and "

@@ -1,1 +1,1 @@
-"""Findings about the other blocks of a spec with errors."""
+"""Findings in the unaffected blocks of a spec with errors."""

@@ -1,8 +1,8 @@
 """Checks blocks with errors further, with the wrong parts replaced.
 
-A statement with an error is taken out of its block, and where the block cannot do without it, a
-stand-in takes its place. What the later passes find in such a block is shown only where it follows
-from other attributes alone (`DEPENDS`): rather too little is shown than something that is not so.
+A statement with an error is removed from its block; if the block cannot do without it, a stand-in
+replaces it. Findings of later passes in such a block are shown only if they follow from its other
+attributes alone (`DEPENDS`): better to show too little than something wrong.
 """
 
 import re
@@ -19,7 +19,7 @@ from .stand_ins import Key, StandIns, blocks, key, statement_name
 from .undeclared import UNKNOWN
 
 _ANY = "?"
-"""Begins what stands for a statement with an unknown name: it may be meant to be one that lacks."""
+"""Prefix for the name of an unknown statement, which may be a misspelling of a missing one."""
 _LENGTH = "steps|tokens|epochs"
 _START = "from|model"
 _MEASURES = "loss|needle|accuracy|judge|suites"
@@ -112,23 +112,23 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E551": (),
     UNKNOWN: (),
 }
-"""Error → the attributes of its block that it depends on beside the one where it is shown; of
-`a|b` one is given, which is then enough."""
+"""Error → the attributes of its block that it depends on, besides the one where it is shown; `a|b`
+means whichever of them is given."""
 _AT_HEAD = {"E405", "E407", "E408", "E412", "E413", "E417", "E422", "E423", "E424", "E517"}
-"""Errors of a block as a whole: what it lacks."""
+"""Errors of a block as a whole, about what it lacks."""
 _OF_OTHERS = {"from", "model", "of", "data", "judge", "prompts", "reference"}
-"""What stages take from each other."""
+"""Attributes that refer to other stages."""
 _IMPLIED = {"E417": "tokenizer"}
-"""Errors that may come of a block which the other one does not name: a model's `vocab`."""
+"""Errors that may come from a block that the other one does not name: a model's `vocab`."""
 _STEPPED = {"E441", "E447", "E455", "E456", "E457"}
 _OF_CLOCK = {"seq_len", "batch"}
 _GROUPS = {"train", "fields", "experts", "latent", "needle", "optimizer", "rope_scaling"}
 _BEGINS = re.compile(r"(?:^|[\n,{])\s*([A-Za-z_][\w.]*)(?=\s*[={]|\s+every\b)")
-"""The name of an attribute where a statement begins."""
+"""The name of an attribute at the beginning of a statement."""
 _NEEDS = re.compile(r"\bneeds `(\w+)`|`(\w+)` is missing")
 _LACKS = {"E407": "steps", "E422": "loss", "E423": "sample", "E405": "model"}
 Put = Sequence[tuple[Span, Span]]
-"""Places that changes have put into statements, each with that of the statement."""
+"""Places of what changes have put into statements, each with the place of the statement."""
 REPAIRED = {*r.BLOCKS, "stage", "rounds"} - {"recipe"}
 """The blocks that are repaired."""
 
@@ -137,8 +137,8 @@ class _Found(NamedTuple):
     """Where in a block something was found.
 
     Attributes:
-        path: the attribute, `train.vocab` in a group; "" in the head.
-        inner: it is in a group.
+        path: the attribute, `train.vocab` in a group; "" for the head.
+        inner: whether it is in a group.
     """
 
     block: s.Block
@@ -147,13 +147,13 @@ class _Found(NamedTuple):
 
 
 class Repairs:
-    """Takes out what is wrong, and remembers it.
+    """Removes what is wrong, and remembers it.
 
     Attributes:
         put: what a variant or `--set` has put into blocks.
-        wrong: the attributes of each block that were taken out.
-        silent: blocks of which nothing holds, as they depend on such blocks.
-        unread: blocks with statements that could not be read.
+        wrong: the removed attributes of each block.
+        silent: blocks whose findings are all dropped, because they depend on such blocks.
+        unread: blocks with statements that could not be parsed.
     """
 
     def __init__(self, items: Sequence[s.Item]) -> None:
@@ -170,7 +170,7 @@ class Repairs:
     def repair(
         self, items: Sequence[s.Item], errors: Iterable[Diagnostic]
     ) -> tuple[list[s.Item], set[Key]]:
-        """The statements without what is wrong, and the blocks that it stays in."""
+        """The statements without what is wrong, and the blocks that could not be repaired."""
         found = list(items)
         beyond: set[Key] = set()
         places = {key(item): n for n, item in enumerate(found) if isinstance(item, s.Block)}
@@ -179,7 +179,7 @@ class Repairs:
             at = index.block(error.span)
             if at is None:
                 continue
-            at = found[places[key(at)]]  # as it is after the errors before
+            at = found[places[key(at)]]  # with the earlier errors already repaired
             assert isinstance(at, s.Block)
             repaired = self._repaired(at, error) if at.keyword.name in REPAIRED else None
             if repaired is None:
@@ -189,7 +189,7 @@ class Repairs:
         return found, beyond
 
     def holds(self, items: Sequence[s.Item], error: Diagnostic) -> bool:
-        """Whether what was found does not come of what was taken out of its block."""
+        """Whether a finding is independent of what was removed from its block."""
         if self._index.items is not items:
             self._index = _Index(items, self.put)
         at = self._index.block(error.span)
@@ -206,7 +206,7 @@ class Repairs:
             return True
         if code not in DEPENDS or (not path and code not in _AT_HEAD):
             return False
-        if not path and key(place.block) in self.unread:  # it may have what it is said to lack
+        if not path and key(place.block) in self.unread:  # it may have what it seems to lack
             return False
         if _touches(path, wrong) or ((missing := _missing(error)) and _touches(missing, wrong)):
             return False
@@ -214,7 +214,7 @@ class Repairs:
         return not any(_hidden(each.split("|"), wrong, given) for each in _depends(code, place))
 
     def _beside(self, at: s.Block, block: s.Block, code: str) -> bool:
-        """Whether a finding in a stage of rounds may come of another stage there that was wrong."""
+        """Whether a finding in a stage of rounds may come from another wrong stage there."""
         stages = at.items if at.keyword.name == "rounds" else ()
         others = (each for each in stages if isinstance(each, s.Block) and key(each) != key(block))
         if not any(self.wrong.get(key(other)) for other in others):
@@ -251,8 +251,8 @@ class Repairs:
         return None if tuple(kept) == block.items else _with(at, block._replace(items=tuple(kept)))
 
     def _without_unread(self, at: s.Block, block: s.Block, error: Diagnostic) -> s.Block | None:
-        """The block with stand-ins for the statements that could not be read; None where there is
-        no telling which these are."""
+        """The block with stand-ins for the statements that could not be parsed; None if it is
+        unclear which these are."""
         names = _unread(self._as_read[key(block)], error)
         if not names:
             return None
@@ -270,7 +270,7 @@ class Repairs:
 
 
 def _unread(block: s.Block, error: Diagnostic) -> set[str]:
-    """The attributes in a stretch of a block that could not be read and was left out."""
+    """The attributes in a stretch of a block that could not be parsed and was left out."""
     span = error.span
     if span is None or not error.code.startswith("E1"):
         return set()
@@ -284,8 +284,8 @@ def _unread(block: s.Block, error: Diagnostic) -> set[str]:
 
 
 def _hidden(one_of: list[str], wrong: set[str], given: set[str]) -> bool:
-    """Whether an attribute, or one of several, is not known: because it is wrong, or is not there
-    and something is that may be meant to be it."""
+    """Whether an attribute, or one of several, is unknown: it is wrong, or it is missing and an
+    unknown name may be a misspelling of it."""
     if any(_touches(name, wrong) for name in one_of):
         return True
     unknown = [name.removeprefix(_ANY) for name in wrong if name.startswith(_ANY)]
@@ -297,8 +297,8 @@ def _hidden(one_of: list[str], wrong: set[str], given: set[str]) -> bool:
 
 
 def _depends(code: str, place: _Found) -> tuple[str, ...]:
-    """What an error depends on: in a stage of so many steps, where a schedule in steps ends does
-    not depend on how many tokens a step has."""
+    """What an error depends on. In a stage with a length in steps, the end of a schedule in steps
+    does not depend on the tokens per step."""
     if code in _STEPPED and place.path not in _OF_CLOCK:
         items = {statement_name(item): item for item in place.block.items}
         if "steps" in items and place.path in items and not _has_tokens(items[place.path]):
@@ -307,7 +307,7 @@ def _depends(code: str, place: _Found) -> tuple[str, ...]:
 
 
 def _has_tokens(item: s.Item) -> bool:
-    """Whether a schedule has bounds that are in tokens, or may be."""
+    """Whether a schedule has, or may have, bounds in tokens."""
     ends = [part.quantity for part in _parts(item) if isinstance(part, s.Bound)]
     ends += [part.over for part in _parts(item) if isinstance(part, s.Periodic) and part.over]
     return not all(
@@ -335,14 +335,14 @@ def _missing(error: Diagnostic) -> str:
 
 
 def _touches(name: str, wrong: set[str]) -> bool:
-    """Whether an attribute is among the wrong ones, or is in one or has one in it."""
+    """Whether an attribute is wrong, or is inside a wrong one, or contains one."""
     return name in wrong or any(
         each.startswith(f"{name}.") or name.startswith(f"{each}.") for each in wrong
     )
 
 
 class _Index:
-    """Finds the block outside of blocks in which a place lies."""
+    """Finds the top-level block that contains a place."""
 
     def __init__(self, items: Sequence[s.Item], put: Put) -> None:
         self.items = items
@@ -366,7 +366,7 @@ class _Index:
 
 
 def put_into(items: Iterable[s.Item]) -> Put:
-    """What a variant or `--set` has put into statements, which lies outside of them."""
+    """What a variant or `--set` has put into statements, whose source text is outside of them."""
     found: list[tuple[Span, Span]] = []
     for item in items:
         parts = item.items if isinstance(item, s.Block) else ()
@@ -380,7 +380,7 @@ def put_into(items: Iterable[s.Item]) -> Put:
 
 
 def home(span: Span, put: Put) -> Span:
-    """Where a place belongs: to the statement into which a change has put it, or where it is."""
+    """The place that a place counts as: the statement into which a change has put it, or itself."""
     return next((of for changed, of in put if within(span, changed)), span)
 
 
@@ -391,14 +391,14 @@ def _covers(item: s.Item, span: Span) -> bool:
 def within(span: Span, of: Span) -> bool:
     """Whether one place begins in another one.
 
-    Sources are compared by what they say: a text of the command line is read more than once.
+    Sources are compared by content, because command line texts are parsed more than once.
     """
     same = of.source is span.source or of.source == span.source
     return same and of.start <= span.start < max(of.end, of.start + 1)
 
 
 def _holds(item: s.Item, span: Span) -> bool:
-    """Whether a place lies in a statement, or in one that a change has put into it or around it."""
+    """Whether a place is in a statement, or in one that a change has put into or around it."""
     if _covers(item, span):
         return True
     parts = item.items if isinstance(item, s.Block) else _inner(item)
@@ -406,7 +406,7 @@ def _holds(item: s.Item, span: Span) -> bool:
 
 
 def _place(block: s.Block, span: Span) -> _Found | None:
-    """Where in a block a place lies."""
+    """Where in a block a place is."""
     item = next((each for each in block.items if _holds(each, span)), None)
     if block.keyword.name == "rounds":
         return _place(item, span) if isinstance(item, s.Block) else None

@@ -1,9 +1,9 @@
-"""Finds what is wrong or doubtful in the blocks that errors do not affect.
+"""Finds problems in the blocks that errors do not affect.
 
-A block with an error is left out, and with it every block that names or continues from it; the
-others are checked as if they were the whole spec. Dependence is judged by the words of a block, so
-that rather too much is left out than too little: what is found is right, whatever the error hides.
-What has to know the whole spec (`Recipe.left_out`) is not judged.
+A block with an error is left out, together with every block that names it or continues from it; the
+others are checked as if they were the whole spec. Dependence is judged by the words of a block,
+which leaves out too much rather than too little: the findings are right, whatever the error hides.
+Rules that need the whole spec (`Recipe.left_out`) are skipped.
 """
 
 import re
@@ -25,13 +25,13 @@ from .stand_ins import Key, key
 from .undeclared import names
 
 MOST_ROUNDS = 10
-"""Each pass may find errors that those before it could not see: so often blocks are left out."""
+"""How often blocks are left out: each pass may find errors that earlier ones could not see."""
 MOST_TRIES = 4
-"""What is wrong with a block may show one after the other: so often it is taken out."""
+"""How often a block is repaired: its errors may appear one after the other."""
 MOST_REPAIRED = 20
-"""Where more blocks have errors, they are looked at when there are fewer."""
+"""If more blocks have errors, none is repaired."""
 _CHOSEN = ("cluster", "tokenizer", "dialog")
-"""Blocks of which a stage that names none gets one."""
+"""Blocks of which a stage gets one by default."""
 _TO_TEXT, _TO_REWARD = _LINES = (
     "what continues below {}",
     "what continues to reward models below {}",
@@ -47,12 +47,12 @@ _ORIGINS = {"from", "of", "model"}
 
 
 class Driver(Protocol):
-    """What binds and checks some of the blocks of a spec, as it does the whole of it."""
+    """Binds and checks some blocks of a spec in the same way as the whole spec."""
 
     def bound(
         self, items: Sequence[s.Item], report: Report, left_out: frozenset[str]
     ) -> r.Recipe | None:
-        """The recipe of some blocks; None after reporting what is wrong with them."""
+        """The recipe of some blocks; None, with a report, if they are wrong."""
         ...
 
     def borrowed(self, recipe: r.Recipe, items: Sequence[s.Item], report: Report) -> r.Recipe:
@@ -60,16 +60,16 @@ class Driver(Protocol):
         ...
 
     def part(self, items: Sequence[s.Item], left_out: frozenset[str]) -> Report:
-        """All that is found in some blocks, where blocks with certain keywords are left out."""
+        """All findings in some blocks, with blocks of certain keywords left out."""
         ...
 
 
 def check_rest(kept: Sequence[s.Item], report: Report, driver: Driver) -> None:
-    """Adds to a report with errors what is found in blocks that have nothing to do with them.
+    """Adds findings in blocks that are unaffected by the errors of a report.
 
     Args:
         kept: the statements of all files, after the changes of the variant and the command line.
-        driver: checks those that are left.
+        driver: checks the remaining blocks.
     """
     left_out: frozenset[str] = frozenset()
     errors = report.errors
@@ -99,7 +99,7 @@ def check_rest(kept: Sequence[s.Item], report: Report, driver: Driver) -> None:
 
 
 def _take(report: Report, found: Diagnostic) -> None:
-    """Adds a finding; of an unknown name just once, whatever is left to be meant by it."""
+    """Adds a finding; an unknown name only once, even if the suggestions differ."""
     known = [(d.span, d.message) for d in report.diagnostics if d.code == UNKNOWN]
     if (found.span, found.message) not in known:
         report.take(found)
@@ -108,8 +108,8 @@ def _take(report: Report, found: Diagnostic) -> None:
 def unknown_names(
     items: Sequence[s.Item], errors: Sequence[Diagnostic], report: Report, driver: Driver
 ) -> None:
-    """Adds the names that nothing declares, in all blocks: also those with errors, and those that
-    depend on them."""
+    """Adds undeclared names in all blocks, including those with errors and those that depend on
+    them."""
     hidden: set[str] = set()
     repairs = Repairs(items)
     kept = items
@@ -144,10 +144,10 @@ def unknown_names(
 
 
 class Gap(NamedTuple):
-    """A stretch of text between statements that could not be read: what it may declare.
+    """A stretch of text between statements that could not be parsed, and what it may declare.
 
     Attributes:
-        nameless: its first block has no name.
+        nameless: whether its first block has no name.
     """
 
     keywords: frozenset[str]
@@ -175,15 +175,15 @@ def without(
     beyond: Collection[Key] | None,
     put: Put,
 ) -> tuple[list[s.Item], frozenset[str], set[Key]]:
-    """The statements that no error touches, and the keywords of the others.
+    """The statements that no error affects, and the keywords of the others.
 
-    None are left where there is no telling what an error hides. The `recipe` block stays, without
-    what it says. So do blocks that an error did touch and that are repaired, where no other error
-    touches them, and what depends on nothing else that an error touches: these come last.
+    None are left if it is unclear what an error hides. The `recipe` block stays, without its
+    content. Repaired blocks stay too, if no other error affects them, along with the blocks that
+    depend on no other error; these come last.
 
     Args:
-        beyond: the blocks that could not be repaired; None: there are no others.
-        put: what changes have put into blocks: errors in it are those of the blocks.
+        beyond: the blocks that could not be repaired; None: nothing is repaired.
+        put: what changes have put into blocks: errors there count as errors of the blocks.
     """
     found = _hit(items, errors, put)
     if found is None:
@@ -212,8 +212,8 @@ def without(
 def _spared(
     depend: "_Dependence", hit: set[int], lost: set[int], beyond: Collection[Key]
 ) -> tuple[set[int], set[int]]:
-    """The statements that are left out for good, and those that are kept with nothing said of them:
-    they depend on repaired blocks only."""
+    """The statements that are left out for good, and those that are kept without reporting on them,
+    because they depend on repaired blocks only."""
     repaired = {
         place
         for place in hit
@@ -245,7 +245,7 @@ class _Dependence:
                 above = place
 
     def on(self, places: Set[int]) -> tuple[set[int], set[str]]:
-        """The statements at some places and all that depend on them, and what they give."""
+        """The statements at some places and all that depend on them, and what they declare."""
         lost, names = set(places), set()
         ahead = [name for place in places for name in _gives(self.known[place], place)]
         while ahead:
@@ -264,16 +264,17 @@ class _Dependence:
 def _hit(
     items: Sequence[s.Item], errors: Iterable[Diagnostic], put: Put
 ) -> tuple[list[s.Item | Gap], set[int]] | None:
-    """The statements, with a gap where one could not be read, and the places of those with errors.
+    """The statements, with a gap for each that could not be parsed, and the places of those with
+    errors.
 
-    None where braces do not match, so that what belongs to which block is not known, where
-    something stands outside of blocks, and where a file cannot be used.
+    None if braces do not match, so that blocks cannot be told apart, if there is text outside of
+    blocks, or if a file cannot be used.
     """
     spans: dict[Source, list[tuple[int, int, int]]] = defaultdict(list)
     for place, item in enumerate(items):
         spans[item.span.source].append((item.span.start, item.span.end, place))
     for of in spans.values():
-        of.sort()  # in JSON they stand in any order
+        of.sort()  # in JSON they may come in any order
     hit: set[int] = set()
     gaps: dict[tuple[int, int], Gap] = {}
     for span in [error.span for error in errors]:
@@ -310,7 +311,7 @@ def _hit(
 
 
 def _gap(text: str) -> Gap | None:
-    """What a text that cannot be read may declare; None where there is no telling."""
+    """What an unparsable text may declare; None if that is unclear."""
     words = _WORD.findall(_COMMENT.sub("", text))
     if not words or words[0] not in (*BLOCKS, "let"):
         return None
@@ -323,7 +324,7 @@ def _gap(text: str) -> Gap | None:
 
 
 def _gives(item: s.Item | Gap, place: int) -> set[str]:
-    """What a statement declares, as `_needs` names it: also that of blocks which ended up in it."""
+    """What a statement declares, named as in `_needs`, including blocks that ended up in it."""
     after = {line.format(place) for line in _LINES}
     if isinstance(item, Gap):
         return {*after, *item.names, *(f"any {word}" for word in item.keywords)}
@@ -363,7 +364,7 @@ def _needs(item: s.Item | Gap, above: int) -> set[str]:
             text = model is None or model.writes_text
             found.add((_TO_TEXT if text else _TO_REWARD).format(above))
     if item.keyword.name == "stage" and _INDEXED in found:
-        found.add("any rounds")  # whose number says what there is to choose from
+        found.add("any rounds")  # their number decides what there is to choose from
     return found
 
 
@@ -371,7 +372,7 @@ _INDEXED = "an index"
 
 
 def _words(item: Any) -> Iterator[str]:
-    """The names in a statement that may be those of others: no keywords, kinds and attributes."""
+    """The names in a statement that may refer to others: not keywords, kinds or attributes."""
     if isinstance(item, s.Block):
         yield from (label.name for label in item.labels if isinstance(label, s.Word))
         for inner in item.items:
@@ -390,13 +391,13 @@ def _words(item: Any) -> Iterator[str]:
 
 
 def _in_line(item: s.Item | Gap) -> bool:
-    """Whether stages below may continue from this unasked, as far as can be told."""
+    """Whether stages below may continue from this by default, as far as can be told."""
     keyword = _keyword(item)
     return not isinstance(item, s.Let) and (keyword in ("stage", "rounds") or keyword not in BLOCKS)
 
 
 def _bears(item: s.Item | Gap) -> set[str]:
-    """Which stages below surely continue from this and from nothing above it."""
+    """Which stages below certainly continue from this and from nothing above it."""
     models = [model for stage in _stages(item) if (model := _model(stage)) and model.continued]
     text = {_TO_TEXT} if any(model.writes_text for model in models) else set()
     return text | ({_TO_REWARD} if models else set())
@@ -409,7 +410,7 @@ def _stages(item: s.Item | Gap) -> Sequence[s.Item]:
 
 
 def _model(stage: s.Item) -> type[r.Stage] | None:
-    """What a stage may hold; None where its kind is none."""
+    """The class of a stage; None if its kind is unknown."""
     return r.STAGES.get(stage.kind.name) if isinstance(stage, s.Block) and stage.kind else None
 
 
@@ -428,17 +429,17 @@ def _left_out(item: s.Item | Gap) -> frozenset[str]:
 
 
 def _emptied(header: s.Block) -> s.Block:
-    """The `recipe` block with nothing but what it allows."""
+    """The `recipe` block, reduced to the findings that it allows."""
     return header._replace(items=tuple(i for i in header.items if isinstance(i, s.Allow)))
 
 
 def _is_known(claim: s.Item, lost: set[str]) -> bool:
-    """Whether a claim is one of a stage that is left, and not of the whole recipe."""
+    """Whether a claim is about a stage that is left, and not about the whole recipe."""
     words = claim.path.words if isinstance(claim, s.Assign) else ()
     return len(words) > 1 and words[0].name not in lost
 
 
 def _whole(items: Sequence[s.Item]) -> bool:
-    """Whether there is a header, and a stage to look at."""
+    """Whether there is a header, and a stage to check."""
     keywords = {_keyword(item) for item in items}
     return "recipe" in keywords and bool(keywords & {"stage", "rounds"})

@@ -1,4 +1,4 @@
-"""Stand-ins for required attributes that could not be read."""
+"""Stand-ins for required attributes that could not be parsed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -13,18 +13,18 @@ from ...spec.source import Span
 _LENGTH = "steps|tokens|epochs"
 _MEASURES = "loss|needle|accuracy|judge|suites"
 _INSTEAD = {"epochs": "steps", "files": "sample", "hub": "sample", "tokenized": "sample"}
-"""Attribute → the one that stands in for it, where that is not itself; of models see `of`."""
+"""Attribute → its stand-in, if not itself; for models see `of`."""
 
 
 class Key(NamedTuple):
-    """A block, whatever becomes of its statements."""
+    """Identifies a block, even if its statements change."""
 
     name: str
     start: int
 
 
 def key(block: s.Block) -> Key:
-    """What a block is remembered by."""
+    """The identity of a block."""
     return Key(block.span.source.name, block.span.start)
 
 
@@ -38,7 +38,7 @@ def blocks(items: Iterable[s.Item]) -> Iterator[s.Block]:
 
 
 def statement_name(item: s.Item) -> str:
-    """The attribute that a statement gives."""
+    """The attribute that a statement sets."""
     match item:
         case s.Assign():
             return item.path.name
@@ -54,7 +54,7 @@ def statement_name(item: s.Item) -> str:
 
 
 class StandIns:
-    """Values for attributes without which a block says nothing; names are those that there are."""
+    """Values for attributes that a block cannot do without; references use declared names."""
 
     def __init__(self, items: Sequence[s.Item]) -> None:
         self.models: list[str] = []
@@ -75,7 +75,7 @@ class StandIns:
                     trained = name
 
     def of(self, block: s.Block, name: str, span: Span) -> s.Item | None:
-        """A statement that gives an attribute, at a place; None: the block goes without."""
+        """A statement that sets an attribute, at a place; None: the block goes without."""
         kind = block.kind.name if block.kind else block.keyword.name
         value = self._value(block, kind, name, span)
         if value is None:
@@ -108,7 +108,7 @@ class StandIns:
             return self._required(model, block, name, span)
         match kind, name:
             case "model", "hub" | "weights" if not self._has(block, "hub|weights"):
-                return s.Text("weights", span)  # with weights of its own, a model is a stage
+                return s.Text("weights", span)  # a model with its own weights is a stage
             case "dataset", "sample" | "files" | "hub" | "tokenized":
                 if not self._has(block, "sample|files|hub|tokenized"):
                     return _path("python_functions", span)
@@ -117,7 +117,7 @@ class StandIns:
     def _required(
         self, model: type[r.Stage], block: s.Block, name: str, span: Span
     ) -> s.Value | None:
-        """What a stage that does not train cannot do without, by the kind of the attribute."""
+        """The value that a stage that does not train needs, by the kind of the attribute."""
         attribute = r.attributes(model).get(name)
         measures = name == "loss" and issubclass(model, r.Measuring)
         idle = measures and not self._has(block, _MEASURES)

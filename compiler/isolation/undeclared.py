@@ -1,4 +1,4 @@
-"""Reports names that nothing declares, whatever else is wrong with the blocks that use them."""
+"""Reports undeclared names, whatever else is wrong with the blocks that use them."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ from ..resolve.scope import Scope
 from ..resolve.unroll import unroll
 
 UNKNOWN = "E402"
-"""What names that nothing declares are reported as."""
+"""The code of undeclared names."""
 
 
 def names(recipe: r.Recipe) -> list[Diagnostic]:
-    """What is to be said of names that nothing declares.
+    """The findings about undeclared names.
 
     Args:
         recipe: with the stages of variants that it names.
@@ -32,7 +32,7 @@ def names(recipe: r.Recipe) -> list[Diagnostic]:
 
 
 def _stage(scope: Scope, stage: r.Stage) -> None:
-    """Looks up what a stage names beside other stages."""
+    """Looks up what a stage names besides other stages."""
     declared: dict[str, Mapping[str, object]] = {
         "model": scope.recipe.models,
         "tokenizer": scope.recipe.tokenizers,

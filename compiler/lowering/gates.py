@@ -39,7 +39,7 @@ class Gates:
     """Adds the jobs of gates between those of the segments that they guard.
 
     Args:
-        train: adds the train jobs by which a gate extends a segment.
+        train: adds the train jobs with which a gate extends a segment.
     """
 
     def __init__(self, program: Scheduled, jobs: Jobs, models: Models, train: AddTrainJob) -> None:
@@ -49,7 +49,7 @@ class Gates:
         self.train = train
 
     def start(self, stage: ScheduledStage, model: str | None) -> str | None:
-        """The evaluation of the stage's starting weights, where a gate compares with it."""
+        """The evaluation of the stage's starting weights, if a gate compares with it."""
         assert stage.spec.gate
         if model is None or not any(q.of_start for q in stage.spec.gate.requirements):
             return None
@@ -71,12 +71,12 @@ class Gates:
         positions: dict[str, int],
         begin: str | None,
     ) -> None:
-        """Adds the gate at the end of a segment, and the extensions that a failure runs.
+        """Adds the gate at the end of a segment, and the extensions that run after a failure.
 
         Args:
             number: of the segment, from 0.
             key: the segment's train job.
-            positions: source → the token from which what follows the segment reads it.
+            positions: source → the token at which reading continues after the segment.
             begin: the evaluation of the stage's starting weights, if there is one.
         """
         gate = stage.spec.gate
@@ -88,7 +88,7 @@ class Gates:
         for attempt in range(1, gate.attempts + 1):
             extends = Attempt(gate=key, number=attempt)
             name = str(SegmentId(stage.name, number + 1, attempt))
-            before = (attempt - 1) * steps  # those of the extensions before this one
+            before = (attempt - 1) * steps  # of the extensions before this one
             start = segment.to_step + before
             batch = _batch_at(stage.batches, segment.to_step - 1)
             last, where = self.train(
@@ -166,7 +166,7 @@ class Gates:
     def _extension_schedule(
         self, stage: ScheduledStage, segment: Segment, start: int, steps: int
     ) -> Schedule:
-        """What is in force where the segment ends, held for some steps from `start` on."""
+        """The values in force at the end of the segment, held for some steps from `start`."""
         end, stop = segment.to_step, start + steps
         piece = next(p for p in reversed(stage.lr) if p.from_step < end)
         position = end if piece.clock == "steps" else stage.tokens_before(end)

@@ -1,4 +1,4 @@
-"""The jobs of a plan while they are collected, and those that prepare data."""
+"""The jobs of a plan under construction, and those that prepare data."""
 
 from collections import Counter
 from typing import Any
@@ -16,11 +16,11 @@ from ..program import Scheduled
 
 
 class Jobs:
-    """Jobs in an order in which they can run, each once.
+    """Jobs, each once, in an order in which they can run.
 
     Attributes:
         by_key: key → job.
-        named: how many data sets are called so.
+        named: uses of each data set name.
         result: stage → key of the job that makes its result, for stages lowered so far.
         scores: (score stage, dataset) → key of the job that scores it.
         contexts: key of a job that makes a model → the longest sequence that the model knows.
@@ -39,7 +39,7 @@ class Jobs:
         self.dialogs = _dialogs(program)
 
     def add(self, kind: type, content: dict[str, Any], inputs: dict[str, str], **rest: Any) -> str:
-        """Adds a job unless one with the same result is there; returns its key."""
+        """Adds a job unless one with the same result exists; returns its key."""
         job = kind(key="", inputs=inputs, **content, **rest)
         key = content_key(job)
         if key not in self.by_key:
@@ -80,7 +80,7 @@ class Jobs:
         )
 
     def documents(self, name: str, tokenizer: str | None, *, filtered: bool = True) -> str:
-        """The key of the job that makes a dataset's documents, filtered unless told otherwise."""
+        """The key of the job that makes a dataset's documents, filtered by default."""
         spec = self.recipe.datasets[name]
         key = self._dataset(name, tokenizer, {})
         rules = [each for each in spec.filters if not each.file]
@@ -120,13 +120,13 @@ class Jobs:
 
         Args:
             longest: tokens of the longest record that its reader takes.
-            similar: responses more alike are dropped.
+            similar: pairs of responses more similar than this are dropped.
             every_token: whether dialogs are learned whole.
         """
         spec = self.recipe.datasets[name]
         more: dict[str, Any] = {"form": spec.kind, "dialog": dialog, "longest": longest}
         more["drop_similar"] = similar
-        # What stages draw is no file in which somebody could shorten a record.
+        # Nobody can shorten records that stages draw, unlike those in files.
         long = "drop" if spec.stages else spec.long
         more |= {"long": long, "every_token": every_token}
         return self._dataset(name, tokenizer, more)
@@ -196,7 +196,7 @@ class Jobs:
 
 
 _LATER = {"system": "system", "role": None, "content": "content", "ignore": None}
-"""Fields that came later, and their defaults: they are part of keys where they are others."""
+"""Fields added later, and their defaults: they are part of keys only if they differ from these."""
 
 
 def _fields(given: r.Fields) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _fields(given: r.Fields) -> dict[str, Any]:
 
 
 def _dialogs(program: Scheduled) -> list[dict[str, Any]]:
-    """The protocols that stages use: a tokenizer made here has their special tokens."""
+    """The protocols that stages use: tokenizers trained in the plan have their special tokens."""
     found: list[dict[str, Any]] = []
     for stage in program.stages.values():
         dialog = stage.shown_dialog

@@ -9,14 +9,14 @@ from .training_jobs import Training, Way
 
 
 class Lowering:
-    """The jobs of a program while they are collected.
+    """The jobs of a program under construction.
 
     Attributes:
-        outputs: stage → key of the job that makes what is left of it for people.
-        unused: the stages whose results are models that no stage has continued from so far.
+        outputs: stage → key of the job that makes its output for people.
+        unused: stages whose results are models that no stage has continued from so far.
 
     Args:
-        ways: model of a stage that trains → how it does.
+        ways: model of a training stage → how it trains.
     """
 
     def __init__(self, program: Scheduled, ways: Mapping[type, Way]) -> None:
@@ -33,13 +33,13 @@ class Lowering:
         self.continued(stage.name, stage.sources)
 
     def joined(self, stage: StageOfMany, key: str) -> None:
-        """Notes the job that has made one model of several."""
+        """Notes the job that merges several models or chooses one."""
         self.jobs.result[stage.name] = key
         self.training.goes_on(stage.name, stage.of[0])
         self.continued(stage.name, stage.of)
 
     def continued(self, name: str, sources: Sequence[str]) -> None:
-        """Notes a stage with weights, and those that it has continued from."""
+        """Notes a stage with weights, and the stages that it continues from."""
         for source in sources:
             self.unused.pop(source, None)
         self.unused[name] = None

@@ -15,19 +15,19 @@ from ..program import ScheduledStage, Segment, Trained
 from .job_list import Jobs
 
 LOSS_TOKENS = 65_536
-"""Held-out tokens of each source that a loss is measured on, at most."""
+"""The most held-out tokens of each source that a loss is measured on."""
 
 
 def gate_measures(
     stage: ScheduledStage, segment: Segment, short: int, *, of_start: bool
 ) -> list[Measure]:
-    """The measures of a gate's requirements, each once; `of_start`: those compared with the start.
+    """The distinct measures of a gate's requirements; `of_start`: those compared with the start.
 
     `loss(short)` is measured on the stage's sources at the length `short`, `needle` at that length
     and every doubling of it up to the segment's.
 
     Args:
-        short: the length at which the stage before this one ended, or this one began.
+        short: the length at which the previous stage ended or, without one, this one began.
     """
     gate = stage.spec.gate
     assert gate
@@ -59,7 +59,7 @@ def gate_measures(
 
 
 REWARD_PROMPTS = 256
-"""Prompts that a judged evaluation samples answers for, at most, where the spec does not say."""
+"""The most prompts for which a judged evaluation samples answers, if the spec does not say."""
 
 
 def stage_measures(
@@ -68,8 +68,8 @@ def stage_measures(
     """What a stage measures.
 
     Args:
-        dialog: of the answers that a judge scores, and of chats.
-        trained: what trained the weights that are measured.
+        dialog: the protocol of answers that a judge scores, and of chats.
+        trained: the training of the measured weights.
     """
     longest, seed = trained.last.seq_len, jobs.seed
     learns_all = getattr(trained.spec, "loss_on", None) == "all"

@@ -1,9 +1,10 @@
-"""The exports that stages need of trained models, and the other inputs of measures."""
+"""The exports of trained models that stages need, and the other inputs of measures."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...spec.record import replace
+from ..costs.generation import Draws
 from ..placement import flat
 from ..plan.measures import HELD_OUT, AccuracyMeasure, LossMeasure, RewardMeasure
 from ..plan.plan import (
@@ -20,17 +21,17 @@ from ..program import Form, Scheduled, ScheduledStage, Trained
 from ..torchtitan.configuration import torchtitan
 from ..values import Architecture
 from .job_list import Jobs
+from .reading import answered, held_out, with_reading
 from .writing import answers, for_measures, needs
-from .writing import prompts as asked
 
 HeldOut = LossMeasure | AccuracyMeasure
 
 
 class Measured(NamedTuple):
-    """A model that is measured.
+    """A model to measure.
 
     Attributes:
-        name: what its export is called.
+        name: of its export.
         stage: of the export.
         model: key of the job that makes it.
         form: in which it was trained.
@@ -44,14 +45,14 @@ class Measured(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a job that measures takes: its inputs, and the GPUs on which models write for it."""
+    """The inputs of a job that measures, and the GPUs on which its models generate."""
 
     inputs: dict[str, str]
     content: dict[str, Any]
 
 
 class Models:
-    """Adds the exports of models and the jobs that measure them, and keeps the exports."""
+    """Adds the exports of models and the jobs that measure them, and remembers the exports."""
 
     def __init__(self, program: Scheduled, jobs: Jobs) -> None:
         self.program = program
@@ -66,7 +67,7 @@ class Models:
     def export(
         self, name: str, stage: str, model: str | None = None, extends: Attempt | None = None
     ) -> str:
-        """The key of the export of a model, by default of a stage's result."""
+        """The key of the export of a model; by default, of a stage's result."""
         model = model or self.jobs.result[stage]
         dtype = self._dtype(stage)
         if (model, dtype) not in self.exports:
@@ -93,8 +94,8 @@ class Models:
         return self.exports[model, dtype]
 
     def _dtype(self, stage: str) -> str | None:
-        """What the weights of a stage's export are rounded to: what its `export` says, or else
-        the precision that they were trained in. Published weights keep theirs."""
+        """The type to which the weights of a stage's export are rounded: that of its `export`, or
+        else the precision of training. Published weights keep theirs."""
         spec, trained = self.program.stages[stage].spec, self.program.trained(stage)
         said = getattr(spec, "export", None)
         if said in ("bf16", "fp32"):
@@ -103,12 +104,12 @@ class Models:
         return "bf16" if trains and trained.precision == "bf16" else None
 
     def _context(self, model: str, shape: Architecture) -> int:
-        """The context that the result of a job knows: positions that are stretched are told apart
-        over their original length at least."""
+        """The context of a job's result; scaled positions can be told apart at least over their
+        original length."""
         return max(self.jobs.contexts[model], shape.rope_original)
 
     def result(self, stage: str) -> Measured:
-        """The result of a stage, to be measured."""
+        """The result of a stage, as a model to measure."""
         trained = self.program.trained(stage)
         return Measured(stage, stage, self.jobs.result[stage], trained, trained.last)
 
@@ -122,7 +123,7 @@ class Models:
         judge: str | None = None,
         dialog: dict[str, Any] | None = None,
     ) -> str:
-        """Adds the job of an evaluation; returns its key. Arguments as those of `measured`."""
+        """Adds the job of an evaluation; returns its key. Takes the arguments of `measured`."""
         found = self.measured([of], measures, id=id, stage=stage, judge=judge, dialog=dialog)
         content = {"measures": measures, **found.content}
         return self.jobs.add(EvaluateJob, content, found.inputs, id=id, stage=stage)
@@ -138,7 +139,7 @@ class Models:
         dialog: dict[str, Any] | None = None,
         extends: Attempt | None = None,
     ) -> Taken:
-        """What a job takes that measures one model, or several ones of one shape.
+        """The inputs of a job that measures one model, or several of the same shape.
 
         Args:
             of: the models.
@@ -176,7 +177,7 @@ class Models:
         stage: str,
         extends: Attempt | None,
     ) -> dict[str, str]:
-        """What a judge thinks of a model's answers: the jobs that draw and that judge."""
+        """Adds the jobs that sample answers of a model and judge them."""
         settings = {
             "dialog": measure.dialog,
             "prompts": measure.prompts,
@@ -209,8 +210,11 @@ class Models:
     ) -> str:
         """Adds the job in which the ranks that trained a model measure it on held-out data."""
         lengths = [each.seq_len for each in measures if isinstance(each, LossMeasure)]
-        # Positions are turned as in training, whatever length is measured.
-        content = {"measures": measures, **self._walk(of, max([of.form.seq_len, *lengths]))}
+        # Positions are rotated as in training, whatever length is measured.
+        longest = max([of.form.seq_len, *lengths])
+        read = held_out(measures, longest, self.jobs.recipe.datasets)
+        content = with_reading(self._walk(of, longest), read, scores=not lengths)
+        content = {"measures": measures, **content}
         trained = of.trained
         inputs = {"model": of.model}
         for measure in measures:
@@ -240,11 +244,11 @@ class Models:
         settings: dict[str, Any],
         extends: Attempt | None = None,
     ) -> str:
-        """Adds the job that draws answers of a model; returns its key.
+        """Adds the job that samples answers of a model; returns its key.
 
         Args:
-            judge: the stage whose model reads the answers, if one does.
-            settings: the fields of the job that say what is drawn.
+            judge: the stage whose model reads the answers, if any.
+            settings: the fields of the job that say what is sampled.
         """
         export = self.export(of.name, of.stage, of.model, extends)
         model, name = self.jobs.by_key[export].model, settings["prompts"]
@@ -253,21 +257,27 @@ class Models:
         prompts = self.jobs.records(
             name, of.trained.tokenizer, settings["dialog"], min(contexts) - 1
         )
-        count = asked(dataset)
-        if settings["limit"] is not None:
-            count = min(settings["limit"], count or settings["limit"])
-        answer = answers((count or 0) * settings["draws"], settings["max_tokens"], model.context)
-        known = None if count is None else [answer]
+        limit, draws, most = (settings[name] for name in ("limit", "draws", "max_tokens"))
+        found = answers(dataset, limit, draws, most, model.context)
+        known = None if found is None else [found]
         content = {**settings, **needs(of.trained, model, model.context, known)}
         inputs = {"model": export, "prompts": prompts}
         return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
 
     def _judge(self, stage: str) -> tuple[Measured, int]:
-        """A reward model, and the tokens that it can read."""
+        """A reward model, and its context in tokens."""
         of = self.result(stage)
         job = self.jobs.by_key[of.model]
         shape = job.model if isinstance(job, TrainJob) else self.shape(of.trained)
         return of, self._context(of.model, shape)
+
+    def _answers(self, drawn: str) -> Draws | None:
+        """What a job draws, as far as the spec says how much."""
+        job = self.jobs.by_key[drawn]
+        assert isinstance(job, DrawJob)
+        context = self.jobs.by_key[job.inputs["model"]].model.context
+        dataset = self.jobs.recipe.datasets[job.prompts]
+        return answers(dataset, job.limit, job.draws, job.max_tokens, context)
 
     def judged(self, drawn: str, judge: str, dialog: dict[str, Any], *, id: str, stage: str) -> str:
         """Adds the job in which the ranks of a reward model score answers; returns its key."""
@@ -279,11 +289,12 @@ class Models:
         }
         if of.trained.tokenizer:
             inputs["tokenizer"] = self.jobs.tokenizer(of.trained.tokenizer)
-        content = {"dialog": dialog, **self._walk(of, context)}
+        read = answered(self._answers(drawn), context)
+        content = {"dialog": dialog, **with_reading(self._walk(of, context), [read], scores=True)}
         return self.jobs.add(JudgeJob, content, inputs, id=id, stage=stage)
 
     def _walk(self, of: Measured, longest: int) -> dict[str, Any]:
-        """What a job has that reads with a model on the ranks that trained it.
+        """The fields of a job that runs a model on the ranks that trained it.
 
         Args:
             longest: tokens of the longest row.

@@ -35,11 +35,12 @@ from ..values import BatchPiece
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
+from .reading import preferences, with_reading
 from .way import Way
 
 
 class Training:
-    """Adds train jobs, and keeps how far each source has been read."""
+    """Adds train jobs, and tracks how far each source has been read."""
 
     def __init__(
         self, program: Scheduled, jobs: Jobs, models: Models, ways: Mapping[type, Way]
@@ -53,7 +54,7 @@ class Training:
         self.ends: dict[tuple[str, int], tuple[str, dict[str, int]]] = {}
 
     def goes_on(self, name: str, source: str) -> None:
-        """Notes that what follows stage `name` reads its data where `source` ended."""
+        """Makes stages after `name` read their data from where `source` ended."""
         self.positions[name] = dict(self.positions.get(source, {}))
 
     def stage(self, stage: ScheduledStage) -> None:
@@ -74,7 +75,7 @@ class Training:
         self.positions[stage.name] = before | positions
 
     def checkpoint(self, stage: ScheduledCheckpoint) -> None:
-        """Notes the result of a checkpoint stage: that of the segment which ends there."""
+        """Notes the result of a checkpoint stage: that of the segment that ends there."""
         end = self.ends[stage.of, stage.part.steps]
         self.jobs.result[stage.name], self.positions[stage.name] = end
 
@@ -139,11 +140,11 @@ class Training:
         """Adds the train job of a segment; returns its key and the sources' positions after it.
 
         Args:
-            schedule: the stage's, as far as the job goes.
+            schedule: the part of the stage's schedule that the job covers.
             positions: source → the token from which the job reads it.
-            first_token: of the stage; extensions before the job count.
+            first_token: of the stage, including extensions before the job.
             number: of the segment, from 0.
-            extends: the attempt of a gate that the job is.
+            extends: the attempt of a gate that this job carries out.
         """
         steps = segment.to_step - segment.from_step
         sequences = sum((p.to_step - p.from_step) * p.sequences for p in schedule.batch)
@@ -189,7 +190,7 @@ class Training:
         sequences: int,
         positions: dict[str, int],
     ) -> dict[str, Window]:
-        """What a job of so many sequences reads of each source."""
+        """What a job of `sequences` sequences reads from each source."""
         windows = {}
         drawn = Mixture([(m.weights, _sequences(schedule.batch, m)) for m in schedule.mixture])
         for name, count in drawn.counts(sequences).items():
@@ -246,20 +247,20 @@ class Training:
         return self.ways[type(stage.spec)]
 
     def _aim(self, stage: ScheduledStage, model: str | None) -> dict[str, Any]:
-        """The objective, and how weights are drawn that the job's model does not have."""
+        """The objective, and how to initialize weights that the job's model lacks."""
         objective = self._objective(stage)
-        draws = model is None or isinstance(objective, Reward)  # its head, if nothing else
+        draws = model is None or isinstance(objective, Reward)  # at least its head
         return {"objective": objective, "drawn": "by name" if draws else None}
 
     def _objective(self, stage: ScheduledStage) -> Any:
-        """What a stage optimizes, whose fields are called as those of its model in the schema."""
+        """The objective of a stage; its fields have the names of the attributes in the schema."""
         model = self._way(stage).objective()
         known = {**vars(stage.spec), **stage.settings}
         names = [n for n in model.model_fields if n != "name" and known.get(n) is not None]
         return model.model_validate({name: known[name] for name in names})
 
     def _reference(self, stage: ScheduledStage, reference: str, source: str) -> str:
-        """The job that finds the reference's log-probabilities of a source's responses."""
+        """The job that computes the reference's log-probabilities of a source's responses."""
         spec: Any = stage.spec
         segment = stage.segments[0]
         content = {
@@ -271,6 +272,8 @@ class Training:
             "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
         }
+        read = preferences(self.jobs.recipe.datasets[source], segment.seq_len)
+        content = with_reading(content, [read])
         inputs = {"model": self.jobs.result[reference], f"data:{source}": self._data(stage, source)}
         return self.jobs.add(
             ReferenceJob, content, inputs, id=f"reference.{stage.name}.{source}", stage=stage.name
@@ -283,7 +286,7 @@ class Training:
         return tokens / dataset.tokens if dataset.tokens else None
 
     def _seed(self, stage: ScheduledStage) -> int:
-        """The recipe's; after pre-training one for each stage, which starts on its data."""
+        """The recipe's seed; after pre-training, one per stage, which starts on its data."""
         seed = self.jobs.seed
         if stage.spec.data_kind == "documents":
             return seed
@@ -292,7 +295,7 @@ class Training:
 
 
 def _cost(stage: ScheduledStage, segment: Segment, batch: list[BatchPiece], tokens: int) -> Cost:
-    """What a job takes: exact FLOPs, and estimates where the device is known."""
+    """The cost of a job: exact FLOPs, and estimates if the device is known."""
     per_token = flops_per_token(stage.model)
     return Cost(
         parameters=parameters(stage.model),

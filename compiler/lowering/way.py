@@ -1,4 +1,4 @@
-"""How the kinds of training stages differ in their jobs."""
+"""How the jobs of different kinds of training stages differ."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,10 @@ class Way(Record):
     """How a kind of stage trains.
 
     Attributes:
-        objective: the plan's model of what a stage optimizes. Its fields have the names of the
-            attributes in the schema, so that nothing else has to know them.
+        objective: the plan's model of the objective. Its fields have the names of the attributes in
+            the schema, so no other code has to know them.
         learns_all: whether a stage learns every token of its dialogs.
-        reference: the stage near whose model another is kept; None without one.
+        reference: the stage whose model serves as the reference; None without one.
     """
 
     objective: Callable[[], Any]

@@ -1,4 +1,4 @@
-"""What jobs need whose models write text: the GPUs, and how much is drawn."""
+"""What jobs with generating models need: the GPUs, and the amount of text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from ..program import ModelStage
 from ..values import Architecture, ModelShape, Resources
 
 NEEDLE = 8
-"""Tokens of the answer to a needle's question, about."""
+"""Approximate tokens of the answer to a needle's question."""
 
 
 def for_measures(
     stage: ModelStage, models: Sequence[Architecture], measures: Sequence[Measure]
 ) -> dict[str, Any]:
-    """What a job that measures has of `resources` and `generation`.
+    """The fields `resources` and `generation` of a job that measures.
 
     Args:
-        models: those that are measured, of one shape.
+        models: the measured models, all of the same shape.
     """
     longest = max(model.context for model in models)
     context, draws = 0, []
@@ -38,14 +38,29 @@ def for_measures(
     return needs(stage, models[0], context, every if known else None)
 
 
-def answers(count: int, most: int, context: int) -> Draws:
-    """Answers to prompts whose lengths nobody knows: taken to be as long as the answers may be."""
+def answers(
+    dataset: r.Dataset, limit: int | None, draws: int, most: int, context: int
+) -> Draws | None:
+    """Answers to prompts of unknown length, which is assumed to be the longest answer's.
+    None: the spec does not say how many prompts there are.
+
+    Args:
+        limit: the most prompts; None: all.
+        draws: answers to each.
+        most: tokens per answer.
+        context: of the model that generates, in tokens.
+    """
+    count = prompts(dataset)
+    if limit is not None:
+        count = min(limit, count or limit)
+    if count is None:
+        return None
     answer = min(most, context - 1)
-    return Draws(count, min(answer, context - answer), answer)
+    return Draws(count * draws, min(answer, context - answer), answer)
 
 
 def prompts(dataset: r.Dataset) -> int | None:
-    """How many prompts a data set has, as far as the spec says."""
+    """The number of prompts in a data set, as far as the spec says."""
     if dataset.documents is None:
         return None
     hands, first, last = dataset.deal or (1, 1, 1)
@@ -55,10 +70,10 @@ def prompts(dataset: r.Dataset) -> int | None:
 def needs(
     stage: ModelStage, model: ModelShape, context: int, draws: Sequence[Draws] | None
 ) -> dict[str, Any]:
-    """`resources` and `generation` of a job; neither on a CPU, where one process does it.
+    """The fields `resources` and `generation` of a job; neither on a CPU, which uses one process.
 
     Args:
-        stage: that trained the model, whose cluster it runs on.
+        stage: the stage that trained the model and on whose cluster the job runs.
         context: tokens of the longest sequence.
         draws: see `generation`.
     """

@@ -1,7 +1,7 @@
 """Miniatures: the same recipe, scaled down so that a laptop runs it in minutes.
 
-A miniature is a recipe like any other, a pure function of the recipe that it is of.
-docs/miniature.md has the rules.
+A miniature is a recipe like any other, a pure function of the original recipe. The rules are in
+docs/miniature.md.
 """
 
 from collections.abc import Iterator
@@ -23,19 +23,19 @@ from .structure import difference, structure
 from .weights import published, rows, stand_ins, with_texts
 
 TARGETS = (128, 96, 64, 48, 32, 24, 16, 12, 8)
-"""Steps of a stage that trains, tried one after the other."""
+"""Steps of a training stage, tried in this order."""
 TOKENS = 2_700_000
-"""The first target with at most this many tokens is taken: two or three minutes on two cores."""
+"""The first target with at most this many tokens is used: two or three minutes on two cores."""
 MOST_TOKENS = 4_000_000
-"""More than that would take longer than ten minutes: the recipe has too many stages or changes."""
+"""More would take longer than ten minutes: the recipe has too many stages or changes."""
 SUFFIX = "_miniature"
 
 
 class Miniature(Record):
-    """A small recipe, and what became of what.
+    """A small recipe, with both programs.
 
     Attributes:
-        full: the program of the recipe itself, scheduled.
+        full: the program of the original recipe, scheduled.
         program: that of the miniature.
     """
 
@@ -46,7 +46,7 @@ class Miniature(Record):
 
 
 def miniature(recipe: r.Recipe, full: Scheduled, report: Report) -> Miniature | None:
-    """The miniature of a recipe; None where the report says why there is none.
+    """The miniature of a recipe; None if it has none, with the reason in the report.
 
     Args:
         recipe: with the stages of variants that it names, which are scaled like all others.
@@ -58,7 +58,7 @@ def miniature(recipe: r.Recipe, full: Scheduled, report: Report) -> Miniature | 
         report.add("E481", problem.message, problem.span, help=problem.help)
         return None
     known = structure(full)
-    # What the recipe finds made, its miniature makes under the same name.
+    # What already exists for the recipe, its miniature creates under the same name.
     made = structure(found.program) | {each.name: known[each.name] for each in published(full)}
     differs = difference(known, made)
     if differs:
@@ -115,7 +115,7 @@ def _miniature(recipe: r.Recipe, full: Scheduled) -> Miniature:
 
 
 def _unsourced(recipe: r.Recipe) -> r.Recipe:
-    """The recipe without a word on where its values are from: they are no longer those values."""
+    """The recipe without the sources of its values, which the miniature changes."""
 
     def plain(blocks: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -134,8 +134,8 @@ def _unsourced(recipe: r.Recipe) -> r.Recipe:
 
 
 def _tokens(stage: Any) -> int:
-    """Tokens that a stage trains on, by the time that they take: one in a sequence of 512 takes
-    twice that of one in a short sequence, and so on, and rows of preferences are half full.
+    """Tokens that a stage trains on, weighted by time: a token in a sequence of 512 takes twice as
+    long as one in a short sequence, and so on, and rows of preferences are half full.
     """
     if not isinstance(stage, ScheduledStage):
         return 0
@@ -145,7 +145,7 @@ def _tokens(stage: Any) -> int:
 
 
 def _scheduled(small: r.Recipe) -> Scheduled:
-    """Raises: Unscalable: the maps have made what no recipe may be."""
+    """Raises: Unscalable: the maps have created an invalid recipe."""
     report = Report()
     program = through(SCHEDULED, Program(small, None), report)
     if isinstance(program, Scheduled):
@@ -155,7 +155,7 @@ def _scheduled(small: r.Recipe) -> Scheduled:
 
 
 def _models(recipe: r.Recipe, full: Scheduled, maps: Scale) -> dict[str, r.Model]:
-    """The models that stages begin with; nobody trains the others."""
+    """The models that stages begin with; no stage trains the others."""
     return {
         name: blocks.model(recipe.models[name], shape, maps.lengths)
         for name, shape in shapes(full).items()
@@ -165,7 +165,7 @@ def _models(recipe: r.Recipe, full: Scheduled, maps: Scale) -> dict[str, r.Model
 def _mapping(
     recipe: r.Recipe, small: r.Recipe, full: Scheduled, program: Scheduled
 ) -> Iterator[Scaled]:
-    """Every attribute that is another one in the miniature, in the order of the spec."""
+    """Every attribute that differs in the miniature, in the order of the spec."""
     for (name, before), after in zip(shapes(full).items(), shapes(program).values(), strict=True):
         for attribute in fields(before):
             if attribute not in ("family", "size", "context"):

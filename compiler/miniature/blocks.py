@@ -24,28 +24,28 @@ DOCUMENTS = {
 }
 """Sample → documents of a stand-in: enough for some hundred steps, tokenized in a second or two."""
 THERE_ARE = {"python_docs": 2000, "python_code": 400, "python_functions": 3000}
-"""Documents that every supported Python has; the generated samples have as many as are asked for.
-Stand-ins of one sample and kind share them, each its own part."""
+"""Documents that every supported Python has; the generated samples have as many as requested.
+Stand-ins with the same sample and kind share them, each using its own part."""
 PROMPTS = 16
 """Prompts of each round."""
 HOLDOUT = {"documents": Fraction(2, 100), "preferences": Fraction(10, 100)}
-"""The least share that is held out, so that measures have something to measure on."""
+"""The smallest held-out share, so that measures have data."""
 _BY_NAME = (
     ("python_code", ("code", "python", "stack", "github")),
     ("arithmetic", ("math", "arith", "reason", "gsm", "stem")),
     ("needles", ("needle", "long", "book", "synth")),
 )
-"""Sample → parts of the names of data sets that it stands in for."""
+"""Sample → parts of the names of data sets for which it stands in."""
 
 
 def model(full: r.Model, shape: ModelShape, lengths: Mapping[int, int]) -> r.Model:
     """A model of the same family and structure, two layers deep and 64 wide.
 
-    This is the one place that scales shapes. Kept are the family, the ratio of query to key-value
-    heads (up to 4), wide heads, whether embeddings are tied, and whatever is no size: RoPE base,
-    norms, factors. What an architecture has in groups of its own, `latent` and `experts`, is kept
-    as a group: its widths shrink with the width of the model, its counts to `EXPERTS` and `ACTIVE`.
-    Attributes that are not named here stay as they are written.
+    This is the one place that scales shapes. It keeps the family, the ratio of query to key-value
+    heads (up to 4), wide heads, whether embeddings are tied, and everything that is not a size:
+    RoPE base, norms, factors. The groups `latent` and `experts` are kept as groups: their widths
+    shrink with the model's, their counts to `EXPERTS` and `ACTIVE`. Attributes that are not named
+    here stay as written.
     """
     changes: dict[str, Any] = {
         "size": None,
@@ -75,7 +75,7 @@ def model(full: r.Model, shape: ModelShape, lengths: Mapping[int, int]) -> r.Mod
     if stretched:
         changes["rope_scaling"] = rope_scaling(stretched, lengths)
     if shape.window:
-        # As much of the longest sequence, and more than a token's neighbours.
+        # The same share of the longest sequence, but more than a token's neighbours.
         longest = max(lengths)
         changes["window"] = max(round(shape.window * lengths[longest] / longest), WINDOW)
     if FAMILIES[shape.family].sparse:
@@ -88,20 +88,20 @@ def model(full: r.Model, shape: ModelShape, lengths: Mapping[int, int]) -> r.Mod
 
 
 def rope_scaling(scaling: r.RopeScaling, lengths: Mapping[int, int]) -> r.RopeScaling:
-    """A way of stretching positions, from the miniature of the original length."""
+    """Position scaling, from the miniature of the original length."""
     if scaling.original is None:
         return scaling
     return replace(scaling, original=nearest_length(scaling.original, lengths))
 
 
 def nearest_length(length: int, lengths: Mapping[int, int]) -> int:
-    """The miniature of a length that need not be one of the recipe's: that of the next below."""
+    """The miniature of a length that may not occur in the recipe: that of the next smaller one."""
     below = [full for full in lengths if full <= length]
     return lengths[max(below) if below else min(lengths)]
 
 
 def _width(width: int, dim: int, *, least: int = 8) -> int:
-    """A width that is to the miniature's as `width` to `dim`, a multiple of 8."""
+    """A width, in the same ratio to the miniature's as `width` to `dim`, as a multiple of 8."""
     return max(round(width * DIM / dim / 8) * 8, least)
 
 
@@ -129,7 +129,7 @@ def _group(name: str, group: Any, dim: int) -> Any:
 
 
 def tokenizers(recipe: r.Recipe, datasets: Mapping[str, r.Dataset]) -> dict[str, r.Tokenizer]:
-    """Every tokenizer, or else one, trained on the stand-ins of documents."""
+    """Every tokenizer, or else a single one, trained on the stand-ins of documents."""
     on = [name for name, each in datasets.items() if each.kind == "documents"]
     made = r.TokenizerTraining(on=on, vocab=VOCAB)
     full = recipe.tokenizers or {"words": r.Tokenizer(name="words", places=recipe.header.places)}
@@ -140,7 +140,7 @@ def tokenizers(recipe: r.Recipe, datasets: Mapping[str, r.Dataset]) -> dict[str,
 
 
 def datasets(recipe: r.Recipe, program: Scheduled) -> dict[str, r.Dataset]:
-    """The stand-ins of all data sets, each of its kind."""
+    """The stand-ins of all data sets, each of the same kind."""
     post = any(
         isinstance(stage, ScheduledStage) and stage.spec.data_kind != "documents"
         for stage in program.stages.values()
@@ -189,7 +189,7 @@ def _sample(dataset: r.Dataset, post: bool) -> str:
 
 
 def dialogs(recipe: r.Recipe) -> dict[str, r.Dialog]:
-    """The protocols; a template is a file, so that a built-in one stands in for it."""
+    """The protocols; since a template is a file, a built-in one replaces it."""
     return {
         name: replace(
             each,

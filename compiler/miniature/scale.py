@@ -1,8 +1,7 @@
-"""The numbers of a miniature: lengths, batches, learning rates and steps, each in its order.
+"""The numbers of a miniature: lengths, batches, learning rates and steps, with their order kept.
 
-Every number of one kind goes through one map for the whole recipe, and every map is strictly
-increasing: what is longer stays longer, what is equal stays equal, and no two changes of a schedule
-become one.
+All numbers of one kind go through one strictly increasing map for the whole recipe: what is longer
+stays longer, what is equal stays equal, and no two changes of a schedule coincide.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,24 +19,24 @@ from ..stages.kind import TrainingKind
 
 SHORTEST = 64
 LONGEST = 2048
-"""Lengths are from SHORTEST to LONGEST, as far as their order allows."""
+"""Lengths are from SHORTEST to LONGEST, as far as their order permits."""
 ROW = 512
 """The fewest tokens of a row of dialogs or preferences, so that stand-ins and drafts fit."""
 STEP_TOKENS = (2048, 8192)
-"""Tokens of the smallest and of the largest batch that is aimed at."""
+"""Target tokens of the smallest and of the largest batch."""
 MOST_SEQUENCES = 32
 STRETCH = 3
-"""Steps of the shortest stretch between two changes."""
+"""The fewest steps between two changes."""
 FRESH = 64
-"""Steps of a stage on random weights, for a model that writes words and ends its answers."""
+"""Steps of a stage from random weights, for a model that writes words and ends its answers."""
 PEAKS = {spec.kind: kind.peak for spec, kind in KINDS.items() if isinstance(kind, TrainingKind)}
-"""Kind of stage that trains → its highest learning rate."""
+"""Kind of training stage → its highest learning rate."""
 
 _LADDER = [SHORTEST * k // 2 * 2**n for n in range(6) for k in (2, 3)] + [4096]
 
 
 class Unscalable(Exception):
-    """A recipe has no miniature: why, and where in the spec."""
+    """A recipe has no miniature; with the reason and the place in the spec."""
 
     def __init__(self, message: str, span: Span | None, help: str = "") -> None:
         super().__init__(message)
@@ -58,7 +57,7 @@ class Scale(Record):
     rates: dict[str, Fraction]
 
     def batch(self, value: Quantity, kind: str) -> Quantity:
-        """A batch of a stage whose data are of a kind."""
+        """The miniature of a batch of a stage with this kind of data."""
         unit = "pairs" if kind == "preferences" else value.unit
         return Quantity(self.batches[unit, value.value], value.unit)
 
@@ -113,7 +112,7 @@ def _lengths(program: Scheduled, trained: list[ScheduledStage]) -> dict[int, int
 def _batches(
     trained: list[ScheduledStage], lengths: Mapping[int, int]
 ) -> dict[tuple[str, Fraction], Fraction]:
-    """A batch in tokens is a whole number of sequences at every length that it may meet."""
+    """Maps batches; one in tokens stays a whole number of sequences at every length it may meet."""
     in_tokens = [stage for stage in trained if _in_tokens(stage)]
     whole = lcm(*(lengths[length] for stage in in_tokens for _, _, length in stage.lengths))
     used: dict[str, dict[Fraction, int]] = {"tokens": {}, "seqs": {}, "pairs": {}}
@@ -132,7 +131,7 @@ def _batches(
 
 
 def _in_tokens(stage: ScheduledStage) -> bool:
-    """Whether some of a stage's batches are given in tokens, here or by the stage before."""
+    """Whether any batch of a stage is given in tokens, here or in the previous stage."""
     return "tokens" in {stage.end.batch.unit, *(value.unit for value in _written(stage))}
 
 
@@ -144,10 +143,10 @@ def _written(stage: ScheduledStage) -> Iterator[Quantity]:
 
 
 def _spread(sizes: Mapping[Fraction, int]) -> dict[Fraction, int]:
-    """Small numbers in the order of the values, in their ratio where that fits.
+    """Small numbers in the order of the values, and in their ratio if possible.
 
     Args:
-        sizes: values, ascending → tokens that the unit of the small number stands for.
+        sizes: values, ascending → tokens per unit of the small number.
     """
     if not sizes:
         return {}
@@ -186,18 +185,18 @@ def _rates(trained: list[ScheduledStage]) -> dict[str, Fraction]:
 
 
 class Steps(Record):
-    """The steps of a stage that something happens at → those of the miniature."""
+    """The steps at which something changes in a stage → those of the miniature."""
 
     at: dict[int, int]
 
     def of(self, begin: int, end: int) -> int:
-        """Steps between two of them."""
+        """Miniature steps between two of them."""
         return self.at[end] - self.at[begin]
 
 
 def steps(stage: ScheduledStage, target: int) -> Steps:
-    """The map of a stage's steps: every stretch between two changes has at least `STRETCH`, or as
-    many as it had, and the rest of `target` goes to the stretches by their lengths.
+    """The map of a stage's steps: every stretch between two changes gets at least `STRETCH`, or
+    all that it had, and the rest of `target` is divided among the stretches by length.
     """
     target = max(target, FRESH) if stage.spec.model else target
     marks = {0, stage.steps, *(step for step, _ in stage.checkpoints.values())}
@@ -218,7 +217,7 @@ def steps(stage: ScheduledStage, target: int) -> Steps:
 
 
 def averaged_from(stage: ScheduledStage) -> int:
-    """The step from which a stage's weights are averaged; 0 where they are not."""
+    """The step from which a stage's weights are averaged; 0 if they are not."""
     polyak = stage.spec.average
     if polyak is None or polyak.over is None:
         return 0

@@ -18,9 +18,9 @@ from .scale import STRETCH, Scale, Steps, averaged_from, steps
 DRAWS, ANSWER, ANSWERS = 8, 64, 8
 """Draws of a prompt, tokens of an answer, and prompts that an evaluation answers, at most."""
 DEPTHS, SAMPLES = 3, 1
-"""Of a needle test, at most."""
+"""The most depths and samples of a needle test."""
 LOSS, RATIO = Fraction(100), Fraction(10)
-"""Thresholds that every loss stays below: in nats, and as a multiple of the loss at the start."""
+"""Thresholds above any loss: in nats, and as a multiple of the loss at the start."""
 
 
 class Stages:
@@ -28,7 +28,7 @@ class Stages:
 
     Args:
         program: the recipe's, scheduled.
-        target: steps of a stage that trains, where its changes do not take more.
+        target: steps of a training stage, unless its changes need more.
     """
 
     def __init__(self, recipe: r.Recipe, program: Scheduled, scale: Scale, target: int) -> None:
@@ -49,7 +49,7 @@ class Stages:
         }
 
     def _stage(self, spec: Any, name: str) -> r.Stage:
-        """A stage that the program has under a name, in rounds that of the first round."""
+        """The stage with a name in the program; for stages in rounds, that of the first round."""
         stage = self.program.stages[name]
         if isinstance(stage, ScheduledStage):
             return self._training(spec, stage)
@@ -59,23 +59,23 @@ class Stages:
         )
 
     def after(self, stage: ScheduledCheckpoint) -> Quantity:
-        """How far into its stage a checkpoint is."""
+        """The position of a checkpoint in its stage."""
         step = steps(stage.whole, self.target).at[stage.part.steps]
         return Quantity(Fraction(step), "steps")
 
     def loss(self, spec: r.Measuring) -> list[str] | None:
-        """The data sets that a loss is measured on, also in place of suites of tasks."""
+        """The data sets that a loss is measured on, including when it replaces suites of tasks."""
         if spec.loss or not spec.suites:
             return spec.loss
         documents = (n for n, each in self.recipe.datasets.items() if each.kind == "documents")
         return [*documents][:1]
 
     def needle(self, needle: r.Needle | None) -> r.Needle | None:
-        """The grid of a needle test, smaller."""
+        """A smaller grid for a needle test."""
         return needle and self._needle(needle)
 
     def length(self, tokens: int | None) -> int | None:
-        """A sequence length through its map."""
+        """The miniature of a sequence length."""
         return tokens and self.scale.lengths[tokens]
 
     def _needle(self, needle: r.Needle) -> r.Needle:
@@ -87,7 +87,7 @@ class Stages:
             samples=min(needle.samples, SAMPLES),
         )
 
-    # Stages that train
+    # Training stages
 
     def _training(self, spec: r.Training, stage: ScheduledStage) -> r.Training:
         steps_of = steps(stage, self.target)
@@ -109,7 +109,7 @@ class Stages:
             if schedule is not None:
                 changes[knob] = self._schedule(knob, schedule, stage, steps_of, length)
         if spec.model and stage.parent:
-            # Published weights have a stage as their stand-in.
+            # A stage stands in for published weights.
             changes |= {"model": None, "from_": stage.parent}
         if spec.checkpoint and spec.checkpoint.unit == "steps":
             every = nearest(spec.checkpoint.value * changes["steps"] / stage.steps)
@@ -149,7 +149,7 @@ class Stages:
         steps_of: Steps,
         length: Length,
     ) -> sc.Schedule:
-        """The schedule with its values through their map and its bounds in steps."""
+        """The schedule with mapped values and with bounds in steps."""
         ends = [*stage.begins[knob][1:], stage.steps]
         segments = []
         for segment, begin, end in zip(schedule.segments, stage.begins[knob], ends, strict=True):
@@ -187,8 +187,8 @@ class Stages:
         steps_of: Steps,
         length: Length,
     ) -> Quantity:
-        """The length of a curve: it is to its segment as in the recipe, and as before it ends
-        inside of the segment, with it or after it."""
+        """The length of a curve, in the same ratio to its segment as in the recipe: it still ends
+        within the segment, with it or after it."""
         begin, end = span
         wish = length.of(over)
         extent = Fraction(end - begin)
@@ -205,8 +205,8 @@ class Stages:
     def _placement(
         self, spec: r.Training, stage: ScheduledStage, steps_of: Steps, length: Length
     ) -> sc.Schedule:
-        """One rank has no placements but micro-batches; where a placement changes, and the job
-        with it, at a step at which nothing else cuts the stage, they change."""
+        """One rank has no placement except micro-batches; where only a change of placement starts a
+        new job, the micro-batch changes instead."""
         if spec.parallel and any(s.end == sc.AUTO for s in spec.parallel.segments):
             return spec.parallel
         base = {"micro_batch": micro} if (micro := self._micro(spec, stage)) else {}
@@ -223,7 +223,7 @@ class Stages:
         return replace(schedule, segments=tuple(placed))
 
     def _micro(self, spec: r.Training, stage: ScheduledStage) -> int | None:
-        """Sequences by which a ramp of the batch moves: without them it would be one."""
+        """Sequences by which the batch ramps; without them, the micro-batch would be one."""
         if not spec.batch or all(s.shape == "hold" for s in spec.batch.segments):
             return None
         longest = max(self.scale.lengths[length] for _, _, length in stage.lengths)
@@ -237,7 +237,7 @@ class Stages:
 
 
 def _limit(spec: r.Measuring) -> int | None:
-    """The most prompts or documents; where suites give way to a loss, none of them."""
+    """The most prompts or documents; no limit if a loss replaces suites."""
     if spec.suites and not spec.loss:
         return None
     return min(spec.limit or ANSWERS, ANSWERS) if spec.prompts else spec.limit
@@ -255,8 +255,8 @@ SCALED: dict[str, Callable[[Stages, Any, Any], Any]] = {
     "suites": lambda own, spec, stage: None,
     "tasks": lambda own, spec, stage: None,
 }
-"""Attribute of a stage that does not train → what becomes of it: suites of tasks, for which a
-laptop has no time, give way to a loss."""
+"""Attribute of a stage that does not train → its miniature: a laptop has no time for suites of
+tasks, so a loss replaces them."""
 
 
 def _passing(requirement: r.Requirement) -> r.Requirement:

@@ -12,8 +12,8 @@ from .scale import averaged_from
 def structure(program: Scheduled) -> dict[str, Any]:
     """The structure of a scheduled program, for comparison.
 
-    Returns: stage → its kind, what it continues from, and of a stage that trains the number of its
-        segments, the changes of every knob in the order of their steps (those at one step
+    Returns: stage → its kind and what it continues from; for a training stage also the number of
+        its segments, the changes of every knob in the order of their steps (those at one step
         together), the shapes of its learning rate, its gate and its average.
     """
     return {name: _stage(stage) for name, stage in program.stages.items()}
@@ -44,7 +44,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def _cuts(stage: ScheduledStage) -> int:
-    """Segments, but for those that differ only in what a pipeline takes at a time."""
+    """Number of segments, not counting differences only in a pipeline's micro-batches."""
     cuts = {step for _, (step, _) in stage.checkpoints.items()}
     return 1 + sum(
         after.from_step in cuts
@@ -55,11 +55,11 @@ def _cuts(stage: ScheduledStage) -> int:
 
 
 def changes(stage: ScheduledStage) -> list[list[str]]:
-    """What changes in a stage, in order; what changes at one step stands together."""
+    """The changes in a stage, in order; those at the same step are grouped."""
     at: dict[int, list[str]] = {}
     for knob, begins in sorted(stage.begins.items()):
         if knob == "parallel" and any(s.end == sc.AUTO for s in _segments(stage.spec.parallel)):
-            continue  # one placement for every length, of which CPUs have one
+            continue  # one placement per length, but CPUs have only one
         for step in begins:
             at.setdefault(step, []).append(knob)
     for name, (step, _) in sorted(stage.checkpoints.items()):
@@ -84,7 +84,7 @@ def _order(values: list[Any]) -> list[int]:
 
 
 def difference(full: dict[str, Any], small: dict[str, Any]) -> tuple[str, str] | None:
-    """The first stage in which two structures differ, and in what; None where they do not."""
+    """The first stage in which two structures differ, and the difference; None if they agree."""
     if list(full) != list(small):
         missing = next(iter(set(full) ^ set(small)), next(iter(full)))
         return missing, "the graph of stages"

@@ -1,4 +1,4 @@
-"""Stand-ins of published weights: a short training on documents, from random weights."""
+"""Stand-ins for published weights: a short training on documents, from random weights."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -13,7 +13,7 @@ from .scale import FRESH, PEAKS, SHORTEST, STEP_TOKENS, Scale
 
 WARM_UP = 8
 END = Fraction(1, 10)
-"""Steps of the warm-up, and where the learning rate ends, as a share of its peak."""
+"""Warm-up as a share of the steps, and the final learning rate as a share of its peak."""
 
 
 def published(program: Scheduled) -> list[WeightsStage]:
@@ -31,12 +31,12 @@ def with_texts(recipe: r.Recipe, program: Scheduled) -> r.Recipe:
 
 
 def _text(model: str) -> str:
-    # No declared name has a dot in it.
+    # Declared names contain no dots.
     return f"{model}.text"
 
 
 def stand_ins(program: Scheduled, maps: Scale, target: int) -> dict[str, r.Stage | r.Rounds]:
-    """Stages that make, under the same names, what the recipe finds made."""
+    """Stages that produce, under the same names, the weights that already exist for the recipe."""
     seq_len = min(maps.lengths.values(), default=2 * SHORTEST)
     batch = Quantity(Fraction(max(2 * STEP_TOKENS[0] // seq_len, 1)), "seqs")
     peak = PEAKS["train"]
@@ -53,7 +53,7 @@ def stand_ins(program: Scheduled, maps: Scale, target: int) -> dict[str, r.Stage
             steps=max(target, FRESH),
             seq_len=sc.constant(seq_len),
             batch=sc.constant(batch),
-            # The mean of one step's weights: like published ones, they have no moments.
+            # The mean of one step's weights: like published weights, it comes without moments.
             average=r.Polyak(every=1, over=Quantity(Fraction(1), "steps")),
             lr=sc.Schedule(rates),
             data=sc.constant({_text(stage.name): Fraction(1)}),
@@ -63,7 +63,7 @@ def stand_ins(program: Scheduled, maps: Scale, target: int) -> dict[str, r.Stage
 
 
 def rows(program: Scheduled, small: r.Recipe) -> Iterator[Scaled]:
-    """What became of published weights, for the table of what became of what."""
+    """What replaces published weights, for the table of changes."""
     for stage in published(program):
         standing = small.stages[stage.name]
         assert isinstance(standing, r.Training)

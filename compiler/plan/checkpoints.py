@@ -10,15 +10,15 @@ from ..values import Saving
 from .plan import TrainJob
 
 WEIGHTS = 4
-"""Bytes of a parameter: weights are kept in float32."""
+"""Bytes per parameter: weights are kept in float32."""
 MOMENTS = 8
-"""Bytes of a parameter for both moments of Adam, float32."""
+"""Bytes per parameter for both moments of Adam, float32."""
 OTHERWISE = 10
-"""How many checkpoints a job has where nobody knows how long it takes, and steps are wanted."""
+"""Checkpoints per job if its time is unknown and an interval in steps is needed."""
 
 
 def saving(spec: r.Training) -> Saving:
-    """When a job's checkpoints are written, and which of them stay."""
+    """When a job's checkpoints are written, and which are kept."""
     every, keep = spec.checkpoint or EVERY, spec.keep or Kept(LAST)
     by_steps = every.unit == "steps"
     return Saving(
@@ -30,7 +30,7 @@ def saving(spec: r.Training) -> Saving:
 
 
 def in_words(of: Saving) -> dict[str, str]:
-    """What the statements `checkpoint` and `keep` say, without their first words."""
+    """The statements `checkpoint` and `keep`, without their first words."""
     every = Quantity(Fraction(of.every or 0), "steps")
     if of.every is None:
         minutes = Fraction(of.seconds or 0) / 60
@@ -42,14 +42,14 @@ def in_words(of: Saving) -> dict[str, str]:
 
 
 def size(job: TrainJob) -> int:
-    """Bytes of a checkpoint: weights, moments, and a mean where there is one."""
+    """Bytes of a checkpoint: weights, moments, and the mean if the job averages."""
     mean = WEIGHTS if job.average else 0
     return parameters(job.model) * (WEIGHTS + MOMENTS + mean)
 
 
 def inside(job: TrainJob) -> int | None:
-    """How many are written inside the job, whose end has none; None: nobody knows how long the
-    job takes, and so how often the time comes round."""
+    """Checkpoints inside the job, not counting its end; None if unknown, because they are timed and
+    the job's time is unknown."""
     if job.saving.every is not None:
         return (job.steps - 1) // job.saving.every
     seconds = job.cost.seconds
@@ -59,8 +59,8 @@ def inside(job: TrainJob) -> int | None:
 
 
 def steps_between(job: TrainJob) -> int:
-    """Steps between two checkpoints, for programs that count steps: from the estimated time, and
-    all of a job that takes less."""
+    """Steps between two checkpoints, for programs that count steps: from the estimated time, and at
+    most the whole job."""
     if job.saving.every is not None:
         return job.saving.every
     seconds = job.cost.seconds
@@ -70,7 +70,7 @@ def steps_between(job: TrainJob) -> int:
 
 
 def staying(job: TrainJob) -> int:
-    """How many there are when the job is done: they become a part of its result."""
+    """Checkpoints that remain when the job is done: they become part of its result."""
     if job.saving.last is None:
         written = inside(job)
         return OTHERWISE if written is None else written
@@ -81,8 +81,8 @@ def staying(job: TrainJob) -> int:
 
 
 def at_once(job: TrainJob) -> int:
-    """How many lie on the disk at the most besides those that stay: the newest, and one that is
-    being written."""
+    """The most temporary checkpoints on disk at once: the newest ones, and one that is being
+    written."""
     if job.saving.last is None:
         return 0
     written = inside(job)

@@ -1,4 +1,4 @@
-"""The longest sequence that the model of a job knows: it, or one that it was made from, has been
+"""The longest sequence that a job's model knows, because it or a model that it was made from was
 trained on it."""
 
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from .plan import AverageJob, BestJob, TrainJob, WeightsJob
 
 
 def context_of(job: Any, known: Mapping[str, int]) -> int | None:
-    """The context of a job's model, in tokens; None of a job that makes no model.
+    """The context of a job's model, in tokens; None if the job makes no model.
 
     Args:
         known: key → context, of the jobs before this one.
@@ -19,13 +19,13 @@ def context_of(job: Any, known: Mapping[str, int]) -> int | None:
     if isinstance(job, WeightsJob):
         return job.model.context
     if isinstance(job, BestJob):
-        # Which of them it will be is not known: this much each of them has seen.
+        # Which one will be chosen is unknown, but each has seen at least this much.
         return min(before)
     return max(before) if isinstance(job, AverageJob) else None
 
 
 def contexts_of(jobs: Iterable[Any]) -> dict[str, int]:
-    """Key → context, of the jobs that make models, in an order in which they can run."""
+    """Key → context, for jobs that make models, in an order in which they can run."""
     known: dict[str, int] = {}
     for job in jobs:
         found = context_of(job, known)

@@ -1,4 +1,4 @@
-"""Describes jobs in words, for the table, the page and the report."""
+"""Descriptions of jobs in words, for the table, the page and the report."""
 
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
@@ -26,7 +26,7 @@ class Described(NamedTuple):
     """A job for people.
 
     Attributes:
-        kind: of the job; "pause" of data that people have to give.
+        kind: of the job; "pause" for data that people have to provide.
         of: the stages whose models it takes, or "".
     """
 
@@ -37,25 +37,25 @@ class Described(NamedTuple):
 
 
 MEASURED = ("model", "scores", "draws")
-"""Roles of inputs that tell which model is measured, the first of them that there is."""
+"""Input roles that identify the measured model; the first one present counts."""
 
 
 def describe(job: Any, takes: Mapping[str, str]) -> Described | None:
-    """What a job does; None of those that prepare, train and export, of which tables say more.
+    """What a job does; None for jobs that prepare, train and export, which have their own tables.
 
     Args:
-        takes: role → what the job that provides it is called, as by `results`; "" where it is none
-            of a stage.
+        takes: role → the name of the result that it takes, as in `results`; "" if it belongs to no
+            stage.
     """
     say = DESCRIPTIONS.get(type(job))
     return say(job, takes) if say else None
 
 
 def results(plan: Plan) -> dict[str, str]:
-    """Key of a job → what its result is called: its stage, or how far that is."""
+    """Key of a job → the name of its result: its stage, or a point in it."""
     found: dict[str, str] = {}
     for job in plan.jobs:
-        if isinstance(job, HeldOutJob | DrawJob | JudgeJob):  # what they find is of the model
+        if isinstance(job, HeldOutJob | DrawJob | JudgeJob):  # their results are about the model
             found[job.key] = found.get(job.inputs["model"], "")
         elif job.stage:
             found[job.key] = job.stage + _how_far(job)
@@ -69,8 +69,8 @@ def _how_far(job: Any) -> str:
 
 
 def described(plan: Plan) -> Iterator[Described]:
-    """The jobs that neither prepare nor train, and pauses for files, each file once, in the order
-    in which they run; without those that only a failed gate runs."""
+    """The jobs that neither prepare nor train, and pauses for files, once per file, in the order in
+    which they run; without those that run only after a failed gate."""
     names = results(plan)
     waited: set[str] = set()
     for job in plan.jobs:
@@ -133,7 +133,7 @@ def _evaluate(job: EvaluateJob, takes: Mapping[str, str]) -> Described:
 
 
 def _elsewhere(job: HeldOutJob | DrawJob | JudgeJob, takes: Mapping[str, str]) -> None:
-    """The evaluation, gate, choice or sample that takes what it finds tells of it."""
+    """Left out: the evaluation, gate, choice or sample that takes its result describes it."""
 
 
 DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] = {
@@ -149,4 +149,4 @@ DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] =
     DrawJob: _elsewhere,
     JudgeJob: _elsewhere,
 }
-"""A function a kind of job that is described."""
+"""Kind of job → the function that describes it."""

@@ -1,8 +1,7 @@
 """Differences between two plans: jobs that are kept, rerun, new or gone.
 
-Equal keys are equal results up to rounding, whatever the jobs are called and wherever they run. A
-job that is rerun has another key because of what it says itself, or because of what one of its
-inputs says.
+Equal keys mean equal results up to rounding, whatever the jobs are called and wherever they run. A
+rerun job has another key because its own content or one of its inputs changed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from .keys import content, placement
 from .plan import Plan, TrainJob
 
 MOST_CHANGES = 6
-"""How many changed values of a job are named."""
+"""How many changed values of a job are shown."""
 What = Literal["kept", "again", "new", "gone"]
 
 
@@ -27,7 +26,7 @@ class Value(BaseModel):
 
 
 class Changed(Value):
-    """A value that is another one: its name, both values for people, and where the new one is."""
+    """A changed value: its name, both values for people, and the place of the new one."""
 
     name: str
     old: str | None
@@ -36,15 +35,15 @@ class Changed(Value):
 
 
 class JobDifference(Value):
-    """What becomes of a job.
+    """The difference of a job.
 
     Attributes:
-        was: its name in the old plan, where that is another one.
-        changed: values of its own that differ; of a job that is kept, those that say where and how
-            it runs.
-        because: names of the jobs that it takes and that are rerun.
+        was: its name in the old plan, if different.
+        changed: values of its own that differ; for a kept job, only those about where and how it
+            runs.
+        because: names of its inputs that are rerun.
         done: whether a run folder has its result.
-        conditional: whether only a failed gate runs it.
+        conditional: whether it runs only after a failed gate.
     """
 
     job: str
@@ -63,7 +62,7 @@ class JobDifference(Value):
 
 
 class Difference(Value):
-    """Two plans compared. `tokens` … `price` are those of training that is rerun or new."""
+    """Two plans compared. `tokens` … `price` are those of rerun and new training."""
 
     jobs: list[JobDifference]
     recipe: list[Changed]
@@ -82,7 +81,7 @@ class Difference(Value):
 
 
 def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> Difference:
-    """What `new` does otherwise than `old`.
+    """The differences of `new` from `old`.
 
     Args:
         done: names of the new plan's jobs → whether their results are there; None: unknown.
@@ -115,7 +114,7 @@ def difference(old: Plan, new: Plan, done: Mapping[str, bool] | None = None) -> 
 
 
 def _kept_or_made(old: Plan, new: Plan, done: Mapping[str, bool] | None) -> Iterator[JobDifference]:
-    """What becomes of each job of the new plan."""
+    """The difference of each job of the new plan."""
     before = {job.key: job for job in old.jobs}
     named = {job.id: job for job in old.jobs}
     names = {job.key: job.id for job in new.jobs}
@@ -153,7 +152,7 @@ def _sum(values: list[float | None]) -> float | None:
 
 
 def _own(old: Plan, new: Plan, stage: str | None, before: Any, now: Any) -> list[Changed]:
-    """The values of a job that differ: the stage's, as specs name them, else the job's fields."""
+    """The values of a job that differ: its stage's, as specs name them, or else its fields."""
     was, is_ = (content(job, defaults=True) | {"inputs": None} for job in (before, now))
     fields = list(_fields("", was, is_))
     if not fields:
@@ -169,7 +168,7 @@ def _own(old: Plan, new: Plan, stage: str | None, before: Any, now: Any) -> list
 
 
 def _otherwise(new: Plan, before: Any, now: Any) -> Iterator[Changed]:
-    """What of a job differs that says where and how it runs, as specs name it."""
+    """Differences in where and how a job runs, as specs name them."""
     was, is_ = _how(before), _how(now)
     values = new.stages[now.stage].values if now.stage in new.stages else {}
     for each in _fields("", was, is_):
@@ -178,7 +177,7 @@ def _otherwise(new: Plan, before: Any, now: Any) -> Iterator[Changed]:
 
 
 def _how(job: Any) -> dict[str, Any]:
-    """Where and how a job runs; what torchtitan is told of its meshes, they say themselves."""
+    """Where and how a job runs, without what the mesh already determines in torchtitan's fields."""
     found = placement(job)
     mesh, titan = found.pop("resources", {}), found.pop("torchtitan", {})
     if mesh:
@@ -222,13 +221,13 @@ def _fields(name: str, old: Any, new: Any) -> Iterator[Changed]:
 def _shown(value: Any) -> str | None:
     if value is None:
         return None
-    # Numbers as they are shown elsewhere, and yet true and false.
+    # Numbers as elsewhere, but true and false stay words.
     text = plain(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _recipe(old: Plan, new: Plan) -> list[Changed]:
-    """Values of the recipe's blocks that differ; those of stages stand with their jobs."""
+    """Values of the recipe's blocks that differ; those of stages are listed with their jobs."""
     found = []
     for block in [*new.values, *(b for b in old.values if b not in new.values)]:
         found += _values(f"{block}.", old.values.get(block, {}), new.values.get(block, {}))

@@ -24,12 +24,12 @@ _MODELS = (TrainJob, AverageJob, BestJob, WeightsJob)
 def export_of(plan: Plan, name: str) -> ExportJob:
     """The job that exports the model of a stage, or of a job by its id, such as `pretrain.1`.
 
-    Raises: NoSuchStage: there is no such stage, or it makes no model.
+    Raises: NoSuchStage: no stage has this name, or it makes no model.
     """
     jobs = {job.key: job for job in plan.jobs}
     model = _model(plan, name)
     own = [j for j in plan.jobs if isinstance(j, ExportJob) and j.inputs["model"] == model.key]
-    # Where the plan exports a model twice, once to measure it, the one that it shows counts.
+    # If the plan exports a model twice, once to measure it, the one in its outputs counts.
     own.sort(key=lambda job: job.key not in plan.outputs.values())
     if own:
         return own[0]
@@ -39,7 +39,7 @@ def export_of(plan: Plan, name: str) -> ExportJob:
 
 
 def exporting(model: Any, jobs: Mapping[str, Any]) -> ExportJob:
-    """The job that exports the model which a job makes, with its weights as they are.
+    """The job that exports the model of a job, with unchanged weights.
 
     Args:
         jobs: key → job, of the plan, in its order.
@@ -75,7 +75,7 @@ def exporting(model: Any, jobs: Mapping[str, Any]) -> ExportJob:
 
 
 def _model(plan: Plan, name: str) -> Any:
-    """The job that makes the model of a stage: the last of its segments.
+    """The job that makes the model of a stage: its last segment.
 
     Raises: NoSuchStage
     """
@@ -89,8 +89,8 @@ def _model(plan: Plan, name: str) -> Any:
 
 
 def _dtype(plan: Plan, model: Any, trained: Any) -> str | None:
-    """What weights are rounded to: what the stage's `export` says, or else the precision that they
-    were trained in. Published weights keep theirs."""
+    """The type to which weights are rounded: that of the stage's `export`, or else the precision of
+    training. Published weights keep theirs."""
     summary = plan.stages.get(model.stage)
     said = summary.values.get("export") if summary else None
     if said is not None and said.value in ("bf16", "fp32"):
@@ -101,7 +101,7 @@ def _dtype(plan: Plan, model: Any, trained: Any) -> str | None:
 
 
 def _trained(job: Any, jobs: Mapping[str, Any]) -> Any:
-    """The job that trained a model, or read it; of an average or a choice that of its first."""
+    """The job that trained or read a model; for an average or a choice, that of its first model."""
     while isinstance(job, AverageJob | BestJob):
         job = jobs[job.inputs["of.0"]]
     return job

@@ -1,30 +1,32 @@
-"""Jobs whose models cannot write where the plan would have them do it, and what would do."""
+"""Jobs whose models do not fit where the plan puts them, and machines that would do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ...spec.quantity import counted
+from ...spec.record import replace
 from ..costs.generation import generation
-from ..costs.hardware import GPUS, gpu
+from ..costs.hardware import GPUS, Gpu, gpu
+from ..costs.reading import Reader, reading
 from ..values import Architecture, Generation
 from .measures import SuiteMeasure
-from .plan import Plan, WritingJob
+from .plan import ForwardJob, Job, Plan, WritingJob
 
 USUAL_NODE = 8
-"""GPUs of a node of other GPUs."""
+"""GPUs per node when suggesting other GPUs."""
 MORE_NODES = 1024
-"""So many are looked at for a model that does not fit."""
+"""The most nodes tried for a model that does not fit."""
 
 
 class Misfit(NamedTuple):
-    """A job that cannot be done.
+    """A job that cannot run.
 
     Attributes:
         code: of the finding.
-        attribute: of the job's stage, that it is about.
+        attribute: the attribute of the job's stage that it is about.
     """
 
-    job: WritingJob
+    job: WritingJob | ForwardJob
     code: str
     message: str
     help: str
@@ -32,21 +34,29 @@ class Misfit(NamedTuple):
 
 
 def misfits(plan: Plan) -> Iterator[Misfit]:
-    """The jobs of a plan that cannot be done, each once a stage and reason."""
+    """The jobs of a plan that cannot run, once per stage and reason."""
     jobs = {job.key: job for job in plan.jobs}
     told = set()
     for job in plan.jobs:
-        if not isinstance(job, WritingJob) or plan.aside(job):
+        if plan.aside(job):
             continue
-        key = job.inputs.get("export.0", job.inputs.get("model"))
-        model = getattr(jobs.get(key or ""), "model", None)
-        for found in _of(job, model) if isinstance(model, Architecture) else ():
+        for found in _of(job, jobs):
             if (job.stage, found.code) not in told:
                 told.add((job.stage, found.code))
                 yield found
 
 
-def _of(job: WritingJob, model: Architecture) -> Iterator[Misfit]:
+def _of(job: Job, jobs: Mapping[str, Job]) -> Iterator[Misfit]:
+    if isinstance(job, ForwardJob):
+        yield from _reads(job)
+    if isinstance(job, WritingJob):
+        key = job.inputs.get("export.0", job.inputs.get("model"))
+        model = getattr(jobs.get(key or ""), "model", None)
+        if isinstance(model, Architecture):
+            yield from _writes(job, model)
+
+
+def _writes(job: WritingJob, model: Architecture) -> Iterator[Misfit]:
     of = job.generation
     if of is not None and not of.fits:
         assert job.resources
@@ -72,12 +82,52 @@ def _of(job: WritingJob, model: Architecture) -> Iterator[Misfit]:
         )
 
 
+def _reads(job: ForwardJob) -> Iterator[Misfit]:
+    of = job.reading
+    if of is None or of.fits:
+        return
+    parts = {part: size / 1e9 for part, size in of.memory.items()}
+    yield Misfit(
+        job,
+        "E563",
+        f"{_named(job.model)} does not fit where {job.id} reads with it: on "
+        f"{counted(job.resources.world_size, 'GPUs')} each has {parts['parameters']:.1f} GB of "
+        f"fp32 weights, {parts['buffers']:.1f} of gathered weights, {parts['activations']:.1f} of "
+        f"activations for rows of {counted(job.seq_len, 'tokens')}, and "
+        f"{parts['logits'] + parts['margin']:.1f} of logits and margin, and room for "
+        f"{of.gpu_memory / 1e9:.1f}",
+        _way_to_read(job),
+        "cluster",
+    )
+
+
+def _way_to_read(job: ForwardJob) -> str:
+    """Machines on which a model can read: more of these GPUs, or other ones."""
+    mesh, known, found = job.resources, gpu(job.resources.device), []
+
+    def fits(device: Gpu, shards: int = 1) -> bool:
+        wider = replace(mesh, world_size=mesh.world_size * shards, shard=mesh.shard * shards)
+        at = Reader.of(job.model, job.seq_len, wider, job.torchtitan, scores=job.scores)
+        return reading(at, device, None).fits
+
+    more = (2**power for power in range(1, MORE_NODES.bit_length()))
+    shards = next((each for each in more if known and fits(known, each)), None)
+    if known and shards:
+        found.append(f"{mesh.world_size * shards:,} × {known.name}, sharded over all of them")
+    bigger = (each for each in sorted(GPUS.values(), key=lambda g: g.memory) if fits(each))
+    if other := next(bigger, None):
+        found.append(f"{mesh.world_size:,} × {other.name}")
+    if found:
+        return f"it fits on {' or '.join(found)}"
+    return "lower `micro_batch` or `seq_len`, or spread each layer over more GPUs with `tensor`"
+
+
 def _named(model: Architecture) -> str:
     return f"{model.family} {model.size or ''}".strip()
 
 
 def _sizes(of: Generation) -> str:
-    """What does not fit, in GB of a GPU."""
+    """The sizes that do not fit, in GB per GPU."""
     weights, work, cache = (of.memory[part] / 1e9 for part in ("weights", "work", "sequence"))
     gpus = f"{of.tensor} GPUs" if of.pipeline == 1 else f"{of.pipeline} nodes × {of.tensor} GPUs"
     return (
@@ -90,10 +140,10 @@ def _sizes(of: Generation) -> str:
 def _what_fits(
     model: Architecture, device: str, of: Generation | None, nodes: int | None = None
 ) -> str:
-    """Machines on which it fits: more nodes of these, or nodes of other GPUs.
+    """Machines on which it fits: more of the same nodes, or nodes with other GPUs.
 
     Args:
-        nodes: how many there may be; None: as many as it takes, of these GPUs.
+        nodes: the most nodes; None: as many of the same GPUs as needed.
     """
     assert of
     known = gpu(device)

@@ -1,7 +1,7 @@
-"""The key of a job: a digest of all that can change its result by more than rounding.
+"""The key of a job: a digest of everything that can change its result by more than rounding.
 
 Every field of a job, and of the values inside it, is part of the key, unless its declaration is
-marked: `id: Annotated[str, NAME]`. So a field that is new is part of the key.
+marked: `id: Annotated[str, NAME]`. So new fields are part of the key by default.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from ...spec.record import MISSING, fields
 from ..values import Value
 
 KEYS = 2
-"""The version of how keys are made, raised where a key would come to mean another result."""
+"""The version of the key format, raised if a key would come to mean another result."""
 
 
 @dataclass(frozen=True)
 class Outside:
-    """Marks a field that is no part of the key.
+    """Marks a field that is not part of the key.
 
     Attributes:
         why: the reason, for people.
-        parts: dotted names of the entries of a field, a mapping, that are no part of the key; the
-            others are. None: no part of the field is.
-        told: whether a comparison of plans tells of it where the result stays.
+        parts: for a mapping, dotted names of the entries that are not part of the key; the others
+            are. None: no part of the field is.
+        told: whether a comparison of plans mentions the field if the result stays the same.
     """
 
     why: str
@@ -58,18 +58,19 @@ _HOW = (
     "comm",
 )
 PLACED = Outside(PLACEMENT.why, parts=_HOW, told=True)
-"""Of torchtitan's configuration: where and how a job computes. Precision is part of the key: bf16
-rounds a hundred times more coarsely than the order of a sum does, which moves a loss curve."""
+"""For torchtitan's configuration: where and how a job computes. Precision is part of the key: bf16
+rounds a hundred times more coarsely than a change in the order of a sum, and changes a loss curve.
+"""
 UNTRAINED = Outside(
     "changes a result only up to rounding, or matters to training alone",
     parts=(*_HOW, "optimizer", "training.max_norm", "training.steps", "debug"),
     told=True,
 )
-"""Of the configuration of a job that trains nothing."""
+"""For the configuration of a job that does not train."""
 
 
 def content_key(job: BaseModel) -> str:
-    """The key of a job: SHA-256 over its content, the keys of its inputs among it."""
+    """The key of a job: SHA-256 over its content, including the keys of its inputs."""
     text = json.dumps(
         {"version": KEYS, "content": content(job)}, sort_keys=True, separators=(",", ":")
     )
@@ -77,11 +78,11 @@ def content_key(job: BaseModel) -> str:
 
 
 def content(value: Any, *, defaults: bool = False) -> Any:
-    """What of a value is part of a key, as JSON has it.
+    """The part of a value that is in the key, as JSON.
 
     Args:
-        defaults: take fields at their defaults too. A key leaves them out: a field that comes later
-            with a default leaves keys as they are.
+        defaults: include fields at their defaults. Keys leave them out, so that a field added later
+            with a default does not change keys.
     """
     if isinstance(value, BaseModel | Value):
         found = {}
@@ -95,7 +96,7 @@ def content(value: Any, *, defaults: bool = False) -> Any:
 
 
 def placement(value: Any) -> Any:
-    """What of a value is no part of a key, and is told of where it changes; {} for nothing."""
+    """The part of a value that is not in the key but is mentioned if it changes; {} for nothing."""
     if isinstance(value, BaseModel | Value):
         found = {}
         for each in declared(type(value)):
@@ -114,11 +115,11 @@ def placement(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Declared:
-    """A field of a model, as far as keys go.
+    """A field of a model, as far as keys are concerned.
 
     Attributes:
-        default: MISSING where there is none.
-        tag: whether it tells a model from others in its place; then it is never left out.
+        default: MISSING if it has none.
+        tag: whether it distinguishes alternative models; then it is never left out.
     """
 
     name: str
@@ -127,7 +128,7 @@ class Declared:
     tag: bool = False
 
     def left_out(self, item: Any, *, defaults: bool) -> bool:
-        """Whether the key has nothing of the field."""
+        """Whether the key leaves out the field."""
         if self.outside is not None and self.outside.parts is None:
             return True
         return not (defaults or self.tag or self.default is MISSING) and item == self.default
@@ -153,7 +154,7 @@ def _declared(model: type[BaseModel] | type[Value]) -> Iterator[Declared]:
 
 
 def _split(item: Any, outside: Outside, *, within: bool) -> Any:
-    """The parts of a field that are outside, or those that are not."""
+    """The parts of a field that are outside the key, or those that are inside."""
     if outside.parts is None:
         return item if within else {}
     assert isinstance(item, Mapping)
@@ -175,7 +176,7 @@ def _entries(item: Mapping[str, Any], above: str, parts: tuple[str, ...], *, wit
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """A value as JSON."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return value.as_dict() if isinstance(value, Value) else _items(value, _plain)

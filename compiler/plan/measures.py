@@ -1,4 +1,4 @@
-"""Measures of models in plans, and what gates require of them."""
+"""Measures of models in plans, and the requirements of gates."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from .value import Value
 
 
 class LossMeasure(Value):
-    """Mean cross-entropy (nats a token) on held-out documents, cut at `seq_len`, or dialogs."""
+    """Mean cross-entropy (nats per token) on held-out documents, cut at `seq_len`, or dialogs."""
 
     metric: Literal["loss"] = "loss"
     name: str
@@ -72,12 +72,12 @@ Measure = Annotated[
 
 
 HeldOut = Annotated[LossMeasure | AccuracyMeasure, Field(discriminator="metric")]
-"""Measures of held-out data, which ask nothing of a model but to read."""
+"""Measures on held-out data, for which a model only has to read."""
 HELD_OUT = (LossMeasure, AccuracyMeasure)
 
 
 class Requirement(Value):
-    """`measure op value`, or `measure op value × the same measure where the stage began`."""
+    """`measure op value`, or `measure op value × the same measure at the start of the stage`."""
 
     measure: str
     op: Literal[">=", "<=", ">", "<"]

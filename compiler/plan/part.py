@@ -1,7 +1,7 @@
 """Parts of a plan: until a stage, from a stage, or one stage alone.
 
-A part is a plan with fewer jobs. Those that make what the part begins with stay in it, aside: their
-results have to be there, and are not made. Keys are those of the whole plan.
+A part is a plan with fewer jobs. The jobs that make its starting point stay in it, aside: their
+results must exist and are not made. Keys are those of the whole plan.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,12 +29,12 @@ class NoSuchStage(Exception):
 def part_of(
     plan: Plan, *, until: str | None = None, only: str | None = None, since: str | None = None
 ) -> Plan:
-    """The part of a plan; the plan itself where nothing is said.
+    """The part of a plan; the plan itself without arguments.
 
     Args:
-        until: the last stage of the part, in the order of the plan; what follows it is left out.
+        until: the last stage of the part, in the order of the plan; later ones are left out.
         since: its first stage.
-        only: its one stage. A name stands for all stages in it, too: `align` for those of all
+        only: its one stage. A name also stands for all stages in it: `align` for those of all
             rounds, `align.2` for those of one.
 
     Raises: NoSuchStage
@@ -81,7 +81,7 @@ def part_of(
 
 
 def needed(plan: Plan) -> list[Any]:
-    """The jobs aside whose results the part begins with, in order; gates of what it begins with."""
+    """The jobs aside whose results the part starts from, in order, and the gates on them."""
     if plan.part is None:
         return []
     aside = set(plan.part.aside)
@@ -96,14 +96,14 @@ def needed(plan: Plan) -> list[Any]:
 
 
 def options(plan: Plan) -> str:
-    """How the command line asks for the plan's part, with a space before; "" for the whole."""
+    """The command line options for the plan's part, with a leading space; "" for the whole."""
     part = plan.part
     given = (("--from", part.since), ("--until", part.until), ("--only", part.only)) if part else ()
     return "".join(f" {option} {name}" for option, name in given if name)
 
 
 def stages_of(plan: Plan, name: str) -> set[str]:
-    """The stages that a name stands for and that have jobs.
+    """The stages with jobs that a name stands for.
 
     Raises: NoSuchStage
     """
@@ -140,8 +140,8 @@ def _dots(stage: str) -> list[int]:
 
 
 def _until(jobs: Sequence[Any], stages: set[str]) -> set[str]:
-    """All jobs up to the last one of some stages, with the exports of models that they make, which
-    may come later in the plan."""
+    """All jobs up to the last one of some stages, with the exports of their models, which may come
+    later in the plan."""
     last = max(_work(jobs, stages))
     done = {job.key for job in jobs[: last + 1]}
     return {job.id for job in jobs[: last + 1]} | {
@@ -150,19 +150,19 @@ def _until(jobs: Sequence[Any], stages: set[str]) -> set[str]:
 
 
 def _work(jobs: Sequence[Any], stages: set[str]) -> list[int]:
-    """Where in the plan the jobs of some stages are; exports, which may come much later, count
-    where there is nothing else."""
+    """The places of some stages' jobs in the plan; exports, which may come much later, count only
+    if there are no other jobs."""
     own = [place for place, job in enumerate(jobs) if job.stage in stages]
     return [place for place in own if not isinstance(jobs[place], ExportJob)] or own
 
 
 def _data(jobs: Sequence[Any], chosen: Iterable[str]) -> set[str]:
-    """The jobs of no stage, which make data and tokenizers, that others take."""
+    """The jobs outside of stages, which make data and tokenizers, that the chosen jobs take."""
     return _closed(jobs, set(chosen), lambda job: job.stage is None) - set(chosen)
 
 
 def _before(jobs: Sequence[Any], chosen: set[str]) -> set[str]:
-    """All that others are made from, with the gates on it and their extensions."""
+    """All jobs that the chosen ones depend on, with their gates and the gates' extensions."""
     found = chosen
     while True:
         keys = {job.key for job in jobs if job.id in found}
@@ -179,7 +179,7 @@ def _before(jobs: Sequence[Any], chosen: set[str]) -> set[str]:
 
 
 def _closed(jobs: Sequence[Any], chosen: set[str], takes: Any) -> set[str]:
-    """Some jobs, and those that they take results of, as far as `takes` says."""
+    """Some jobs, and those whose results they take, as far as `takes` says."""
     found = set(chosen)
     wanted = {key for job in jobs if job.id in found for key in job.inputs.values()}
     for job in reversed(jobs):

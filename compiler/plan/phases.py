@@ -1,9 +1,9 @@
 """The phases of a plan: stretches of consecutive jobs that need the same machines.
 
-A launcher starts one after the other. Where a gate may fail, its extensions train in the gang that
-trains on, if that has the same ranks: a gate that passes, as most do, then costs no machine that
-finds nothing to do. A gate whose model has to write text on GPUs of its own cannot be decided
-there: its extensions are phases of their own.
+A launcher starts them one after the other. If a gate may fail, its extensions train in the gang
+that continues training, if that has the same ranks: a gate that passes, as most do, then costs no
+idle machine. A gate whose model has to generate on GPUs of its own cannot be decided there: its
+extensions are phases of their own.
 """
 
 from collections.abc import Sequence
@@ -46,10 +46,9 @@ KINDS: dict[type, Kind] = {
     EvaluateJob: "generate",
     GateJob: "generate",
 }
-"""What jobs need that one process does; all others have a mesh of ranks."""
+"""What single-process jobs need; all others have a mesh of ranks."""
 _MORE = ("small", "cpu", "generate", "gang")
-"""Kinds, the one that needs least first: jobs together are of the kind of the one that needs
-most."""
+"""Kinds in ascending order of needs: joined jobs have the highest kind among them."""
 
 
 class Need(NamedTuple):
@@ -62,12 +61,12 @@ class Need(NamedTuple):
 
 
 def phases(plan: Plan) -> tuple[Phase, ...]:
-    """The phases of a plan, in their order; every job that it makes is in one of them."""
+    """The phases of a plan, in order; every job that the plan makes is in one of them."""
     return tuple(phases_of([job for job in plan.jobs if not plan.aside(job)]))
 
 
 def phases_of(jobs: Sequence[Any]) -> list[Phase]:
-    """The phases of jobs that stand in an order in which they can run."""
+    """The phases of jobs that are in an order in which they can run."""
     found: list[Phase] = []
     meshes: dict[str, Resources] = {}
     expert: int | None = None
@@ -76,7 +75,7 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
         if mesh:
             meshes[job.key] = mesh
         phase = _alone(job, _need(job, mesh), kind_of(job))
-        # Processes cannot place experts on another number of ranks than they have begun with.
+        # Processes cannot redistribute experts over another number of ranks once they have started.
         placed = mesh.expert if mesh and phase.kind == "gang" else expert
         same = expert in (None, placed)
         joins = home and found and found[-1].kind == "gang"
@@ -90,9 +89,9 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
 
 
 def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
-    """Each job, and whether it is done by the gang before it whatever it needs: what only compares
-    scores, and what follows an extension and runs only where that does, unless something of it has
-    ranks of its own."""
+    """Each job, and whether the gang before it does it whatever it needs. That is so if it only
+    compares scores, or if it follows an extension and runs only if that does, unless a job of the
+    attempt has ranks of its own."""
     apart = {job.extends for job in jobs if job.extends and _own_ranks(job)}
     found, extending = [], False
     for job in jobs:
@@ -103,20 +102,20 @@ def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
 
 
 def _own_ranks(job: Any) -> bool:
-    """Whether several ranks write text for the job, with an engine of their own."""
+    """Whether several ranks generate text for the job, with their own engine."""
     mesh = job.resources if isinstance(job, WritingJob) else None
     return mesh is not None and mesh.world_size > 1
 
 
 def ranks_of(job: Any) -> Resources | None:
-    """The mesh whose ranks do a job together; None where one process does it, whichever."""
+    """The mesh whose ranks do a job together; None if any single process does it."""
     if isinstance(job, TrainJob | ForwardJob):
         return job.resources
     return job.resources if _own_ranks(job) else None
 
 
 def _mesh(job: Any, meshes: dict[str, Resources]) -> Resources | None:
-    """The mesh that a job has, or that which its model was made on."""
+    """The mesh of a job, or the one on which its model was made."""
     if isinstance(job, TrainJob | ForwardJob) or (isinstance(job, WritingJob) and job.resources):
         return job.resources
     roles = ("model", "of.0", "export.0", "scores", "scores.0", "judged", "judged.0", "draws")
@@ -124,7 +123,7 @@ def _mesh(job: Any, meshes: dict[str, Resources]) -> Resources | None:
 
 
 def _need(job: Any, mesh: Resources | None) -> Need:
-    """What a job needs: all of a mesh, a node of it to generate on, or a process anywhere."""
+    """What a job needs: a whole mesh, a node of it to generate on, or a single process anywhere."""
     kind = kind_of(job)
     if isinstance(job, WritingJob) and job.resources:
         own = job.resources
@@ -139,20 +138,21 @@ def _need(job: Any, mesh: Resources | None) -> Need:
 
 
 def kind_of(job: Any) -> Kind:
-    """What a job needs; what only compares scores needs no GPU."""
+    """The kind of machine that a job needs; one that only compares scores needs no GPU."""
     if isinstance(job, EvaluateJob | GateJob | BestJob) and not _exports(job):
         return "small"
     return KINDS.get(type(job), "gang")
 
 
 def _exports(job: WritingJob) -> bool:
-    """Whether a job measures exports, and not scores alone."""
+    """Whether a job measures exports rather than only scores."""
     return any(role == "model" or role.startswith("export") for role in job.inputs)
 
 
 def _alone(job: Any, need: Need, kind: Kind) -> Phase:
     """The phase of one job."""
-    of = job.cost if isinstance(job, TrainJob) else getattr(job, "generation", None)
+    names = {TrainJob: "cost", WritingJob: "generation", ForwardJob: "reading"}
+    of = next((getattr(job, n) for kind, n in names.items() if isinstance(job, kind)), None)
     seconds = of.seconds if of and not job.extends else None
     return Phase(
         number=0,
@@ -172,17 +172,17 @@ def _machines(phase: Phase) -> Need:
 
 
 def _together(before: Phase, phase: Phase) -> bool:
-    """Whether jobs that follow each other are one phase: they need the same machines, or one of
-    them is small, and needs less than those of the other."""
+    """Whether consecutive jobs are one phase: they need the same machines, or one of them is small
+    and needs less than the other."""
     kinds = {before.kind, phase.kind}
-    # What writes on several GPUs has processes of its own.
+    # Generation on several GPUs has its own processes.
     if _machines(before) == _machines(phase):
         return kinds != {"gang", "generate"} or phase.world_size == 1
     return kinds == {"small", "generate"}
 
 
 def _joined(before: Phase, phase: Phase) -> Phase:
-    """Two phases as one, on the machines of the one that needs more."""
+    """Two phases joined, on the machines of the one that needs more."""
     more = max(before, phase, key=lambda each: _MORE.index(each.kind))
     known = [each.seconds for each in (before, phase) if each.seconds is not None]
     return replace(

@@ -1,8 +1,8 @@
 """The plan: what will run, as a graph of jobs. A plain value that survives JSON.
 
 The models below are the plan's published JSON Schema (`etude schema plan`). Tokens, steps and
-sequences are exact integers; a step is one optimizer update, counted from 0 where its stage
-begins; every range is half open.
+sequences are exact integers; a step is one optimizer update, counted from 0 at the start of its
+stage; every range is half open.
 """
 
 import json
@@ -17,20 +17,21 @@ from ..values import (
     Generation,
     LrPiece,
     Phase,
+    Reading,
     Resources,
     Rounding,
     Saving,
     Scaled,
 )
 from .keys import DERIVED, NAME, PLACED, PLACEMENT, SAVING, UNTRAINED
-from .measures import HeldOut, Measure, Requirement
+from .measures import AccuracyMeasure, HeldOut, Measure, Requirement
 from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
 from .summary import Sources as Sources
 from .value import Value, later
 
 VERSION = 1
-"""The version of the plan's format; a plan of another version is refused, never misread."""
+"""The version of the plan's format; a plan of another version is rejected, never misread."""
 
 
 class MixturePiece(Value):
@@ -48,7 +49,7 @@ class Schedule(Value):
 
 
 class Window(Value):
-    """What a job reads of a source: tokens of the source's shuffled stream, and sequences."""
+    """What a job reads from a source: tokens of the source's shuffled stream, and sequences."""
 
     first_token: int
     last_token: int
@@ -65,7 +66,7 @@ class Averaging(Value):
 
 
 class Cost(Value):
-    """What a job takes. Estimates (see docs/cost.md) are null where the device is not known."""
+    """The cost of a job. Estimates (see docs/cost.md) are null if the device is unknown."""
 
     parameters: int
     active_parameters: int = Field(
@@ -93,7 +94,7 @@ class Cost(Value):
 
 
 class Attempt(Value):
-    """Marks a job that runs only where gate `gate` has failed: extension number `number`."""
+    """Marks a job that runs only if gate `gate` has failed: extension number `number`."""
 
     gate: str
     number: int
@@ -103,10 +104,10 @@ DROP_LAST = "an epoch ends with its last whole batch"
 
 
 class Learned(Value):
-    """Cross-entropy of tokens; fields that are numbers are coefficients of terms beside it."""
+    """Cross-entropy of tokens; numeric fields are coefficients of additional terms."""
 
     def terms(self) -> dict[str, float]:
-        """What is added to the cross-entropy: name → coefficient, where it is not 0."""
+        """The terms added to the cross-entropy: name → coefficient, without zeros."""
         return {name: value for name, value in self if isinstance(value, float) and value}
 
 
@@ -118,7 +119,7 @@ class NextToken(Learned):
 
 
 class Sft(Learned):
-    """Cross-entropy of dialogs, of the assistant's content and terminators or of all tokens."""
+    """Cross-entropy of dialogs: the assistant's content and terminators, or all tokens."""
 
     name: Literal["sft"] = "sft"
     loss_on: Literal["assistant", "all"] = "assistant"
@@ -157,7 +158,7 @@ Objective = Annotated[NextToken | Sft | Reward | Dpo, Field(discriminator="name"
 
 
 class FilterRule(Value):
-    """Of the documents whose score compares so with `value`, the share `keep` is kept."""
+    """Keeps the share `keep` of the documents whose score compares with `value` as stated."""
 
     scores: str = Field(description="role of the input with the scores")
     op: Literal[">=", "<=", ">", "<"]
@@ -245,7 +246,7 @@ class TrainJob(Job):
 
 
 class WeightsJob(Job):
-    """Published weights (safetensors as Hugging Face has them), to continue from."""
+    """Published weights (safetensors in the Hugging Face format) to continue from."""
 
     kind: Literal["weights"] = "weights"
     model: Architecture = Field(description="what config.json has to say, and the tensors to be")
@@ -261,16 +262,24 @@ class AverageJob(Job):
 
 
 class ForwardJob(Job):
-    """What a model says of data, without training."""
+    """Evaluates a model on data, without training."""
 
     model: Architecture
     seq_len: int
     resources: Annotated[Resources, PLACEMENT]
     torchtitan: Annotated[dict[str, Any], UNTRAINED]
+    reading: Annotated[Reading | None, DERIVED] = later(
+        None, description="null: on a CPU, or on a GPU that is not known"
+    )
+
+    @property
+    def scores(self) -> bool:
+        """Whether its model gives scores, and not losses of tokens."""
+        return False
 
 
 class ReferenceJob(ForwardJob):
-    """Log-probabilities of the responses of preferences, for DPO."""
+    """Log-probabilities of the responses in preference data, for DPO."""
 
     kind: Literal["reference"] = "reference"
     source: str
@@ -291,6 +300,10 @@ class HeldOutJob(ForwardJob):
     kind: Literal["heldout"] = "heldout"
     measures: list[HeldOut]
 
+    @property
+    def scores(self) -> bool:
+        return isinstance(self.measures[0], AccuracyMeasure)
+
 
 class ExportJob(Job):
     kind: Literal["export"] = "export"
@@ -307,9 +320,9 @@ class ExportJob(Job):
 
 
 class WritingJob(Job):
-    """A job whose model may have to write text, on GPUs of its own. Its input `scores`, or of
-    several models `scores.0` and so on, has what a `heldout` job has measured; `draws` and
-    `judged` have answers, and what a judge thinks of them."""
+    """A job whose model may have to generate, on GPUs of its own. Its input `scores` (for several
+    models `scores.0` and so on) holds the results of a `heldout` job; `draws` and `judged` hold
+    answers and a judge's scores for them."""
 
     resources: Annotated[Resources | None, PLACEMENT] = later(
         None, description="null: one process does it"
@@ -334,15 +347,19 @@ class DrawJob(WritingJob):
 
 
 class JudgeJob(ForwardJob):
-    """What a reward model thinks of answers."""
+    """A reward model's scores for answers."""
 
     kind: Literal["judge"] = "judge"
     dialog: dict[str, Any]
 
+    @property
+    def scores(self) -> bool:
+        return True
+
 
 class SampleJob(Job):
-    """Rejection sampling: of draws for every prompt the best ones by a judge, where there is one,
-    and pairs of the best and the worst."""
+    """Rejection sampling: the draws for every prompt, only the best if there is a judge, and pairs
+    of the best and the worst."""
 
     kind: Literal["sample"] = "sample"
     prompts: str = Field(description="source of the prompts")
@@ -399,7 +416,7 @@ AnyJob = Annotated[
 
 
 class Part(Value):
-    """What was asked for of a plan, by the names of stages."""
+    """The requested part of a plan, by the names of stages."""
 
     until: str | None
     only: str | None
@@ -443,7 +460,7 @@ class Plan(Value):
     )
 
     def trained(self) -> list[TrainJob]:
-        """The jobs that train in any case: without the extensions of gates."""
+        """The jobs that train in any case: all but the extensions of gates."""
         return [
             job
             for job in self.jobs
@@ -451,9 +468,9 @@ class Plan(Value):
         ]
 
     def aside(self, job: Any) -> bool:
-        """Whether the result of a job has to be there, since only a part of the plan is made."""
+        """Whether the result of a job must already exist, since only a part of the plan is made."""
         return self.part is not None and job.id in self.part.aside
 
     def to_json(self) -> str:
-        """The plan as text: the same plan is the same bytes, everywhere."""
+        """The plan as text: equal plans give the same bytes everywhere."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True)

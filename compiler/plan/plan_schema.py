@@ -9,7 +9,7 @@ from .plan import VERSION, Plan
 
 
 class PlanError(Exception):
-    """A file that is not a plan which this version can run."""
+    """A file is not a plan that this version can run."""
 
     def __init__(self, message: str, help: str) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def _problem(data: Any) -> str | None:
-    """The place and the reason of what contradicts the schema most clearly."""
+    """Where and why the data violates the schema most clearly."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
@@ -78,7 +78,7 @@ def _problem(data: Any) -> str | None:
         choice = found.schema.get("discriminator") if isinstance(found.schema, dict) else None
         if not choice or not isinstance(found.instance, dict):
             break
-        # Of the alternatives only the one that the value says it is can tell what is wrong.
+        # Only the alternative that the value claims to be can tell what is wrong.
         name = choice["propertyName"]
         definition = choice["mapping"].get(str(found.instance.get(name)))
         if definition is None:

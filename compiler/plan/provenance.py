@@ -1,8 +1,7 @@
-"""Where every resolved value came from.
+"""The origin of every resolved value.
 
-Editors call `provenance` on the program that `analyse` gives, for what they show on hover;
-plans hold the same in their `values`. Content keys of jobs know nothing of it: a line that moves
-retrains nothing.
+Editors call `provenance` on the program from `analyse` for their hover texts; plans hold the same
+in their `values`. Content keys of jobs do not include it: moving a line retrains nothing.
 """
 
 import posixpath
@@ -25,18 +24,18 @@ Kind = Literal["file", "use", "let", "variant", "set", "size", "from", "default"
 
 
 class Origin(NamedTuple):
-    """Where a value came from.
+    """The origin of a value.
 
     Attributes:
         kind: the main file, a used file, a `let` (anywhere), the variant, `--set`, the published
             size of the model, the stage that the stage continues `from`, or etude's default.
-        span: where it was written; None for what nobody wrote. Of a `let` it is the place where
-            its name stands, of a published size the attribute `size`.
+        span: where it was written; None if nobody wrote it. For a `let` it is the place of its
+            name, for a published size the attribute `size`.
         text: the same for people, in a few words, such as `recipe.etude:12:9`, "let peak, …",
             "variant hot, …" or "from pretrain". Paths are relative to the spec's folder.
-        subject: the name of the `let`, variant, size or stage, and what --set was given.
-        source: what the spec says of where the value is from, `cite` or `assumed`; of an inherited
-            value what is said where it was given.
+        subject: the name of the `let`, variant, size or stage, or the argument of --set.
+        source: the source that the spec gives for the value, `cite` or `assumed`; for an inherited
+            value, the source given at its origin.
     """
 
     kind: Kind
@@ -50,15 +49,15 @@ _NUMBER = re.compile(r"[0-9][0-9,.]*")
 _LITERAL = re.compile(
     r"((?P<number>[0-9][0-9_]*(?:\.[0-9]+)?)(?P<suffix>[kBT]|[KMG]i|M|))(?: [a-z]+)?"
 )
-"""What is shown as one number, and how a spec may write it."""
+"""Values shown as one number, and how a spec may write them."""
 _WRITTEN = ("file", "use", "variant", "set")
-"""Kinds of origins whose place is that of the value itself."""
+"""Kinds of origins whose place is where the value itself is written."""
 DEFAULT = Origin("default", None, "etude's default")
 _GROUPS = ("model", "tokenizer", "dataset", "cluster", "dialog")
 
 
 class Origins:
-    """Tells where the values of a program were written."""
+    """Finds where the values of a program were written."""
 
     def __init__(self, program: Resolved) -> None:
         self.program = program
@@ -76,7 +75,7 @@ class Origins:
         return f"{name}:{span.line}:{span.column}"
 
     def written(self, span: Span) -> Origin:
-        """The origin of a value that stands at `span`."""
+        """The origin of a value written at `span`."""
         recipe, place = self.recipe, self.place(span)
         let, at = recipe.lets.get(span, ("", span))
         by = f"let {let}, " if let else ""
@@ -96,14 +95,14 @@ class Origins:
         return Origin("use" if used else "file", span, place + more, ", ".join(inner))
 
     def of(self, block: r.Declaration, attribute: str) -> Origin:
-        """The origin of an attribute of a block, before anything is inherited."""
+        """The origin of an attribute of a block, before inheritance."""
         span = block.places.get(attribute)
         if span is None:
             return DEFAULT
         return self.written(span)._replace(source=block.sources.get(attribute))
 
     def model(self, model: r.Model, attribute: str) -> Origin:
-        """The origin of an attribute of a model, its published size included."""
+        """The origin of an attribute of a model, including its published size."""
         family = FAMILIES.get(model.family)
         size = family.sizes.get(model.size or "", {}) if family else {}
         if attribute not in model.places and attribute in size:
@@ -117,7 +116,7 @@ class Origins:
         return self.of(model, attribute)
 
     def record(self, value: str, origin: Origin) -> Provenance:
-        """A value and its origin as plans have them."""
+        """A value and its origin, as in plans."""
         names = {
             "file": "spec",
             "default": "etude",
@@ -157,12 +156,12 @@ class Origins:
 
 
 def provenance(program: Resolved) -> dict[tuple[str, str], Origin]:
-    """Where the values of a checked program came from.
+    """The origins of the values of a checked program.
 
-    Returns: (block, attribute) → origin. A block is named as paths of variants name it, the rounds
-        numbered: `recipe`, `pretrain`, `align.2.dpo`, and with the keyword in front what is no
-        stage: `model.tiny`, `dataset.web`. Attributes have the names that specs use. What has
-        neither a value nor a default is left out.
+    Returns: (block, attribute) → origin. Blocks are named as in paths of variants, with numbered
+        rounds: `recipe`, `pretrain`, `align.2.dpo`; blocks other than stages have their keyword in
+        front: `model.tiny`, `dataset.web`. Attributes have the names that specs use. Those without
+        a value or a default are left out.
     """
     return dict(_all(program))
 
@@ -189,7 +188,7 @@ def _all(program: Resolved) -> Iterator[tuple[tuple[str, str], Origin]]:
 
 
 def declared(program: Resolved) -> dict[str, dict[str, Provenance]]:
-    """The values of the blocks that are no stages: block → attribute → value."""
+    """The values of the blocks other than stages: block → attribute → value."""
     recipe, origins = program.recipe, Origins(program)
     built = shapes(program)
     found: dict[str, dict[str, Provenance]] = {}
@@ -199,7 +198,7 @@ def declared(program: Resolved) -> dict[str, dict[str, Provenance]]:
             continue
         of: Any = recipe.header if block == "recipe" else getattr(recipe, f"{keyword}s")[name]
         if attribute == "notes" or getattr(of, "stages", None):
-            continue  # for readers of the spec; and what stages have drawn, which nobody declared
+            continue  # for readers of the spec, or data drawn by stages, which nobody declared
         value = getattr(of, attribute)
         if value is None:
             value = getattr(built[name], attribute)
@@ -254,8 +253,8 @@ def shapes(program: Resolved) -> dict[str, ModelShape]:
 
 
 def _same(literal: re.Match[str], value: str) -> bool:
-    """Whether a spec's number is the one shown, which has four digits or more: a miniature has
-    others than the text that its recipe is from.
+    """Whether a spec's number is the one shown, with four digits or more: a miniature's numbers
+    differ from those in the text of its recipe.
     """
     written = float(literal["number"].replace("_", "")) * SUFFIXES[literal["suffix"]]
     return f"{written:.4g}" == f"{float(value.replace(',', '')):.4g}"

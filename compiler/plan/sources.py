@@ -27,15 +27,15 @@ _NAMES = frozenset(
         "revision",
     )
 )
-"""Attributes that say which model or stage is meant, and nothing of how it is trained."""
+"""Attributes that say which model or stage is meant, not how it is trained."""
 
 
 class SourcedValue(NamedTuple):
-    """A value that a spec gives.
+    """A value given by a spec.
 
     Attributes:
         name: block and attribute: `pretrain.seq_len`.
-        source: where it is from; None where the spec does not say.
+        source: its source; None if the spec gives none.
     """
 
     name: str
@@ -44,7 +44,7 @@ class SourcedValue(NamedTuple):
 
 
 def sourced_values(recipe: r.Recipe) -> list[SourcedValue]:
-    """The values of models, clusters and stages that decide what is trained, in their order."""
+    """The values of models, clusters and stages that affect training, in order."""
     found = []
     for block in _blocks(recipe):
         for attribute, place in block.places.items():
@@ -55,7 +55,7 @@ def sourced_values(recipe: r.Recipe) -> list[SourcedValue]:
 
 
 def count(recipe: r.Recipe) -> Sources:
-    """Of how many values the spec says where they are from."""
+    """The number of values, and of those for which the spec gives a source."""
     found = [of.source for of in sourced_values(recipe)]
     return Sources(
         values=len(found),

@@ -1,4 +1,4 @@
-"""What a plan tells people: its stages with the origin of every value, its sums, its sources."""
+"""A plan's summary for people: its stages with the origin of every value, totals, sources."""
 
 from pydantic import Field
 
@@ -6,9 +6,9 @@ from .value import Value, later
 
 
 class Provenance(Value):
-    """A resolved value, for people, and where it came from.
+    """A resolved value, for people, and its origin.
 
-    What is the same is equal wherever it came from: a line that moves, or a `let` in its place,
+    Equal values are equal whatever their origin: moving a line, or replacing a value with a `let`,
     makes no other plan.
     """
 
@@ -37,8 +37,8 @@ class Provenance(Value):
 
 
 class Totals(Value):
-    """Sums over the jobs that train, those aside that only a failed gate runs. Estimates are null
-    where a job's is."""
+    """Sums over the jobs that train, except those that run only after a failed gate. Estimates are
+    null if any job's is."""
 
     tokens: int
     steps: int
@@ -53,8 +53,8 @@ class Totals(Value):
 
 
 class Sources(Value):
-    """How many values of models, clusters and stages the spec gives, and of how many it says where
-    they are from. Those that say which model, stage or machine is meant do not count."""
+    """How many values of models, clusters and stages the spec gives, and for how many it gives
+    sources. Values that name a model, a stage or a machine do not count."""
 
     values: int
     cited: int

@@ -9,7 +9,7 @@ from .plan import Totals, TrainJob
 
 
 def totals(jobs: Sequence[Any]) -> Totals:
-    """The sums over the jobs that train, those aside that only a failed gate runs."""
+    """The sums over the jobs that train, except those that run only after a failed gate."""
     trained = [job for job in jobs if isinstance(job, TrainJob) and not job.extends]
 
     def total(name: str) -> float | None:
@@ -31,7 +31,7 @@ def totals(jobs: Sequence[Any]) -> Totals:
 
 
 def _expected(trained: Sequence[TrainJob]) -> float | None:
-    """Seconds with failures; of jobs on clusters that say nothing of failures, without them."""
+    """Seconds with failures; for clusters without failure data, seconds without them."""
     costs = [job.cost for job in trained]
     if all(cost.expected_seconds is None for cost in costs):
         return None

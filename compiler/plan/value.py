@@ -10,6 +10,6 @@ class Value(BaseModel):
 
 
 def later(default: Any, **keywords: Any) -> Any:
-    """A field that came later: at its default it is not written, so that plans, and with them keys
-    of jobs, are what they were without it."""
+    """A field that was added later: at its default it is not written, so existing plans, and with
+    them the keys of jobs, do not change."""
     return Field(default=default, exclude_if=lambda value: value == default, **keywords)

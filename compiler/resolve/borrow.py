@@ -1,9 +1,9 @@
 """Stages of variants that a recipe refers to, such as `average { of = [sft, gentle.sft] }`.
 
-The stage `sft` of the variant `gentle`, and of what it comes from all that the variant changes,
-become stages of the recipe: `gentle.sft` beside `sft`, in the same rounds. What the variant leaves
-as it is, is the recipe's own. So is every stage that refers to variants: where they meet in an
-average, they are one model again.
+The stage `sft` of the variant `gentle`, and those of its ancestors that the variant changes, become
+stages of the recipe: `gentle.sft` beside `sft`, in the same rounds. Stages that the variant leaves
+unchanged are the recipe's own. So are stages that refer to variants: an average of variants is one
+model again.
 """
 
 from collections.abc import Callable, Container, Iterator
@@ -21,9 +21,9 @@ from .references import names_of, with_references
 from .scope import above
 
 SHARED = ("models", "tokenizers", "clusters", "dialogs")
-"""What a variant whose stages are taken may not change: they are averaged with the recipe's."""
+"""What a variant may not change if its stages are used: they are averaged with the recipe's."""
 Place: TypeAlias = Reference
-"""A stage of the recipe: a reference to it from anywhere, without an index."""
+"""A stage of the recipe: a reference that names it from anywhere, without an index."""
 OfVariant: TypeAlias = Callable[[str, Report], r.Recipe | None]
 
 
@@ -31,7 +31,7 @@ def borrow(recipe: r.Recipe, of_variant: OfVariant, report: Report) -> r.Recipe:
     """The recipe with the stages of variants that it refers to.
 
     Args:
-        of_variant: the recipe as one of its variants makes it; None where that has an error.
+        of_variant: the recipe with one of its variants applied; None if that has an error.
     """
     for variant in recipe.variants:
         wanted = list(_wanted(recipe, variant))
@@ -42,7 +42,7 @@ def borrow(recipe: r.Recipe, of_variant: OfVariant, report: Report) -> r.Recipe:
 
 
 def _wanted(recipe: r.Recipe, variant: str) -> Iterator[tuple[Place, Span | None]]:
-    """The stages of a variant that are referred to and not there yet, as places in the recipe."""
+    """The stages of a variant that are referred to and still missing, as places in the recipe."""
     there = dict(_stages(recipe))
     references = _References(recipe)
     for place, stage in there.items():
@@ -54,7 +54,7 @@ def _wanted(recipe: r.Recipe, variant: str) -> Iterator[tuple[Place, Span | None
 def _fitting(
     recipe: r.Recipe, variant: str, of_variant: OfVariant, at: Span | None, report: Report
 ) -> r.Recipe | None:
-    """The recipe as the variant makes it; None after reporting that it is of no use here."""
+    """The recipe with the variant applied; None, with a report, if it cannot be used here."""
     own = Report()
     other = of_variant(variant, own)
     if other is None:
@@ -93,7 +93,7 @@ def _stages(recipe: r.Recipe) -> Iterator[tuple[Place, r.Stage]]:
 
 
 def _place(rounds: str, name: str) -> Place:
-    """The stage that has a name in its rounds, or outside of any: `hot.sft`."""
+    """The stage with a name in its rounds, or outside of any: `hot.sft`."""
     own = StageId.parse(name)
     return Place(own.name, rounds, own.variant)
 
@@ -106,7 +106,7 @@ Change = Callable[[Reference, Span | None], Reference]
 
 
 class _Found(NamedTuple):
-    """What a stage refers to, with where."""
+    """What a stage refers to, and where."""
 
     stages: dict[Place, Span | None]
     data: dict[str, Span | None]
@@ -142,20 +142,20 @@ class _References:
         return found
 
     def named(self, written: str) -> Place:
-        """The stage of a name that stands outside of rounds."""
+        """The stage with a name, as used outside of rounds."""
         return self.place(self.names.parse(written), "")
 
     def place(self, of: Reference, rounds: str) -> Place:
-        """The stage of a reference that stands in `rounds`; its index does not matter."""
+        """The stage of a reference used in `rounds`; its index does not matter."""
         inside = rounds and not of.rounds and of.name in self.blocks[rounds].stages
         return Place(of.name, rounds if inside or of.rounds == PREVIOUS else of.rounds, of.variant)
 
     def data(self, of: Reference, rounds: str) -> str | Place:
-        """The data set of a reference, or the stage whose draws are meant."""
+        """The data set of a reference, or the stage whose draws it means."""
         return of.plain if of.plain in self.recipe.datasets else self.place(of, rounds)
 
     def referring(self, stage: r.Stage, stage_of: Change, data_of: Change) -> r.Stage:
-        """A stage of the recipe with other references to stages and data."""
+        """A stage of the recipe with its references to stages and data replaced."""
         return with_references(
             stage,
             self.names,
@@ -169,8 +169,8 @@ class _Borrower:
     """Brings the stages of one variant into the recipe.
 
     Attributes:
-        differs: the stages of the variant that are not what they are in the recipe.
-        data: its data sets that are not.
+        differs: the stages of the variant that differ from the recipe's.
+        data: its data sets that do.
     """
 
     def __init__(self, recipe: r.Recipe, other: r.Recipe, variant: str) -> None:
@@ -190,7 +190,7 @@ class _Borrower:
 
     def run(self, wanted: list[tuple[Place, Span | None]], report: Report) -> r.Recipe:
         for place, at in wanted:
-            # Of the variant itself, every stage of the variant is its own.
+            # In the variant itself, every stage of the variant is its own.
             if place not in self.differs and self.recipe.variant != self.variant:
                 report.add(
                     "W639",
@@ -209,7 +209,7 @@ class _Borrower:
         return self._with(needed, data)
 
     def _uses(self, place: Place, stage: r.Stage) -> _Found:
-        """What a stage of the variant refers to, and what it continues from unasked."""
+        """What a stage of the variant refers to, and what it continues from by default."""
         found = self.references.of(stage, place.rounds)
         if not named_parents(stage):
             found.stages.update(dict.fromkeys(self._defaults.get(place, ())))
@@ -217,7 +217,7 @@ class _Borrower:
 
     @cached_property
     def _defaults(self) -> dict[Place, set[Place]]:
-        """What stages continue from unasked: of one in rounds, in the first and in later rounds."""
+        """What stages continue from by default; in rounds, for the first and for later rounds."""
         linear: dict[str, tuple[Place, r.Stage]] = {}
         for place, stage in self._in_two_rounds():
             linear[f"{len(linear)}"] = place, stage
@@ -236,11 +236,11 @@ class _Borrower:
                 yield _place("", name), stage
 
     def _meets(self, place: Place) -> bool:
-        """Whether models of variants meet in a stage."""
+        """Whether a stage combines models of variants."""
         return any(of.variant for of in self.uses[place].stages)
 
     def _all_stages(self, found: _Found) -> set[Place]:
-        """The stages that are referred to, through data sets too."""
+        """The stages referred to, including through data sets."""
         names = {name for data in found.data for name in self._stages_of(data)}
         return {*found.stages, *map(self.references.named, names)}
 
@@ -252,7 +252,7 @@ class _Borrower:
                 yield dataset.candidates
 
     def _spread(self) -> None:
-        """What refers to something that differs does so, too."""
+        """Marks everything that refers to something different as different."""
         size = -1
         while size != len(self.differs) + len(self.data):
             size = len(self.differs) + len(self.data)
@@ -298,7 +298,7 @@ class _Borrower:
     def _beside(
         self, rounds: str, stages: dict[str, r.Stage], needed: set[Place], data: set[str]
     ) -> dict[str, r.Stage]:
-        """Stages, those of the variant after their originals, and references as they are now."""
+        """Stages, those of the variant after their originals, with updated references."""
         found: dict[str, r.Stage] = {}
 
         def taken(written: Reference, at: Span | None) -> Reference:
@@ -325,11 +325,11 @@ class _Borrower:
         return of._replace(variant=self.variant) if taken else of
 
     def _taken_name(self, name: str, places: Container[Place]) -> str:
-        """The name of a stage, in a data set of the variant, as it is in the recipe."""
+        """A stage's name in a data set of the variant, as it is in the recipe."""
         return str(self._taken(self.references.names.parse(name), "", places, ()))
 
     def _here(self, of: Reference, rounds: str, needed: Container[Place]) -> Reference:
-        """A reference of the recipe as it is now: to a stage of the variant, or its original."""
+        """An updated reference of the recipe: to a stage of the variant, or to its original."""
         if of.variant != self.variant or of.plain in self.other.datasets:
             return of
         return self._taken(of.original, rounds, needed, ())

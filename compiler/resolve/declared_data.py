@@ -10,7 +10,7 @@ from .weights import check_weights
 
 
 def check_declared(scope: Scope) -> None:
-    """Reports what is wrong with declarations other than stages."""
+    """Reports errors in declarations other than stages."""
     ids = map(DataId.parse, scope.recipe.datasets)
     parts = {data.name for data in ids if data.among is not None}
     used = {name for stage in scope.recipe.stages.values() for name in data_of(stage)}
@@ -86,7 +86,7 @@ _OF_TEXTS = ("fields", "bad_lines", "long")
 
 
 def _tokenized(scope: Scope, dataset: r.Dataset) -> None:
-    """What there is to say of texts and records, and not of tokens."""
+    """Reports attributes of texts and records on data that are already tokens."""
     if dataset.kind != "documents":
         scope.error(
             "E545",

@@ -9,7 +9,7 @@ from .scope import Scope
 
 
 def order(scope: Scope) -> list[str]:
-    """The stages, each after those that it needs, else as written. Circles are reported."""
+    """The stages, each after those that it needs, otherwise as written. Reports cycles."""
     stages = scope.specs
     done: dict[str, None] = {}
     for first in stages:
@@ -36,7 +36,7 @@ def parents(stage: r.Stage, scope: Scope) -> list[str]:
     if named:
         return named
     if named is not None:
-        # Published weights stand in the graph under their model's name.
+        # In the graph, published weights have their model's name.
         models = (name for each in referring(stage) if each.to == ("model",) for name in each.names)
         return [name for name in models if isinstance(scope.specs.get(name), Weights)]
     above = scope.above.get(stage.name)
@@ -44,7 +44,7 @@ def parents(stage: r.Stage, scope: Scope) -> list[str]:
 
 
 def named_parents(stage: r.Stage) -> list[str] | None:
-    """The same as far as the stage itself says it; None: it is the stage above."""
+    """The same, as far as the stage itself names them; None: it is the stage above."""
     if isinstance(stage, Weights):
         return []
     found = list(referring(stage))
@@ -55,7 +55,7 @@ def named_parents(stage: r.Stage) -> list[str] | None:
 
 
 def _needed(name: str, scope: Scope) -> list[str]:
-    """The declared stages that a stage needs; others are reported."""
+    """The declared stages that a stage needs; reports undeclared ones."""
     stage = scope.specs[name]
     place = stage.at("of" if "of" in r.attributes(type(stage)) else "from")
     named = [(source, place) for source in parents(stage, scope)]

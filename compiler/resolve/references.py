@@ -1,4 +1,4 @@
-"""What a stage refers to: other stages and data sets, as given by the kinds of its attributes."""
+"""References of a stage to other stages and data sets, according to its attributes' kinds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,17 +13,17 @@ from ..ids import DataId, StageId
 MADE_OF = ("from", "of")
 """The attributes that name the stages whose weights a stage continues from, takes or compares."""
 Named = Reference | StageId | DataId
-"""What a reference may become."""
+"""What a reference may be replaced with."""
 Rename = Callable[[Reference, Span | None], Named]
 
 
 class Referring(NamedTuple):
-    """An attribute by which a stage names other blocks.
+    """An attribute with which a stage names other blocks.
 
     Attributes:
         field: its name in Python.
         to: the keywords of the blocks that it may name.
-        value: a name, a list of names or a schedule of mixtures; None: it is left out.
+        value: a name, a list of names or a schedule of mixtures; None: not given.
     """
 
     attribute: str
@@ -33,12 +33,12 @@ class Referring(NamedTuple):
 
     @property
     def reads_data(self) -> bool:
-        """Whether it names data, which stages may have drawn, and not the stages themselves."""
+        """Whether it names data, possibly drawn by stages, rather than the stages themselves."""
         return "dataset" in self.to
 
     @property
     def names(self) -> Iterator[str]:
-        """What it names, as written; what a mixture scales is named in an earlier one."""
+        """The names, as written; a mixture that is merely scaled was named in an earlier one."""
         if isinstance(self.value, str):
             yield self.value
         elif isinstance(self.value, Schedule):
@@ -48,7 +48,7 @@ class Referring(NamedTuple):
             yield from self.value or ()
 
     def at(self, stage: r.Stage) -> Iterator[tuple[str, Span | None]]:
-        """All that the attribute of a stage names, what a mixture scales too, and where."""
+        """All names in the attribute of a stage, including mixtures that are scaled, and where."""
         if isinstance(self.value, Schedule):
             for mix, span in _mixtures(self.value):
                 yield from ((name, span) for name in mixed(mix))
@@ -57,28 +57,28 @@ class Referring(NamedTuple):
 
 
 def _mixtures(schedule: Schedule) -> Iterator[tuple[Any, Span | None]]:
-    """What a schedule begins and ends its segments with, and where these stand."""
+    """The values at the beginning and the end of a schedule's segments, and where they are."""
     for segment in schedule.segments:
         yield segment.start, segment.span
         yield segment.end, segment.span
 
 
 def mixed(mix: object) -> list[str]:
-    """The data sets of a mixture, also of one that scales another."""
+    """The data sets of a mixture, or of the mixture that it scales."""
     if isinstance(mix, Last):
         return [name for name, _ in mix.factors]
     return list(mix) if isinstance(mix, dict) else []
 
 
 def referring(stage: r.Stage) -> Iterator[Referring]:
-    """The attributes by which a stage names other blocks, in the order of the schema."""
+    """The attributes with which a stage names other blocks, in the order of the schema."""
     for name, of in r.attributes(type(stage)).items():
         if of.kind.refers:
             yield Referring(name, of.field, of.kind.refers, getattr(stage, of.field))
 
 
 def names_of(recipe: r.Recipe) -> Names:
-    """The names that tell the parts of the recipe's references apart."""
+    """The names needed to parse the recipe's references."""
     blocks = (name for name, stage in recipe.stages.items() if isinstance(stage, r.Rounds))
     return Names(frozenset(recipe.variants), frozenset(blocks))
 
@@ -91,13 +91,13 @@ def with_references(
     stages_of: Callable[[Reference, Span | None], Sequence[Named]],
     data_of: Rename,
 ) -> r.Stage:
-    """A stage with other references.
+    """A stage with its references replaced.
 
     Args:
-        names: what tells the parts of a reference apart.
-        stage_of: a reference to one stage, and where it stands → the new one.
-        stages_of: the same of an entry of a list of stages, which may become several.
-        data_of: a reference to a data set.
+        names: needed to parse references.
+        stage_of: a reference to one stage, and its place → the new reference.
+        stages_of: the same for an entry of a list of stages, which may become several.
+        data_of: the same for a reference to a data set.
     """
 
     def read_data(written: str, at: Span | None) -> str:
@@ -122,7 +122,7 @@ def with_references(
 
 
 def _stages_first(stage: r.Stage) -> Iterator[Referring]:
-    """What may name stages: the stages themselves, and then what they have drawn."""
+    """Attributes that may name stages: first those for the stages themselves, then for draws."""
     found = [each for each in referring(stage) if "stage" in each.to]
     yield from (each for each in found if not each.reads_data)
     yield from (each for each in found if each.reads_data)

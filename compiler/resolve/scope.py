@@ -1,4 +1,4 @@
-"""The scope in which names are looked up, and to which errors are reported."""
+"""The scope for looking up names and reporting errors."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,11 +12,11 @@ from ..program import ModelStage, Program, Stage
 
 
 class Scope:
-    """The recipe, and the stages that are resolved so far.
+    """The recipe, and the stages resolved so far.
 
     Attributes:
-        specs: the recipe's stages, among which are no rounds any more.
-        above: stage → what `from` defaults to.
+        specs: the recipe's stages, with rounds already unrolled.
+        above: stage → the default of `from`.
     """
 
     def __init__(self, program: Program, report: Report) -> None:
@@ -34,7 +34,7 @@ class Scope:
 
     def shown(self, name: str) -> str:
         """A stage or data as specs name them outside of rounds: `align.chat`, `align.chat.pairs`;
-        of a part of a data set, the data set."""
+        for a part of a data set, the data set."""
         dataset = self.recipe.datasets.get(name)
         if dataset is None:
             return as_written(name)
@@ -44,16 +44,16 @@ class Scope:
         return str(StageId.parse(dataset.stages[0]).reference._replace(output=output))
 
     def known(self, name: str, what: str, group: Mapping[str, Any], span: Span | None) -> bool:
-        """Whether there is something of this name; what there is not is reported."""
+        """Whether something with this name exists; reports it if not."""
         if name in group:
             return True
         self._unknown(name, what, {self.shown(other) for other in group}, span)
         return False
 
     def _unknown(self, name: str, what: str, known: Iterable[str], span: Span | None) -> None:
-        """Reports a name that is not declared, or as something else: then with where that is."""
+        """Reports a name that is not declared, or that is declared as something else, and where."""
         if Names().parse(name).rounds == PREVIOUS:
-            return  # which was reported where rounds became stages
+            return  # already reported when rounds became stages
         recipe = self.recipe
         help, notes = did_you_mean(name, known), []
         for other, names in (
@@ -82,7 +82,7 @@ class Scope:
         )
 
     def data(self, name: str, kind: str, span: Span | None) -> bool:
-        """Whether there is a dataset of this name and kind; else that is reported."""
+        """Whether a dataset with this name and kind exists; reports it if not."""
         if not self.known(name, "dataset", self.recipe.datasets, span):
             return False
         if any("{round}" in file for file in self.recipe.datasets[name].files or []):
@@ -100,14 +100,28 @@ class Scope:
             "E511",
             f"{kind} are needed here, but `{name}` has {found}",
             span,
-            f"write `kind = {kind}` in the dataset, if that is what it contains"
+            self._of_kind(kind, name)
             if not self.recipe.datasets[name].stages
             else "`drafts` are dialogs, `drafts.pairs` preferences",
         )
         return False
 
+    def _of_kind(self, kind: str, name: str) -> str:
+        """Advice to take data of a kind in place of those of a name: all that are declared."""
+        found = dict.fromkeys(
+            f"`{self.shown(each.name)}`"
+            for each in self.recipe.datasets.values()
+            if each.kind == kind and not each.stages
+        )
+        say = f"write `kind = {kind}` in the dataset `{self.shown(name)}`, if it contains {kind}"
+        if not found:
+            return say
+        *others, last = found
+        names = f"{', '.join(others)} and {last}" if others else last
+        return f"{names} ha{'ve' if others else 's'} {kind}; or {say}"
+
     def with_weights(self, name: str, span: Span | None) -> Stage | None:
-        """The stage of this name, if its result is a model; else that is reported."""
+        """The stage with this name, if its result is a model; reports it if not."""
         stage = self.stages.get(name)
         if stage and not stage.spec.has_weights:
             self.error(
@@ -120,13 +134,13 @@ class Scope:
         return stage
 
     def trained(self, stage: Stage) -> ModelStage:
-        """The stage that trained the weights: itself, or the first that it is made of."""
+        """The stage that trained the weights: itself, or the first that it is made from."""
         while not isinstance(stage, ModelStage):
             stage = self.stages[stage.sources[0]]
         return stage
 
     def language_model(self, name: str, span: Span | None) -> Stage | None:
-        """The stage of this name, if its result generates text."""
+        """The stage with this name, if its result generates text."""
         stage = self.with_weights(name, span)
         if stage and not self.trained(stage).spec.writes_text:
             self.error(
@@ -136,7 +150,7 @@ class Scope:
         return stage
 
     def reward_model(self, name: str, span: Span | None) -> Stage | None:
-        """The stage of this name, if its result scores texts."""
+        """The stage with this name, if its result scores texts."""
         stage = self.stages.get(name)
         if stage and (not stage.spec.has_weights or self.trained(stage).spec.writes_text):
             self.error(
@@ -173,12 +187,12 @@ class Scope:
 
 
 def above(stages: Mapping[str, r.Stage]) -> dict[str, str | None]:
-    """For each stage the one above that has weights: what `from` defaults to.
+    """For each stage, the closest one above with weights: the default of `from`.
 
-    A reward model writes no text: only another one continues from it unasked. A checkpoint is a
-    point on the way of a stage, from which a stage continues where it says so; so are published
-    weights. A stage of a variant is above nothing of the recipe, and below what its original is
-    below, as the variant has it.
+    A reward model writes no text, so only another reward model continues from it by default. A
+    checkpoint is a point in a stage, from which stages continue only explicitly; so are published
+    weights. A stage of a variant is above no stage of the recipe, and has above it what its
+    original has above it in the variant.
     """
     found: dict[str, str | None] = {}
     any_model = language_model = None
@@ -197,8 +211,8 @@ def above(stages: Mapping[str, r.Stage]) -> dict[str, str | None]:
 
 
 def original(name: str) -> str:
-    """The stage of the recipe that a stage of a variant stands beside: `align.2.gentle.sft` →
-    `align.2.sft`. Of a stage that is of no variant, itself."""
+    """The recipe's counterpart of a variant's stage: `align.2.gentle.sft` → `align.2.sft`. For a
+    stage of no variant, itself."""
     return str(StageId.parse(name).original)
 
 
@@ -208,7 +222,7 @@ def as_written(name: str) -> str:
 
 
 def dialog_settings(dialog: r.Dialog) -> dict[str, Any]:
-    """A declared protocol as the plan holds it."""
+    """A declared protocol, as in the plan."""
     names = ("protocol", "template", "header", "end_of_turn", "end_of_message", "roles", "system")
     settings = {name: getattr(dialog, name) for name in names}
     return {name: value for name, value in settings.items() if value is not None}

@@ -1,5 +1,6 @@
 """Resolves declared models to architectures."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ...spec.findings.diagnostics import did_you_mean
@@ -12,7 +13,7 @@ from ..values import ModelShape
 from .scope import Scope
 
 _LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
-"""Llama 3.1's way of stretching positions (config.json of the published weights)."""
+"""Llama 3.1's position scaling (config.json of the published weights)."""
 NUMBERS = (
     "layers",
     "dim",
@@ -27,12 +28,14 @@ NUMBERS = (
     "window",
 )
 """Attributes of a model that an architecture has under the same name."""
+BYTES = 258
+"""Tokens of a tokenizer of bytes: these, and the beginning and the end of a text."""
 _LATENT = ("keys", "plain", "rotary", "values")
 _EXPERTS = ("count", "active", "ffn")
 
 
 def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelShape | None:
-    """The architecture of a model that a stage starts with, complete, or None after reporting."""
+    """The complete architecture of a stage's starting model; None, with a report, if wrong."""
     if model.family not in FAMILIES:
         scope.report.add(
             "E414",
@@ -57,19 +60,17 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
     for name in NUMBERS:
         if getattr(model, name) is not None:
             shape[name] = getattr(model, name)
-    training = (
-        scope.recipe.tokenizers[tokenizer].train if tokenizer in scope.recipe.tokenizers else None
-    )
-    if training:
-        shape.setdefault("vocab", training.vocab)
-        if shape["vocab"] < training.vocab:
-            scope.report.add(
-                "E416",
-                f"the model has a vocabulary of {shape['vocab']} tokens, its tokenizer "
-                f"{training.vocab}",
-                model.at("vocab"),
-                help=f"write `vocab = {training.vocab}`",
-            )
+    reads = scope.recipe.tokenizers.get(tokenizer or "")
+    if reads and reads.train:
+        shape.setdefault("vocab", reads.train.vocab)
+    least = reads.train.vocab if reads and reads.train else BYTES if reads and reads.bytes else 0
+    if shape.get("vocab", least) < least:
+        scope.report.add(
+            "E416",
+            f"the model has a vocabulary of {shape['vocab']} tokens, its tokenizer {least}",
+            model.at("vocab"),
+            help=f"write `vocab = {least}`",
+        )
     needed = ("layers", "dim", "heads", *(() if family.sparse else ("ffn",)), "vocab")
     missing = [n for n in needed if n not in shape]
     if missing:
@@ -78,14 +79,28 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
             "E417",
             f"the model `{model.name}` needs {', '.join(f'`{m}`' for m in missing)}",
             model.at(),
-            help=f'give a value for each, or name a published size: size = "{example}"',
+            help=_published_vocab(model.family, family.sizes)
+            if missing == ["vocab"]
+            else f'give a value for each, or name a published size: size = "{example}"',
         )
         return None
     return _shape(scope, model, shape)
 
 
+def _published_vocab(name: str, sizes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Advice on a vocabulary that is not given: those of the family's published models."""
+    of: dict[int, list[str]] = {}
+    for size, shape in sizes.items():
+        of.setdefault(shape["vocab"], []).append(size)
+    shown = [f"{vocab} ({', '.join(names)})" for vocab, names in of.items()]
+    return (
+        "write `vocab = N`, at least as many as the tokenizer has tokens; published models of "
+        f"{name} have {'; '.join(shown)}"
+    )
+
+
 def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> ModelShape | None:
-    """The architecture with its rotary positions stretched; None after reporting."""
+    """The architecture with scaled rotary positions; None, with a report, if wrong."""
     if scaling is None:
         return model
     allowed = FAMILIES[model.family].scalings
@@ -208,7 +223,7 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
 
 
 def _dividing(whole: int, part: int, name: str = "heads") -> str:
-    """What to write instead of a number that does not divide: the nearest that does."""
+    """What to write instead of a number that does not divide: the nearest one that does."""
     nearest = min(
         (n for n in range(1, min(whole, 2 * part) + 1) if whole % n == 0),
         key=lambda n: (abs(n - part), n),
@@ -219,7 +234,7 @@ def _dividing(whole: int, part: int, name: str = "heads") -> str:
 def _latent(
     scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The latents of a model, {} where it has none; None after reporting."""
+    """The latents of a model, {} if it has none; None, with a report, if wrong."""
     if not family.latent:
         if model.latent:
             scope.report.add(
@@ -239,7 +254,7 @@ def _latent(
 def _experts(
     scope: Scope, model: r.Model, family: Family, published: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The experts of a model, {} where it has none; None after reporting."""
+    """The experts of a model, {} if it has none; None, with a report, if wrong."""
     if not family.experts:
         if model.experts:
             other = next(n for n, f in FAMILIES.items() if f.experts and not f.latent)
@@ -266,7 +281,7 @@ def _experts(
 
 
 def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[str, str, str] | None:
-    """Attribute, message and help of what does not fit together in the experts of a model."""
+    """Attribute, message and help for a contradiction in the experts of a model."""
     if found["active"] > found["count"]:
         return "active", f"{found['active']} of {found['count']} experts cannot be active", ""
     if found["groups"] is not None or found["groups_used"] is not None:
@@ -315,8 +330,8 @@ def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> None
 
 
 def _other_family(name: str) -> str:
-    """What to say of a family by its name in transformers; "" where nothing is known of it."""
-    from ..files.published_keys import KINDS, UNKNOWN_KINDS  # only where something is wrong
+    """What to say about a family by its name in transformers; "" if unknown."""
+    from ..files.published_keys import KINDS, UNKNOWN_KINDS  # only needed after errors
 
     if name in KINDS:
         return f"write `family = {KINDS[name]}`, which computes the same, with this model's shape"

@@ -1,8 +1,8 @@
 """Unrolls rounds into stages: after this pass, every reference is one plain name.
 
-The stage `rm` of round 2 of `rounds align 6` becomes `align.2.rm`; after the block `align.rm` is
-the stage of the last round, and `align.rm[2]` that of the second. A dataset that is indexed becomes
-one dataset a round or range of rounds, and what a sample stage has drawn becomes a dataset.
+The stage `rm` of round 2 of `rounds align 6` becomes `align.2.rm`; after the block, `align.rm` is
+the stage of the last round, and `align.rm[2]` that of the second. An indexed dataset becomes one
+dataset per round or range of rounds, and the draws of a sample stage become a dataset.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,18 +20,18 @@ from .references import names_of, with_references
 from .weights import published
 
 _FILES = {"": "drafts.jsonl", PAIRS: "pairs.jsonl"}
-"""What stages offer as data, and the file that it is in."""
+"""The data that stages offer, and the files that contain them."""
 
 
 class Place(NamedTuple):
-    """Where a reference stands: in which round of which block, if in any."""
+    """The place of a reference: in which round of which block, if any."""
 
     rounds: r.Rounds | None = None
     round: int = 0
 
 
 def unroll(program: Program, report: Report) -> Program:
-    """Replaces the recipe by one without rounds, whose references are names of what there is."""
+    """Replaces the recipe by one without rounds, whose references are plain names."""
     return replace(program, recipe=_Unroller(program.recipe, report).run())
 
 
@@ -60,7 +60,7 @@ class _Unroller:
         return replace(self.recipe, stages=stages, datasets=self.datasets)
 
     def _stage(self, stage: r.Stage, name: str, place: Place) -> r.Stage:
-        """The stage under its own name, every reference in it replaced."""
+        """The stage under its own name, with every reference in it replaced."""
         return with_references(
             replace(stage, name=name),
             self.names,
@@ -85,7 +85,7 @@ class _Unroller:
     def _stages(
         self, of: Reference, place: Place, at: Span | None
     ) -> Sequence[StageId | Reference]:
-        """The stages that a reference names; of one that there is not, the plain name."""
+        """The stages that a reference names; for a missing one, the plain name."""
         if self._no_choice(of, place, at):
             return [_plain(of)]
         if of.rounds == PREVIOUS:
@@ -110,7 +110,7 @@ class _Unroller:
         return [StageId(of.name, of.variant, block.name, k) for k in range(first, last + 1)]
 
     def _no_choice(self, of: Reference, place: Place, at: Span | None) -> bool:
-        """Whether there is an alternative to what is there in every round, which is reported."""
+        """Whether the alternative of a reference is never needed, which is reported."""
         wrong = of.otherwise is not None and of.rounds != PREVIOUS
         if wrong:
             repeated = place.rounds is not None and of.own in place.rounds.stages
@@ -127,7 +127,7 @@ class _Unroller:
     def _outside(
         self, of: Reference, at: Span | None, *, indexed: bool
     ) -> Sequence[StageId | Reference]:
-        """The stage that a reference names outside of rounds, if there is one."""
+        """The stage that a reference names outside of rounds, if any."""
         stage = StageId(of.name, of.variant)
         if of.rounds or of.output or stage not in self.stages:
             return [_plain(of)]
@@ -141,7 +141,7 @@ class _Unroller:
         return [stage]
 
     def _previous(self, of: Reference, place: Place, at: Span | None) -> StageId | Reference:
-        """The stage of the round before, and in the first round what stands in its place."""
+        """The stage of the round before, or in the first round its replacement."""
         found = self._before(of, place, at)
         if found is None and of.otherwise is None:
             self.report.add(
@@ -157,7 +157,7 @@ class _Unroller:
     def _before(self, of: Reference, place: Place, at: Span | None) -> StageId | Reference | None:
         """The stage of the round before; None in the first round.
 
-        Returns: of one that there cannot be, after reporting, its plain name.
+        Returns: for a stage that cannot exist, its plain name, after reporting it.
         """
         if of.among is not None:
             self.report.add(
@@ -198,7 +198,7 @@ class _Unroller:
         return next(training, "anneal")
 
     def _rounds(self, of: Reference, place: Place, at: Span | None) -> tuple[int, int] | None:
-        """The rounds of an index, the first and the last; None without one."""
+        """The rounds of an index, first and last; None without an index."""
         if of.among is None:
             return None
         found = of.among.numbers(place.round)
@@ -216,7 +216,7 @@ class _Unroller:
     # Data
 
     def _data(self, of: Reference, place: Place, at: Span | None) -> DataId | Reference:
-        """The dataset that a reference names; made where it is a part of one, or drawn."""
+        """The dataset that a reference names; created if it is a part of one, or drawn."""
         if self._no_choice(of, place, at):
             return _plain(of)
         if of.rounds == PREVIOUS and self._before(of._replace(output=""), place, at) is None:
@@ -309,7 +309,7 @@ class _Unroller:
 
 
 def _repeated(name: str, stage: r.Stage | r.Rounds) -> Iterator[tuple[StageId, r.Stage, Place]]:
-    """The stages that a block of the recipe stands for, round by round, and where each is."""
+    """The stages that a block of the recipe stands for, round by round, and their places."""
     if not isinstance(stage, r.Rounds):
         yield StageId.parse(name), stage, Place()
         return
@@ -320,7 +320,7 @@ def _repeated(name: str, stage: r.Stage | r.Rounds) -> Iterator[tuple[StageId, r
 
 
 def _drawn(stages: list[StageId], output: str) -> DataId:
-    """What the draws of one stage are called, or those of several rounds of it."""
+    """The name of the draws of one stage, or of several rounds of it."""
     first, last = stages[0], stages[-1]
     if first == last:
         return DataId(f"{first}.{output}" if output else str(first))
@@ -328,5 +328,5 @@ def _drawn(stages: list[StageId], output: str) -> DataId:
 
 
 def _plain(of: Reference) -> Reference:
-    """The reference without an index and an alternative, as names that are not there are shown."""
+    """The reference without its index and alternative, as missing names are shown."""
     return of._replace(among=None, otherwise=None)

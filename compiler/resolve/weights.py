@@ -1,6 +1,6 @@
 """Published weights: models that stages continue from, and that no stage in the recipe trains.
 
-A model with weights stands in the graph like a stage, under its own name.
+A model with weights is in the graph like a stage, under its own name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from .references import referring
 def published(
     models: Mapping[str, r.Model], stages: Mapping[str, r.Stage | r.Rounds], report: Report
 ) -> dict[str, r.Stage | r.Rounds]:
-    """What stands in the graph for the models with weights that stages continue from.
+    """The nodes in the graph for the models with weights that stages continue from.
 
     Args:
         stages: unrolled.
@@ -41,14 +41,14 @@ def published(
 
 
 def _named(stage: r.Stage | r.Rounds) -> Iterator[str]:
-    """What a stage names that could be a model, or is a stage of the same name."""
+    """The names in a stage that could be models, or stages with the same name."""
     for each in referring(stage) if isinstance(stage, r.Stage) else ():
         if not each.reads_data and {"stage", "model"} & {*each.to}:
             yield from each.names
 
 
 def check_weights(model: r.Model, report: Report) -> None:
-    """Reports attributes of a model that say nothing together, and secrets in a URL."""
+    """Reports attributes of a model that do not work together, and secrets in a URL."""
     if model.weights and has_secret(model.weights):
         message, help = secret(model.weights, f"the model `{model.name}`")
         report.add("E551", message, model.at("weights"), help=help)

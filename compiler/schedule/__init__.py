@@ -1,1 +1,1 @@
-"""Schedules made absolute: steps, tokens, rates, mixtures and placements of every train stage."""
+"""Absolute schedules: steps, tokens, rates, mixtures and placements of every train stage."""

@@ -18,24 +18,24 @@ from .clock import run_clock
 from .positions import Length
 
 HEADROOM = 0.95
-"""Share of a GPU's memory that a placement may be estimated to take."""
+"""Share of a GPU's memory that the estimate for a placement may use."""
 MICRO_BATCHES = (1, 2, 4, 8)
 RECOMPUTE = ("none", "selective", "full")
 SHOWN = 5
 SHORTEST_PART = 8192
 MOST_PARTS = 16
-"""Context parallelism is searched as far as it is published: Llama 3 cuts 128 Ki tokens among 16
-GPUs (arXiv:2407.21783, Table 4). The cost model has seen no shorter parts, whose rings would wait
-for the network."""
+"""Context parallelism is searched up to the published limit: Llama 3 splits 128 Ki tokens among 16
+GPUs (arXiv:2407.21783, Table 4). The cost model was not fitted to shorter parts, whose rings would
+wait for the network."""
 
 
 class Candidate(Record):
-    """A placement that the model, the ranks, the lengths and the batches allow.
+    """A placement that the model, the ranks, the lengths and the batches permit.
 
     Attributes:
         degrees: as a spec writes them.
-        seconds: estimated, of a step with the largest batch.
-        memory: estimated bytes of the fullest GPU.
+        seconds: estimated, per step with the largest batch.
+        memory: estimated bytes on the fullest GPU.
         fits: whether that leaves some headroom.
     """
 
@@ -52,7 +52,7 @@ class Candidate(Record):
 
 
 class Stretch(Record):
-    """Steps of one sequence length: the sequences of the batches in them."""
+    """Steps of one sequence length, with the batches in them in sequences."""
 
     seq_len: int
     sequences: tuple[int, ...]
@@ -62,14 +62,14 @@ class Stretch(Record):
 def search(
     work: Work, stretch: Stretch, recompute: tuple[str, ...], *, together: bool
 ) -> list[Candidate]:
-    """All placements of a stretch of a stage, the fastest first.
+    """All placements of a stretch of a stage, fastest first.
 
     Args:
-        recompute: the kinds of recomputation to choose among.
-        together: whether a row has to stay in one place: no pipeline and no context parallelism.
+        recompute: the kinds of recomputation to choose from.
+        together: whether a row has to stay in one place: no pipeline or context parallelism.
 
     Returns:
-        [] where the GPU is not known, or no placement is possible.
+        [] if the GPU is unknown, or no placement is possible.
     """
     device = gpu(work.hardware.device)
     found = []
@@ -94,7 +94,7 @@ def search(
                         fits=estimate.memory_total <= HEADROOM * device.memory,
                     )
                 )
-    # Of equal times the placement with the fewest kinds of parallelism is the plainest.
+    # Among equal times, the placement with the fewest kinds of parallelism is the simplest.
     return sorted(
         found, key=lambda c: (float(f"{c.seconds:.3g}"), len(c.degrees), c.memory, str(c.degrees))
     )
@@ -103,7 +103,7 @@ def search(
 def _placements(
     work: Work, stretch: Stretch, together: bool
 ) -> Iterator[tuple[Resources, dict[str, int]]]:
-    """Meshes that the world, the model and the stretch allow, with their degrees."""
+    """Meshes that the ranks, the model and the stretch permit, with their degrees."""
     hardware, model = work.hardware, work.model
     world, node = hardware.world_size, hardware.per_node
     widths = gcd(*tensor_widths(model, 2).values(), world)
@@ -146,7 +146,7 @@ def _takes(resources: Resources, stretch: Stretch) -> bool:
 
 
 def _interleaves(model: ModelShape, pipeline: int) -> list[int]:
-    """Stages a rank of a pipeline: powers of two, and the most that there are layers for."""
+    """Stages per rank of a pipeline: powers of two, and the most that the layers permit."""
     found = interleaves(model.layers, pipeline)
     return [n for n in found if n & (n - 1) == 0 or n == found[-1]]
 
@@ -160,14 +160,14 @@ def _expert_degrees(model: ModelShape, ranks: int) -> list[int]:
 
 
 def _replicas(data: int, tensor: int, node: int) -> list[int]:
-    """Numbers of replicas: one, one a node, and a few of several nodes each."""
+    """Numbers of replicas: one, one per node, and a few of several nodes each."""
     inside = max(node // tensor, 1)
     sizes = {data, inside, 8 * inside, 64 * inside}
     return sorted(data // size for size in sizes if data % size == 0)
 
 
 def _micro_batches(resources: Resources, stretch: Stretch) -> list[int]:
-    """Sequences that a rank works on at a time; 0 in a pipeline, which takes them all."""
+    """Sequences that a rank processes at a time; 0 in a pipeline, which takes them all."""
     if resources.pipeline > 1:
         return [0]
     each = gcd(*stretch.sequences) // data_parallel(resources)
@@ -197,10 +197,10 @@ def place(
     length: Length,
     report: Report,
 ) -> tuple[list[sc.Segment], str] | None:
-    """The placements of a stage, one a sequence length, and its recomputation.
+    """The placements of a stage, one per sequence length, and its recomputation.
 
-    A spec that names a recomputation keeps it. On CPUs, of which nothing is estimated, all ranks
-    are data-parallel. None after reporting.
+    If the spec sets the recomputation, it is kept. CPUs have no estimates, so all their ranks are
+    data-parallel. None after reporting.
     """
     (first, *others) = parallel
     if others:
@@ -224,7 +224,7 @@ def place(
         )
         return None
     stretches = _stretches(seq_len, batch, length)
-    if stretches is None:  # what is wrong with the lengths or batches is reported elsewhere
+    if stretches is None:  # errors in the lengths or batches are reported elsewhere
         return nothing
     choices = candidates(stage, stretches)
     chosen = choose(choices)
@@ -240,7 +240,7 @@ def place(
 
 
 def candidates(stage: TrainStage, stretches: Sequence[Stretch]) -> list[list[Candidate]]:
-    """The placements of every stretch of a stage, the fastest first."""
+    """The placements of every stretch of a stage, fastest first."""
     kinds = (stage.recompute,) if stage.origins.get("recompute") == "spec" else RECOMPUTE
     together = stage.spec.data_kind == "preferences"
     work = Work.of(stage)
@@ -250,7 +250,7 @@ def candidates(stage: TrainStage, stretches: Sequence[Stretch]) -> list[list[Can
 def _stretches(
     seq_len: list[sc.Segment], batch: list[sc.Segment], length: Length
 ) -> list[Stretch] | None:
-    """The stretches of one length each, with the batches that segments begin and end with."""
+    """The stretches of one length each, with the batches at the beginnings and ends of segments."""
     clock = run_clock(length, seq_len, batch, 1, Report(), None)
     if clock is None:
         return None
@@ -304,11 +304,11 @@ def choose(choices: Sequence[Sequence[Candidate]]) -> tuple[str, list[Candidate]
     """One placement for each stretch of a stage, all with the same recomputation.
 
     Args:
-        choices: of each stretch, the fastest first.
+        choices: per stretch, fastest first.
 
     Returns:
-        Recomputation and placements with the least sum of times a step, each stretch counted by
-        its share; None where a stretch has no placement that fits.
+        The recomputation and placements with the smallest sum of times per step, each stretch
+        weighted by its share; None if a stretch has no placement that fits.
     """
     found: list[tuple[float, str, list[Candidate]]] = []
     for kind in RECOMPUTE:

@@ -1,8 +1,8 @@
 """The clock of a stage: steps and tokens while batch and sequence length change.
 
-A step consumes batch × seq_len tokens. A boundary given in tokens falls on the nearest step
-boundary (a tie goes to the later one); each is rounded from its own position, so that no error
-accumulates; every segment has at least one step.
+A step consumes batch × seq_len tokens. A boundary given in tokens is rounded to the nearest step
+boundary (the later one in a tie), each from its own position, so that errors do not accumulate;
+every segment has at least one step.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,11 +22,11 @@ from .positions import START, Border, Length, Position
 
 _LONGER = "make the stage longer, or the segments before it shorter"
 MAX_LEVELS = 10_000
-"""The most levels of a ramp of the batch; a longer ramp takes larger strides."""
+"""The most levels of a ramp of the batch; a longer ramp has larger strides."""
 
 
 def nearest(value: Fraction) -> int:
-    """The nearest integer; halves go up."""
+    """The nearest integer; halves are rounded up."""
     return (2 * value.numerator + value.denominator) // (2 * value.denominator)
 
 
@@ -34,9 +34,9 @@ class _Knob:
     """One of the two schedules that set the pace, walked segment by segment, level by level.
 
     Attributes:
-        begins: the step where each segment that was reached begins.
-        change: where the level in force gives way to the next one of its ramp, if there is one.
-        end: where the segment in force ends; None: with the stage.
+        begins: the first step of each segment reached so far.
+        change: where the current level changes to the next one of its ramp, if any.
+        end: where the current segment ends; None: with the stage.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class _Knob:
         self.begins: list[int] = []
 
     def next_segment(self, border: Border, seq_len: int, report: Report) -> bool:
-        """On to the segment that begins at `border`; False where there is none."""
+        """Moves to the segment that begins at `border`; False if there is none."""
         segment = next(self.segments, None)
         if segment is None:
             return False
@@ -105,10 +105,10 @@ class Clock(Record):
         return 0
 
     def border(self, position: Position) -> Border:
-        """The step boundary nearest to a position, wherever it lies.
+        """The step boundary nearest to any position.
 
-        Where batch or sequence length change at that very position, it is where they do: what is
-        requested at the same place happens at the same step.
+        If the batch or the sequence length changes at that very position, it is the boundary of
+        that change: what is requested at the same place happens at the same step.
         """
         if position in self.borders:
             return self.borders[position]
@@ -148,12 +148,12 @@ def run_clock(
 
 
 class _Walk:
-    """The way through a stage, stretch by stretch of one batch and one sequence length.
+    """The walk through a stage, by stretches of constant batch and sequence length.
 
     Attributes:
-        here: where the stretch begins that is looked at.
-        pace: tokens of a step in it.
-        end: the stage's end; None: it has not been reached.
+        here: where the current stretch begins.
+        pace: tokens per step in it.
+        end: the stage's end; None: not reached yet.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class _Walk:
         return self.lengths, self.batches
 
     def advance(self) -> bool:
-        """On to where the next stretch begins, or the stage ends; False after reporting."""
+        """Moves to the next stretch, or to the end of the stage; False after reporting."""
         sequences = _sequences(self.batches, self.lengths.value, self.report)
         if sequences is None:
             return False
@@ -212,18 +212,18 @@ class _Walk:
         return True
 
     def _step_of(self, position: Position, least: int) -> int:
-        """The step boundary nearest to a position, at the pace in force."""
+        """The step boundary nearest to a position, at the current pace."""
         if position.unit == "steps":
             return max(nearest(position.value), least)
         return max(self.here.step + nearest((position.value - self.here.tokens) / self.pace), least)
 
     def _border(self, step: int) -> Border:
-        """A later step boundary, at the pace in force."""
+        """A later step boundary, at the current pace."""
         tokens = self.here.tokens + (step - self.here.step) * self.pace
         return Border(step, tokens, Fraction(step), Fraction(tokens))
 
     def _next_segment(self, knob: _Knob) -> bool:
-        """From a knob's segment that ends here to its next one; False after reporting."""
+        """Moves from a knob's segment that ends here to its next; False after reporting."""
         wish, here = knob.end, self.here
         assert wish
         note_rounding(
@@ -261,7 +261,7 @@ class _Walk:
             )
 
     def clock(self, end: Border) -> Clock:
-        """What was walked."""
+        """The clock of the finished walk."""
         stops = [*(step for step, _ in self.lengths.changes[1:]), end.step]
         return Clock(
             steps=end.step,
@@ -282,7 +282,7 @@ class _Walk:
 def borders(
     segments: Sequence[Segment], length: Length, clock: Clock, knob: str, report: Report
 ) -> list[tuple[Segment, Border, Border]]:
-    """Each segment of a knob with its beginning and its end; unreachable ones are reported."""
+    """Each segment of a knob with its beginning and its end; reports unreachable ones."""
     result: list[tuple[Segment, Border, Border]] = []
     begin = START
     stop = Border(clock.steps, clock.tokens, Fraction(clock.steps), Fraction(clock.tokens))
@@ -321,7 +321,7 @@ def borders(
 def note_rounding(
     what: str, wish: Position, step: int, tokens: int, roundings: list[Rounding]
 ) -> None:
-    """Adds to `roundings` what was requested in tokens and falls elsewhere."""
+    """Adds to `roundings` a boundary requested in tokens that had to move."""
     if wish.unit == "tokens" and wish.value != tokens:
         roundings.append(
             Rounding(what=what, wished_tokens=plain(wish.value), step=step, tokens=tokens)
@@ -331,7 +331,7 @@ def note_rounding(
 def _merge(pieces: list[tuple[int, int]], end: int) -> list[BatchPiece]:
     merged: list[BatchPiece] = []
     for (start, sequences), stop in zip(pieces, [s for s, _ in pieces[1:]] + [end], strict=True):
-        if stop == start:  # a ramp's level that is over before a step is
+        if stop == start:  # a ramp's level that ends within a step
             continue
         if merged and merged[-1].sequences == sequences:
             merged[-1] = replace(merged[-1], to_step=stop)
@@ -343,10 +343,10 @@ def _merge(pieces: list[tuple[int, int]], end: int) -> list[BatchPiece]:
 def _levels(
     knob: _Knob, segment: Segment, start: Quantity, seq_len: int
 ) -> Iterator[tuple[Quantity, Position | None]]:
-    """A ramp of the batch as levels: each with where it gives way to the next.
+    """A ramp of the batch as levels, each with the position where the next one begins.
 
-    Levels are `granule` sequences apart, of the longest length in use where the batch counts
-    tokens, and never above the ramp's curve; the end is reached exactly, where the curve does.
+    Levels are `granule` sequences apart (of the longest length in use if the batch is in tokens)
+    and never above the ramp's curve; the end is reached exactly, where the curve reaches it.
     """
     unit = segment.end.unit
     first = start.value
@@ -372,7 +372,7 @@ def _levels(
 
 
 def _sequences(knob: _Knob, seq_len: int, report: Report) -> int | None:
-    """The batch in force in sequences of `seq_len` tokens."""
+    """The current batch in sequences of `seq_len` tokens."""
     batch: Quantity = knob.value
     sequences = batch.value / seq_len if batch.unit == "tokens" else batch.value
     if sequences.denominator == 1 and sequences > 0:

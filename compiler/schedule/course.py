@@ -1,4 +1,4 @@
-"""A stage's length and clock, by which the knobs that do not set its pace are laid out."""
+"""A stage's length and clock, used to lay out the knobs that do not set its pace."""
 
 from typing import Any, Literal
 
@@ -9,10 +9,10 @@ from .positions import Border, Length
 
 
 class Course:
-    """The length and the clock of a stage, and where the segments of its knobs lie.
+    """The length and the clock of a stage, and the positions of its knobs' segments.
 
     Attributes:
-        begins: knob → the step where each of its segments begins, of the knobs laid out so far.
+        begins: for the knobs laid out so far, knob → the first step of each segment.
     """
 
     def __init__(self, length: Length, clock: Clock, report: Report) -> None:
@@ -22,13 +22,13 @@ class Course:
         self.begins = dict(clock.begins)
 
     def borders(self, knob: str, segments: list[Segment]) -> list[tuple[Segment, Border, Border]]:
-        """Each segment with its beginning and its end; what is wrong with them is reported."""
+        """Each segment with its beginning and its end; reports errors in them."""
         found = borders(segments, self.length, self.clock, knob, self.report)
         self.begins[knob] = [begin.step for _, begin, _ in found]
         return found
 
     def holds(self, knob: str, segments: list[Segment]) -> list[tuple[int, Any]]:
-        """The step where each value of a knob without ramps begins, and the value."""
+        """The first step of each value of a knob without ramps, and the value."""
         return [(begin.step, segment.end) for segment, begin, _ in self.borders(knob, segments)]
 
     def over(
@@ -51,6 +51,6 @@ def at(changes: list[tuple[int, Any]], step: int) -> Any:
     """The value in force at a step.
 
     Args:
-        changes: steps, in rising order from 0, and the values that hold from there.
+        changes: steps, ascending from 0, and the values in force from there.
     """
     return next(value for start, value in reversed(changes) if start <= step)

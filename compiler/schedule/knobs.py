@@ -1,4 +1,4 @@
-"""All attributes of a stage by step, and so what `last` means for later stages."""
+"""All attributes of a stage by step, which determine what `last` means for later stages."""
 
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ class Knobs(Record):
     """Every knob of a stage, by step.
 
     Attributes:
-        shares: of the mixture at the stage's end, which its weights round.
+        shares: of the mixture at the stage's end, before rounding to weights.
         thetas, places: steps, and the RoPE base and the degrees of parallelism from there on.
     """
 
@@ -26,7 +26,7 @@ class Knobs(Record):
     places: list[tuple[int, dict[str, int]]]
 
     def at_end(self) -> State:
-        """What is in force where the stage ends."""
+        """The values in force at the end of the stage."""
         clock = self.clock
         return State(
             lr=self.lr[-1].rate(clock.steps, clock.tokens_before),
@@ -38,7 +38,7 @@ class Knobs(Record):
         )
 
     def after(self, steps: int) -> State:
-        """What is in force after so many steps of the stage, at least 1, before its end."""
+        """The values in force after `steps` steps of the stage, at least 1, before its end."""
         clock, last = self.clock, steps - 1
         seq_len = at([(start, seq_len) for start, _, seq_len in clock.lengths], last)
         batch = at([(b.from_step, b.sequences) for b in clock.batches], last)

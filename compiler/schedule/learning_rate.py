@@ -11,12 +11,12 @@ from .positions import Border
 def pieces(
     segments: list[Segment], course: Course, span: Span | None, *, after_zero: bool
 ) -> list[LrPiece]:
-    """The pieces of a stage's learning rate; what is wrong is reported.
+    """The pieces of a stage's learning rate; reports errors.
 
     Args:
         segments: with absolute rates.
-        span: where the rate is written.
-        after_zero: whether the stage before ended at 0.
+        span: the place of the rate in the spec.
+        after_zero: whether the previous stage ended at 0.
     """
     found: list[LrPiece] = []
     for segment, begin, end in course.borders("lr", segments):

@@ -1,12 +1,12 @@
-"""Which source each sequence of a mixture comes from: exact, periodic, and open to random access.
+"""The source of each sequence of a mixture: exact, periodic, and with random access.
 
 A mixture is a list of stretches with constant integer weights. The ideal number of sequences of a
-source grows with its share; the k-th sequence of a source may be drawn from the moment that the
-ideal exceeds k, and must be drawn before it reaches k + 1. Of the sources that may be drawn, the
-one with the earliest deadline is. One sequence is drawn at a time and the windows have whole
-borders, so this rule misses no deadline (earliest deadline first, unit jobs; the windows are those
-of Baruah, Cohen, Plaxton, Varvel: Proportionate progress, Algorithmica 15, 1996): at every moment
-the sequences drawn from a source differ from its ideal share by less than one.
+source grows with its share; the k-th sequence of a source may be drawn once the ideal exceeds k,
+and must be drawn before it reaches k + 1. Among the sources that may be drawn, the one with the
+earliest deadline is. One sequence is drawn at a time and the windows have integer bounds, so this
+rule misses no deadline (earliest deadline first, unit jobs; the windows are those of Baruah, Cohen,
+Plaxton, Varvel: Proportionate progress, Algorithmica 15, 1996): at any point, the sequences drawn
+from a source differ from its ideal share by less than one.
 """
 
 from bisect import bisect_right
@@ -22,7 +22,7 @@ from ...spec.schedule import Shape
 from ..curves import CURVES
 
 RESOLUTION = 100_000
-"""Shares whose common denominator is larger are rounded to 1/RESOLUTION."""
+"""Shares with a larger common denominator are rounded to 1/RESOLUTION."""
 
 
 def between(
@@ -39,15 +39,15 @@ def between(
 def integer_weights(shares: Mapping[str, Fraction], resolution: int = RESOLUTION) -> dict[str, int]:
     """The shares as the smallest integers in the same proportion, sources in the given order.
 
-    Where their common denominator is above `resolution`, the shares are rounded to 1/`resolution`
-    by largest remainder, so that they still add up exactly.
+    If their common denominator is above `resolution`, the shares are rounded to 1/`resolution` by
+    largest remainder, so that they still add up exactly.
     """
     return dict(_integer_weights(tuple(shares.items()), resolution))
 
 
 @lru_cache(maxsize=4096)
 def _integer_weights(given: tuple[tuple[str, Fraction], ...], resolution: int) -> dict[str, int]:
-    """As above; the same mixtures come back in stage after stage, and after every edit."""
+    """As above; cached, because the same mixtures return in every stage and after every edit."""
     shares = dict(given)
     total = sum(shares.values(), Fraction(0))
     if total <= 0:
@@ -63,7 +63,7 @@ def _integer_weights(given: tuple[tuple[str, Fraction], ...], resolution: int) -
 
 
 class Run(Record, kw_only=False):
-    """Sequences from `start` on: `order` (indices of sources) over and over, `repeats` times."""
+    """Sequences from `start`: `order` (indices of sources) repeated `repeats` times."""
 
     start: int
     order: list[int]
@@ -82,7 +82,7 @@ class Mixture:
 
     def __init__(self, stretches: Sequence[tuple[Mapping[str, int], int]]) -> None:
         self.stretches = [(dict(weights), count) for weights, count in stretches]
-        # By name: the order must not depend on how a plan was written down and read back.
+        # By name: the order must not depend on how a plan was serialized.
         self.sources = sorted({name for weights, _ in stretches for name in weights})
         periods = [sum(weights.values()) for weights, _ in self.stretches]
         self._scale = lcm(*periods)
@@ -107,7 +107,7 @@ class Mixture:
 
     def _opens(self, source: int, k: int, place: int) -> float:
         """The first slot in which the k-th sequence of a source may be drawn; stretches before
-        `place` are past."""
+        `place` are in the past."""
         free = k * self._scale
         for later in range(place, len(self._rates)):
             if self._ideal[later][source] > free:
@@ -118,7 +118,7 @@ class Mixture:
         return inf
 
     def _closes(self, source: int, k: int, place: int) -> float:
-        """The slot before which it must have been drawn; stretches before `place` are past."""
+        """The slot before which it must be drawn; stretches before `place` are in the past."""
         due = (k + 1) * self._scale
         for later in range(place, len(self._rates)):
             if self._ideal[later + 1][source] >= due:
@@ -129,8 +129,7 @@ class Mixture:
     def _schedule(self, place: int, period: int) -> None:
         """Appends the runs of one stretch: a head until the state recurs, the cycle, a tail.
 
-        The tail of two periods is drawn one by one, since deadlines in it may lie in the next
-        stretch.
+        The tail of two periods is drawn one by one, since its deadlines may be in the next stretch.
         """
         slot, end = self._starts[place], self._starts[place + 1]
         borders: dict[tuple[int, ...], int] = {}
@@ -157,7 +156,7 @@ class Mixture:
             self._append(slot, self._draw(place, slot, end - slot), 1)
 
     def _draw(self, place: int, slot: int, count: int) -> list[int]:
-        """`count` sequences from `slot` on, one by one; `_drawn` says what was drawn before."""
+        """`count` sequences from `slot`, one by one; `_drawn` holds the numbers drawn before."""
         waiting: list[tuple[float, int, int]] = []
         ready: list[tuple[float, int, int]] = []
         for source, drawn in enumerate(self._drawn):

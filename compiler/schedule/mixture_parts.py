@@ -17,7 +17,7 @@ RAMP_RESOLUTION = 1000
 
 
 def parts(segments: list[Segment], course: Course) -> tuple[list[MixturePart], Shares]:
-    """The parts of a stage's mixture, and the shares at its end; what is wrong is reported.
+    """The parts of a stage's mixture, and the shares at its end; reports errors.
 
     Args:
         segments: with absolute shares.
@@ -49,7 +49,7 @@ def parts(segments: list[Segment], course: Course) -> tuple[list[MixturePart], S
 
 
 def _position(clock: str, course: Course, step: int) -> int:
-    """Where a step begins, in a clock's steps or tokens."""
+    """The beginning of a step, in a clock's steps or tokens."""
     return step if clock == "steps" else course.clock.tokens_before(step)
 
 
@@ -60,7 +60,7 @@ def _mixed(segment: Segment, before: Shares, origin: int, size: int, position: F
 
 
 def _merged(found: list[MixturePart]) -> list[MixturePart]:
-    """Parts that follow each other with the same weights as one."""
+    """Joins consecutive parts with the same weights."""
     merged: list[MixturePart] = []
     for part in found:
         if merged and merged[-1].weights == part.weights:
@@ -73,7 +73,7 @@ def _merged(found: list[MixturePart]) -> list[MixturePart]:
 def _nothing_lost(
     segment: Segment, shares: Shares, levels: list[MixturePart], resolution: int, course: Course
 ) -> None:
-    """Reports sources whose share is rounded to nothing throughout a segment."""
+    """Reports sources whose share is rounded to zero throughout a segment."""
     for name, share in shares.items():
         if share > 0 and not any(part.weights.get(name) for part in levels):
             course.report.add(

@@ -16,8 +16,8 @@ _WORDS = (
 
 
 def ordered(what: str, segments: Sequence[Segment], length: Length, report: Report) -> None:
-    """Reports segments that do not end after they begin, as far as that shows without knowing how
-    many tokens a step has.
+    """Reports segments that do not end after they begin, as far as that can be told without the
+    tokens per step.
 
     Args:
         what: the knob.
@@ -38,7 +38,7 @@ def ordered(what: str, segments: Sequence[Segment], length: Length, report: Repo
 
 
 def forward(what: str, segment: Segment, begin: Fraction, length: Length, report: Report) -> bool:
-    """Whether a segment ends after it begins; where not, that is reported.
+    """Whether a segment ends after it begins; reports it if not.
 
     Args:
         begin: where it begins, in the unit of its bound.
@@ -72,8 +72,7 @@ def forward(what: str, segment: Segment, begin: Fraction, length: Length, report
 
 
 def crowded(segment: Segment, begin: Fraction, length: Length) -> str:
-    """What may have been meant by a segment that leaves no room for the next one: `until` and not
-    `for`.
+    """What a segment that leaves no room for the next one may have meant: `until` instead of `for`.
 
     Args:
         begin: where it begins, in the unit of the stage's length.
@@ -93,11 +92,11 @@ def crowded(segment: Segment, begin: Fraction, length: Length) -> str:
 
 
 def overrun(what: str, segment: Segment, end: int, steps: int, report: Report) -> None:
-    """Reports a last segment that is a ramp and cannot arrive within the stage.
+    """Reports a last segment that is a ramp and cannot finish within the stage.
 
     Args:
-        end: the step at which it would arrive.
-        steps: those of the stage.
+        end: the step at which it would finish.
+        steps: of the stage.
     """
     bound = segment.bound
     if bound is None or segment.shape == "hold" or segment.over or end <= steps:
@@ -133,7 +132,7 @@ def within(average: Polyak, length: Length, steps: int, tokens: int, report: Rep
 
 
 def written(bound: Bound) -> str:
-    """How long a bound is, as the spec writes it."""
+    """The length of a bound, as the spec writes it."""
     if bound.span is None:
         return str(bound.quantity)
     text = bound.span.source.text[bound.span.start : bound.span.end].split(maxsplit=1)

@@ -1,4 +1,4 @@
-"""Places in a stage, in steps or in tokens."""
+"""Positions in a stage, in steps or in tokens."""
 
 from fractions import Fraction
 
@@ -8,14 +8,14 @@ from ...spec.schedule import Segment
 
 
 class Position(Record, kw_only=False):
-    """Where a boundary is requested: in tokens or steps from where the stage begins."""
+    """A requested boundary: in tokens or steps from the beginning of the stage."""
 
     unit: str
     value: Fraction
 
 
 class Border(Record, kw_only=False):
-    """Where a boundary is: its step and tokens, and the request in either unit."""
+    """An actual boundary: its step and tokens, and the request in either unit."""
 
     step: int
     tokens: int
@@ -42,7 +42,7 @@ class Length(Record, kw_only=False):
         return Position(quantity.unit, quantity.value)
 
     def boundary(self, segment: Segment, begin: Border) -> Position | None:
-        """The requested end of a segment that begins at `begin`; None where the stage ends it."""
+        """The requested end of a segment that begins at `begin`; None if the stage ends it."""
         if segment.bound is None:
             return None
         position = self.of(segment.bound.quantity)

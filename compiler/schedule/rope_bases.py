@@ -1,5 +1,5 @@
-"""Models that go together have to tell positions apart alike: by the RoPE base with which each of
-them ends. Their shapes are compared where names are resolved; bases change over a stage."""
+"""Checks that models used together have the same position encoding, that is, end with the same RoPE
+base. Their shapes are compared when names are resolved; bases change during a stage."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from ..program import Scheduled
 
 
 def bases(program: Scheduled, report: Report) -> Scheduled:
-    """Reports models of averages and choices, and references, that end with other bases."""
+    """Reports models of averages and choices, and references, that end with different bases."""
     for spec, attribute, one, other in _together(program):
         ends = [program.trained(name).last.rope_theta for name in (one, other)]
         if ends[0] != ends[1]:
@@ -25,7 +25,7 @@ def bases(program: Scheduled, report: Report) -> Scheduled:
 
 
 def _together(program: Scheduled) -> Iterator[tuple[r.Stage, str, str, str]]:
-    """The stage and the attribute that bring two models together, and the two."""
+    """The stage and the attribute that use two models together, and the two."""
     for name, stage in program.stages.items():
         for other in stage.sources[1:]:
             yield stage.spec, "of", stage.sources[0], other

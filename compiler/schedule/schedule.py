@@ -1,4 +1,4 @@
-"""Schedules made absolute: every knob of every train stage, by step."""
+"""Makes schedules absolute: every knob of every train stage, by step."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -36,13 +36,13 @@ from .positions import Border, Length
 from .segments import Meshes, cut, frozen
 
 _RAMPS = listed(tuple(shape for shape in sc.SHAPES if not CURVES[shape].ratio))
-"""The shapes of a ramp that may begin or end at 0."""
+"""The shapes of ramps that may begin or end at 0."""
 
 
 def schedule(program: Resolved, report: Report) -> Resolved:
-    """The program with steps, tokens, schedules and segments of every stage that trains.
+    """The program with steps, tokens, schedules and segments of every training stage.
 
-    Where a stage has none, after reporting, the others have them all the same.
+    If one cannot be scheduled, which is reported, the others still are.
     """
     stages = dict(program.stages)
     checkpoints: dict[str, list[CheckpointStage]] = {}
@@ -66,8 +66,8 @@ def schedule(program: Resolved, report: Report) -> Resolved:
 
 
 def _before(stage: TrainStage, stages: Mapping[str, Stage]) -> Stage | None:
-    """What trained the weights that a stage continues from, or has found them made; None where it
-    starts from a model."""
+    """The stage that trained or read the weights that a stage continues from; None if it starts
+    from a model."""
     before = stages[stage.parent] if stage.parent else None
     while before and not isinstance(before, ModelStage | ScheduledCheckpoint):
         before = stages[before.sources[0]]
@@ -92,7 +92,7 @@ class _Scheduler:
         self.origins = dict(stage.origins)
 
     def run(self) -> ScheduledStage | None:
-        """The stage with its schedules, or None after reporting."""
+        """The stage with its schedules; None after reporting."""
         before = self.report.failures
         knobs = {
             "seq_len": self._absolute("seq_len"),
@@ -128,7 +128,7 @@ class _Scheduler:
         return self._laid_out(knobs, meshes, Course(length, clock, self.report))
 
     def _place(self, knobs: dict[str, list[sc.Segment]], length: Length) -> bool:
-        """Finds the placement where it is left to etude; False after reporting."""
+        """Chooses the placement if it is left to etude; False after reporting."""
         if not any(segment.end == sc.AUTO for segment in knobs["parallel"]):
             return True
         placed = place(
@@ -143,7 +143,7 @@ class _Scheduler:
         return True
 
     def _meshes(self, parallel: list[sc.Segment]) -> Meshes | None:
-        """The meshes of all placements, or None after reporting."""
+        """The meshes of all placements; None after reporting."""
         before = self.report.failures
         stage = self.stage
         meshes = {
@@ -159,7 +159,7 @@ class _Scheduler:
     def _laid_out(
         self, knobs: dict[str, list[sc.Segment]], meshes: Meshes, course: Course
     ) -> ScheduledStage | None:
-        """The stage with all knobs by step, or None after reporting."""
+        """The stage with all knobs by step; None after reporting."""
         before = self.report.failures
         clock = course.clock
         after_zero = self.last is not None and not self.last.lr
@@ -226,7 +226,7 @@ class _Scheduler:
         return Length("tokens", total * self.spec.epochs.value)
 
     def _drop_last(self, knobs: dict[str, list[sc.Segment]]) -> None:
-        """Reports `drop_last` where no epoch ends between two batches."""
+        """Reports `drop_last` if no epoch ends between two batches."""
         if not getattr(self.spec, "drop_last", False):
             return
         mixes = [m for s in knobs["data"] for m in (s.start, s.end) if m]
@@ -247,7 +247,7 @@ class _Scheduler:
             )
 
     def _whole_batches(self, batches: Fraction) -> Length | None:
-        """The length of epochs that have so many batches, of which whole ones count."""
+        """The length of epochs with `batches` batches, counting only whole ones."""
         assert self.spec.epochs
         whole, part = divmod(self.spec.epochs.value, 1)
         steps = whole * (batches // 1) + part * batches // 1
@@ -263,10 +263,10 @@ class _Scheduler:
         return None
 
     def _absolute(self, knob: str, default: Any = None) -> list[sc.Segment]:
-        """The segments of a knob with `last` replaced; what the spec leaves out is inherited.
+        """The segments of a knob with `last` replaced, inherited if not in the spec.
 
-        Ramps without a left side that follow another segment keep `start` None: the value there
-        depends on how far the segment before has come.
+        For a ramp without a left side that follows another segment, `start` stays None: the value
+        there depends on how far the segment before has come.
         """
         schedule: sc.Schedule | None = getattr(self.spec, knob)
         self.origins[knob] = "spec"
@@ -317,7 +317,7 @@ class _Scheduler:
         return {name: share / total for name, share in shares.items()}
 
     def _shapes(self, knobs: dict[str, list[sc.Segment]]) -> None:
-        """Reports ramps of what has none, and of what has none of their shape."""
+        """Reports ramps of knobs that cannot ramp, or not with that shape."""
         for knob, segments in knobs.items():
             for segment in segments:
                 if knob in ("seq_len", "rope_theta", "parallel") and segment.shape != "hold":
@@ -336,7 +336,7 @@ class _Scheduler:
                     )
 
     def _together(self, parallel: list[sc.Segment]) -> None:
-        """Reports placements that would part the responses which preferences compare."""
+        """Reports placements that would separate the responses to be compared in preferences."""
         if self.spec.data_kind != "preferences":
             return
         for segment in parallel:
@@ -353,7 +353,7 @@ class _Scheduler:
                     )
 
     def _checkpoints(self, course: Course) -> dict[str, Border]:
-        """Where the stage's checkpoints are; those that lie outside of it are reported."""
+        """The positions of the stage's checkpoints; reports those outside of it."""
         found, clock = {}, course.clock
         for stage in self.checkpoints:
             wish = course.length.of(stage.spec.after)

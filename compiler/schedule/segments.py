@@ -2,12 +2,14 @@
 
 from fractions import Fraction
 from itertools import pairwise
+from math import gcd
 from typing import Any
 
 from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted, plain
 from ...spec.record import replace
 from ...spec.schema import recipe as r
+from ..as_written import rows
 from ..placement import (
     CPU_MICRO_BATCH_RECORDS,
     CPU_MICRO_BATCH_TOKENS,
@@ -23,7 +25,7 @@ from .course import at
 
 Degrees = dict[str, int]
 Meshes = dict[tuple[tuple[str, int], ...], Resources]
-"""Frozen degrees of parallelism → the mesh that they make."""
+"""Frozen degrees of parallelism → their mesh."""
 
 
 def frozen(degrees: Degrees) -> tuple[tuple[str, int], ...]:
@@ -40,11 +42,11 @@ def cut(
     checkpoints: list[int],
     report: Report,
 ) -> list[Segment]:
-    """Cuts a stage into segments; batches and lengths that do not fit their mesh are reported.
+    """Splits a stage into segments; reports batches and lengths that do not fit their mesh.
 
     Args:
-        thetas, places: steps, and the RoPE base and the degrees that hold from there.
-        checkpoints: steps where a segment has to end.
+        thetas, places: steps, and the RoPE base and the degrees in force from there.
+        checkpoints: steps at which a segment has to end.
     """
     found: list[Segment] = []
     lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
@@ -55,7 +57,11 @@ def cut(
         resources = meshes[frozen(degrees)]
         batches = [b.sequences for b in clock.batches if b.from_step < stop and b.to_step > start]
         micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches, room)
-        _divisible(spec, batches, resources, micro, seq_len, report)
+        given = degrees.get("micro_batch", 1)
+        uneven = _uneven_rounds(resources, micro) or _uneven_batch(
+            spec, clock, batches, resources, given, seq_len
+        )
+        _divisible(spec, uneven, resources, seq_len, report)
         segment = Segment(
             from_step=start,
             to_step=stop,
@@ -80,10 +86,10 @@ def _cuts(
     meshes: Meshes,
     checkpoints: list[int],
 ) -> list[int]:
-    """Steps where segments may begin, and the stage's end."""
+    """Steps at which segments may begin, and the stage's end."""
     lengths = [start for start, _, _ in clock.lengths]
     changes = {*lengths, *(step for knob in (thetas, places) for step, _ in knob)}
-    # A pipeline fills and drains once a step only if it takes the whole batch at a time.
+    # A pipeline fills and drains once per step only if it takes the whole batch at a time.
     changes |= {
         step for step in clock.begins["batch"] if meshes[frozen(at(places, step))].pipeline > 1
     }
@@ -93,16 +99,14 @@ def _cuts(
 
 def _divisible(
     spec: r.Training,
-    batches: list[int],
+    uneven: tuple[str, str] | None,
     resources: Resources,
-    micro: int,
     seq_len: int,
     report: Report,
 ) -> None:
-    """Reports a batch that the ranks cannot share out, or else a length that they cannot cut."""
-    wrong = _uneven_rounds(resources, micro) or _uneven_batch(batches, resources, micro, seq_len)
-    if wrong:
-        report.add("E451", wrong[0], spec.at("batch"), help=wrong[1])
+    """Reports a batch that the ranks cannot divide, or else a length that they cannot split."""
+    if uneven:
+        report.add("E451", uneven[0], spec.at("batch"), help=uneven[1])
         return
     divisor = sequence_divisor(resources)
     if seq_len % divisor:
@@ -130,19 +134,57 @@ def _uneven_rounds(resources: Resources, micro: int) -> tuple[str, str] | None:
 
 
 def _uneven_batch(
-    batches: list[int], resources: Resources, micro: int, seq_len: int
+    spec: r.Training,
+    clock: Clock,
+    batches: list[int],
+    resources: Resources,
+    micro: int,
+    seq_len: int,
 ) -> tuple[str, str] | None:
-    """What is wrong with the first batch that does not divide, and the way out."""
-    granule = data_parallel(resources) * micro
+    """What is wrong with the first batch that does not divide, and the way out.
+
+    Args:
+        batches: of the segment.
+        micro: the micro-batch in the spec; 1 if it sets none.
+    """
+    ranks = data_parallel(resources)
+    granule = ranks * micro
     uneven = next((sequences for sequences in batches if sequences % granule), None)
     if uneven is None:
         return None
+    noun = rows(spec.kind)
     low = uneven // granule * granule
-    near = [low, low + granule] if low else [granule]
-    shown = (f"{n} sequences ({plain(Fraction(n * seq_len))} tokens)" for n in near)
-    return (
-        f"a batch of {counted(uneven, 'sequences')} does not divide among "
-        f"{data_parallel(resources)} data-parallel ranks"
-        + (f" × micro-batches of {micro}" if micro > 1 else ""),
-        f"the nearest are {' and '.join(shown)}",
-    )
+    near = [_batch(n, noun, seq_len) for n in ([low, low + granule] if low else [granule])]
+    message = f"a batch of {counted(uneven, noun)} does not divide "
+    if uneven % ranks:
+        message += f"among {ranks} data-parallel ranks"
+        message += f" × micro-batches of {micro}" if micro > 1 else ""
+    else:
+        shared = f", {uneven // ranks} on each of {ranks} data-parallel ranks," if ranks > 1 else ""
+        message = f"a batch of {counted(uneven, noun)}{shared} does not divide into "
+        message += f"micro-batches of {micro}"
+    ways = [f"the nearest {'are' if len(near) > 1 else 'is'} {' and '.join(near)}"]
+    # The levels of a ramp depend on the ranks; at the start of a segment, the batch is as written.
+    begins = clock.begins["batch"]
+    written = [b.sequences for b in clock.batches if b.from_step in begins]
+    every = gcd(uneven, *written)
+    if resources.device == "cpu" and ranks > 1 and every % micro == 0:
+        ways.append(f"or run it on {_fitting(every // micro, resources)}")
+    if micro > 1:
+        ways.append(f"or change `micro_batch {micro}`")
+    return message, "; ".join(ways)
+
+
+def _batch(sequences: int, noun: str, seq_len: int) -> str:
+    """A batch for people; of pairs, whose rows have any length, without its tokens."""
+    shown = counted(sequences, noun)
+    return shown if noun == "pairs" else f"{shown} ({plain(Fraction(sequences * seq_len))} tokens)"
+
+
+def _fitting(sequences: int, resources: Resources) -> str:
+    """The numbers of ranks around those there are among which so many sequences divide."""
+    own, each = data_parallel(resources), resources.world_size // data_parallel(resources)
+    fits = [n for n in range(1, sequences + 1) if sequences % n == 0]
+    near = [n for n in fits if n < own][-3:] + [n for n in fits if n > own][:1]
+    *others, last = (f"{n * each:,}" for n in near)
+    return f"{', '.join(others)} or {last} ranks" if others else counted(int(last), "ranks")

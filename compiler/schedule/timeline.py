@@ -1,4 +1,4 @@
-"""A train job's schedules, looked up by step: what the runtime follows and the log must equal."""
+"""A train job's schedules, looked up by step: the runtime follows them and the log must match."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Timeline:
         return self.first_token + self.sequences_before(step) * self.seq_len
 
     def lr(self, step: int) -> float:
-        """The learning rate of `step`: its curve's value where the step begins."""
+        """The learning rate of `step`: its curve's value at the beginning of the step."""
         starts = self._lr_starts
         piece = self.schedule.lr[max(bisect_right(starts, step) - 1, 0)]
         return piece.rate(step, self.tokens_before)

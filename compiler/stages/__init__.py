@@ -1,4 +1,4 @@
-"""The kinds of stages, a module each: resolving, jobs, and what is shown."""
+"""The kinds of stages, one module each: resolution, jobs, and what is shown."""
 
 from collections.abc import Mapping
 
@@ -30,4 +30,4 @@ KINDS: Mapping[type[r.Stage], Kind] = {
     r.Evaluate: EVALUATE,
     Weights: WEIGHTS,
 }
-"""Every kind of stage, by its model in the schema, and published weights."""
+"""Model in the schema → kind, for every kind of stage and for published weights."""

@@ -22,7 +22,7 @@ class AverageStage(StageOfMany):
 
 
 def resolve(spec: r.Average, scope: Scope) -> AverageStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     first = alike(spec, scope, "only weights of the same shape can be averaged")
     if first is None:
         return None
@@ -40,7 +40,7 @@ def resolve(spec: r.Average, scope: Scope) -> AverageStage | None:
 
 
 def lower(stage: AverageStage, to: "Lowering") -> None:
-    """Adds the job that takes the mean."""
+    """Adds the job that averages."""
     from ..plan.plan import AverageJob
 
     content = {

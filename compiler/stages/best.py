@@ -21,7 +21,7 @@ class BestStage(StageOfMany):
 
 
 def resolve(spec: r.Best, scope: Scope) -> BestStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     first = alike(spec, scope, "only models of the same shape can be compared")
     if first is None:
         return None

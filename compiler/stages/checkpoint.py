@@ -1,6 +1,6 @@
-"""Checkpoint stages: the weights of a stage on its way, as a model that others continue from.
+"""Checkpoint stages: the weights at a point in a stage, as a model that others continue from.
 
-The stage is cut into two segments there, so that its job ends with a checkpoint like any other.
+The stage is split into two segments there, so its job ends with a checkpoint like any other.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def resolve(spec: r.Checkpoint, scope: Scope) -> CheckpointStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     source = source_of(spec, scope, "has no stage to take a checkpoint from")
     if source is None:
         return None
@@ -37,7 +37,7 @@ def resolve(spec: r.Checkpoint, scope: Scope) -> CheckpointStage | None:
 
 
 def lower(stage: ScheduledCheckpoint, to: "Lowering") -> None:
-    """Notes the result: that of the train job which ends there."""
+    """Notes the result: that of the train job that ends there."""
     to.training.checkpoint(stage)
     to.continued(stage.name, ())
 

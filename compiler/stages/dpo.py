@@ -12,7 +12,7 @@ from .training import lower_training, resolve_training
 
 
 def resolve(spec: r.Dpo, scope: Scope) -> TrainStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     stage = resolve_training(spec, scope, needs=("lr", "data", "batch"))
     if stage and spec.reference:
         other = scope.language_model(spec.reference, spec.at("reference"))
@@ -27,14 +27,14 @@ def resolve(spec: r.Dpo, scope: Scope) -> TrainStage | None:
 
 
 def objective() -> Any:
-    """What a stage optimizes, as the plan has it."""
+    """The objective of a stage, as in the plan."""
     from ..plan.plan import Dpo
 
     return Dpo
 
 
 def reference(stage: TrainStage) -> str | None:
-    """The stage near whose model the policy is kept."""
+    """The stage whose model the policy is kept close to."""
     spec: Any = stage.spec
     return spec.reference or stage.parent
 

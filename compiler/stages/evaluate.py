@@ -21,7 +21,7 @@ class EvaluateStage(StageOfOne):
 
 
 def resolve(spec: r.Evaluate, scope: Scope) -> EvaluateStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     source = source_of(spec, scope, "has no model to evaluate")
     if source is None:
         return None

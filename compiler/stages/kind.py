@@ -1,4 +1,4 @@
-"""What the compiler knows about a kind of stage: the row for each kind in the table."""
+"""What the compiler knows about a kind of stage: its row in the table of kinds."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 class Kind(Record):
     """A kind of stage.
 
-    What is true of a kind before its names are resolved, such as whether its result is a model,
-    its model in the schema says.
+    Facts that hold before names are resolved, such as whether the result is a model, are in its
+    model in the schema.
 
     Attributes:
         resolve: from the spec to the program's stage; None after reporting.
-        lower: adds the jobs of a stage. Plans are no concern of whoever checks a spec, so it
-            imports their models when it is called.
-        shown: the attributes that are shown of a stage, in this order. None: those of the schema.
-        said: values of such attributes that the spec does not hold as they are shown.
+        lower: adds the jobs of a stage. It imports the plan's models when it is called, because
+            checking a spec does not need them.
+        shown: the attributes shown for a stage, in this order. None: those of the schema.
+        said: values of such attributes that the spec does not hold in the form shown.
     """
 
     resolve: Callable[[Any, Scope], Stage | None]
@@ -34,10 +34,10 @@ class Kind(Record):
 
 
 class TrainingKind(Kind):
-    """A kind of stage that trains.
+    """A kind of training stage.
 
     Attributes:
-        peak: the highest learning rate of a miniature: a model two layers deep learns well with it.
+        peak: the highest learning rate in a miniature: a model two layers deep learns well with it.
     """
 
     way: Way

@@ -1,4 +1,4 @@
-"""What evaluations and choices measure, and what judges score."""
+"""The measures of evaluations and choices, and what judges score."""
 
 from ...spec.schema import recipe as r
 from ..program import ModelStage
@@ -17,12 +17,12 @@ SHOWN = (
     "limit",
     "seq_len",
 )
-"""The attributes that are shown of what is measured, in this order."""
+"""The attributes shown for measures, in this order."""
 
 
 def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | None:
-    """Checks what is measured of a model; returns the dialog of the samples that a judge
-    scores, and of chats."""
+    """Checks the measures of a model; returns the dialog of the samples that a judge scores, and
+    of chats."""
     reward = not trained.spec.writes_text
     datasets = scope.recipe.datasets
     chats = {n for n in spec.loss or [] if n in datasets and datasets[n].kind == "dialogs"}
@@ -72,7 +72,7 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
 
 
 def judge(spec: r.Sample | r.Measuring, scope: Scope, source: str | None) -> None:
-    """Checks a judge, also against the stage `source` whose answers it scores."""
+    """Checks a judge, including against the stage `source` whose answers it scores."""
     assert spec.judge
     stage = scope.reward_model(spec.judge, spec.at("judge"))
     if stage is None or source is None or source not in scope.stages:

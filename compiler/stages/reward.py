@@ -12,12 +12,12 @@ from .training import lower_training, resolve_training
 
 
 def resolve(spec: r.Reward, scope: Scope) -> TrainStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     return resolve_training(spec, scope, needs=("lr", "data", "batch"))
 
 
 def objective() -> Any:
-    """What a stage optimizes, as the plan has it."""
+    """The objective of a stage, as in the plan."""
     from ..plan.plan import Reward
 
     return Reward

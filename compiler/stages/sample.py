@@ -1,4 +1,4 @@
-"""Rejection sampling: draws for every prompt, the best by a judge kept."""
+"""Rejection sampling: answers for every prompt, of which a judge's best are kept."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SampleStage(StageOfOne):
-    """A sample stage; `keep` is the number of draws of a prompt, 0 all."""
+    """A sample stage; `keep` is the number of answers kept per prompt, 0 for all."""
 
     spec: r.Sample
     dialog: dict[str, Any]
@@ -26,7 +26,7 @@ class SampleStage(StageOfOne):
 
 
 def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     source = source_of(spec, scope, "has no model to sample from")
     scope.data(spec.prompts, "prompts", spec.at("prompts"))
     if source is None:
@@ -61,7 +61,7 @@ def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
 
 
 def lower(stage: SampleStage, to: "Lowering") -> None:
-    """Adds the jobs that draw, judge and keep; what only judges is no result of the recipe."""
+    """Adds the jobs that draw, judge and keep; one that only judges is no result of the recipe."""
     from ..plan.plan import SampleJob
 
     spec = stage.spec

@@ -1,4 +1,4 @@
-"""Scores: the cross-entropy of every document of some data sets, by which filters choose."""
+"""Scores: the cross-entropy of every document of some data sets, used by filters."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ class ScoreStage(StageOfOne):
 
 
 def resolve(spec: r.Score, scope: Scope) -> ScoreStage | None:
-    """The stage with its names resolved, or None after reporting."""
+    """The stage with its names resolved; None after reporting."""
     source = source_of(spec, scope, "has no model to score with")
     for name in spec.data:
         scope.data(name, "documents", spec.at("data"))
@@ -32,7 +32,8 @@ def resolve(spec: r.Score, scope: Scope) -> ScoreStage | None:
 
 
 def lower(stage: ScoreStage, to: "Lowering") -> None:
-    """Adds the jobs of the stage, one a data set."""
+    """Adds the jobs of the stage, one per data set."""
+    from ..lowering.reading import documents, with_reading
     from ..plan.plan import ScoreJob
     from ..torchtitan.configuration import torchtitan
 
@@ -43,13 +44,15 @@ def lower(stage: ScoreStage, to: "Lowering") -> None:
     form = replace(last, resources=mesh, micro_batch=micro_batch)
     for name in stage.spec.data:
         data = to.jobs.documents(name, trained.tokenizer, filtered=False)
+        seq_len = stage.spec.seq_len or form.seq_len
         content = {
             "model": to.models.shape(trained),
             "source": name,
-            "seq_len": stage.spec.seq_len or form.seq_len,
+            "seq_len": seq_len,
             "resources": form.resources,
             "torchtitan": torchtitan(trained, form, 1, to.jobs.seed, rates),
         }
+        content = with_reading(content, [documents(to.jobs.recipe.datasets[name], seq_len)])
         inputs = {"model": to.jobs.result[stage.of], f"data:{name}": data}
         key = to.jobs.add(ScoreJob, content, inputs, id=f"{stage.name}.{name}", stage=stage.name)
         to.jobs.scores[stage.name, name] = key

@@ -1,4 +1,4 @@
-"""The inputs of stages that do not train: the result of another stage, or of several."""
+"""The inputs of stages that do not train: the results of one or more other stages."""
 
 from ...spec.schema import recipe as r
 from ..program import ModelStage
@@ -7,10 +7,10 @@ from ..resolve.scope import Scope
 
 
 def source_of(spec: r.Stage, scope: Scope, without: str) -> str | None:
-    """The stage whose result another takes, or None after reporting.
+    """The stage whose result another takes; None after reporting.
 
     Args:
-        without: what is wrong with a stage that has none: "has nothing to evaluate".
+        without: what is wrong with a stage without one: "has nothing to evaluate".
     """
     source = next(iter(parents(spec, scope)), None)
     if source is None:
@@ -19,7 +19,7 @@ def source_of(spec: r.Stage, scope: Scope, without: str) -> str | None:
 
 
 def alike(spec: r.Average | r.Best, scope: Scope, help: str) -> ModelStage | None:
-    """The first of the stages in `of`, whose models have one shape; None after reporting."""
+    """The first of the stages in `of`, whose models must have one shape; None after reporting."""
     of = [scope.with_weights(name, spec.at("of")) for name in spec.of]
     found = [scope.trained(stage) for stage in of if stage]
     if len(found) < len(of):

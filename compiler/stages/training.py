@@ -1,4 +1,4 @@
-"""Stages that train: what they start from, their settings and hardware."""
+"""Training stages: what they start from, their settings and hardware."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,8 @@ class _Start(Record):
 
     Attributes:
         name: the other stage; None: a model.
-        before: the stage whose weights these are.
-        parent: the stage that trained them, or that has found them made.
+        before: the stage that has these weights as its result.
+        parent: the stage that trained or read them.
     """
 
     name: str | None = None
@@ -36,22 +36,22 @@ class _Start(Record):
 
     @property
     def force(self) -> TrainStage | None:
-        """The stage with what the new one continues; None where it starts from a model, or from
-        published weights, with which nothing is in force."""
+        """The stage whose settings the new one continues; None if it starts from a model, or from
+        published weights, which have no settings in force."""
         return self.parent if isinstance(self.parent, TrainStage) else None
 
     def origin(self) -> str:
-        """Where a setting comes from that the stage does not give."""
+        """The origin of a setting that the stage does not give."""
         return f"from {self.name}" if self.force else "etude"
 
 
 def resolve_training(
     spec: r.Training, scope: Scope, needs: tuple[str, ...] = ()
 ) -> TrainStage | None:
-    """The stage with its names resolved, or None after reporting.
+    """The stage with its names resolved; None after reporting.
 
     Args:
-        needs: what the stage has to give although something is in force that it continues from.
+        needs: attributes that the stage has to give even if it could inherit them.
     """
     start = _start(spec, scope)
     if start is None:
@@ -109,7 +109,7 @@ def resolve_training(
 def _dialog(
     scope: Scope, spec: Any, start: _Start, origins: dict[str, str]
 ) -> dict[str, Any] | None:
-    """The protocol of a stage, whose origin is noted where the stage may give it."""
+    """The protocol of a stage; notes its origin if the stage may give it."""
     inherited = start.force.dialog if start.force else None
     if not _speaks(spec):
         return inherited
@@ -119,17 +119,17 @@ def _dialog(
 
 
 def _speaks(spec: r.Training) -> bool:
-    """Whether a stage trains on what is said in dialogs, and not on documents."""
+    """Whether a stage trains on dialogs rather than documents."""
     return "dialog" in r.attributes(type(spec))
 
 
 def lower_training(stage: ScheduledStage, to: "Lowering") -> None:
-    """Adds the jobs of a stage that trains."""
+    """Adds the jobs of a training stage."""
     to.trained(stage)
 
 
 def _start(spec: r.Training, scope: Scope) -> _Start | None:
-    """What a stage starts from, or None after reporting."""
+    """What a stage starts from; None after reporting."""
     if spec.model and spec.from_:
         scope.error(
             "E404",
@@ -168,7 +168,7 @@ def _architecture(scope: Scope, spec: r.Training, tokenizer: str | None) -> Mode
 
 
 def default_precision(hardware: Hardware) -> str:
-    """The precision of what does not say it."""
+    """The default precision."""
     return "fp32" if hardware.device == "cpu" else "bf16"
 
 
@@ -192,7 +192,7 @@ def _length(scope: Scope, spec: r.Training) -> None:
 
 
 def _post(scope: Scope, spec: r.Training) -> None:
-    """What dialogs and preferences do not admit."""
+    """Reports what does not work with dialogs and preferences."""
     for segment in spec.seq_len.segments[1:] if spec.seq_len else ():
         scope.error(
             "E518",
@@ -205,10 +205,10 @@ def _post(scope: Scope, spec: r.Training) -> None:
 def _needs(
     scope: Scope, spec: r.Training, force: TrainStage | None, needs: tuple[str, ...]
 ) -> None:
-    """What a stage has to say itself.
+    """Reports attributes that a stage has to give itself.
 
     Args:
-        force: the stage with what it continues; None where it starts from a model, or from weights.
+        force: the stage whose settings it continues; None if it starts from a model or weights.
     """
     for name in ("seq_len", "batch", "lr", "data") if force is None else needs:
         if getattr(spec, name) is None:
@@ -223,7 +223,7 @@ def _needs(
 
 
 def _named(scope: Scope, spec: r.Training) -> None:
-    """The data that a stage and its gate name."""
+    """Checks the data that a stage and its gate name."""
     for segment in spec.data.segments if spec.data else ():
         for mix in (segment.start, segment.end):
             for name in mixed(mix):
@@ -234,7 +234,7 @@ def _named(scope: Scope, spec: r.Training) -> None:
 
 
 def _no_last(scope: Scope, spec: r.Training, parent: ModelStage | None) -> None:
-    """Reports what a stage would take over where nothing is in force that it could."""
+    """Reports references to previous values if the stage has none to continue."""
 
     def report(of: str, span: Span | None, help: str) -> None:
         message = f"there is no previous stage: `{of}` has no value"
@@ -257,8 +257,8 @@ def _stage_optimizer(
 ) -> tuple[r.Optimizer, bool]:
     """The optimizer's settings, and whether its state is carried over from the stage before.
 
-    Moments belong to the weights that they were gathered on: they are carried over where a
-    stage continues from a train stage's own weights, and not from any average.
+    Moments belong to the weights for which they were collected: they are carried over if a stage
+    continues from a train stage's own weights, and not from any average.
     """
     if isinstance(spec.optimizer, r.Optimizer):
         return spec.optimizer, False
@@ -288,7 +288,7 @@ def _stage_optimizer(
 
 
 def _stage_tokenizer(scope: Scope, spec: r.Training, parent: ModelStage | None) -> str | None:
-    """The name of a stage's tokenizer; None where there is none, or after reporting."""
+    """The name of a stage's tokenizer; None if there is none, or after reporting."""
     if spec.tokenizer:
         known = scope.recipe.tokenizers
         there = scope.known(spec.tokenizer, "tokenizer", known, spec.at("tokenizer"))
@@ -304,7 +304,7 @@ def _stage_tokenizer(scope: Scope, spec: r.Training, parent: ModelStage | None) 
 
 
 def only_tokenizer(scope: Scope, spec: r.Stage) -> str | None:
-    """The tokenizer of a stage that names none: the only one; None where there is none, or after
+    """The tokenizer of a stage that names none: the only one; None if there is none, or after
     reporting."""
     names = list(scope.recipe.tokenizers)
     if len(names) > 1:
@@ -324,7 +324,7 @@ def _told(scope: Scope, where: Hardware, stage: r.Torchtitan | None) -> None:
 
 
 def _hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardware | None:
-    """Where a stage runs; None after reporting."""
+    """The hardware of a stage; None after reporting."""
     clusters, name = scope.recipe.clusters, spec.cluster
     if name and not scope.known(name, "cluster", clusters, spec.at("cluster")):
         return None
@@ -342,7 +342,7 @@ def _hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hard
 
 
 def cluster_hardware(scope: Scope, name: str | None) -> Hardware | None:
-    """The hardware of a cluster, and without one a process on the CPU; None after reporting."""
+    """The hardware of a cluster, or without one a CPU process; None after reporting."""
     if scope.ranks is not None:
         return Hardware(scope.ranks, "cpu", scope.ranks)
     if name is None:

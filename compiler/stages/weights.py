@@ -1,4 +1,4 @@
-"""Published weights: models that stages continue from, and that no stage of the recipe has made."""
+"""Published weights: models that stages continue from and that no stage of the recipe makes."""
 
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from ..lowering.lowering import Lowering
 
 REVISION = "main"
-"""What is taken of a repository where the spec names no revision."""
+"""The default revision of a repository."""
 
 
 def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
-    """The published weights of a model, as a result with which nothing is in force."""
+    """The published weights of a model, as a result without settings in force."""
     model = spec.model
     tokenizer = _tokenizer(spec, model, scope)
     shape = architecture(model, tokenizer, scope)
@@ -32,7 +32,7 @@ def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
             "has it as max_position_embeddings)",
         )
         return None
-    # Where there are several clusters, nothing but a score stage runs on that of the weights.
+    # If there are several clusters, only a score stage runs on that of the weights.
     where = cluster_hardware(scope, next(iter(scope.recipe.clusters), None))
     if shape is None or where is None:
         return None
@@ -66,7 +66,7 @@ def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
 
 
 def _tokenizer(spec: Weights, model: r.Model, scope: Scope) -> str | None:
-    """The tokenizer of the weights: of several the one that stands beside them."""
+    """The tokenizer of the weights; of several, the only one from the same folder or repository."""
     known = scope.recipe.tokenizers
     if len(known) < 2:
         return only_tokenizer(scope, spec)

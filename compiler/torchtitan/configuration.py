@@ -10,16 +10,16 @@ from ..values import Architecture, LrPiece, Value
 from .told import merged, on_cpus, told
 
 NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
-"""torchtitan's names of embeddings, norms (of queries, keys and latents, too), biases (of experts,
-too, which are no parts of linear layers) and attention sinks; a test compares them with the shapes
-of all families."""
+"""torchtitan's names of embeddings, norms (including those of queries, keys and latents), biases
+(including those of experts, which are not part of linear layers) and attention sinks; a test
+compares them with the shapes of all families."""
 
 FIRST_STEP_SECONDS = 1800
-"""A collective may wait so long for compilation in a first step, and for other ranks that write a
-result. On CPUs it always may: steps of minutes are no sign of a fault there."""
+"""The time limit of collectives that may have to wait for compilation in a first step, or for other
+ranks that write a result. On CPUs it always applies: steps of minutes are normal there."""
 STEP_SECONDS = 100
-"""torchtitan's own limit for all other steps. Every minute that 512 GPUs wait for one that does not
-come costs 9 GPU-hours."""
+"""torchtitan's own limit for all other steps. Every minute that 512 GPUs wait for one that hangs
+costs 9 GPU-hours."""
 
 
 def torchtitan(
@@ -28,8 +28,8 @@ def torchtitan(
     """The torchtitan configuration of a segment: sections and fields as torchtitan names them.
 
     Args:
-        segment: of the stage, or in which form a job walks through data with its weights.
-        lr: the pieces of the learning rate; without any nothing is learned.
+        segment: of the stage, or the form in which a job runs its weights over data.
+        lr: the pieces of the learning rate; without any, nothing is trained.
     """
     on_cpu = segment.resources.device == "cpu"
     resources = segment.resources
@@ -84,14 +84,14 @@ def torchtitan(
 
 
 def _decays(optimizer: r.Optimizer) -> list[tuple[str, float]]:
-    """Patterns of parameters, of which the first that matches counts, and their weight decay."""
+    """Patterns of parameters, of which the first match counts, and their weight decay."""
     rest = [(".*", optimizer.weight_decay)]
     return rest if optimizer.decay == "all" else [(NO_MATRICES, 0.0), *rest]
 
 
 def arguments(model: Architecture, names: Iterable[str], seq_len: int) -> dict[str, Any]:
-    """What the function that builds a family's models takes, by the names of its arguments: fields
-    of the architecture, groups as dicts, and `rope` for sequences of up to `seq_len` tokens."""
+    """The arguments of the function that builds a family's models, by name: fields of the
+    architecture, groups as dicts, and `rope` for sequences of up to `seq_len` tokens."""
     values = {
         name: rope(model, seq_len) if name == "rope" else getattr(model, name) for name in names
     }
@@ -99,7 +99,7 @@ def arguments(model: Architecture, names: Iterable[str], seq_len: int) -> dict[s
 
 
 def rope(model: Architecture, seq_len: int) -> dict[str, Any]:
-    """What torchtitan's rotary positions are told, for sequences of up to `seq_len` tokens."""
+    """torchtitan's settings for rotary positions, for sequences of up to `seq_len` tokens."""
     options: dict[str, Any] = {
         "dim": model.latent.rotary if model.latent else model.head_dim,
         "max_seq_len": seq_len,
@@ -118,7 +118,7 @@ def rope(model: Architecture, seq_len: int) -> dict[str, Any]:
 
 
 def _pipeline(stage: ModelStage, segment: Form) -> dict[str, Any]:
-    """The schedule of a pipeline, where it is not torchtitan's own choice."""
+    """The schedule of a pipeline, if it differs from torchtitan's default."""
     resources = segment.resources
     if resources.interleave > 1:
         return {
@@ -127,8 +127,8 @@ def _pipeline(stage: ModelStage, segment: Form) -> dict[str, Any]:
                 stage.model.layers, resources.pipeline, resources.interleave
             ),
         }
-    # With fewer sequences than stages, 1F1B runs all forward passes first, as GPipe does; and
-    # torch's 1F1B takes no such batch.
+    # With fewer sequences than stages, 1F1B runs all forward passes first, like GPipe, but torch's
+    # 1F1B rejects such batches.
     return (
         {"pipeline_parallel_schedule": "GPipe"} if resources.pipeline > segment.micro_batch else {}
     )

@@ -1,4 +1,4 @@
-"""What a rank holds of a model: layers of its pipeline stage, its shard of every weight."""
+"""A rank's part of a model: the layers of its pipeline stage, and its shard of every weight."""
 
 from collections.abc import Iterator
 from math import prod
@@ -18,8 +18,8 @@ def first_layer(layers: int, pipeline: int, stage: int) -> int:
 def layers_of_stage(layers: int, pipeline: int, stage: int) -> int:
     """Transformer layers of a pipeline stage, counted from 0.
 
-    The embedding and the output count as a layer each; what does not divide evenly goes to the
-    first stages (torchtitan 0.3, `distributed/pipeline_parallel.py`).
+    The embedding and the output count as one layer each; the remainder goes to the first stages
+    (torchtitan 0.3, `distributed/pipeline_parallel.py`).
     """
     if pipeline == 1:
         return layers
@@ -32,17 +32,17 @@ def local_parameters(
 ) -> int:
     """Parameters that the first rank of a pipeline stage holds.
 
-    Tensor parallelism cuts a weight along one side, and FSDP cuts the rows of what is left among
-    `shard` × `context` ranks. Experts go to the ranks of expert parallelism, if there is any, and
-    the `shard` × `context` × `tensor` ranks that are left for each cut them by FSDP, by their
-    hidden side where there are more ranks than experts (torchtitan 0.3, `distributed/fsdp.py`).
-    What does not divide evenly leaves the first rank the most.
+    Tensor parallelism splits a weight along one dimension, and FSDP splits the rows of the rest
+    among `shard` × `context` ranks. Experts are distributed over the ranks of expert parallelism,
+    if any, and the remaining `shard` × `context` × `tensor` ranks of each split them with FSDP, by
+    their hidden dimension if there are more ranks than experts (torchtitan 0.3,
+    `distributed/fsdp.py`). With uneven splits, the first rank has the most.
 
     Args:
-        stage: the pipeline stage, counted from 0; of an interleaved pipeline the first of those
-            that the rank has.
-        score: whether the model has a head of one output, as those that score have, which no tensor
-            parallelism cuts.
+        stage: the pipeline stage, counted from 0; for an interleaved pipeline, the first of the
+            rank's stages.
+        score: whether the model has a head with one output, as those that score have; tensor
+            parallelism does not split it.
     """
     ranks = resources.shard * resources.context
     apart = resources.expert > 1

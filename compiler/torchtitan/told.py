@@ -1,4 +1,4 @@
-"""What a spec tells torchtitan under torchtitan's own names, and what torchtitan would refuse."""
+"""Settings of a spec under torchtitan's own names, and those that torchtitan would reject."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,15 +14,15 @@ GPUS_ONLY = {
     "parallelism": ("enable_fsdp_symm_mem",),
     "compile": ("enable_async_tensor_parallel",),
 }
-"""Fields that do not exist on CPUs: they move weights to the host, or memory between GPUs."""
+"""Fields that do not apply to CPUs: they move weights to the host, or memory between GPUs."""
 
 SYMMETRIC = 9.0
-"""The CUDA compute capability from which on torchtitan takes `enable_fsdp_symm_mem`
+"""The CUDA compute capability from which torchtitan supports `enable_fsdp_symm_mem`
 (torchtitan 0.3, `config/configs.py`)."""
 
 
 class Refused(NamedTuple):
-    """A field that torchtitan does not take on a device."""
+    """A field that torchtitan does not support on a device."""
 
     message: str
     span: Span | None
@@ -30,7 +30,7 @@ class Refused(NamedTuple):
 
 
 def told(*groups: Torchtitan | None) -> Sections:
-    """The fields of all groups, by section; what a later group says counts."""
+    """The fields of all groups, by section; later groups take precedence."""
     found: Sections = {}
     for group in groups:
         found = merged(found, group.given() if group else {})
@@ -38,12 +38,12 @@ def told(*groups: Torchtitan | None) -> Sections:
 
 
 def merged(sections: Sections, more: Sections) -> Sections:
-    """Sections with the fields of both; those of `more` count."""
+    """Sections with the fields of both; those of `more` take precedence."""
     return sections | {name: sections.get(name, {}) | fields for name, fields in more.items()}
 
 
 def on_cpus(sections: Sections) -> Sections:
-    """The same without fields for GPUs alone: `--ranks` runs any stage on CPUs."""
+    """The same without GPU-only fields: `--ranks` runs any stage on CPUs."""
     return {
         section: {
             name: value for name, value in fields.items() if name not in GPUS_ONLY.get(section, ())
@@ -53,11 +53,11 @@ def on_cpus(sections: Sections) -> Sections:
 
 
 def refused(device: str, cluster: Torchtitan | None, stage: Torchtitan | None) -> Iterator[Refused]:
-    """The fields that torchtitan would refuse when the first job begins.
+    """The fields that torchtitan would reject when the first job begins.
 
     Args:
         device: "cpu", or a GPU's name.
-        cluster, stage: what each of them tells torchtitan.
+        cluster, stage: the settings of each for torchtitan.
     """
     sections = told(cluster, stage)
 

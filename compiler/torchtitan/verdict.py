@@ -11,11 +11,11 @@ SET_BY = (
     (r"(?i)batch", "batch"),
     (r"(?i)parallel|mesh|world|stages?\b|heads|shard|tensor|degree|rank", "parallel"),
 )
-"""Words in torchtitan's reason → the attribute that sets what they are about; the first counts."""
+"""Words in torchtitan's reason → the attribute that sets their subject; the first match counts."""
 
 
 def rejected(program: Scheduled, stage: str, reason: str, report: Report) -> None:
-    """Adds torchtitan's reason against a configuration of a train stage."""
+    """Adds torchtitan's reason for rejecting a configuration of a train stage."""
     spec = program.stages[stage].spec
     attribute = next((name for words, name in SET_BY if re.search(words, reason)), "")
     report.add(
@@ -33,7 +33,7 @@ def differs(program: Scheduled, stage: str, difference: str, report: Report) -> 
 
 
 def misfit(program: Scheduled, found: Misfit, report: Report) -> None:
-    """Adds a job whose model cannot write where it would have to."""
+    """Adds a job whose model cannot generate where the plan puts it."""
     spec = program.stages[found.job.stage or ""].spec
     place = spec.at(found.attribute) or spec.at()
     report.add(found.code, found.message, place, help=found.help)

@@ -1,6 +1,6 @@
-"""Definitions copied from the engine's modules as text, with the imports that they need.
+"""Copies definitions from the engine's modules as text, with the imports that they need.
 
-The modules are parsed and never imported, as they import torch.
+The modules are parsed but never imported, since they import torch.
 """
 
 import ast
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
 FAMILIES = Path(__file__).parents[1] / "engine" / "families"
-"""Where the modules of families are, with their `parts`."""
+"""The folder of the family modules and their `parts`."""
 FRAME = Path(__file__).with_name("frame.py")
 WIDTH = 100
 """Of a line, in characters."""
 
 
 class Import(NamedTuple):
-    """A name that is imported: its module, what it is called there, and here."""
+    """An imported name: its module, its name there, and its name here."""
 
     module: str
     name: str
@@ -27,10 +27,10 @@ class Import(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A module's text: its imports by the names that they bind, and what it defines.
+    """A module's text: its imports by the names that they bind, and its definitions.
 
     Attributes:
-        imports: those of other packages; the package's own are not there.
+        imports: those from other packages; the package's own are left out.
         texts: name → the text that defines it, with the docstring below it.
         nodes: name → the same, parsed.
     """
@@ -41,7 +41,7 @@ class Source(NamedTuple):
 
 
 class Builder(NamedTuple):
-    """How torchtitan's models of a family are made: names in the family's module.
+    """How torchtitan's models of a family are built: names in the family's module.
 
     Attributes:
         build: the function that makes a model's configuration.
@@ -78,7 +78,7 @@ def source(path: Path) -> Source:
 
 
 def builder(family: str) -> Builder:
-    """What the module of a family says in `FAMILY`."""
+    """The `FAMILY` of a family's module."""
     found = source(FAMILIES / f"{family}.py")
     said = found.nodes["FAMILY"]
     assert isinstance(said, ast.Assign)
@@ -91,11 +91,11 @@ def builder(family: str) -> Builder:
 
 
 def needed(text: str, families: Iterable[str], others: Iterable[Import]) -> str:
-    """What a text of Python needs before it: imports, and definitions from the modules of families,
-    their parts and the frame.
+    """The code that a Python text needs before it: imports, and definitions from the modules of
+    families, their parts and the frame.
 
     Args:
-        others: imports for names that these modules do not have.
+        others: imports for names that these modules do not define.
     """
     paths = [FRAME, FAMILIES / "parts.py", *(FAMILIES / f"{name}.py" for name in families)]
     sources = [source(path) for path in paths]
@@ -126,7 +126,7 @@ def _definitions(sources: list[Source], names: set[str]) -> Iterator[str]:
 
 
 def _imports(imports: Iterable[Import]) -> Iterator[str]:
-    """Statements, the standard library's first."""
+    """Import statements, the standard library's first."""
     found = sorted(imports, key=_order)
     for _, section in groupby(found, key=lambda each: _order(each)[0]):
         yield ""
@@ -157,7 +157,7 @@ def _statement(module: str, names: list[str]) -> Iterator[str]:
 
 
 def _order(each: Import) -> tuple[bool, bool, str, bool, int, str]:
-    """As ruff sorts: the standard library, whole modules, modules; then constants and classes."""
+    """Ruff's order: the standard library, whole modules, modules; then constants and classes."""
     package = (each.module or each.name).partition(".")[0]
     kind = 0 if each.name.isupper() else 1 if each.name[0].isupper() else 2
     return (
@@ -184,7 +184,7 @@ def _is_text(statement: ast.stmt | None) -> TypeGuard[ast.Expr]:
 
 
 def _names(node: ast.AST) -> set[str]:
-    """Names that a piece of a program reads, without those that it binds itself."""
+    """Names that a piece of code reads, except those that it binds itself."""
     found = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
     bound = {each.id for each in found if isinstance(each.ctx, ast.Store)}
     bound |= {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}

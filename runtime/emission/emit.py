@@ -1,9 +1,9 @@
-"""The plan's train jobs as configurations of torchtitan 0.3: text of Python.
+"""The plan's train jobs as configurations of torchtitan 0.3: Python text.
 
-One function a job, which torchtitan finds by `--module MODULE --config FUNCTION`. What torchtitan
-has no setting for is said in comments beside the closest one that it has. The data are those of
-the recipe: a loader of etude's reads them in a run folder, where `etude prepare` makes them.
-What builds the models is copied from the engine's own modules.
+There is one function per job; torchtitan finds it by `--module MODULE --config FUNCTION`. A comment
+beside the closest setting says what torchtitan cannot do. The data are the recipe's: etude's loader
+reads them in a run folder, where `etude prepare` makes them. The code that builds the models is
+copied from the engine's own modules.
 """
 
 import json
@@ -49,7 +49,7 @@ IMPORTS = {
     "torchtitan.protocols.model_spec": ("ModelSpec",),
     "torchtitan.trainer": ("Trainer",),
 }
-"""Module → what the functions of jobs use of it."""
+"""Module → the names in it that the functions of jobs use."""
 SECTIONS = {
     "training": "TrainingConfig",
     "parallelism": "ParallelismConfig",
@@ -86,22 +86,22 @@ FIELDS = {
     "cost": "figures of the plan",
     "torchtitan": "section by section",
 }
-"""What becomes of each field of a job."""
+"""Where each field of a job goes."""
 
 
 def emit(plan: Plan, run: str | None = None) -> str:
     """A module with a function for each train job of the plan.
 
     Args:
-        run: the run folder that has the recipe's data, for whom no other is named in ETUDE_RUN;
-            if left out, that of `etude run` in the current folder.
+        run: the run folder with the recipe's data, unless ETUDE_RUN names another. Default: that of
+            `etude run` in the current folder.
     """
     jobs = [job for job in plan.jobs if isinstance(job, TrainJob)]
     return _module(plan, jobs, f"{plan.recipe}_jobs", run)
 
 
 def emit_each(plan: Plan, run: str | None = None) -> dict[str, str]:
-    """A module a train job, by the name of its file; arguments as those of `emit`."""
+    """One module per train job, by file name; arguments as for `emit`."""
     jobs = [job for job in plan.jobs if isinstance(job, TrainJob)]
     return {f"{function(job)}.py": _module(plan, [job], function(job), run) for job in jobs}
 
@@ -137,7 +137,7 @@ def _module(plan: Plan, jobs: list[TrainJob], name: str, run: str | None) -> str
 
 
 def _command(plan: Plan, job: TrainJob, module: str) -> str:
-    """What starts a job, on every machine, in the folder of the file."""
+    """The command that starts a job, on every machine, in the file's folder."""
     world = job.resources.world_size
     nodes = _nodes(plan, world)
     where = "--standalone"
@@ -150,7 +150,7 @@ def _command(plan: Plan, job: TrainJob, module: str) -> str:
 
 
 def _nodes(plan: Plan, world: int) -> int:
-    """The machines of the recipe's cluster that has so many ranks; one, where none has."""
+    """The number of machines of the recipe's cluster with this many ranks; 1 if no cluster has."""
     for name, values in plan.values.items():
         if name.startswith("cluster.") and "gpus" in values:
             nodes = int(values["nodes"].value.replace(",", "").replace("_", ""))
@@ -160,7 +160,7 @@ def _nodes(plan: Plan, world: int) -> int:
 
 
 def _left_out(job: TrainJob) -> str | None:
-    """Why torchtitan alone cannot do a job."""
+    """Why torchtitan alone cannot run a job."""
     if not isinstance(job.objective, NextToken | Sft):
         return f"torchtitan has no loss for the objective {job.objective.name}"
     return None
@@ -218,8 +218,8 @@ def _all_steps(job: TrainJob) -> int:
 
 
 def _steps(job: TrainJob, step: int) -> int:
-    """Steps of torchtitan, which has one batch, until it has read what the job has before `step`
-    of its stage; what is less than a batch is left out."""
+    """Steps of torchtitan, which has one batch size, until it has read what the job reads before
+    `step` of its stage; rounded down to whole batches."""
     return Timeline.of(job).sequences_before(step) // job.schedule.batch[-1].sequences
 
 
@@ -235,7 +235,7 @@ def _call(target: str, values: dict[str, Any]) -> Iterator[str]:
 
 
 def _loss(job: TrainJob) -> Iterator[str]:
-    """torchtitan's cross-entropy; with terms beside it, etude's, whose sum torchtitan shows."""
+    """torchtitan's cross-entropy; with other terms, etude's loss, whose sum torchtitan shows."""
     assert isinstance(job.objective, NextToken | Sft)
     terms, kind, rest = job.objective.terms(), "CrossEntropyLoss", ""
     if terms:
@@ -269,7 +269,7 @@ def _batch(job: TrainJob) -> Iterator[str]:
 
 
 def _rates(job: TrainJob) -> Iterator[str]:
-    """The closest schedule of torchtitan: linear warm-up, peak, one decay at the end."""
+    """torchtitan's closest schedule: linear warm-up, peak, one decay at the end."""
     pieces, first, last = job.schedule.lr, job.first_step, job.first_step + job.steps
     peak = max(max(piece.start, piece.end) for piece in pieces)
     warm, fall = pieces[0], pieces[-1]
@@ -353,13 +353,13 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
         yield f"    initial_load_path={_begins(job, before)},"
         yield f"    initial_load_model_only={not carried},"
     if carried:
-        # Steps and data are counted again with each configuration; RunRates does that itself.
+        # Each configuration counts steps and data from 0; RunRates allows for that itself.
         yield '    exclude_from_loading=["dataloader", "train_state"],'
     yield "),"
 
 
 def _begins(job: TrainJob, before: TrainJob | None) -> str:
-    """The checkpoint that a job begins with; one that no job of these makes is to be filled in."""
+    """The checkpoint that a job starts from; the user fills it in if none of the jobs makes it."""
     if before and _left_out(before) is None:
         return f'str(OUTPUTS / "{function(before)}/checkpoint/step-{_all_steps(before)}")'
     made = before.id if before else "an average, or the best of several"
@@ -368,7 +368,7 @@ def _begins(job: TrainJob, before: TrainJob | None) -> str:
 
 
 def _departures(job: TrainJob) -> list[str]:
-    """What torchtitan does otherwise than the recipe in a job, for the top of the file."""
+    """How torchtitan's version of a job differs from the recipe, for the top of the file."""
     batches = job.schedule.batch
     said = {
         f"one batch, of {batches[-1].sequences} sequences": len(batches) > 1,
@@ -382,7 +382,7 @@ def _departures(job: TrainJob) -> list[str]:
 
 
 def _folder(published: WeightsJob) -> str:
-    """Where published weights lie, or are to be put."""
+    """The folder of published weights."""
     source = published.source
     return source.get("folder") or f"weights/{source['hub']}"
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from ...compiler.costs.reading import CHUNK
 from ...compiler.plan.measures import AccuracyMeasure
 from ...compiler.plan.plan import (
     BatchPiece,
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 CHUNKS = "chunks"
-CHUNK = 1024
-"""How many records or documents are finished together."""
 RESPONSES = 3
 """The columns of a reference: the most responses of a preference."""
 
@@ -409,8 +408,7 @@ def _run(
 
 def _objective(job: ForwardJob) -> Objective:
     """An objective whose model gives the job's outputs: cross-entropies of tokens, or scores."""
-    ranks = isinstance(job, HeldOutJob) and isinstance(job.measures[0], AccuracyMeasure)
-    if ranks or isinstance(job, JudgeJob):
+    if job.scores:
         return Reward()
     return Dpo(beta=1, nll=0, label_smoothing=0, normalize=False, mask="none")
 

@@ -22,8 +22,7 @@ from torchtitan.models.common.decoder_sharding import (
 )
 from torchtitan.protocols.sharding import ShardingConfig
 
-PIECE = 2048
-"""How many positions have their logits in memory at once."""
+from ...compiler.costs.reading import PIECE
 
 
 class TokenHead(Linear):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ...compiler.costs.reading import MULTIPLE
 from ...compiler.plan.plan import Dpo, Resources, Reward
 from ..data.encode import CONTENT
 from ..data.packing import Mask, Packing, Shuffled, compared, counted, pack_dialogs
@@ -140,7 +141,7 @@ def scored(tokens: np.ndarray) -> Row:
 
 def row_multiple(resources: Resources) -> int:
     """Rows are padded to a multiple of this: few lengths, which all ranks can share."""
-    return (8 if resources.device == "cpu" else 128) * resources.tensor
+    return (8 if resources.device == "cpu" else MULTIPLE) * resources.tensor
 
 
 def row_length(branches: Sequence[int], responses: Sequence[int], layout: Layout) -> int:

@@ -45,4 +45,4 @@ WORK: dict[type, Work] = {
     EvaluateJob: Work(measuring.evaluate, known=measuring.kept),
     GateJob: Work(measuring.gate, known=measuring.kept),
 }
-"""Every kind of job of a plan."""
+"""Every kind of job in a plan."""

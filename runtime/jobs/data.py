@@ -19,7 +19,7 @@ def tokenizer(task: Task) -> None:
 
 
 def dataset(task: Task) -> None:
-    """Makes a data set of files, samples or results."""
+    """Makes a data set from files, samples or results."""
     run = task.run
     prepare.make_dataset(task.job, task.inputs, task.work, run.root, run.emit, labels=run.labels)
 

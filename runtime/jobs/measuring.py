@@ -15,7 +15,7 @@ KEPT = "scores.partial.json"
 
 
 def kept(task: Task) -> dict[str, Any]:
-    """The scores of measures that are finished, from before the job was interrupted."""
+    """The scores of finished measures, from before the job was interrupted."""
     from ..evaluation.evaluate import read_whole
 
     return {"kept": read_whole(task.work / KEPT)}
@@ -71,7 +71,7 @@ def _measured(task: Task, measures: list[Any], number: str, prefix: str) -> dict
     """The scores of a model, by the measures' names.
 
     Args:
-        number: of the model among several, as in roles of inputs.
+        number: the model's number among several, as in the roles of inputs.
         prefix: of the names under which scores are kept.
     """
     held = task.inputs.get(f"scores{number}")
@@ -89,7 +89,7 @@ def _measured(task: Task, measures: list[Any], number: str, prefix: str) -> dict
 
 
 def _asked(task: Task, measures: list[Any], number: str, prefix: str) -> dict[str, Any]:
-    """The scores of what a model has to write for."""
+    """The scores of measures for which a model has to generate text."""
     from ..evaluation.evaluate import measure
 
     def keep(scores: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Jobs that make models without training, and what models write."""
+"""Jobs that make models without training, and jobs in which models write."""
 
 import shutil
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ def published(job: Any, inputs: Mapping[str, Path], run: Run) -> list[str]:
 
 
 def tell_change(task: Task) -> None:
-    """Says so where the run has made the result before, from other files."""
+    """Reports if the run has made the result before, from other files."""
     if any(
         event["job"] == task.job.id
         and event["event"] == "finished"
@@ -35,7 +35,7 @@ def weights(task: Task) -> None:
 
 
 def average(task: Task) -> None:
-    """Averages models, and goes on with the data of the first."""
+    """Averages models; later data start at the first model's positions."""
     from ..engine.mean import average
 
     average(task.job, task.inputs, task.work)
@@ -45,14 +45,14 @@ def average(task: Task) -> None:
 
 
 def export(task: Task) -> None:
-    """Writes a model as transformers reads it."""
+    """Writes a model in the format of transformers."""
     from ..engine.export import export
 
     export(task.job, task.inputs, task.work, root=task.run.root)
 
 
 def drawn(task: Task) -> dict[str, Any]:
-    """What was drawn before the job was interrupted."""
+    """The draws from before the job was interrupted."""
     from ..sampling.draws import drawn
 
     return {"done": drawn(task.work, task.job.draws)}

@@ -1,4 +1,4 @@
-"""A job to do, and what implementing a kind of job consists of."""
+"""A job to do, and what an implementation of a kind of job consists of."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from ..run_folder.recorder import OnEvent, Recorder
 from ..run_folder.store import Store
 
 TO_LABEL = "to_label"
-"""The folder of a run in which candidates for people to label are written."""
+"""The folder of a run with candidates for people to label."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Run:
     """What the jobs of a run share.
 
     Attributes:
-        root: the folder of the spec, where relative paths of data start.
-        recorder: of figures over time; rank 0 alone has one.
-        told: stage and source of what has been said of repeated data.
+        root: the spec's folder, which relative data paths start from.
+        recorder: of figures over time; only rank 0 has one.
+        told: (stage, source) pairs whose repetition has been reported.
     """
 
     plan: Plan
@@ -34,21 +34,21 @@ class Run:
 
     @property
     def labels(self) -> Path:
-        """The folder for what people are to label."""
+        """The folder with candidates for people to label."""
         return self.store.folder / TO_LABEL
 
     @cached_property
     def trained(self) -> dict[str, list[TrainJob]]:
-        """Stage → the jobs that train it in any case."""
+        """Stage → the jobs that always train it."""
         return by_stage(self.plan)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job that is to be done.
+    """A job to do.
 
     Attributes:
-        key: of its artifact.
+        key: key of its artifact.
         inputs: role → folder of the result that the job reads.
         work: the job's own folder, in which it makes the folder `result`.
         known: what rank 0 has read for all ranks (`Work.known`).
@@ -63,32 +63,32 @@ class Task:
 
     @property
     def leads(self) -> bool:
-        """Whether this is rank 0, which writes and tells."""
+        """Whether this is rank 0, which writes and reports."""
         return self.run.recorder is not None
 
 
 def _nothing(task: Task) -> None:
-    """There is nothing to do."""
+    """Does nothing."""
 
 
 def _nothing_known(task: Task) -> dict[str, Any]:
-    """There is nothing that rank 0 has to read."""
+    """Nothing: rank 0 has nothing to read for the others."""
     return {}
 
 
 class Work(NamedTuple):
-    """What is done for a kind of job.
+    """The implementation of a kind of job.
 
     Attributes:
-        do: makes the result; rank 0 alone does that, or all ranks of the job's mesh
-            (`phases.ranks_of`), of which rank 0 alone writes.
-        prepares: whether it makes data, and needs no model.
-        outside: digests of what the result depends on and the plan does not know, from the job and
-            the folders of its inputs; None: there is no such thing.
-        known: what rank 0 reads for all ranks, which do not look for themselves; it has a form in
-            JSON.
+        do: makes the result, on rank 0 alone or on all ranks of the job's mesh (`phases.ranks_of`),
+            of which only rank 0 writes.
+        prepares: whether it makes data and needs no model.
+        outside: digests of what the result depends on besides the plan, from the job and the
+            folders of its inputs; None if it depends on nothing else.
+        known: what rank 0 reads for all ranks, so that they need not look themselves; can be
+            written as JSON.
         before, after: what rank 0 does before all ranks begin, and once they have ended.
-        kept: what rank 0 does where the result is there, with the folder of the result as `work`.
+        kept: what rank 0 does if the result exists; its folder is given as `work`.
     """
 
     do: Callable[[Task], None]

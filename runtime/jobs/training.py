@@ -1,4 +1,4 @@
-"""Jobs of all ranks: training, and walks over data without it."""
+"""Jobs of all ranks: training, and passes over data without training."""
 
 import json
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from .task import Run, Task
 
 
 def begin(task: Task) -> None:
-    """Says how often data are read, and takes up figures of steps that another run has taken."""
+    """Reports how often data are read, and takes over figures of steps from another run."""
     _tell_repetition(task)
     job, run = task.job, task.run
     steps = begun(run.store.folder, task.key)
@@ -19,7 +19,7 @@ def begin(task: Task) -> None:
 
 
 def _tell_repetition(task: Task) -> None:
-    """Says, once, how often the job's stage reads each source whose data are there by now."""
+    """Reports once how often the job's stage reads each source whose data exist by now."""
     job, run = task.job, task.run
     stage = job.stage or job.id
     sources = [name for name in job.data if (stage, name) not in run.told]
@@ -64,13 +64,13 @@ def _step(run: Run, event: dict[str, Any]) -> None:
 
 
 def finish(task: Task) -> None:
-    """Puts the figures of all steps beside the result."""
+    """Copies the figures of all steps next to the result."""
     assert task.run.recorder
     task.run.recorder.hand_over(task.job.id, task.work / "result")
 
 
 def take_over(task: Task) -> None:
-    """Takes the figures that stand beside a result."""
+    """Takes over the figures next to a result."""
     assert task.run.recorder
     task.run.recorder.take_over(task.job.id, task.job.stage or "", task.work)
 

@@ -4,4 +4,4 @@ from .launcher import Launcher
 from .local import Local
 
 LAUNCHERS: dict[str, type[Launcher]] = {"local": Local}
-"""By the names of the engines. A launcher is made anew for each run."""
+"""Engine → its launcher, which is created anew for each run."""

@@ -1,14 +1,14 @@
 """Which rank this process is, according to its environment.
 
-- torchrun, and whatever sets what it sets: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
+- torchrun, and whatever sets the same variables: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
   MASTER_ADDR, MASTER_PORT;
-- srun with one task a rank: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NODEID, with the nodes
-  of the step and the tasks of each;
-- Kubeflow with one rank a container: PET_NODE_RANK, PET_NNODES, PET_NPROC_PER_NODE,
+- srun with one task per rank: SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NODEID, with the
+  nodes of the step and the tasks of each;
+- Kubeflow with one rank per container: PET_NODE_RANK, PET_NNODES, PET_NPROC_PER_NODE,
   PET_MASTER_ADDR, PET_MASTER_PORT.
 
-The first of them counts: torchrun may run inside the other two. What says half of it is an error,
-since a rank that thinks that it is alone would do the work of all.
+The first match counts: torchrun may run inside the other two. An incomplete set of variables is an
+error: a rank that thinks it is alone would do the work of all.
 """
 
 import os
@@ -23,14 +23,14 @@ from ..alone import is_alone
 from ..errors import RunError
 
 PORTS = range(12_000, 30_000)
-"""From these a Slurm job takes its port: below those that systems give to clients."""
+"""The range of a Slurm job's port: below the ports that systems give to clients."""
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MASTER = ("MASTER_ADDR", "MASTER_PORT")
 _PET = ("PET_NODE_RANK", "PET_NNODES", "PET_NPROC_PER_NODE", "PET_MASTER_ADDR", "PET_MASTER_PORT")
 _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NODEID")
 _MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _NO_STEP = 0xFFFFFFF0
-"""Slurm's numbers from here on are of shells and scripts, which are no tasks of srun."""
+"""Step numbers from here on denote shells and scripts, not tasks of srun."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Place:
     """One rank of a gang, and where the gang meets.
 
     Attributes:
-        local_rank, local_world_size: among the ranks of this node.
+        local_rank, local_world_size: within this node.
         address, port: where rank 0 listens.
-        computed: the port follows from the numbers of the job and of its start.
+        computed: whether the port is derived from the numbers of the job and of its start.
     """
 
     rank: int
@@ -52,7 +52,7 @@ class Place:
     computed: bool = False
 
     def environment(self) -> dict[str, str]:
-        """The variables by which torch knows all this."""
+        """The variables that tell torch all this."""
         return {
             "RANK": str(self.rank),
             "LOCAL_RANK": str(self.local_rank),
@@ -64,12 +64,12 @@ class Place:
 
 
 def here(environ: Mapping[str, str] = os.environ) -> Place | None:
-    """The rank that this process is, or None where nothing says that there are others.
+    """The rank of this process; None if nothing in the environment indicates other ranks.
 
-    Raises: RunError: the environment says it in part, or contradicts itself.
+    Raises: RunError: the environment is incomplete or contradicts itself.
     """
     said = {name: value for name, value in environ.items() if value}
-    if is_alone(said):  # left by a lone process that started this one; its port is its own
+    if is_alone(said):  # set by a lone process that started this one; its port is not ours
         said = {name: value for name, value in said.items() if name not in (*_TORCH, *_MASTER)}
     if any(name in said for name in _TORCH):
         return _torch(said)
@@ -82,8 +82,8 @@ def here(environ: Mapping[str, str] = os.environ) -> Place | None:
 
 
 def forget() -> None:
-    """Takes out of the environment what torch would read there of ranks, and of torchrun's options,
-    so that a process or a gang that starts from here is one of its own."""
+    """Removes the variables that tell torch about ranks and torchrun's options, so that a process
+    or gang started from here is independent."""
     for name in [*_TORCH, *_MASTER, *(name for name in os.environ if name.startswith("PET_"))]:
         os.environ.pop(name, None)
 
@@ -110,7 +110,7 @@ def _torch(said: Mapping[str, str]) -> Place:
 
 
 def _is_task(said: Mapping[str, str]) -> bool:
-    """Whether srun has started this process; a batch script has no number of a step."""
+    """Whether srun started this process; a batch script has no step number."""
     step = said.get("SLURM_STEP_ID", "")
     return "SLURM_PROCID" in said and step.isdecimal() and int(step) < _NO_STEP
 
@@ -141,15 +141,15 @@ def _slurm(said: Mapping[str, str]) -> Place:
 
 
 def _slurm_port(said: Mapping[str, str]) -> int:
-    """The port of a step: another one for each job, for each step of one, and each time that Slurm
-    starts a job again, since something else may have had the one before."""
+    """The port of a step. It differs for each job, each step, and each time Slurm restarts a job,
+    since something else may use the previous port."""
     job, step = _number(said, "SLURM_JOB_ID"), _number(said, "SLURM_STEP_ID")
     again = _number(said, "SLURM_RESTART_COUNT") if "SLURM_RESTART_COUNT" in said else 0
     return PORTS[(job + 997 * step + 4_099 * again) % len(PORTS)]
 
 
 def _nodes(said: Mapping[str, str]) -> str:
-    """The list of the step's nodes, of which the first has rank 0."""
+    """The list of the step's nodes; the first one has rank 0."""
     for name in ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
         if name in said:
             return said[name]
@@ -186,9 +186,9 @@ def _tasks_of_nodes(said: Mapping[str, str]) -> list[int]:
 
 
 def first_host(nodes: str) -> str:
-    """The first host of a list as Slurm writes it: `gpu[007-009,12],login1` begins with `gpu007`.
+    """The first host of a Slurm host list: `gpu[007-009,12],login1` begins with `gpu007`.
 
-    Raises: RunError: it is no such list.
+    Raises: RunError: it is not a host list.
     """
     found = re.match(r"(?:[^\[\],]|\[[^\]]+\])+", nodes)
     host = re.sub(r"\[(\w+)[^\]]*\]", r"\1", found[0]) if found else ""
@@ -201,7 +201,7 @@ def first_host(nodes: str) -> str:
 
 
 def _known(host: str) -> str:
-    """The host, or the address at which Slurm reaches it where the name alone says nothing."""
+    """The host, or the address at which Slurm reaches it if the name cannot be resolved."""
     try:
         socket.getaddrinfo(host, None)
         return host
@@ -231,7 +231,7 @@ def _kubeflow(said: Mapping[str, str]) -> Place:
 
 
 def _require_one_process(said: Mapping[str, str]) -> None:
-    """Raises: RunError: it is one process beside others, and which of them nothing says."""
+    """Raises: RunError: there are other processes, and nothing says which one this is."""
     tasks = said.get("SLURM_NTASKS", "1")
     if "SLURM_JOB_ID" in said and tasks != "1":
         raise RunError(
@@ -270,7 +270,7 @@ def _number(said: Mapping[str, str], name: str) -> int:
 
 
 def _checked(place: Place, names: tuple[str, ...]) -> Place:
-    """Raises: RunError: its numbers contradict each other."""
+    """Raises: RunError: the numbers contradict each other."""
     wrong = ""
     if place.rank >= place.world_size:
         wrong = f"rank {place.rank} (from 0) of {place.world_size}"

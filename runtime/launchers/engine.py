@@ -1,4 +1,4 @@
-"""What a batch engine is: it is given a whole run, queues it, and needs nobody to wait for it."""
+"""The interface of batch engines: one gets a whole run and queues it; nobody has to wait."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from ...compiler.plan.plan import Plan
 
 @dataclass(frozen=True)
 class Request:
-    """A run that somebody wants to be done elsewhere.
+    """A run to be done on an engine.
 
     Attributes:
         folder: the run folder; absolute.
-        root: the folder of the spec, where relative paths of data start; absolute.
-        site: the site file, if there is one.
+        root: the spec's folder, which relative data paths start from; absolute.
+        site: the site file, if any.
     """
 
     plan: Plan
@@ -26,10 +26,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Piece:
-    """A file that the engine takes: a script, a manifest.
+    """A file for the engine: a script or a manifest.
 
     Attributes:
-        name: of the file.
+        name: the file's name.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Engine(Protocol):
     """Queues runs.
 
     Attributes:
-        shares_folder: whether the run folder of a request is the run's own, with its results.
+        shares_folder: whether the request's run folder is that of the run itself, with its results.
     """
 
     shares_folder: bool
 
     def folder(self, name: str, site: Path | None) -> Path:
-        """Where the run folder of a recipe lies if nobody says it.
+        """The default run folder of a recipe.
 
         Raises: RunError: the site file is wrong.
         """
@@ -55,25 +55,25 @@ class Engine(Protocol):
     def pieces(self, request: Request) -> Sequence[Piece]:
         """The files, in the order in which they are queued.
 
-        Raises: RunError: the run cannot be done there; nothing has been queued.
+        Raises: RunError: the run cannot be done on the engine; nothing has been queued.
         """
         ...
 
     def ready(self, request: Request) -> None:
-        """Looks whether the engine can be given the run at all, before anything else is looked at.
+        """Checks, before anything else, whether the engine can take the run.
 
-        Raises: RunError: it cannot be asked from here, or has the run already.
+        Raises: RunError: the engine cannot be reached from here, or already has the run.
         """
         ...
 
     def submit(self, request: Request) -> Sequence[str]:
-        """Queues the run; returns what to tell people, a line each.
+        """Queues the run; returns lines to show the user.
 
-        Raises: RunError: it was not queued, no part of it.
+        Raises: RunError: it was not queued, not even in part.
         """
         ...
 
 
 def folder_name(plan: Plan) -> str:
-    """What the run folder of a plan's recipe is called, below `runs`."""
+    """The name of the run folder of a plan's recipe, below `runs`."""
     return f"{plan.recipe}_miniature" if plan.miniature else plan.recipe

@@ -1,9 +1,9 @@
-"""Gives a run to Kubernetes by kubectl: phase after phase, each when the one before is complete.
+"""Runs phases on Kubernetes with kubectl, each when the previous one is complete.
 
 Kubernetes has no order among TrainJobs and Jobs. A pod that waits for another phase would hold its
-GPUs meanwhile, and a controller in the cluster would need rights that few users have. So whoever
-launches applies the next phase. What it needs to know is in the cluster: it may end at any time,
-and the same launch continues.
+GPUs meanwhile, and a controller in the cluster would need rights that few users have. So the
+launching process applies each phase when it is due. Its whole state is in the cluster: it may end
+at any time, and the same launch continues.
 """
 
 import json
@@ -20,11 +20,11 @@ from .record import Launch, save
 
 PROGRAM: str = "kubectl"
 POLL_SECONDS = 10.0
-"""Between two looks at a phase."""
+"""Seconds between two looks at a phase."""
 LOST_SECONDS = 1800.0
-"""After so long without an answer of the cluster, whoever waits gives up."""
+"""The launching process gives up if the cluster has not answered for this many seconds."""
 PHASES = {"TrainJob": "trainjobs.trainer.kubeflow.org", "Job": "jobs.batch"}
-"""The kinds of phases → their resources, as kubectl knows them."""
+"""The kinds of phases → their resource names in kubectl."""
 _SHARED = {"TrainingRuntime": "trainingruntimes.trainer.kubeflow.org", "ConfigMap": "configmaps"}
 State = Literal["absent", "active", "complete", "failed"]
 Say = Callable[[str], None]
@@ -32,16 +32,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Cluster:
-    """A namespace of the cluster of a context."""
+    """A namespace of the cluster in a context."""
 
     namespace: str
     context: str
 
     @classmethod
     def current(cls, namespace: str) -> "Cluster":
-        """The cluster that kubectl talks to.
+        """The cluster that kubectl is configured for.
 
-        Raises: RunError: kubectl is missing, or talks to none.
+        Raises: RunError: kubectl is missing, or has no cluster.
         """
         require(
             "kubectl",
@@ -52,7 +52,7 @@ class Cluster:
         return cls(namespace, call(["kubectl", "config", "current-context"], help=help).strip())
 
     def call(self, *words: str, text: str | None = None, help: str = "") -> str:
-        """Runs kubectl in this namespace; returns what it prints.
+        """Runs kubectl in this namespace; returns its output.
 
         Raises: RunError.
         """
@@ -62,7 +62,7 @@ class Cluster:
     def apply(self, made: Sequence[Manifest], *options: str) -> None:
         """Applies manifests.
 
-        Raises: RunError: the cluster refuses one.
+        Raises: RunError: the cluster rejects a manifest.
         """
         try:
             self.call("apply", *options, "-f", "-", text=as_yaml(made))
@@ -79,7 +79,7 @@ class Cluster:
         return json.loads(text)["items"]
 
     def phase(self, made: Manifest) -> tuple[State, str]:
-        """What has become of a phase, and why.
+        """The state of a phase, and the reason.
 
         Raises: RunError.
         """
@@ -90,7 +90,7 @@ class Cluster:
 
 
 def state(found: Mapping[str, Any]) -> tuple[State, str]:
-    """What has become of a TrainJob or Job, and why, by its conditions."""
+    """The state of a TrainJob or Job, and the reason, from its conditions."""
     for each in found.get("status", {}).get("conditions", ()):
         if each.get("status") == "True" and each["type"] in ("Complete", "Failed"):
             why = ": ".join(filter(None, (each.get("reason"), each.get("message"))))
@@ -99,15 +99,15 @@ def state(found: Mapping[str, Any]) -> tuple[State, str]:
 
 
 def submit(made: Sequence[Manifest], cluster: Cluster, folder: Path, say: Say) -> None:
-    """Runs the phases of a run in their order, and waits for the last.
+    """Runs the phases of a run in order, and waits for the last.
 
     Args:
         made: the manifests.
-        folder: the run folder here, for the record of the launch.
+        folder: the local run folder, for the record of the launch.
 
     Raises:
-        RunError: the cluster refuses a manifest, or a phase has failed.
-        Stopped: a phase has ended where a person has to decide.
+        RunError: the cluster rejects a manifest, or a phase has failed.
+        Stopped: a phase has ended because a person must decide.
         Interrupted: the cluster does not answer.
     """
     shared = [each for each in made if each["kind"] not in PHASES]
@@ -164,7 +164,7 @@ def _phase(made: Manifest, what: str, cluster: Cluster, say: Say) -> None:
 
 
 def _failure(made: Manifest, why: str, cluster: Cluster) -> RunError:
-    """Why a phase has failed, by the exit codes of its pods."""
+    """Why a phase has failed, from the exit codes of its pods."""
     name = made["metadata"]["name"]
     label = "jobset.sigs.k8s.io/jobset-name" if made["kind"] == "TrainJob" else "job-name"
     look = f"kubectl logs -n {cluster.namespace} -l {label}={name} --tail=50 --prefix"
@@ -191,7 +191,7 @@ def _exit_codes(cluster: Cluster, label: str, name: str) -> set[int]:
 
 
 def cancel(queued: Mapping[str, Any]) -> None:
-    """Removes all that a launch has made; its pods get SIGTERM, and time to save.
+    """Deletes everything that a launch has made; its pods get SIGTERM, and time to save.
 
     Raises: RunError.
     """
@@ -202,7 +202,7 @@ def cancel(queued: Mapping[str, Any]) -> None:
 
 
 def at_work(queued: Mapping[str, Any]) -> bool:
-    """Whether a phase of a launch is queued or runs.
+    """Whether a phase of a launch is queued or running.
 
     Raises: RunError.
     """
@@ -214,7 +214,7 @@ def at_work(queued: Mapping[str, Any]) -> bool:
 
 
 def _advice(said: str) -> str:
-    """What to do where the cluster refuses a manifest."""
+    """What to do if the cluster rejects a manifest."""
     if "no matches for kind" in said and "kubeflow" in said:
         return "install Kubeflow Trainer 2.2 or later in the cluster"
     if "namespaces" in said and "not found" in said:

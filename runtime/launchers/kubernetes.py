@@ -1,8 +1,8 @@
-"""Kubernetes: a run as manifests, a TrainJob of Kubeflow Trainer for each gang, a Job for the rest.
+"""Kubernetes: a run as manifests, with a TrainJob of Kubeflow Trainer per gang and Jobs otherwise.
 
-A pod starts `runtime/launchers/node.py`, whose exit code says whether a new start can help. Of a
-gang all pods start again together: the Job of a TrainJob fails with its first pod, and its JobSet
-is made again, but where the exit code was decided (1, 2, 3).
+A pod starts `runtime/launchers/node.py`, whose exit code says whether a restart can help. The pods
+of a gang restart together: the Job of a TrainJob fails with its first pod, and its JobSet is
+recreated unless the exit code is final (1, 2, 3).
 """
 
 import base64
@@ -28,21 +28,21 @@ Manifest = dict[str, Any]
 API = "trainer.kubeflow.org/v1alpha1"
 PARTS = "app.kubernetes.io/part-of"
 INSTANCE = "app.kubernetes.io/instance"
-"""The label by which all that a launch has made is found again."""
+"""The label shared by everything that a launch has made."""
 RUN = "app.kubernetes.io/name"
-"""The label of a run, whatever its plan and site are: one launch of it at a time is at work."""
+"""The label of a run, whatever its plan and site; a run has one active launch at a time."""
 COMPONENT = "app.kubernetes.io/component"
 _ANCESTOR = "trainer.kubeflow.org/trainjob-ancestor-step"
 _QUEUE = "kueue.x-k8s.io/queue-name"
 _PLAN = "/etc/etude"
 _CONTAINER = "node"
-"""The name that Kubeflow Trainer wants the container of a gang to have."""
+"""The container name that Kubeflow Trainer requires for a gang."""
 _MOST = 1_000_000
-"""Bytes that a ConfigMap may hold, with some left for its names."""
+"""Bytes that a ConfigMap may hold, less a reserve for its names."""
 
 
 class Toleration(Options):
-    """A taint of nodes that pods are allowed on."""
+    """A taint of nodes that pods tolerate."""
 
     key: str | None = None
     operator: Literal["Exists", "Equal"] = "Equal"
@@ -102,9 +102,9 @@ class KubernetesSite(Options):
 
 
 def manifests(plan: Plan, phases: Sequence[Phase], site: KubernetesSite) -> list[Manifest]:
-    """All that a run needs: first the plan and what gangs share, then the phases in their order.
+    """All manifests of a run: first the plan and what gangs share, then the phases in order.
 
-    Raises: RunError: a placement does not fit the nodes of the site.
+    Raises: RunError: a placement does not fit the site's nodes.
     """
     names = Names(plan, site)
     shared = [_config_map(plan, names, site)]
@@ -123,11 +123,11 @@ def manifests(plan: Plan, phases: Sequence[Phase], site: KubernetesSite) -> list
 
 
 class Names:
-    """What the objects of a launch are called: another plan or site has other names.
+    """Names of the objects of a launch; they depend on the plan and the site.
 
     Attributes:
-        run: whatever its plan and site are.
-        instance: of all that the launch makes.
+        run: the same for every plan and site.
+        instance: for everything that the launch makes.
         folder: the recipe's run folder, as pods see it.
     """
 
@@ -212,7 +212,7 @@ _POLICY = {
         }
     ]
 }
-"""What a new start does not change ends a phase; 75, and whatever kills a pod, starts it again."""
+"""Exit codes that a restart does not change end a phase; 75 or a killed pod restarts it."""
 
 
 def _train_job(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> Manifest:
@@ -253,7 +253,7 @@ def _job(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> M
 
 
 def _indexed(job: Manifest, parts: int) -> Manifest:
-    """The Job with a pod for each part, all at once; each is started again by itself."""
+    """The Job with one pod per part, all at once; each restarts independently."""
     spec: Any = job["spec"]
     own = {"completionMode": "Indexed", "completions": parts, "parallelism": parts}
     container = spec["template"]["spec"]["containers"][0]
@@ -295,7 +295,7 @@ def _pod(
     """The pod of a phase.
 
     Args:
-        gang: it has GPUs, or ranks that share memory, and goes to the nodes that are for those.
+        gang: whether it has GPUs or ranks that share memory, and so goes to the nodes for those.
     """
     container = dict(container)
     volumes: list[dict[str, Any]] = [
@@ -333,7 +333,7 @@ def _resources(
 
 
 def as_yaml(made: Sequence[Manifest]) -> str:
-    """Manifests as documents of YAML."""
+    """Manifests as YAML documents."""
     import yaml
 
     return yaml.safe_dump_all(json.loads(json.dumps(list(made))), sort_keys=False, width=100)

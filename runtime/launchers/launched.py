@@ -1,4 +1,4 @@
-"""What has become of a launch, and its end: whichever engine was given the run."""
+"""The state of a launch, and its cancellation, on any engine."""
 
 import shutil
 from typing import Any, Protocol
@@ -9,10 +9,10 @@ from .record import Launch
 
 
 class Queue(Protocol):
-    """What a module of an engine has."""
+    """What the module of an engine provides."""
 
     PROGRAM: str
-    """The command that asks the engine."""
+    """The command that queries the engine."""
 
     def at_work(self, queued: Any) -> bool: ...
 
@@ -23,7 +23,7 @@ QUEUES: dict[str, Queue] = {"slurm": slurm_queue, "kubernetes": kubectl, "skypil
 
 
 def queue_of(launch: Launch) -> Queue:
-    """Raises: RunError: another version of etude knows the engine."""
+    """Raises: RunError: only another version of etude knows the engine."""
     if launch.engine not in QUEUES:
         raise RunError(
             f"the run was launched on {launch.engine}, which this version of etude does not know",
@@ -33,7 +33,7 @@ def queue_of(launch: Launch) -> Queue:
 
 
 def at_work(launch: Launch | None) -> bool | None:
-    """Whether the engine still has what was launched; None where it cannot be asked from here."""
+    """Whether the engine still has the launch; None if it cannot be reached from here."""
     if launch is None or launch.engine not in QUEUES:
         return None
     queue = QUEUES[launch.engine]

@@ -15,15 +15,15 @@ WORKER = "etude.runtime.worker"
 
 @dataclass(frozen=True)
 class Leg:
-    """A leg of a run: the jobs that one gang does, from the first that is left to the first that
-    needs another number of ranks. Where it ends is found out on the way, in contrast to a plan's
-    phases, which are known beforehand.
+    """A leg of a run: the jobs that one gang does, from the first remaining job to the first that
+    needs another number of ranks. A leg's end is only found while running; a plan's phases, in
+    contrast, are known beforehand.
 
     Attributes:
-        root: the folder of the spec, where relative paths of data start.
-        ranks: processes of the gang.
-        device: "cpu", or the GPU that each rank has; None: the leg begins with work that needs
-            no device, and a job on one rank takes what is there.
+        root: the spec's folder, which relative data paths start from.
+        ranks: number of processes in the gang.
+        device: "cpu", or each rank's GPU; None: the leg begins with work that needs no device, and
+            a job on one rank uses whatever the machine has.
     """
 
     plan: Plan
@@ -39,7 +39,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a leg ended that no error stopped.
+    """How a leg without errors ended.
 
     Attributes:
         needs: what the next job needs; None: the plan is done.
@@ -49,18 +49,18 @@ class Outcome:
 
 
 class Launcher(Protocol):
-    """Starts legs on one kind of engine. The run folder is the only state that they share."""
+    """Starts legs on one kind of engine; they share only the run folder."""
 
     def ready(self, plan: Plan) -> None:
-        """Readies this process before anything is begun.
+        """Prepares this process before anything starts.
 
-        Raises: RunError: a job needs more than the engine can give.
+        Raises: RunError: a job needs more than the engine has.
         """
         ...
 
     def start(self, leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
-        """Starts a leg, hands its events on as they come, and waits for its end.
+        """Starts a leg, passes on its events as they come, and waits for its end.
 
-        Raises: RunError, Stopped: the leg did not come to its end.
+        Raises: RunError, Stopped: the leg ended early.
         """
         ...

@@ -1,4 +1,4 @@
-"""The launcher for this machine: one rank is this process, more are processes of torchrun."""
+"""The launcher for this machine: one rank is this process, several are processes of torchrun."""
 
 import ctypes
 import os
@@ -27,16 +27,16 @@ from .launcher import Leg, Outcome
 from .messages import JOINED, OUTCOME, event_in, outcome_of
 
 GRACE = 30
-"""Seconds that ranks have for ending by themselves once one of them has ended."""
+"""Seconds that ranks have to end by themselves once one of them has ended."""
 FOLLOW_SECONDS = 0.05
-"""Between two looks at what a gang has told."""
+"""Seconds between two looks at a gang's events."""
 
 
 class Local:
     """Runs legs on this machine."""
 
     def ready(self, plan: Plan) -> None:
-        """Forgets what another launcher, or a job before, has told this process.
+        """Clears what another launcher or an earlier job left in this process.
 
         Raises: RunError: a job needs devices that this machine does not have.
         """
@@ -47,7 +47,7 @@ class Local:
                 _affordable(job.id, mesh)
 
     def start(self, leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
-        """Runs a leg, in this process where it needs one rank.
+        """Runs a leg, in this process if it needs one rank.
 
         Raises: RunError, Stopped.
         """
@@ -86,12 +86,12 @@ def _affordable(job: str, mesh: Resources) -> None:
 
 
 def elsewhere(otherwise: str) -> str:
-    """What to do where a plan needs more than this machine; on a login node of Slurm, to launch."""
+    """What to do if a plan needs more than this machine: on a login node of Slurm, launch it."""
     try:
         asked = subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return otherwise
-    if asked.returncode:  # installed, and no cluster behind it
+    if asked.returncode:  # installed, but without a cluster
         return otherwise
     return (
         "this is a login node of Slurm: etude launch SPEC --on slurm shows the batch jobs, and "
@@ -100,15 +100,15 @@ def elsewhere(otherwise: str) -> str:
 
 
 def _gang(leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
-    """Runs a leg in processes of torchrun, which end when this one does."""
+    """Runs a leg in processes of torchrun, which end when this process does."""
     command = [
         sys.executable,
         "-m",
         "torch.distributed.run",
         "--standalone",
         f"--nproc-per-node={leg.ranks}",
-        # What asks a run to stop goes to the ranks, which save: torchrun would kill them after a
-        # while, so it gets to hear of its launcher's end only.
+        # Signals that ask a run to stop go to the ranks, which save. torchrun would kill them after
+        # a while, so it only gets SIGHUP, when its launcher ends.
         "--signals-to-handle=SIGHUP",
         f"--shutdown-timeout={GRACE}",
         "--module",
@@ -141,7 +141,7 @@ def _gang(leg: Leg, store: Store, on_event: OnEvent) -> Outcome:
 
 
 def _listen(gang: subprocess.Popen[str], log: TextIO, ask: Callable[[int], None]) -> None:
-    """Takes up the ranks that say that they have begun, so that they can be asked to stop."""
+    """Registers the ranks that report their start, so that they can be asked to stop."""
     assert gang.stdout
     for line in gang.stdout:
         event = event_in(line)
@@ -155,7 +155,7 @@ def _listen(gang: subprocess.Popen[str], log: TextIO, ask: Callable[[int], None]
 def _follow(
     gang: subprocess.Popen[Any], follower: Follower, store: Store, on_event: OnEvent
 ) -> dict[str, Any] | None:
-    """Hands the events of a gang on until it has ended; returns its outcome, if it has told one.
+    """Passes on a gang's events until it has ended; returns its outcome event, if any.
 
     Raises: Interrupted: another run has taken the folder.
     """
@@ -175,7 +175,7 @@ def _follow(
 
 
 def _prepare() -> None:
-    """Leaves requests to stop to the launcher; lets the kernel end the gang when the launcher is
+    """Leaves requests to stop to the launcher, and has the kernel end the gang if the launcher is
     killed (Linux)."""
     for number in stopping.ASKING:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The machines that a phase needs on a site, and what tables of site files have in common."""
+"""The machines that a phase needs on a site, and the common base of site file tables."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ from ..errors import RunError
 
 
 class Options(BaseModel):
-    """A table of a site file: what it does not know is refused."""
+    """A table of a site file; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Machines(NamedTuple):
-    """What a phase is started on.
+    """The nodes that a phase is started on.
 
     Attributes:
-        ranks: processes of a node.
-        gpus: of a node.
+        ranks: processes per node.
+        gpus: GPUs per node.
     """
 
     nodes: int
@@ -30,12 +30,12 @@ class Machines(NamedTuple):
 
 
 def machines(plan: Plan, phase: Phase, gpus_per_node: int | None) -> Machines:
-    """The nodes for a phase: those of the spec's cluster, or of a site with other ones.
+    """The nodes for a phase: those of the spec's cluster, or of a site with other nodes.
 
     Args:
-        gpus_per_node: of the site's nodes; None: as many as the spec's cluster has.
+        gpus_per_node: of the site's nodes; None: as many as in the spec's cluster.
 
-    Raises: RunError: its ranks cannot be laid out on whole nodes.
+    Raises: RunError: the ranks do not fill whole nodes.
     """
     if phase.device == "cpu":
         return Machines(phase.nodes, phase.ranks, 0)
@@ -58,9 +58,9 @@ def machines(plan: Plan, phase: Phase, gpus_per_node: int | None) -> Machines:
 
 
 def _writing(phase: Phase, gpus_per_node: int) -> Machines:
-    """The nodes for a model that writes: its tensor degree stays inside of a node.
+    """The nodes for a model that writes: its tensor parallel group stays within a node.
 
-    Raises: RunError: it does not.
+    Raises: RunError: the group is larger than a node.
     """
     if phase.ranks > gpus_per_node:
         raise RunError(
@@ -73,7 +73,7 @@ def _writing(phase: Phase, gpus_per_node: int) -> Machines:
 
 
 def _ranks(plan: Plan, phase: Phase) -> int:
-    """The ranks of a gang, which all of its jobs have that have a mesh."""
+    """The number of ranks of a gang, the same for all of its jobs with a mesh."""
     own = set(phase.jobs)
     meshes = (getattr(job, "resources", None) for job in plan.jobs if job.id in own)
     return max(mesh.world_size for mesh in meshes if isinstance(mesh, Resources))

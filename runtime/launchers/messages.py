@@ -1,5 +1,5 @@
-"""What a gang tells its launcher: how a phase ended, in the last line of `events.jsonl`; and which
-processes its ranks of this machine are, on their standard output.
+"""What a gang tells its launcher: how a phase ended, in the last line of `events.jsonl`; and the
+process ids of its ranks on this machine, on their standard output.
 """
 
 import json
@@ -20,22 +20,22 @@ _KINDS = {kind.exit_code: kind for kind in (Stopped, Interrupted)}
 
 
 def line(event: Mapping[str, Any]) -> str:
-    """An event as a line of standard output, without its line feed."""
+    """An event as a line of standard output, without the newline."""
     return _MARK + json.dumps(event)
 
 
 def event_in(line: str) -> dict[str, Any] | None:
-    """The event in a line; None where it is other output."""
+    """The event in a line; None if the line is other output."""
     return json.loads(line.removeprefix(_MARK)) if line.startswith(_MARK) else None
 
 
 def joined() -> dict[str, Any]:
-    """The event of a rank that has begun, and can be asked to stop."""
+    """The event of a rank that has started and can be asked to stop."""
     return {"event": JOINED, "process": os.getpid()}
 
 
 def ended(outcome: Outcome) -> dict[str, Any]:
-    """The event of a phase that came to its end."""
+    """The event of a phase that completed."""
     return {"event": OUTCOME, "needs": outcome.needs and outcome.needs.as_dict()}
 
 
@@ -50,16 +50,16 @@ def failed(problem: RunError) -> dict[str, Any]:
 
 
 def outcome_of(event: Mapping[str, Any] | None, logs: Path) -> Outcome:
-    """The outcome that an event tells.
+    """The outcome in an event.
 
     Args:
-        event: the event of the phase's end; None: the gang ended without one.
-        logs: the folder with what its ranks printed.
+        event: the event at the end of the phase; None: the gang ended without one.
+        logs: the folder with the output of its ranks.
 
-    Raises: RunError, Stopped: the phase did not come to its end.
+    Raises: RunError, Stopped: the phase did not complete.
     """
     if event is None:
-        # Whichever other rank ends, rank 0 says so.
+        # If any other rank ends, rank 0 reports it.
         raise Interrupted(
             f"rank 0 on {socket.gethostname()} ended without a message; the end of "
             f"{logs / 'rank-0.log'} may say why",

@@ -1,9 +1,9 @@
-"""One node of a gang: starts the ranks of this node, and ends as they do.
+"""One node of a gang: starts the node's ranks and returns their exit code.
 
-Kubernetes and SkyPilot start one command on each node and look at its exit code. torchrun ends
-with 1 whatever its ranks ended with, so that nobody could tell what can be started again from what
-cannot. This command says it with the codes of a run: 0, 1, 2, 3, and 75 for all that a new start
-may well survive, such as a rank that crashed.
+Kubernetes and SkyPilot start one command per node and look at its exit code. torchrun always ends
+with 1, so they could not tell which failures a restart can fix. This command returns the codes of
+a run: 0, 1, 2, 3, and 75 for every failure that a restart may well fix, such as a rank that
+crashed.
 
     python -m etude.runtime.launchers.node RUN_FOLDER ROOT DEVICE \\
         --phase 2-gang --ranks 8 --plan plan.json.gz
@@ -35,26 +35,26 @@ from .allocation import Place
 from .launcher import WORKER
 
 AGAIN = 75
-"""The exit code of what can be started again as it is."""
+"""The exit code if the run can be restarted unchanged."""
 DECIDED = (1, 2, 3)
-"""Exit codes that a new start does not change."""
+"""Exit codes that a restart does not change."""
 PORT = 29_400
-"""Where ranks meet if the engine says no port."""
+"""Where ranks meet if the engine sets no port."""
 PATIENCE = 120.0
-"""Seconds that the other ranks have to end by themselves, once one has failed."""
+"""Seconds that the other ranks have to end by themselves once one has failed."""
 RANK_0_FIRST = 10.0
-"""Seconds that other nodes wait before they ask to be started again: if rank 0 has decided
-otherwise, its node's exit code comes first."""
+"""Seconds that other nodes wait before they ask for a restart, so that the exit code of rank 0's
+node comes first if rank 0 has decided otherwise."""
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node among those of a gang.
+    """One of the nodes of a gang.
 
     Attributes:
-        number: of the node, from 0.
-        nodes: how many there are.
+        number: the node's number, from 0.
+        nodes: how many nodes the gang has.
         address, port: where rank 0 listens.
     """
 
@@ -64,15 +64,15 @@ class Node:
     port: int
 
     def place(self, local: int, ranks: int) -> Place:
-        """The rank `local` of this node's `ranks`."""
+        """The rank `local` of the `ranks` on this node."""
         rank = self.number * ranks + local
         return Place(rank, local, self.nodes * ranks, ranks, self.address, self.port)
 
 
 def node(environ: Mapping[str, str]) -> Node:
-    """The node that this is, as Kubeflow Trainer or SkyPilot say; the only one if neither does.
+    """This node according to Kubeflow Trainer or SkyPilot; without their variables, the only node.
 
-    Raises: RunError: what they say is no number, or not all there.
+    Raises: RunError: a variable is not a number, or one is missing.
     """
     try:
         if "PET_NNODES" in environ:
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _part(folder: Path, args: argparse.Namespace) -> int:
-    """Does the part of preparing that the engine numbers; returns 0, 1, 2, 3 or 75."""
+    """Does the part of preparing with the engine's number; returns 0, 1, 2, 3 or 75."""
     try:
         number = parts.number(os.environ, args.parts)
     except RunError as problem:
@@ -139,15 +139,15 @@ def _part(folder: Path, args: argparse.Namespace) -> int:
 
 
 def take_plan(plan: Path, home: Path) -> Path:
-    """Makes the run folder, with the plan in it; nothing changes where it is there.
+    """Creates the run folder with the plan in it; changes nothing if it already exists.
 
-    All nodes do so, with the same bytes: none depends on when it sees another's file.
+    All nodes do this with the same bytes, so none depends on when it sees another node's file.
 
     Args:
-        home: the run folder of the recipe.
+        home: the recipe's run folder.
 
-    Returns: the run folder, which of a variant is a folder of its own.
-    Raises: RunError: it cannot be read. RunError, Stopped: the folder cannot be written.
+    Returns: the run folder; a variant has its own.
+    Raises: RunError: the plan cannot be read. RunError, Stopped: the folder cannot be written.
     """
     try:
         text = gzip.decompress(plan.read_bytes())
@@ -173,9 +173,9 @@ class Rank(NamedTuple):
     """A process to start.
 
     Attributes:
-        variables: of its environment, besides those of this process.
-        number: shown before the lines that it prints, where there are several.
-        log: the file that keeps them, appended to; None: none does.
+        variables: added to this process's environment.
+        number: shown before the lines that it prints, if there are several ranks.
+        log: the file that its output is appended to, if any.
     """
 
     command: Sequence[str]
@@ -185,11 +185,11 @@ class Rank(NamedTuple):
 
 
 def run(ranks: Sequence[Rank], *, patience: float) -> int:
-    """Runs ranks side by side, keeps what they print, and hands signals on to them.
+    """Runs ranks side by side, logs their output, and forwards signals to them.
 
-    The first that fails says why; the others may end by themselves for `patience` seconds.
+    After the first failure the others have `patience` seconds to end by themselves.
 
-    Returns: 0, if all end with that; 1, 2 or 3, if the first that failed ended with it; else 75.
+    Returns: 0 if all end with 0; 1, 2 or 3 if the first failure ended with it; otherwise 75.
     """
     processes: list[subprocess.Popen[bytes]] = []
     shown = _Shown(ranks)
@@ -215,7 +215,7 @@ def run(ranks: Sequence[Rank], *, patience: float) -> int:
 
 
 def _started(rank: Rank) -> "subprocess.Popen[bytes]":
-    """A process that prints to the log of its rank, or where this one prints."""
+    """A process that prints to its rank's log, or to this process's output."""
     environment = {**os.environ, **rank.variables}
     if rank.log is None:
         return subprocess.Popen(rank.command, env=environment)
@@ -229,8 +229,8 @@ def _started(rank: Rank) -> "subprocess.Popen[bytes]":
 
 
 class _Shown:
-    """Shows what ranks write to their logs from now on, with their numbers if there are several:
-    the engine's own command for logs then has it too."""
+    """Shows what ranks write to their logs from now on, with their numbers if there are several, so
+    that the engine's own log command has it too."""
 
     def __init__(self, ranks: Sequence[Rank]) -> None:
         self._logs = [RankLog(rank.log, "", rank.number, 0.0) for rank in ranks if rank.log]
@@ -239,7 +239,7 @@ class _Shown:
 
     def __call__(self) -> None:
         for number, log in enumerate(self._logs):
-            with suppress(OSError):  # of the shared folder, which may be slow to show a file
+            with suppress(OSError):  # a shared folder may be slow to show a file
                 lines, self._places[number] = log.since(self._places[number])
                 for line in lines:
                     print(f"rank {log.rank}: {line}" if self._several else line, flush=True)
@@ -263,7 +263,7 @@ def _wait(
 
 
 def _failed(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """The exit code of a process that has failed; None where none has."""
+    """The exit code of a failed process, if any."""
     return next((p.returncode for p in processes if p.returncode), None)
 
 

@@ -1,9 +1,9 @@
-"""The parts of preparing that engines do side by side, before the first phase joins them.
+"""The parts of preparing that engines run side by side, before the first phase joins them.
 
     python -m etude.runtime.launchers.parts RUN_FOLDER ROOT PARTS
 
-is one of PARTS processes; which one, the engine says: a task of an array of Slurm, a pod of an
-indexed Job of Kubernetes, a node of SkyPilot.
+is one of PARTS processes. The engine says which: a task of a Slurm job array, a pod of an indexed
+Job of Kubernetes, a node of SkyPilot.
 """
 
 import os
@@ -19,14 +19,14 @@ from ..errors import RunError
 
 MODULE = "etude.runtime.launchers.parts"
 NUMBER = 0
-"""The number of the phase: it is before all that the plan has."""
+"""The phase's number: it comes before all phases of the plan."""
 NUMBERS = {"SLURM_ARRAY_TASK_ID": 1, "JOB_COMPLETION_INDEX": 0, "SKYPILOT_NODE_RANK": 0}
-"""The variables that number the parts → the number of the first."""
+"""The variables that number the parts → the first part's number."""
 
 
 def parts_phase(plan: Plan, left: Sequence[Phase]) -> Phase | None:
-    """What is done in parts: documents that the first of the phases that are left would tokenize
-    alone. None: there are none."""
+    """The phase that is done in parts: it tokenizes the documents that the first remaining phase
+    would otherwise tokenize alone. None if it has no documents."""
     first = set(left[0].jobs) if left else set()
     jobs = [
         job.id
@@ -49,9 +49,9 @@ def parts_phase(plan: Plan, left: Sequence[Phase]) -> Phase | None:
 
 
 def number(environ: Mapping[str, str], parts: int) -> int:
-    """The part that this process does, from 1.
+    """The number of the part that this process does, from 1.
 
-    Raises: RunError: nothing says it, or it is none of them.
+    Raises: RunError: no variable is set, or its number is out of range.
     """
     said = {name: value for name in NUMBERS if (value := environ.get(name))}
     for name, value in said.items():

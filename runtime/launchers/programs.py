@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..errors import RunError
 
 SECONDS = 600.0
-"""After so long a program that has not ended is hung."""
+"""A program that runs for longer than this counts as hung."""
 
 
 class Refused(RunError):
@@ -33,7 +33,7 @@ def call(command: Sequence[str], *, text: str | None = None, help: str = "") -> 
 
     Args:
         text: for its standard input.
-        help: what to do where it fails.
+        help: what to do if it fails.
 
     Raises:
         Refused: it ended with an error.

@@ -1,5 +1,5 @@
-"""What a launch has queued, in `launch.json` of the run folder: `etude cancel`, `etude status` and
-the next launch read it.
+"""The record of what a launch has queued, in `launch.json` of the run folder; `etude cancel`,
+`etude status` and the next launch read it.
 
     {"engine": "slurm", "at": 1790000000.0, "queued": {"jobs": ["4711", "4712"]}}
     {"engine": "kubernetes", "at": …, "queued": {"namespace": "default", "instance": "etude-…"}}
@@ -22,12 +22,12 @@ LAUNCH = "launch.json"
 
 @dataclass(frozen=True)
 class Launch:
-    """A run that an engine was given.
+    """A run that was given to an engine.
 
     Attributes:
         engine: "slurm", "kubernetes" or "skypilot".
-        queued: what the engine calls it.
-        at: when, in seconds since 1970.
+        queued: the engine's names for it.
+        at: the time, in seconds since 1970.
     """
 
     engine: str
@@ -36,9 +36,9 @@ class Launch:
 
 
 def save(folder: Path, launch: Launch) -> None:
-    """Writes what was launched; the file is there whole, or as it was before.
+    """Writes the record of a launch, completely or not at all.
 
-    Raises: Stopped: it cannot be written.
+    Raises: Stopped: the file cannot be written.
     """
     path = folder / LAUNCH
     text = json.dumps({"engine": launch.engine, "at": launch.at, "queued": dict(launch.queued)})
@@ -50,7 +50,7 @@ def save(folder: Path, launch: Launch) -> None:
 
 
 def load(folder: Path) -> Launch | None:
-    """What was launched last into a run folder; None where nothing was.
+    """The last launch into a run folder, if any.
 
     Raises: RunError: the file cannot be read.
     """
@@ -68,9 +68,9 @@ def load(folder: Path) -> Launch | None:
 
 
 def forget(folder: Path) -> None:
-    """Takes the record away, where there is one: nothing is queued any more.
+    """Removes the record, if any: nothing is queued any more.
 
-    Raises: Stopped: it cannot be removed.
+    Raises: Stopped: the file cannot be removed.
     """
     with disk(folder / LAUNCH):
         (folder / LAUNCH).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The engines that `etude launch` knows besides Slurm: Kubernetes and SkyPilot."""
+"""The engines for `etude launch` besides Slurm: Kubernetes and SkyPilot."""
 
 import sys
 from pathlib import Path
@@ -20,18 +20,18 @@ class Kubernetes:
     shares_folder = False
 
     def folder(self, name: str, site: Path | None) -> Path:
-        """The run folder here, which has the record of the launch; the run's own is in pods."""
+        """The local run folder, for the record of the launch; the run's own folder is in pods."""
         return Path("runs") / name
 
     def pieces(self, request: Request) -> list[Piece]:
-        """The manifests, a file each.
+        """The manifests, one per file.
 
         Raises: RunError.
         """
         return [Piece(_file(each), as_yaml([each])) for each in _manifests(request)[1]]
 
     def ready(self, request: Request) -> None:
-        """Nothing: a second launch continues the first, and what it launches is looked at then."""
+        """Does nothing: a second launch continues the first, and `submit` checks active ones."""
 
     def submit(self, request: Request) -> list[str]:
         """Runs the phases, and waits for the last.
@@ -50,7 +50,7 @@ def _manifests(request: Request) -> tuple[KubernetesSite, list[Manifest]]:
 
 
 def _file(made: Manifest) -> str:
-    """The file of a manifest: a phase has its own name, the others that of their kind."""
+    """The file name of a manifest: a phase's own name, or the manifest's kind."""
     name = made["metadata"]["labels"].get(COMPONENT, made["kind"].lower())
     return f"{name}.yaml"
 
@@ -61,7 +61,7 @@ class Skypilot:
     shares_folder = False
 
     def folder(self, name: str, site: Path | None) -> Path:
-        """The run folder here, which has what is launched; the run's own is where nodes see it."""
+        """The local run folder, for what is launched; nodes see the run's own folder."""
         return Path("runs") / name
 
     def pieces(self, request: Request) -> list[Piece]:
@@ -72,7 +72,7 @@ class Skypilot:
         return [Piece(sky.PIPELINE, as_yaml(_tasks(request)[1]))]
 
     def ready(self, request: Request) -> None:
-        """Looks whether SkyPilot is here, and has not got the run already.
+        """Checks that SkyPilot is installed and does not already have the run.
 
         Raises: RunError.
         """
@@ -122,7 +122,7 @@ _EXAMPLES = {
     "restarts": "100",
     "grace": "600",
 }
-"""A value of each key, in TOML."""
+"""An example value for each key, in TOML."""
 _SKYPILOT = {
     "setup": '"pip install etude"',
     "bucket": '"s3://my-bucket/etude"',
@@ -139,14 +139,14 @@ _SKYPILOT = {
     "secrets": '["HF_TOKEN"]',
 }
 _LIKELY = {"kubernetes": ("image", "volume"), "skypilot": ("setup", "bucket")}
-"""Keys that a site file has to have, or one of which it has to have."""
+"""Keys that a site file must have, or of which it must have one."""
 
 
 def template(engine: str, folder: str) -> str:
-    """A site file with all keys of an engine, and what they are for.
+    """A site file with all keys of an engine and their meanings.
 
     Args:
-        folder: where site files lie that have names.
+        folder: where named site files are kept.
     """
     examples = _EXAMPLES | (_SKYPILOT if engine == "skypilot" else {})
     head = (

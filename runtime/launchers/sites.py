@@ -1,11 +1,11 @@
-"""Site files: what a person's account on a cluster is like, in a TOML that belongs to no spec.
+"""Site files: TOML files about a user's account on a cluster, separate from any spec.
 
     [slurm]
     partition = "gpu"
     time      = "24:00:00"
 
-Each engine has a table of its own. The files lie in the user's configuration folder
-(`~/.config/etude/sites/NAME.toml` on Linux), or wherever `--site FILE` says.
+Each engine has its own table. The files are in the user's configuration folder
+(`~/.config/etude/sites/NAME.toml` on Linux), or wherever `--site FILE` points.
 """
 
 import difflib
@@ -26,14 +26,14 @@ Table = TypeVar("Table", bound=BaseModel)
 
 
 def folder() -> Path:
-    """Where site files lie that have names."""
+    """The folder of named site files."""
     return user_config_path("etude") / "sites"
 
 
 def find(name: str | None) -> Path | None:
-    """The file of a site: of that name, at that path, or the only one that there is.
+    """The file of a site: by name, by path, or the only one there is.
 
-    Raises: RunError: there is none of that name, or there are several and none is named.
+    Raises: RunError: none has that name, or there are several and no name is given.
     """
     named = {path.stem: path for path in sorted(folder().glob("*.toml"))}
     if name is None:
@@ -54,12 +54,12 @@ def find(name: str | None) -> Path | None:
 
 
 def read(path: Path | None, engine: str, table: type[Table]) -> Table:
-    """What a site file says for an engine; without a file or table the defaults.
+    """The table of an engine in a site file; the defaults if the file or table does not exist.
 
     Args:
         table: the model of the engine's table.
 
-    Raises: RunError: the file cannot be read, or has a key or value that is none, with its line.
+    Raises: RunError: the file cannot be read, or has an invalid key or value, with its line.
     """
     try:
         text = path.read_text(encoding="utf-8") if path else ""
@@ -87,8 +87,8 @@ def read(path: Path | None, engine: str, table: type[Table]) -> Table:
 def _wrong(
     path: Path | None, text: str, engine: str, table: type[BaseModel], problem: ValidationError
 ) -> RunError:
-    """What is wrong first, and how many more things are."""
-    # A key that is unknown is often the one that is missing, misspelled.
+    """The first problem, and the number of others."""
+    # An unknown key is often a misspelling of a missing one.
     first, *more = sorted(problem.errors(), key=lambda each: each["type"] != "extra_forbidden")
     where = [str(part) for part in first["loc"] if part != "[key]"]
     key = ".".join(where)
@@ -101,7 +101,7 @@ def _wrong(
             f"`etude new --on {engine}` writes a template",
         )
     place = f"{path}:{_line(text, [engine, *where])}"
-    if not where:  # keys that do not go together
+    if not where:  # a problem between keys
         return RunError(f"{place}: [{engine}]: {said}", "correct the table, and launch again")
     of = _model(table, where)
     if first["type"] in ("extra_forbidden", "literal_error") and where[-1] not in of.model_fields:
@@ -127,7 +127,7 @@ def _near(name: str, known: Sequence[str], otherwise: str) -> str:
 
 
 def _model(table: type[BaseModel], where: Sequence[str]) -> type[BaseModel]:
-    """The model of the innermost table on the way to a key."""
+    """The model of the innermost table that contains a key."""
     model = table
     for name in where[:-1]:
         field = model.model_fields.get(name)
@@ -142,7 +142,7 @@ def _model(table: type[BaseModel], where: Sequence[str]) -> type[BaseModel]:
 
 
 def _line(text: str, where: Sequence[str]) -> int:
-    """The line in which a key stands; of one that is missing, that of its table."""
+    """The line of a key; if the key is missing, the line of its table."""
     table: list[str] = []
     best, deepest = 1, 0
     for number, line in enumerate(text.splitlines(), 1):

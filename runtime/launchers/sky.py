@@ -22,9 +22,9 @@ _HELP = "`sky check` says which clouds it may use; `sky jobs queue` shows what i
 
 
 def pack(plan: Plan, folder: Path) -> None:
-    """Writes the plan, gzipped, where the tasks take it from.
+    """Writes the plan, gzipped, where the tasks pick it up.
 
-    Raises: Stopped: the disk does not take it.
+    Raises: Stopped: the disk is full.
     """
     with disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,9 +33,9 @@ def pack(plan: Plan, folder: Path) -> None:
 
 
 def ready(secrets: Sequence[str]) -> None:
-    """Looks whether a launch can be given to SkyPilot.
+    """Checks whether a launch can be given to SkyPilot.
 
-    Raises: RunError: `sky` is missing, or a secret.
+    Raises: RunError: `sky` or a secret is missing.
     """
     require(
         "sky",
@@ -53,10 +53,10 @@ def ready(secrets: Sequence[str]) -> None:
 def require_not_queued(name: str, folder: Path) -> None:
     """
     Args:
-        name: of the managed job.
-        folder: the run folder here.
+        name: the managed job's name.
+        folder: the local run folder.
 
-    Raises: RunError: the run, or a part of it, is queued or runs.
+    Raises: RunError: the run, or a part of it, is queued or running.
     """
     if at_work({"name": name}):
         raise RunError(
@@ -69,10 +69,10 @@ def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path) -> str:
     """Queues the tasks as one managed job.
 
     Args:
-        folder: the run folder here, for the pipeline's file and the record of the launch.
+        folder: the local run folder, for the pipeline's file and the record of the launch.
 
     Returns: the job's name.
-    Raises: RunError: SkyPilot refuses them.
+    Raises: RunError: SkyPilot rejects them.
     """
     name = tasks[0]["name"]
     path = folder / PIPELINE
@@ -85,7 +85,7 @@ def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path) -> str:
 
 
 def cancel(queued: Mapping[str, Any]) -> None:
-    """Cancels the managed job of a launch, once what its nodes have written is in the bucket.
+    """Cancels the managed job of a launch once the output of its nodes is in the bucket.
 
     Raises: RunError.
     """
@@ -94,7 +94,7 @@ def cancel(queued: Mapping[str, Any]) -> None:
 
 
 def at_work(queued: Mapping[str, Any]) -> bool:
-    """Whether the managed job of a launch is queued or runs.
+    """Whether the managed job of a launch is queued or running.
 
     Raises: RunError.
     """

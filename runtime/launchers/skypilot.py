@@ -1,7 +1,7 @@
-"""SkyPilot: a run as a pipeline of managed jobs, a task for each phase, one after the other.
+"""SkyPilot: a run as a pipeline of managed jobs, one task per phase, one after the other.
 
-SkyPilot starts the nodes of a task, runs its command on each, and starts the task anew where a
-machine is taken away or the command ends with 75.
+SkyPilot starts the nodes of a task, runs its command on each, and restarts the task if a machine is
+taken away or the command ends with 75.
 """
 
 import re
@@ -36,7 +36,7 @@ ACCELERATORS = {
     "B200": "B200",
     "MI300X": "MI300X",
 }
-"""GPUs as specs name them → as SkyPilot does; a site file says what others are called."""
+"""GPU names in specs → in SkyPilot; a site file adds others."""
 
 
 class SkypilotSite(Options):
@@ -93,11 +93,11 @@ class SkypilotSite(Options):
 def tasks(
     plan: Plan, phases: Sequence[Phase], site: SkypilotSite, root: Path, packed: Path
 ) -> list[Task]:
-    """The documents of a pipeline: its name, then a task for each phase, in their order.
+    """The documents of a pipeline: its name, then a task per phase, in order.
 
     Args:
-        root: the folder of the spec, which every node gets a copy of.
-        packed: the file of the plan, gzipped.
+        root: the spec's folder, which is copied to every node.
+        packed: the gzipped plan file.
 
     Raises: RunError: a placement does not fit the nodes, or SkyPilot has no such GPU.
     """
@@ -108,7 +108,7 @@ def tasks(
 
 
 def name(plan: Plan) -> str:
-    """What the managed job is called."""
+    """The name of the managed job."""
     run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
     return "etude-" + re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
 

@@ -42,14 +42,14 @@ class Slurm:
         return (Path(scratch).expanduser() if scratch else Path("runs")) / name
 
     def pieces(self, request: Request) -> list[Piece]:
-        """The scripts of the phases that are left.
+        """The scripts of the remaining phases.
 
         Raises: RunError
         """
         return [piece for _, piece in _scripts(request, _site(request.site))]
 
     def ready(self, request: Request) -> None:
-        """Looks whether this is a login node, and the run is not queued already.
+        """Checks that this is a login node and that the run is not queued yet.
 
         Raises: RunError
         """
@@ -98,7 +98,7 @@ def _scripts(request: Request, site: SlurmSite) -> list[tuple[Phase, Piece]]:
 
 
 def left(plan: Plan, folder: Path) -> list[Phase]:
-    """The phases of a plan from the first on that is not done."""
+    """The phases of a plan from the first unfinished one on."""
     store = Store(folder)
     done = outcomes(plan, store) if store.exists() else {}
     finished = {job for job, outcome in done.items() if outcome.state == "finished"}
@@ -135,9 +135,9 @@ def _written(request: Request, pieces: Sequence[Piece]) -> list[Path]:
 
 
 def _queued(files: Sequence[Path]) -> list[str]:
-    """The ids of the jobs of scripts, each of which waits for the one before.
+    """Queues scripts so that each job waits for the one before; returns the job ids.
 
-    Raises: RunError: one was refused; those before it are cancelled.
+    Raises: RunError: one was rejected; those before it are cancelled.
     """
     jobs: list[str] = []
     try:
@@ -152,8 +152,8 @@ def _queued(files: Sequence[Path]) -> list[str]:
 
 
 def _sbatch(*arguments: str) -> str:
-    """Raises: RunError: Slurm does not take the job; with its own words."""
-    # A job that is submitted out of another must not inherit what that one was given.
+    """Raises: RunError: Slurm rejects the job; quotes Slurm's message."""
+    # A job submitted from within another must not inherit its variables.
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("SLURM_", "SBATCH_"))}
     keep = {n: v for n, v in os.environ.items() if n in ("SLURM_CONF", "SLURM_CLUSTERS")}
     done = subprocess.run(
@@ -179,9 +179,9 @@ def _cancel(jobs: Sequence[str]) -> None:
 
 
 def _asked(*command: str) -> list[str]:
-    """The lines that a command of Slurm prints.
+    """The lines that a Slurm command prints.
 
-    Raises: RunError: it does not answer.
+    Raises: RunError: Slurm does not answer.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -208,7 +208,7 @@ def _require_command(*names: str) -> None:
 
 
 def _require_not_queued(folder: Path) -> None:
-    """Raises: RunError: the run waits or runs already."""
+    """Raises: RunError: the run is already queued or running."""
     launch = record.load(folder)
     if launch is None:
         return
@@ -219,7 +219,7 @@ def _require_not_queued(folder: Path) -> None:
         )
     if jobs := states(launch.queued):
         shown = ", ".join(f"{job} ({state.lower()})" for job, state in jobs.items())
-        # Its jobs read the folder's plan when they start, so that there can be no other meanwhile.
+        # Its jobs read the folder's plan when they start, so the plan must not change meanwhile.
         part = f" ({launch.queued['part']})" if launch.queued.get("part") else ""
         numbers = f"Slurm's {counted(len(jobs), 'jobs')} {shown}"
         raise RunError(
@@ -233,9 +233,9 @@ class Partition:
     """A partition of the cluster.
 
     Attributes:
-        limit: minutes that a job may run.
-        nodes: how many it has.
-        default: whether jobs go there that name none.
+        limit: the time limit of jobs, in minutes.
+        nodes: the number of nodes.
+        default: whether jobs without a partition go there.
     """
 
     name: str
@@ -245,7 +245,7 @@ class Partition:
 
 
 def partitions() -> dict[str, Partition]:
-    """The partitions that this user may see, by their names.
+    """The partitions that this user may see, by name.
 
     Raises: RunError: Slurm does not answer.
     """
@@ -260,7 +260,7 @@ def partitions() -> dict[str, Partition]:
 
 
 def _require_partitions(left: Sequence[Phase], request: Request, site: SlurmSite) -> None:
-    """Raises: RunError: what the site file asks for is not there; in the words of the site file."""
+    """Raises: RunError: the cluster lacks something in the site file; named as in that file."""
     known = partitions()
     where = request.site or "the site file"
     for phase in left:
@@ -268,7 +268,7 @@ def _require_partitions(left: Sequence[Phase], request: Request, site: SlurmSite
         _require_partition(phase, batch, known, machines(request.plan, phase, site.gpus_per_node))
     accounts = _accounts()
     for account in {site.batch(phase.kind).account for phase in left} - {None}:
-        if accounts and str(account).lower() not in accounts:  # it keeps them in lower case
+        if accounts and str(account).lower() not in accounts:  # Slurm keeps them in lower case
             raise RunError(
                 f"{where}: Slurm has no account `{account}` for {getpass.getuser()}",
                 _meant(str(account), sorted(accounts)),
@@ -308,7 +308,7 @@ def _require_partition(
 
 
 def _accounts() -> set[str]:
-    """The accounts of this user; empty where Slurm keeps no books."""
+    """The accounts of this user; empty if Slurm has no accounting."""
     if shutil.which("sacctmgr") is None:
         return set()
     command = ["sacctmgr", "--noheader", "--parsable2", "show", "assoc"]

@@ -1,9 +1,9 @@
-"""The end of an attempt at a phase: whether its Slurm job is requeued.
+"""The end of an attempt at a phase: decides whether its Slurm job is requeued.
 
     python -m etude.runtime.launchers.slurm_end RUN_FOLDER PHASE ATTEMPTS BEFORE CODE
 
-A batch script asks this when its ranks have ended. srun tells the highest exit code, and so that of
-a rank that it killed because another one had failed: what rank 0 has said of it counts first.
+A batch script calls this when its ranks have ended. srun returns the highest exit code, which may
+be that of a rank that it killed because another one failed. So rank 0's report counts first.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ ATTEMPTS = "attempts.json"
 
 
 def main(folder: Path, number: int, most: int, before: int, code: int) -> int:
-    """Decides; returns 0 (done), 75 (queue it again), or 1, 2 or 3: a person is needed.
+    """Decides; returns 0 (done), 75 (requeue), or 1, 2 or 3: a person is needed.
 
     Args:
-        number: of the phase, from 1.
-        most: attempts in a row that may get no further.
-        before: bytes of the run folder's events when the attempt began.
-        code: with which srun has ended.
+        number: the phase's number, from 1.
+        most: how many attempts in a row may make no progress.
+        before: size of the run folder's events, in bytes, when the attempt began.
+        code: srun's exit code.
     """
     if code == 0:
         return 0
@@ -59,8 +59,8 @@ def main(folder: Path, number: int, most: int, before: int, code: int) -> int:
 
 
 def _of_part(most: int, code: int) -> int:
-    """What becomes of a part of preparing, whose own output says why it ended: it continues, but
-    where it has crashed and was started often enough."""
+    """Decides for a part of preparing, whose own output says why it ended: it is requeued, unless
+    it failed for good or has crashed too often."""
     starts = int(os.environ.get("SLURM_RESTART_COUNT") or 0) + 1
     if code in DECIDED or (code != AGAIN and starts >= most):
         return code if code in DECIDED else 1
@@ -69,14 +69,14 @@ def _of_part(most: int, code: int) -> int:
 
 
 def _told(folder: Path, before: int) -> Mapping[str, Any] | None:
-    """What rank 0 has said last of the attempt; None where it ended without a word."""
+    """Rank 0's last report of the attempt; None if it ended without one."""
     events = json_lines.Follower(folder / EVENTS, before).new()
     said = [event for event in events if event.get("event") == messages.OUTCOME]
     return said[-1] if said and "error" in said[-1] else None
 
 
 def _in_vain(folder: Path, name: str) -> int:
-    """How many attempts in a row, this one included, got no further; counted on the disk."""
+    """How many attempts in a row, including this one, made no progress; counted on disk."""
     path = folder / SCRIPTS / ATTEMPTS
     state = progress(folder)
     try:
@@ -91,14 +91,14 @@ def _in_vain(folder: Path, name: str) -> int:
 
 
 def progress(folder: Path) -> list[str]:
-    """What is there: results, and the checkpoints of jobs at work. It changes as a run gets on."""
+    """Results and checkpoints of running jobs that exist; this changes as a run makes progress."""
     found = [path.name for path in (folder / "artifacts").glob("*")]
     found += [f"{path.parts[-3]}/{path.name}" for path in (folder / "work").glob("*/checkpoints/*")]
     return sorted(found)
 
 
 def _stop(folder: Path, problem: RunError, *, told: bool) -> None:
-    """Leaves word for `etude status`, unless rank 0 has, and cancels what waits for this job."""
+    """Reports to `etude status`, unless rank 0 did, and cancels the jobs that wait for this one."""
     print(f"etude: {problem.message}\n  = help: {problem.help}", flush=True)
     with contextlib.suppress(RunError, OSError, subprocess.SubprocessError):
         if not told:

@@ -1,4 +1,4 @@
-"""Jobs of Slurm that a launch has queued: whether they are there, and their end."""
+"""Slurm jobs that a launch has queued: their states, and cancelling them."""
 
 import time
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from .programs import Refused, call, require
 
 PROGRAM: str = "squeue"
 SAVING_SECONDS = 900.0
-"""A job that is cancelled has so long to save its state."""
+"""Seconds that a cancelled job has to save its state."""
 POLL_SECONDS = 2.0
 _OVER = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL")
 _HELP = "`scontrol ping` says whether Slurm's controller is up"
 
 
 def states(queued: Mapping[str, Any]) -> dict[str, str]:
-    """Job → state, of the jobs of a launch that Slurm still has to do.
+    """Job → state, of a launch's jobs that are queued or running.
 
     Raises: RunError: Slurm does not answer.
     """
@@ -25,14 +25,14 @@ def states(queued: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in text.splitlines():
         job, _, state = line.strip().partition(" ")
-        # Tasks of an array are lines of one job, which runs where one of them does.
+        # Tasks of an array are lines of one job, which is running if one of them is.
         if job in jobs and state not in _OVER and found.get(job) != "RUNNING":
             found[job] = state
     return found
 
 
 def at_work(queued: Mapping[str, Any]) -> bool:
-    """Whether a job of a launch is queued or runs.
+    """Whether a job of a launch is queued or running.
 
     Raises: RunError: Slurm does not answer.
     """
@@ -40,9 +40,9 @@ def at_work(queued: Mapping[str, Any]) -> bool:
 
 
 def cancel(queued: Mapping[str, Any]) -> None:
-    """Cancels the jobs of a launch: those that wait at once, the one that runs when it has saved.
+    """Cancels the jobs of a launch: waiting ones at once, the running one after it has saved.
 
-    Raises: RunError: Slurm refuses it.
+    Raises: RunError: Slurm refuses.
     """
     there = states(queued)
     running = [job for job, state in there.items() if state == "RUNNING"]
@@ -50,7 +50,7 @@ def cancel(queued: Mapping[str, Any]) -> None:
     if waiting:
         call(["scancel", *waiting], help=_HELP)
     for job in running:
-        # Its script tells the ranks to save, and would then queue it again.
+        # Its script tells the ranks to save, and would then requeue it.
         _let(["scontrol", "update", f"JobId={job}", "Requeue=0"])
         _let(["scancel", "--batch", "--signal=USR1", job])
     end = time.monotonic() + SAVING_SECONDS
@@ -63,7 +63,7 @@ def cancel(queued: Mapping[str, Any]) -> None:
 
 
 def _let(command: list[str]) -> None:
-    """Runs a command about a job, which may have ended meanwhile."""
+    """Runs a command for a job that may have ended meanwhile."""
     try:
         call(command)
     except Refused:

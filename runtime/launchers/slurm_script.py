@@ -1,8 +1,8 @@
 """The batch script of a phase: plain, readable bash.
 
-A job lives longer than an attempt. Slurm queues it again where a node is lost or where it has to
-give way (`--requeue`); the script does so itself where the ranks end with 75 or crash, which Slurm
-would take for the end. What to do then is decided by `slurm_end`.
+A job outlives an attempt. Slurm requeues it if a node is lost or it is preempted (`--requeue`).
+The script requeues it if the ranks end with 75 or crash, which Slurm would take for the end;
+`slurm_end` decides that.
 """
 
 import shlex
@@ -23,10 +23,10 @@ from .machines import Machines
 from .slurm_site import Batch, SlurmSite, minutes
 
 BEFORE_THE_END = 300
-"""Seconds before a job's time is up: then its script is told, and the ranks save."""
+"""Seconds before a job's time limit at which its script is told, and the ranks save."""
 END = "etude.runtime.launchers.slurm_end"
 SCRIPTS = "launch"
-"""The folder of the run folder with the scripts."""
+"""The subfolder of the run folder with the scripts."""
 
 _BODY = """\
 
@@ -68,7 +68,7 @@ exit "$verdict"
 
 
 def job_name(plan: Plan, phase: Phase) -> str:
-    """What Slurm calls the job of a phase."""
+    """Slurm's name for the job of a phase."""
     run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
     return f"etude-{run}-{phase.name}"
 
@@ -79,14 +79,14 @@ def script(
     """The script of a phase.
 
     Args:
-        folder: the run folder, absolute.
-        root: the folder of the spec, absolute.
+        folder: the run folder; absolute.
+        root: the spec's folder; absolute.
     """
     first, *others = phase.jobs
     jobs = f"{first} … {others[-1]}" if others else first
     nodes = counted(machines.nodes, "nodes")
     head = [
-        "#!/bin/bash -l" if site.modules else "#!/bin/bash",  # `module` is of login shells
+        "#!/bin/bash -l" if site.modules else "#!/bin/bash",  # `module` needs a login shell
         f"# {plan.recipe}{options(plan)}, phase {phase.name} on {nodes}: {jobs}",
         "# `etude launch` has written it. It may be started any number of times: it continues.",
     ]
@@ -136,7 +136,7 @@ def _directives(
 
 
 def _asked(batch: Batch, gpus: int) -> Iterator[tuple[str, str]]:
-    """Options of sbatch that the site file gives, with their values."""
+    """The sbatch options from the site file, with their values."""
     for option, value in (
         ("partition", batch.partition),
         ("account", batch.account),
@@ -152,7 +152,7 @@ def _asked(batch: Batch, gpus: int) -> Iterator[tuple[str, str]]:
 
 
 def _notice(batch: Batch) -> int:
-    """Seconds before the end at which the job is told: of a short job a fifth of its time."""
+    """Seconds before the end at which the job is told: at most a fifth of the job's time limit."""
     limit = minutes(batch.time) if batch.time else None
     return BEFORE_THE_END if limit is None else int(min(BEFORE_THE_END, limit * 60 / 5))
 
@@ -168,10 +168,10 @@ def _setup(site: SlurmSite) -> Iterator[str]:
 def _srun(phase: Phase, machines: Machines, folder: Path, site: SlurmSite) -> Iterator[str]:
     yield "--kill-on-bad-exit=1"
     yield "--open-mode=append"
-    each = "%a" if phase.number == parts.NUMBER else "%t"  # parts are kept apart as ranks are
+    each = "%a" if phase.number == parts.NUMBER else "%t"  # one log per part
     yield f"--output={_quoted(folder / LOGS / f'{phase.name}.rank-{each}.log')}"
     if (cpus := site.batch(phase.kind).cpus) is not None:
-        yield f"--cpus-per-task={cpus}"  # srun does not take it from the job
+        yield f"--cpus-per-task={cpus}"  # srun does not inherit it from the job
     box = site.container
     if box and box.runs_with == "pyxis":
         yield f"--container-image={shlex.quote(box.image)}"
@@ -190,7 +190,7 @@ def _python(site: SlurmSite, module: list[str]) -> str:
 
 
 def _end(phase: Phase, folder: Path, site: SlurmSite) -> str:
-    """The command that decides what becomes of the job; its last argument is srun's exit code."""
+    """The command that decides what happens to the job; its last argument is srun's exit code."""
     module = [END, str(folder), str(phase.number), str(site.attempts)]
     command = _python(site, module)
     if site.container and site.container.runs_with == "pyxis":
@@ -200,6 +200,6 @@ def _end(phase: Phase, folder: Path, site: SlurmSite) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """A path in a directive: Slurm takes a % for a pattern."""
+    """A path in a directive, with % escaped: Slurm expands it as a pattern."""
     parts = path.parent.as_posix().replace("%", "%%"), path.name
     return shlex.quote("/".join(parts))

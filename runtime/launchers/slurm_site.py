@@ -1,4 +1,4 @@
-"""The table `[slurm]` of a site file: what jobs ask for, and what ranks need before they start."""
+"""The table `[slurm]` of a site file: what jobs request, and what ranks need before they start."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class Table(BaseModel):
 
 
 class Batch(Table):
-    """What a batch job asks for."""
+    """What a batch job requests."""
 
     partition: str | None = Field(None, description="the queue in which jobs wait")
     account: str | None = Field(None, description="who pays")
@@ -60,7 +60,7 @@ class Container(Table):
 
 
 class Kinds(Table):
-    """What one kind of phase asks for instead."""
+    """What one kind of phase requests instead."""
 
     cpu: Batch | None = Field(None, description="data preparation")
     gang: Batch | None = Field(None, description="training")
@@ -91,14 +91,14 @@ class SlurmSite(Batch):
     phase: Kinds | None = Field(None, description="settings for one kind of phase")
 
     def batch(self, kind: str) -> Batch:
-        """What a kind of phase asks for."""
+        """What a kind of phase requests."""
         own: Batch | None = getattr(self.phase, kind, None)
         given = own.model_dump(exclude_unset=True) if own else {}
         return Batch(**{name: getattr(self, name) for name in Batch.model_fields} | given)
 
 
 def minutes(text: str) -> float | None:
-    """A time as Slurm writes it, in minutes: `90`, `1:30:00`, `1-12`; None where it is none.
+    """A time in Slurm's format, in minutes: `90`, `1:30:00`, `1-12`; None if it is not one.
 
     `UNLIMITED` and `infinite` are infinite.
     """
@@ -155,14 +155,14 @@ _EXAMPLES = {
     "runs_with": '"pyxis"',
     "mounts": '["/shared", "/scratch"]',
 }
-"""A value of each key, in TOML."""
+"""An example value for each key, in TOML."""
 
 
 def template(folder: str) -> str:
-    """A site file with all keys, commented out, and what they are for.
+    """A site file with all keys, commented out, and their meanings.
 
     Args:
-        folder: where site files lie.
+        folder: where site files are kept.
     """
 
     def keys(model: type[Table]) -> str:

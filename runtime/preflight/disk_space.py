@@ -1,4 +1,4 @@
-"""The disk space that a run takes: results stay, checkpoints come and go."""
+"""The disk space that a run needs: results stay, checkpoints are temporary."""
 
 import shutil
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ..run_folder.recorder import OnEvent
 from ..run_folder.store import Store
 
 TIGHT = 0.9
-"""Of the free space: a run that takes more is warned of."""
+"""The share of the free space above which a run gets a warning."""
 
 
 def _weights(job: AverageJob | ExportJob | WeightsJob) -> int:
@@ -31,14 +31,14 @@ _BYTES: dict[type, Callable[[Any], int]] = {
 
 
 def result_bytes(job: Any) -> int:
-    """What the result of a job with a model takes: of training, weights, moments and a mean."""
+    """The size of the result of a job with a model; for training: weights, moments and a mean."""
     count = _BYTES.get(type(job))
     return count(job) if count else 0
 
 
 def needed(plan: Plan, store: Store) -> tuple[int, int]:
-    """Bytes of the results that are left to make, without those of failed gates and of data; and
-    of the checkpoints inside the job that has most, which are removed at its end."""
+    """Bytes of the remaining results, except those of failed gates and data; and the largest size
+    of one job's checkpoints, which are removed at its end."""
     done = outcomes(plan, store) if store.exists() else {}
     left = [
         job
@@ -53,7 +53,7 @@ def needed(plan: Plan, store: Store) -> tuple[int, int]:
 
 
 def require_room(plan: Plan, store: Store, on_event: OnEvent) -> list[RunError]:
-    """What is wrong where the disk cannot hold a run; where it is tight, a `warning` event."""
+    """An error if the disk cannot hold the run; a `warning` event if space is tight."""
     folder = _existing(store.folder)
     free = shutil.disk_usage(folder).free
     results, checkpoints = needed(plan, store)
@@ -71,5 +71,5 @@ def require_room(plan: Plan, store: Store, on_event: OnEvent) -> list[RunError]:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or the nearest existing one above it."""
     return next(each for each in (folder, *folder.resolve().parents) if each.is_dir())

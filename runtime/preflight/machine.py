@@ -8,9 +8,9 @@ _QUERY = ("--query-gpu=name", "--format=csv,noheader")
 
 
 def gpus() -> list[str]:
-    """The names of the GPUs that a process may use, as `nvidia-smi` says them; [] without any.
+    """The names of the GPUs that a process may use, from `nvidia-smi`; [] if there are none.
 
-    CUDA_VISIBLE_DEVICES leaves out those that it does not name.
+    CUDA_VISIBLE_DEVICES hides those that it does not name.
     """
     command = shutil.which("nvidia-smi")
     if command is None:
@@ -27,6 +27,6 @@ def gpus() -> list[str]:
         return names
     chosen = [each.strip() for each in visible.split(",") if each.strip() not in ("", "-1")]
     numbered = [int(each) for each in chosen if each.isdecimal()]
-    if len(numbered) < len(chosen):  # by their UUIDs, in an order of their own
+    if len(numbered) < len(chosen):  # named by UUID, in their own order
         return names[: len(chosen)]
     return [names[number] for number in numbered if number < len(names)]

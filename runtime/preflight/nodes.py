@@ -1,7 +1,7 @@
-"""Every node of a gang, looked at before hours are spent on it: do all nodes run the same code, see
-the same run folder, reach each other, and have what the phase needs?
+"""Checks every node of a gang before hours are spent on it: do all nodes run the same code, see the
+same run folder, reach each other, and have what the phase needs?
 
-Each rank looks around and tells rank 0, which says what is wrong, once, with the node's name.
+Each rank checks its node and reports to rank 0, which raises one error with the node's name.
 """
 
 import importlib.metadata
@@ -27,24 +27,24 @@ from ..errors import RunError
 from .disk_space import in_bytes
 
 FILES = 1024
-"""Open files that a rank may need: shards of data, checkpoints, connections to other ranks."""
+"""Open files that a rank may need: data shards, checkpoints, connections to other ranks."""
 FREE = 64 << 20
-"""Bytes that have to be free where the run folder lies, as every node sees it."""
+"""Bytes that must be free in the run folder, as every node sees it."""
 PATIENCE = 90.0
-"""Seconds in which a node has to see a new file: shared file systems remember what is not there."""
+"""Seconds in which a node must see a new file: shared file systems cache that it did not exist."""
 PACKAGES = ("torch", "torchtitan", "numpy", "safetensors", "tokenizers")
 
 
 @dataclass(frozen=True)
 class Node:
-    """What a rank has found where it runs.
+    """What a rank has found on its node.
 
     Attributes:
-        versions: name → version, of Python, etude and what it computes with.
-        files: that it may open at a time.
-        free: bytes where the run folder lies.
-        lacks: packages that the phase needs and that are not there.
-        sees: whether the file is there that rank 0 has written into the run folder.
+        versions: name → version, of Python, etude and the libraries it computes with.
+        files: how many files it may open at a time.
+        free: free bytes in the run folder.
+        lacks: packages that the phase needs and that are missing.
+        sees: whether the file that rank 0 has written into the run folder is visible.
     """
 
     rank: int
@@ -56,12 +56,12 @@ class Node:
     sees: bool = True
 
     def to_json(self) -> bytes:
-        """The node as text."""
+        """The node as JSON."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "Node":
-        """The node that a text tells of."""
+        """The node in a JSON text."""
         return cls(**json.loads(text))
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class Node:
 
 
 def look(rank: int, folder: Path, needs: Iterable[str], sign: str) -> Node:
-    """What this rank finds.
+    """Checks this rank's node.
 
     Args:
         folder: the run folder.
@@ -89,7 +89,7 @@ def look(rank: int, folder: Path, needs: Iterable[str], sign: str) -> Node:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what runs here; of etude also a digest of its code."""
+    """The versions of the software that runs here, including a digest of etude's code."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -108,7 +108,7 @@ def _own_version() -> str:
 
 
 def _open_files() -> int:
-    """How many files this process may open, after asking for as many as it may have."""
+    """How many files this process may open, after raising the limit as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1 << 20 if hard == resource.RLIM_INFINITY else hard
     if soft == resource.RLIM_INFINITY:
@@ -119,7 +119,7 @@ def _open_files() -> int:
 
 
 def _appears(path: Path, patience: float) -> bool:
-    """Whether a file is there, or is so before the patience is at its end."""
+    """Whether a file exists or appears within `patience` seconds."""
     end = time.monotonic() + patience
     while not path.exists():
         if time.monotonic() > end:
@@ -129,7 +129,7 @@ def _appears(path: Path, patience: float) -> bool:
 
 
 def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Module → what it is for, and the extra of etude that has it, for jobs of a plan."""
+    """Module → its purpose, and the extra of etude that provides it, for jobs of a plan."""
     own, found = set(jobs), {}
     for job in plan.jobs:
         if job.id not in own:
@@ -147,11 +147,11 @@ def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
 def wrong(
     nodes: Sequence[Node], folder: Path, needs: Mapping[str, tuple[str, str]]
 ) -> RunError | None:
-    """What is wrong with the nodes of a gang; None where nothing is.
+    """What is wrong with the nodes of a gang, if anything.
 
     Args:
-        nodes: by their ranks.
-        needs: as `needed` says.
+        nodes: by rank.
+        needs: from `needed`.
     """
     for look_at in (_unshared, _versions, _limits):
         if problem := look_at(nodes, folder):
@@ -222,13 +222,13 @@ def require_nodes(
     share: Callable[[str, bytes | None], bytes],
     collect: Callable[[str, bytes], list[bytes] | None],
 ) -> None:
-    """All ranks call this together; rank 0 raises what is wrong with any of them.
+    """All ranks call this together; rank 0 raises the error if any of them has a problem.
 
     Args:
         folder: the run folder.
-        needs: on rank 0, what the gang's jobs need, as `needed` says; None on the others.
-        share: gives all ranks what rank 0 has; the others give None.
-        collect: gives rank 0 what every rank has, by rank; None on the others.
+        needs: on rank 0, what the gang's jobs need, from `needed`; None on the others.
+        share: sends rank 0's value to all ranks; the others pass None.
+        collect: gathers every rank's value on rank 0, by rank; None on the others.
 
     Raises: RunError: on rank 0.
     """

@@ -1,7 +1,7 @@
-"""What a run needs, looked at before its first job: packages, files, records, templates, room.
+"""Checks what a run needs before its first job: packages, files, records, templates, space.
 
-Everything that is missing comes at once, and nothing is written before it is there. Jobs whose
-results are there need nothing any more. No torch, and no network but for what lies on it.
+It reports everything that is missing at once, and writes nothing before. Finished jobs need nothing
+any more. No torch, and no network except for things that are on it.
 """
 
 import importlib.util
@@ -26,6 +26,7 @@ from ...compiler.plan.plan import (
     GateJob,
     Plan,
     TokenizerJob,
+    TrainJob,
     WeightsJob,
 )
 from ...compiler.values import Resources
@@ -44,10 +45,10 @@ from .disk_space import require_room
 
 
 class Unready(RunError):
-    """What a run lacks.
+    """A run is not ready to start.
 
     Attributes:
-        problems: all of it, at least one.
+        problems: all problems, at least one.
     """
 
     def __init__(self, problems: list[RunError]) -> None:
@@ -65,12 +66,12 @@ def require_all(
     prepare: bool = False,
     elsewhere: bool = False,
 ) -> None:
-    """Looks at everything that the jobs which are left will need.
+    """Checks everything that the remaining jobs will need.
 
     Args:
-        root: the folder of the spec, where relative paths start.
+        root: the spec's folder, which relative paths start from.
         prepare: whether only data are made.
-        elsewhere: whether results are where they cannot be seen from here.
+        elsewhere: whether results are in a place that cannot be read from here.
 
     Raises: Unready
     """
@@ -150,6 +151,30 @@ class _Preflight:
         else:
             self._records(job)
 
+    def train(self, job: TrainJob) -> None:
+        """Checks that the model has a row for every token of its texts, as far as the tokenizer is
+        known now: else a step on the GPUs would be the first to tell."""
+        for key in job.inputs.values():
+            data = self.jobs.get(key)
+            if not isinstance(data, DatasetJob) or "tokenizer" not in data.inputs:
+                continue
+            named = self.jobs[data.inputs["tokenizer"]]
+            made = self._tokenizer(named.key) or _from_cache(named)
+            if made is None:
+                continue
+            ids = made.get_vocab(with_added_tokens=False).values()
+            ends = tokenizer.special(made)
+            # Others that were added may never occur: published models lack rows for some.
+            needed = max(*ids, ends.eos, ends.bos or 0) + 1
+            if job.model.vocab < needed:
+                size = max(made.get_vocab(with_added_tokens=True).values()) + 1
+                raise DataError(
+                    f"the model has a vocabulary of {job.model.vocab:,} tokens, its tokenizer "
+                    f"{size:,}",
+                    f"write `vocab = {size}` or more in the model; weights that exist need the "
+                    "tokenizer that they were trained with",
+                )
+
     def weights(self, job: WeightsJob) -> None:
         if in_store(job.source.get("folder", "")):
             weight_files.fingerprint(job.source, self.root)
@@ -173,8 +198,8 @@ class _Preflight:
                 task_folder(measure, self.root)
 
     def _tokenizer(self, key: str | None) -> Tokenizer | None:
-        """The tokenizer that a job makes, as far as it is known now; of one that is yet to be
-        trained, or on the Hub, None.
+        """The tokenizer that a job makes, as far as it is known now; None if it is on the Hub or
+        yet to be trained.
 
         Raises: DataError: it cannot be read, or lacks special tokens.
         """
@@ -193,11 +218,11 @@ class _Preflight:
         return self.made[job.key]
 
     def _dialog(self, settings: Mapping[str, Any]) -> None:
-        """Renders nothing yet: reads the protocol, and with any tokenizer tries the template."""
+        """Renders nothing yet: reads the protocol, and tries the template with some tokenizer."""
         dialog.renderer(settings, self._stand_in(settings), self.root)
 
     def _stand_in(self, settings: Mapping[str, Any] | None) -> Tokenizer:
-        """A tokenizer of bytes with the special tokens of a protocol."""
+        """A byte tokenizer with the special tokens of a protocol."""
         return tokenizer.byte_level(dialog.needed_tokens(settings, self.root) if settings else [])
 
     def _documents(self, source: Mapping[str, Any], bad_lines: int, name: str) -> None:
@@ -208,7 +233,7 @@ class _Preflight:
             raise bad.nothing_left(name, "documents")
 
     def _tokens(self, job: DatasetJob) -> None:
-        """Headers of all files, some pages of each, and the first document."""
+        """Checks the headers of all files, some pages of each, and the first document."""
         made = self._tokenizer(job.inputs.get("tokenizer"))
         if made is None:  # on the Hub
             token_files.sources(job.source, self.root)
@@ -220,12 +245,12 @@ class _Preflight:
             raise BadLines().nothing_left(job.name, "documents")
 
     def _records(self, job: DatasetJob) -> None:
-        """The first record that is no bad line: that there is one, and that it is rendered."""
+        """Checks that some record is not a bad line, and that the first such can be rendered."""
         if self._elsewhere(job.source):
             return
         made = self._tokenizer(job.inputs.get("tokenizer"))
         known = made is not None
-        # With another tokenizer nothing can be said of lengths.
+        # Lengths are unknown with another tokenizer.
         tried = job if known else job.model_copy(update={"longest": None})
         bad = BadLines(job.bad_lines)
         made = made or self._stand_in(job.dialog)
@@ -235,7 +260,7 @@ class _Preflight:
             raise bad.nothing_left(job.name, job.form)
 
     def _elsewhere(self, source: Mapping[str, Any]) -> bool:
-        """Whether a source is made by jobs or of itself, or lies on the Hub, which is asked."""
+        """Whether a source is made by jobs, built in, or on the Hub, which is then asked for it."""
         for pattern in source.get("files", ()):
             _require_protocol(pattern)
         if source["kind"] == "hub" and not (self.root / source["repo"]).is_dir():
@@ -247,13 +272,25 @@ class _Preflight:
 LOOKS: dict[type, Callable[[_Preflight, Any], None]] = {
     TokenizerJob: _Preflight.tokenizers,
     DatasetJob: _Preflight.dataset,
+    TrainJob: _Preflight.train,
     WeightsJob: _Preflight.weights,
     DrawJob: _Preflight.draw,
     EvaluateJob: _Preflight.measures,
     GateJob: _Preflight.measures,
     BestJob: _Preflight.measures,
 }
-"""What is looked at of each kind of job."""
+"""What is checked for each kind of job."""
+
+
+def _from_cache(job: Any) -> Tokenizer | None:
+    """A tokenizer of the Hub, if it is on this machine already."""
+    if not isinstance(job, TokenizerJob) or job.tokenizer["kind"] != "hub":
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    repo = job.tokenizer["repo"]
+    found = try_to_load_from_cache(repo, "tokenizer.json")
+    return tokenizer.load(Path(found)) if isinstance(found, str) else None
 
 
 def _require_package(module: str, what: str, extra: str) -> None:
@@ -272,7 +309,7 @@ def _require_vllm(mesh: Resources | None) -> None:
 
 
 def _require_protocol(pattern: str) -> None:
-    """Raises: RunError: what reads files of a URL is not installed, or nothing does."""
+    """Raises: RunError: the package that reads files of a URL is not installed, or unknown."""
     if "://" not in pattern:
         return
     from fsspec.registry import known_implementations
@@ -311,7 +348,7 @@ def _wandb() -> None:
 
 @cache
 def _cached() -> frozenset[tuple[str, str]]:
-    """Repositories in the local cache of the Hub, with their kinds; looked for once."""
+    """Repositories in the local cache of the Hub, with their kinds; read only once."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -322,12 +359,12 @@ def _cached() -> frozenset[tuple[str, str]]:
 
 
 def _on_hub(repo: str, kind: str, revision: str | None) -> None:
-    """Looks whether a repository is in the local cache, or else whether the Hub has it."""
+    """Checks that a repository is in the local cache or on the Hub."""
     from huggingface_hub import HfApi
 
     if (repo, kind) in _cached():
         return
-    # The library passes on whatever the network raises.
+    # The library lets any network exception through.
     try:
         HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=10)
     except Exception as problem:

@@ -1,4 +1,4 @@
-"""What stages will see of their data, before anything is trained; made without torch."""
+"""What stages will see of their data, before any training; without torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,19 +19,19 @@ __all__ = ["NoTarget", "Part", "Preview", "Refused", "Shown", "Use", "as_json", 
 def preview(
     plan: Plan, folder: Path, root: Path, target: str | None = None, *, records: int = 2
 ) -> Iterator[Preview]:
-    """Yields what there is to see of each source, one after the other.
+    """Yields a preview of each source in turn.
 
-    Nothing is written but temporary files. What the run has made, it is shown with; what it has
-    not made yet is made here where it is small.
+    Writes only temporary files. Uses what the run has already made; makes the rest here if it is
+    small.
 
     Args:
-        folder: the run folder, which may not be there.
-        root: the folder of the spec, where relative paths of data start.
+        folder: the run folder, which need not exist.
+        root: the spec's folder, which relative data paths start from.
         target: a stage or data set; None for the sources of all stages that train.
         records: how many records or rows of each source to show.
 
-    Raises: NoTarget: there is no such stage or data set, or it has no data. What is wrong with a
-        source is its preview's `problem`.
+    Raises: NoTarget: there is no such stage or data set, or it has no data. If something is wrong
+        with a source, its preview has a `problem`.
     """
     found = uses(plan, target)
     with TemporaryDirectory(prefix="etude-preview-") as scratch:

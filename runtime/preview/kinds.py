@@ -26,11 +26,11 @@ def labels_of(
     *,
     branch: str = "",
 ) -> list[Label]:
-    """What each token is.
+    """The label of each token.
 
     Args:
         learned: bool, shape (n,).
-        messages: of the whole dialog, by which thoughts and tool calls are told.
+        messages: of the whole dialog; they tell thoughts and tool calls apart.
         branch: the branch of a preference that is rendered.
     """
     marks = {n for n, token in tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -82,7 +82,7 @@ def _plain(own: Rendered, *, prompted: bool) -> list[str]:
 
 
 def _other(own: Rendered, role: str) -> list[str]:
-    """A message of which nothing is the assistant's to learn."""
+    """A message from which the assistant learns nothing."""
     brought = [i for i, free in enumerate(own.free) if free]
     if not brought:
         return [role] * len(own)
@@ -110,7 +110,7 @@ def _assistant(tokenizer: Tokenizer, own: Rendered, message: Mapping[str, Any]) 
 
 
 def _content(tokenizer: Tokenizer, ids: Sequence[int], message: Mapping[str, Any]) -> list[str]:
-    """Which tokens of what the assistant says are thoughts, which text, which tool calls."""
+    """Which of an assistant's tokens are thoughts, text and tool calls."""
     text = decoded(tokenizer, ids)
     thought = _thought(text, message)
     said = str(message.get("content") or "").strip()
@@ -122,7 +122,7 @@ def _content(tokenizer: Tokenizer, ids: Sequence[int], message: Mapping[str, Any
         return ["assistant"] * len(ids)
 
     def tokens(characters: int) -> int:
-        """The first so many tokens hold so many characters."""
+        """The number of tokens at the beginning that hold this many characters."""
         if characters >= len(text):
             return len(ids)
         return bisect_left(
@@ -135,7 +135,7 @@ def _content(tokenizer: Tokenizer, ids: Sequence[int], message: Mapping[str, Any
 
 
 def _thought(text: str, message: Mapping[str, Any]) -> int:
-    """Where the thought ends with which a text begins; 0 where there is none."""
+    """Where the thought at the beginning of a text ends; 0 if there is none."""
     for key in _THOUGHTS:
         known = str(message.get(key) or "").strip()
         if known and known in text:

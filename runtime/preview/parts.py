@@ -1,4 +1,4 @@
-"""Tokens with what they are → parts of a text."""
+"""Cuts labelled tokens into parts of text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .shown import Part
 
 @dataclass(frozen=True)
 class Label:
-    """What a token is; the attributes are those of `Part`."""
+    """A token's label; the attributes are those of `Part`."""
 
     kind: str
     learned: bool = False
@@ -23,13 +23,13 @@ class Label:
 
 
 def cut(tokenizer: Tokenizer, ids: Sequence[int], labels: Sequence[Label]) -> tuple[Part, ...]:
-    """The parts of what tokens decode to, one for every run of equal labels.
+    """The parts of decoded tokens, one for every run of equal labels.
 
-    A character of which two parts have tokens belongs to the second; joined, the parts are the
-    whole text always.
+    A character whose tokens are in two parts belongs to the second; joined, the parts are always
+    the whole text.
 
     Args:
-        labels: one for each token.
+        labels: one per token.
     """
     runs = [(label, len(list(run))) for label, run in groupby(labels)]
     texts = texts_of(tokenizer, ids, [count for _, count in runs])
@@ -49,7 +49,7 @@ def cut(tokenizer: Tokenizer, ids: Sequence[int], labels: Sequence[Label]) -> tu
 
 
 def texts_of(tokenizer: Tokenizer, ids: Sequence[int], counts: Sequence[int]) -> list[str]:
-    """The text of the first so many tokens, of the next so many, and so on."""
+    """The texts of consecutive runs of tokens; `counts` are the runs' lengths."""
     whole = decoded(tokenizer, ids)
     lengths = list(_lengths(tokenizer, ids, counts))
     if sum(lengths) != len(whole):
@@ -66,9 +66,9 @@ def decoded(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 
 
 def _lengths(tokenizer: Tokenizer, ids: Sequence[int], counts: Sequence[int]) -> Iterator[int]:
-    """How many characters each run adds to the text, seen between the runs around it.
+    """How many characters each run adds to the text, decoded together with its neighbours.
 
-    Decoders treat the beginning of a text in their own way, which differences leave out.
+    Decoders treat the beginning of a text specially; taking differences leaves that out.
     """
     borders = [0, 0, *accumulate(counts), len(ids)]
     stretches = zip(borders, borders[1:], borders[2:], borders[3:], strict=False)
@@ -82,7 +82,7 @@ def _lengths(tokenizer: Tokenizer, ids: Sequence[int], counts: Sequence[int]) ->
 def _exact_lengths(
     tokenizer: Tokenizer, ids: Sequence[int], counts: Sequence[int], whole: str
 ) -> Iterator[int]:
-    """The same seen from the beginning of the text, which is always right, and slow."""
+    """The same, decoded from the beginning of the text, which is always right, but slow."""
     done = end = 0
     for number, count in enumerate(counts, 1):
         end += count
@@ -93,5 +93,5 @@ def _exact_lengths(
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning."""
+    """The length of the common beginning of two texts."""
     return len(one) if other.startswith(one) else len(common_start([one, other]))

@@ -24,18 +24,17 @@ from .shown import Part, Preview, Shown
 from .uses import Use
 
 LOOKED_AT = 200
-"""How many records are looked at for refusals, or fewer that have TOKENS in all."""
+"""How many records are checked for refusals; fewer if they have TOKENS in all."""
 TOKENS = 500_000
 
 
 def show_records(use: Use, made: Made | None, shop: Shop, count: int) -> Preview:
-    """The first dialogs, preferences or prompts that a stage reads, and those refused.
+    """The first dialogs, preferences or prompts that a stage reads, and the refused ones.
 
     Args:
         made: the tokenizer; None for prompts that need none.
 
-    Raises: DataError: the records cannot be read, or the protocol and the tokenizer do not go
-        together.
+    Raises: DataError: the records cannot be read, or the protocol does not fit the tokenizer.
     """
     preview = Preview(use, counted=made is not None and made.exact)
     inputs: dict[str, Path] = {}
@@ -49,7 +48,7 @@ def show_records(use: Use, made: Made | None, shop: Shop, count: int) -> Preview
     lines = Lines()
     job = use.data
     if not preview.counted:
-        # How long a record is, is not known.
+        # The length of a record is unknown.
         job = job.model_copy(update={"longest": None})
     maker = RecordMaker(
         job, inputs, made.tokenizer if made else None, shop.root, lambda event: None, lines
@@ -92,13 +91,13 @@ def _found(
 
 
 def _held_out(job: DatasetJob, number: int) -> bool:
-    """Whether a record that is kept is measured alone; prompts never are."""
+    """Whether a kept record is only measured; prompts never are."""
     share = Fraction(job.holdout) if job.form != "prompts" else Fraction(0)
     return held_out(number, share, seed=job.seed, name=job.name)
 
 
 def _alike(record: Shown, made: Made | None) -> Iterator[str]:
-    """What is to be said of the data's texts that read like special tokens and are none."""
+    """Notes on texts in the data that read like special tokens but are not."""
     if made is None:
         return
     encoder = Encoder(made.tokenizer)
@@ -112,7 +111,7 @@ def _alike(record: Shown, made: Made | None) -> Iterator[str]:
 
 
 def _left_out(maker: RecordMaker) -> dict[str, int]:
-    """What the recipe itself leaves out of the records, and how many."""
+    """How many records the recipe itself leaves out, by reason."""
     counts = maker.counted()
     long, similar = counts.get("long") or {}, counts.get("similar") or {}
     found = {
@@ -168,7 +167,7 @@ def _labels(use: Use, made: Made, maker: RecordMaker, row: Row, record: Record) 
 
 
 def _messages(preference: records.Preference, branch: int) -> list[Mapping[str, Any]]:
-    """The messages of a preference's prompt with those of one of its responses."""
+    """The messages of a preference's prompt and of one of its responses."""
     prompt = preference.prompt if isinstance(preference.prompt, list) else []
     if not branch:
         return list(prompt)
@@ -181,7 +180,7 @@ def _messages(preference: records.Preference, branch: int) -> list[Mapping[str, 
 def taught_of(use: Use, record: Record) -> np.ndarray:
     """Which tokens of a record count in a stage's loss: bool, shape (n,).
 
-    Of a reward model those at which the score of a response is read.
+    For a reward model, the tokens at which a response's score is read.
     """
     taught = np.zeros(len(record.tokens), bool)
     objective = use.objective

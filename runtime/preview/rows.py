@@ -20,9 +20,9 @@ from .shown import Preview, Refused, Shown
 from .uses import Use
 
 SMALL = 4_000_000
-"""A source of up to this many characters is read whole; of a larger one, the beginning."""
+"""A source of up to this many characters is read whole; of a larger one, only the beginning."""
 CHARACTERS = 8
-"""Characters that are read, at first, for each token to be shown."""
+"""Characters that are read at first for each token to be shown."""
 
 
 _FIRST = (
@@ -32,14 +32,14 @@ _FIRST = (
 
 
 class InOrder(Stream):
-    """The documents in the order in which the source has them."""
+    """The documents in the source's order."""
 
     def _order(self, count: int, epoch: int, window: int) -> np.ndarray:
         return np.arange(count)
 
 
 class Lines(BadLines):
-    """Collects bad lines, whatever the budget, and counts records."""
+    """Collects bad lines without a limit, and counts records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def show_rows(use: Use, made: Made, shop: Shop, count: int) -> Preview:
 
 
 def _read_tokens(preview: Preview, use: Use, made: Made, shop: Shop, count: int) -> None:
-    """Shows tokens that exist, which no run has checked yet."""
+    """Shows existing tokens that no run has checked yet."""
     wanted = count * ((use.seq_len or 0) + 2)
     files, places, whole = token_units.first_documents(
         use.data.source, shop.root, made.tokenizer, max(SMALL, wanted)
@@ -145,7 +145,7 @@ def _read(preview: Preview, use: Use, made: Made, shop: Shop, count: int) -> Non
 
 
 def _written(use: Use, made: Made, shop: Shop, documents: list[Document]) -> Shards:
-    """Documents as a run tokenizes them."""
+    """Tokenizes documents as a run does."""
     folder = shop.room()
     write_shards(
         (document.text for document in documents),
@@ -159,7 +159,7 @@ def _written(use: Use, made: Made, shop: Shop, documents: list[Document]) -> Sha
 
 
 def _enough(some: list[Document], characters: int) -> list[Document]:
-    """The first documents with so many characters in all, the last one cut off."""
+    """The first documents with this many characters in all; the last one may be cut off."""
     kept: list[Document] = []
     for document in some:
         kept.append(Document(document.place, document.text[: max(characters, 1)]))
@@ -176,7 +176,7 @@ def _held_out(use: Use, number: int) -> bool:
 def _rows(
     use: Use, made: Made, stream: Stream, count: int, first: int, places: dict[int, str]
 ) -> Iterator[Shown]:
-    """The rows of a stream: each so many tokens as a row has, and one more, its last label."""
+    """The rows of a stream: each has one more token than a row's length, for its last label."""
     length = use.seq_len or stream.epoch_tokens
     for number in range(min(count, use.rows or count)):
         begin = first + number * length
@@ -206,7 +206,7 @@ def _labels(made: Made, tokens: np.ndarray, learned: np.ndarray, names: list[str
 
 
 def _documents(use: Use, made: Made, documents: list[Document]) -> Iterator[Shown]:
-    """Documents by themselves, where rows cannot be cut without a tokenizer."""
+    """Single documents, since rows cannot be cut without a tokenizer."""
     ids = special(made.tokenizer)
     encoder = Encoder(made.tokenizer)
     begin = "" if ids.bos is None else made.tokenizer.id_to_token(ids.bos) or ""

@@ -1,4 +1,4 @@
-"""What a run has made already, and tokenizers that a preview trains itself."""
+"""Finds what a run has already made, and trains small tokenizers for a preview."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from ..run_folder.store import Store
 from ..scheduler import artifact_key
 
 SMALL = 8_000_000
-"""A tokenizer is trained here where its data have at most this many characters."""
+"""A tokenizer is trained here if its data have at most this many characters."""
 ANY = 2**62
-"""More bad lines than there are."""
+"""A limit for bad lines that is never reached."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Made:
     """A tokenizer.
 
     Attributes:
-        exact: whether it is the run's; else one of bytes stands in for it.
-        key: of its artifact; None where it stands in.
-        note: what is to be said of it.
+        exact: whether it is the run's own; if not, a byte tokenizer replaces it.
+        key: key of its artifact; None for a replacement.
+        note: a note about it for the preview.
     """
 
     tokenizer: Tokenizer
@@ -40,11 +40,11 @@ class Made:
 
 
 class Shop:
-    """Finds or makes what sources are rendered with.
+    """Finds or makes what is needed to render sources.
 
     Args:
         root: the folder of the spec.
-        folder: the run folder, which may not be there; nothing is written in it.
+        folder: the run folder, which need not exist; nothing is written in it.
         scratch: an empty folder, for what is made.
     """
 
@@ -72,12 +72,12 @@ class Shop:
         return made
 
     def result(self, key: str) -> Path | None:
-        """The result of the plan's job with this key, where the run has made it."""
+        """The result of the plan's job with this key, if the run has made it."""
         job = next(job for job in self.plan.jobs if job.key == key)
         return self._results.get(job.id)
 
     def documents(self, job: DatasetJob, made: Made) -> Path | None:
-        """The token shards of documents, where the run has made them of what is there now."""
+        """The token shards of documents, if the run has made them from the current data."""
         if made.key is None:
             return None
         try:
@@ -87,9 +87,9 @@ class Shop:
         return self._store.fetch(artifact_key(job, {"tokenizer": made.key}, [outside]))
 
     def tokenizer(self, job: TokenizerJob) -> Made:
-        """The tokenizer of the run; one that is trained on much and is not there is replaced.
+        """The run's tokenizer; a missing one is replaced if its training data are large.
 
-        Raises: DataError, RunError: it cannot be read, or what it is trained on.
+        Raises: DataError, RunError: the tokenizer or its training data cannot be read.
         """
         if job.key not in self._made:
             try:
@@ -126,7 +126,7 @@ class Shop:
         return Made(self._make(stand_in), False, None, note)
 
     def _make(self, job: TokenizerJob) -> Tokenizer:
-        """Makes a tokenizer as a run does, bad lines aside."""
+        """Makes a tokenizer as a run does, but accepts any number of bad lines."""
         datasets = {name: {**data, "bad_lines": ANY} for name, data in job.datasets.items()}
         folder = self.room()
         prepare.make_tokenizer(
@@ -135,7 +135,7 @@ class Shop:
         return tokenizer.load(folder / "result" / "tokenizer.json")
 
     def _small(self, job: TokenizerJob) -> bool:
-        """Whether all that the tokenizer is trained on is small, and here."""
+        """Whether a tokenizer's training data are small and local."""
         left = SMALL
         for data in job.datasets.values():
             if data["source"]["kind"] == "hub":
@@ -148,7 +148,7 @@ class Shop:
 
 
 def read_some(documents: Iterator[Document], characters: int) -> tuple[list[Document], bool]:
-    """Documents with so many characters in all, or all that there are, and whether it is all."""
+    """Documents with this many characters in all, or all there are; and whether these are all."""
     some: list[Document] = []
     for document in documents:
         if characters <= 0:

@@ -1,4 +1,4 @@
-"""What a preview shows of a source: records in parts, refusals, and counts."""
+"""The content of a preview of a source: records in parts, refusals, and counts."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +15,11 @@ class Part:
         text: what its tokens decode to.
         kind: what it is, such as "user header", "assistant" or "tool call".
         learned: whether its tokens count in the stage's loss.
-        tokens: how many it has.
-        special: whether they are special tokens, which no text of the data can make.
-        branch: "prompt", or the response of a preference that it belongs to; "" elsewhere.
-        message: the number of its message, from 0; -1 outside of messages.
-        document: the place of its document, in a row of pre-training; "" elsewhere.
+        tokens: how many tokens it has.
+        special: whether they are special tokens, which text in the data can never become.
+        branch: "prompt", or the response of a preference that it belongs to; otherwise "".
+        message: the number of its message, from 0; -1 outside messages.
+        document: the place of its document, in a row of pre-training; otherwise "".
     """
 
     text: str
@@ -32,7 +32,7 @@ class Part:
     document: str = ""
 
     def joins(self, other: "Part") -> bool:
-        """Whether both are one part where special tokens are no parts of their own."""
+        """Whether both are one part when special tokens are not shown separately."""
         return (self.kind, self.learned, self.branch, self.message, self.document) == (
             other.kind,
             other.learned,
@@ -47,9 +47,9 @@ class Shown:
     """A record, or a row of documents, as a stage sees it.
 
     Attributes:
-        record: its number in the source, or the row's, from 1.
-        place: where it stands ("chat.jsonl:17"); "" of a row.
-        parts: whose texts, joined, are what all the tokens decode to.
+        record: its number in the source, or the row's number, from 1.
+        place: where it is ("chat.jsonl:17"); "" for a row.
+        parts: their texts, joined, are the decoded tokens.
     """
 
     record: int
@@ -77,15 +77,15 @@ class Refused:
 
 @dataclass
 class Looked:
-    """Counts over the records that were looked at, which are more than those shown.
+    """Counts over the records that were checked, which may be more than those shown.
 
     Attributes:
-        records: how many there were, refused ones included.
+        records: how many there were, including refused ones.
         whole: whether the source has no others.
         kept: how many the stage reads.
         held_out: how many are measured and never learned.
         left_out: reason → how many the recipe itself leaves out.
-        tokens, learned, longest: of those kept.
+        tokens, learned, longest: of the kept records.
     """
 
     records: int = 0
@@ -106,13 +106,13 @@ class Looked:
 
 @dataclass
 class Preview:
-    """What a preview shows of one source.
+    """The preview of one source.
 
     Attributes:
-        items: the first records, and all those refused among those looked at, in order.
-        notes: what is not known yet, or would be otherwise in a run.
-        counted: whether tokens are known; else what counts as one is a byte, and means nothing.
-        problem: why there is no more to show.
+        items: the first records, and all checked records that were refused, in order.
+        notes: what is unknown yet, or would be different in a run.
+        counted: whether tokens are known; otherwise bytes are counted, which means nothing.
+        problem: why no more can be shown.
     """
 
     use: Use
@@ -130,13 +130,13 @@ class Preview:
     def stops(self) -> bool:
         """Whether a run would stop at this source."""
         data = self.use.data
-        # What stages draw is no file in which somebody could fix a record.
+        # Draws of a stage are not in a file where somebody could fix a record.
         bad = data.source["kind"] != "job" and len(self.refused) > data.bad_lines
         return self.problem is not None or bad
 
 
 def as_json(preview: Preview) -> list[dict[str, Any]]:
-    """The items of a preview as the objects that `etude preview --json` lists."""
+    """The items of a preview as `etude preview --json` lists them."""
     return [_item(preview, item) for item in preview.items]
 
 
@@ -165,7 +165,7 @@ def _part(part: Part, known: bool) -> dict[str, Any]:
 
 
 def joined(parts: tuple[Part, ...]) -> list[Part]:
-    """Parts in which special tokens are not set apart."""
+    """Parts without separate special tokens."""
     made: list[Part] = []
     for part in parts:
         if made and made[-1].joins(part):

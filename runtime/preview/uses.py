@@ -1,4 +1,4 @@
-"""Which sources a preview shows, and how their stages see them, as a plan says it."""
+"""Which sources a preview shows, and how a plan's stages see them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -35,19 +35,19 @@ class Use:
     """How a stage sees a source.
 
     Attributes:
-        stage: its name.
-        purpose: what it does with the source.
+        stage: the stage's name.
+        purpose: what the stage does with the source.
         source: the data set's name.
         data: the job that makes it.
-        filtered: the job that leaves out documents by their scores.
+        filtered: the job that filters its documents by their scores.
         tokenizer: the job that makes the tokenizer.
-        objective: what is learned; None where nothing is.
-        seq_len: tokens of a row; None where there are none.
-        later: those of the stage's later segments.
-        seed: by which rows and records are shuffled.
+        objective: what is learned; None if nothing is.
+        seq_len: tokens per row; None if there are no rows.
+        later: the row lengths of the stage's later segments.
+        seed: the seed for shuffling rows and records.
         first_token: where in the shuffled documents the stage begins.
-        rows: how many rows the stage reads of it; None for any number.
-        vocab: tokens that the model knows; None where no model is meant.
+        rows: how many rows of it the stage reads; None for any number.
+        vocab: the model's vocabulary size; None if there is no model.
         also: other stages that see the source in the same way.
     """
 
@@ -67,7 +67,7 @@ class Use:
     also: tuple[str, ...] = ()
 
     def same(self, other: "Use") -> bool:
-        """Whether both look the same, wherever in the documents they begin."""
+        """Whether both look the same, wherever they begin in the documents."""
         return (self.data.key, self.filtered, self.objective, self.purpose) == (
             other.data.key,
             other.filtered,
@@ -77,9 +77,9 @@ class Use:
 
 
 def uses(plan: Plan, target: str | None) -> list[Use]:
-    """What to show: of one stage, of one data set, or of all stages that train.
+    """What to show: one stage's sources, one data set, or the sources of all stages that train.
 
-    Data sets and stages of rounds go by their short names, too, which mean the first round.
+    Data sets and stages of rounds also have short names, which refer to the first round.
 
     Raises: NoTarget.
     """
@@ -98,7 +98,7 @@ def uses(plan: Plan, target: str | None) -> list[Use]:
 
 
 def _short(names: dict, short) -> dict:
-    """The same by shorter names, the first of each."""
+    """The same by shorter names; the first of each counts."""
     return {short(name): found for name, found in reversed(names.items())}
 
 
@@ -121,7 +121,7 @@ def _no_target(plan: Plan, target: str, stages: list[str], sources: list[str]) -
 
 
 def _distinct(found: list[Use]) -> list[Use]:
-    """Each way of seeing a source once, with the other stages that see it so."""
+    """Each way of seeing a source once, with the other stages that share it."""
     kept: list[Use] = []
     for use in found:
         place = next((i for i, other in enumerate(kept) if other.same(use)), None)
@@ -133,7 +133,7 @@ def _distinct(found: list[Use]) -> list[Use]:
 
 
 def _every(plan: Plan) -> Iterator[Use]:
-    """All uses of sources, those that train first, in the order of the jobs."""
+    """All uses of sources, those for training first, in the order of the jobs."""
     yield from _trained(plan)
     by_key = {job.key: job for job in plan.jobs}
     reports = [job for job in plan.jobs if isinstance(job, EvaluateJob | BestJob)]
@@ -143,7 +143,7 @@ def _every(plan: Plan) -> Iterator[Use]:
             purpose, read = _READ[type(job)]
             if job.key in taken:
                 purpose = "measures"
-            elif purpose == "measures":  # what a gate measures is data of its stage
+            elif purpose == "measures":  # what a gate measures belongs to its stage
                 continue
             for role, source, more in read(job):
                 seed = plan.seed if more else 0
@@ -177,7 +177,7 @@ def _trained(plan: Plan) -> Iterator[Use]:
 
 
 Read = Iterator[tuple[str, str, dict[str, Any]]]
-"""Role of the input, source, and `seq_len` where rows are shuffled: None where they have none."""
+"""Role of the input, source, and `seq_len` if rows are shuffled (None if there are no rows)."""
 
 
 def _asked(job: DrawJob) -> Read:
@@ -200,7 +200,7 @@ _READ: dict[type, tuple[Purpose, Callable[[Any], Read]]] = {
     ScoreJob: ("scores", _scored),
     HeldOutJob: ("measures", _held_out),
 }
-"""Kinds of jobs that read sources without training → what for, and which."""
+"""Kinds of jobs that read sources without training → their purpose, and what they read."""
 
 
 def _made(by_key: dict, key: str) -> tuple[DatasetJob, FilterJob | None, TokenizerJob | None]:

@@ -1,1 +1,1 @@
-"""All durable state of a run: artifacts, journal, metrics, and what has become of each job."""
+"""All durable state of a run: artifacts, journal, metrics, and the outcomes of jobs."""

@@ -1,4 +1,4 @@
-"""Finds what can be removed from a run folder: what no plan in it uses."""
+"""Finds what can be removed from a run folder: whatever no plan in it uses."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from .variant_folders import runs
 Kind = Literal["artifacts", "work", "checkpoints", "cache"]
 KINDS: tuple[Kind, ...] = ("artifacts", "work", "checkpoints", "cache")
 CHECKPOINTS_KEPT = 2
-"""Of a job in progress the newest stay: should the last be damaged, there is one before it."""
+"""The newest checkpoints of a job in progress are kept: if the last is damaged, one remains."""
 _GOING = ".removed-"
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file or folder that can go.
+    """A file or folder that can be removed.
 
     Attributes:
-        job: whose it is, as far as that is known.
-        why: the reason, for people.
-        bytes: what its removal frees; a file with a link elsewhere frees nothing.
+        job: the job it belongs to, if known.
+        why: the reason, as shown to the user.
+        bytes: how much its removal frees; a file with a link elsewhere frees nothing.
     """
 
     kind: Kind
@@ -40,10 +40,10 @@ class Item:
 
 
 def removable(folder: Path, kinds: Collection[str] = KINDS) -> list[Item]:
-    """What can go from a run folder and from those of its variants, which share artifacts.
+    """What can be removed from a run folder and from its variants' folders, which share artifacts.
 
-    What a plan in the folder needs stays, also where only a part of it was asked for, and whatever
-    belongs to the latest state of its data.
+    Everything is kept that a plan in the folder needs, even if only part of the plan was run, for
+    the latest state of its data.
 
     Raises: RunError: a plan or a journal in the folder cannot be read.
     """
@@ -66,9 +66,9 @@ def removable(folder: Path, kinds: Collection[str] = KINDS) -> list[Item]:
 
 
 def remove(folder: Path, items: Collection[Item]) -> None:
-    """Removes items, and the links in `models` that point nowhere then.
+    """Removes items, and the links in `models` that then point nowhere.
 
-    An artifact goes as a whole or not at all, whenever the process dies.
+    An artifact is removed completely or not at all, even if the process dies.
 
     Raises: Stopped: the disk does not allow it.
     """
@@ -90,7 +90,7 @@ def remove(folder: Path, items: Collection[Item]) -> None:
 
 
 def _used(home: Path) -> tuple[str, dict[str, str]]:
-    """Why what is not used is not, in words, and the keys of artifacts that they use → their jobs.
+    """The reason for removing the rest, in words, and the artifact keys in use → their jobs.
 
     Raises: RunError.
     """
@@ -124,7 +124,7 @@ def _used(home: Path) -> tuple[str, dict[str, str]]:
 
 
 def _checkpoints(work: Path, job: str) -> Iterator[Item]:
-    """Checkpoints of a job in progress, but for the newest ones that are whole."""
+    """Checkpoints of a job in progress, except the newest complete ones."""
     whole = [path.parent for path in (work / "checkpoints").glob("step-*/.metadata")]
     kept = sorted(whole, key=lambda path: int(path.name[5:]))[-CHECKPOINTS_KEPT:]
     for path in sorted((work / "checkpoints").glob("step-*")):
@@ -150,7 +150,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _measured(items: list[Item]) -> list[Item]:
-    """Items with what they free."""
+    """The items with the bytes that they free."""
     files = [list(_files(item.path)) for item in items]
     going = Counter((stat.st_dev, stat.st_ino) for each in files for stat in each)
     counted: set[tuple[int, int]] = set()

@@ -1,6 +1,6 @@
 """The journal of a run folder: the history of jobs, in `journal.jsonl`.
 
-Earlier versions kept it in a SQLite file, which is unsafe where several hosts share a folder.
+Earlier versions used a SQLite file, which is unsafe if several hosts share a folder.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ _OLD_LOCK = "lock"
 
 
 class Journal:
-    """The journal of one run folder, which one process at a time appends to."""
+    """The journal of one run folder; one process at a time appends to it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
@@ -32,16 +32,16 @@ class Journal:
         self._lines = json_lines.Lines(self.path)
 
     def exists(self) -> bool:
-        """Whether there is one, of this version or of an earlier one."""
+        """Whether a journal exists, of this version or of an earlier one."""
         return self.path.is_file() or self._old.is_file()
 
     def create(self) -> str | None:
-        """Makes the journal where there is none, of an earlier version's where there is one.
+        """Creates the journal if there is none, from an earlier version's if there is one.
 
-        Returns: what was done that a person should know.
+        Returns: what was done, if the user should know.
         Raises:
             OSError: the folder cannot be written.
-            RunError: an earlier version is at work in the folder, or its journal is damaged.
+            RunError: an earlier version is running in the folder, or its journal is damaged.
         """
         if self.path.is_file():
             return None
@@ -63,9 +63,9 @@ class Journal:
         )
 
     def record(self, job: str, key: str, event: str, detail: Any) -> None:
-        """Adds a line, which the disk has when this returns.
+        """Adds a line; it is on disk when this returns.
 
-        Raises: OSError: the disk does not take it.
+        Raises: OSError: the disk is full or broken.
         """
         row = (time.time(), job, key, event, detail)
         self._lines.append(dict(zip(_NAMES, row, strict=True)), durable=True)
@@ -73,7 +73,7 @@ class Journal:
     def events(self) -> list[dict[str, Any]]:
         """The lines, oldest first.
 
-        Raises: RunError: one before the last is damaged.
+        Raises: RunError: a line before the last is damaged.
         """
         if not self.path.is_file() and self._old.is_file():
             return self._rows()
@@ -88,7 +88,7 @@ class Journal:
         return found
 
     def _rows(self) -> list[dict[str, Any]]:
-        """Those of an earlier version's journal.
+        """The lines of an earlier version's journal.
 
         Raises: RunError: it cannot be read.
         """
@@ -108,7 +108,7 @@ class Journal:
 
 @contextmanager
 def _no_earlier_version(lock: Path) -> Iterator[None]:
-    """Keeps runs of earlier versions out, which lock a file; see `lease` for those of this one."""
+    """Keeps out runs of earlier versions, which lock a file; `lease` keeps out this version's."""
     with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

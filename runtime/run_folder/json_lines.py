@@ -1,7 +1,7 @@
-"""Files of JSON objects, a line each, to which one process appends.
+"""Files with one JSON object per line, to which a single process appends.
 
-A line is written whole by one call, so that a crash or a full disk can tear the last line only.
-Who reads leaves a torn last line out; who appends next takes it away before.
+Each line is written by one call, so a crash or a full disk can only tear the last one. Readers skip
+a torn line; the next writer removes it first.
 """
 
 import errno
@@ -15,7 +15,7 @@ from ..errors import RunError
 
 
 class Lines:
-    """Appends to a file; it is opened by the first line."""
+    """Appends to a file, which the first line opens."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,9 +25,9 @@ class Lines:
         """Adds a line.
 
         Args:
-            durable: return only once the disk has it.
+            durable: return only once the line is on disk.
 
-        Raises: OSError: the disk does not take it; the file is as it was.
+        Raises: OSError: the line cannot be written; the file is unchanged.
         """
         if self._file is None:
             self._file = _opened(self.path)
@@ -47,7 +47,7 @@ class Lines:
 
 
 def _opened(path: Path) -> int:
-    """A file to append to, whose last line is whole, and whose name the disk has."""
+    """Opens a file to append to, repairs its last line, and makes sure that its name is on disk."""
     new = not path.exists()
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     _repair(file)
@@ -61,7 +61,7 @@ def _opened(path: Path) -> int:
 
 
 def _repair(file: int) -> None:
-    """Ends the last line where only its end is missing, and takes it away where more is."""
+    """Completes the last line if it only lacks its line feed; removes it if it lacks more."""
     size = os.fstat(file).st_size
     tail, start = b"", size
     while start and b"\n" not in tail:
@@ -78,9 +78,9 @@ def _repair(file: int) -> None:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects in a file, in order; none where there is no file.
+    """The objects in a file, in order; none if the file does not exist.
 
-    Raises: RunError: a line before the last is no JSON object, or the file cannot be read.
+    Raises: RunError: a line before the last is not a JSON object, or the file cannot be read.
     """
     try:
         *lines, last = path.read_bytes().split(b"\n")
@@ -103,7 +103,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:  # also of bytes that are no UTF-8
+    except ValueError:  # also for invalid UTF-8
         return None
     return record if isinstance(record, dict) else None
 
@@ -116,8 +116,8 @@ class Follower:
         self._place = place
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """The lines since the last call, of the first from `place` on; a torn one comes when it is
-        whole, and what is no JSON object never."""
+        """The lines since the last call, at first those from `place` on. A torn line comes once it
+        is complete; a line that is not a JSON object is skipped."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._place)
@@ -132,7 +132,7 @@ class Follower:
 
 
 def whole_size(path: Path) -> int:
-    """The size of a file in bytes, whose last line is made whole; for whoever may append to it."""
+    """Repairs the last line of a file; returns the file's size in bytes. Only for its writer."""
     file = _opened(path)
     try:
         return os.fstat(file).st_size

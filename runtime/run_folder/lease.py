@@ -1,9 +1,9 @@
-"""The lease of a run folder: one run at a time is at work in it, on whatever host.
+"""The lease of a run folder: only one run at a time works in it, on any host.
 
-Locks of files depend on how a file system is mounted. So the owner writes `lease.json`, and changes
-a number in it every few seconds. Whoever else wants the folder looks at the owner: on the same host
-at its processes, from another one at that number, by a clock of its own, since those of hosts
-differ. An owner whose number stands still has died, and loses the folder.
+File locks depend on how a file system is mounted. So the owner writes `lease.json`, and changes a
+number in it every few seconds. A process that wants the folder checks the owner: on the same host
+by its processes, from another host by that number, timed by its own clock, since the clocks of
+hosts differ. An owner whose number stops changing is dead and loses the folder.
 """
 
 import getpass
@@ -23,12 +23,12 @@ from ..errors import Interrupted, RunError
 
 LEASE = "lease.json"
 BEAT_SECONDS = 10.0
-"""Between two changes of the number."""
+"""Seconds between two changes of the number."""
 DEAD_SECONDS = 90.0
-"""A number that has stood still for so long is that of a dead owner. File systems of clusters may
-show a change a minute late."""
+"""An owner whose number has not changed for this many seconds is dead. A cluster's file system may
+show a change up to a minute late."""
 INHERITED = "ETUDE_LEASE"
-"""By this variable the processes of a gang know that whoever started them has the lease."""
+"""The variable that tells the processes of a gang that their parent has the lease."""
 
 
 class Lease:
@@ -48,13 +48,13 @@ class Lease:
         self._mine = False
 
     def take(self, on_wait: Callable[[str], None] = lambda message: None) -> None:
-        """Makes this process the owner, and keeps it that until `release`.
+        """Makes this process the owner, until `release`.
 
         Args:
-            on_wait: is told why this may take a while.
+            on_wait: called with the reason if this may take a while.
 
         Raises:
-            RunError: another run is at work in the folder.
+            RunError: another run is using the folder.
             OSError: the lease cannot be written.
         """
         there = self._look()
@@ -75,18 +75,18 @@ class Lease:
         threading.Thread(target=self._keep, name="lease", daemon=True).start()
 
     def include(self, process: int) -> None:
-        """Counts another process of this host as owner, too: the lease ends when all have ended."""
+        """Adds a process of this host to the owner: the lease ends when all of them have ended."""
         if self._mine:
             self._processes.append(_process(process))
             self._write()
 
     @property
     def token(self) -> str:
-        """What processes that work for the owner are told, in the variable `INHERITED`."""
+        """The token for processes that work for the owner, in the variable `INHERITED`."""
         return self._token if self._mine else os.environ.get(INHERITED, "")
 
     def require(self) -> None:
-        """Raises: Interrupted: another run has taken the folder meanwhile."""
+        """Raises: Interrupted: another run has taken the folder."""
         if self._lost is not None:
             raise Interrupted(
                 f"another run has taken {self.name} because this one did not answer: "
@@ -95,7 +95,7 @@ class Lease:
             )
 
     def release(self) -> None:
-        """Gives the folder back."""
+        """Gives up the lease."""
         self._ended.set()
         with self._changing:
             try:
@@ -110,15 +110,15 @@ class Lease:
         return self._mine
 
     def _look(self) -> dict[str, Any] | None:
-        """The owner; None where there is none."""
+        """The owner, if any."""
         return _read(self._path)
 
     def _remove(self) -> None:
         self._path.unlink(missing_ok=True)
 
     def _change(self) -> None:
-        """Says in the lease of this owner that it lives."""
-        # In the same file: a new one under the same name other hosts may see a minute late.
+        """Shows in the lease that this owner is alive."""
+        # In place: other hosts may see a new file under the same name a minute late.
         with self._path.open("r+b") as file:
             file.write(self._content())
             file.truncate()
@@ -126,14 +126,14 @@ class Lease:
             os.fsync(file.fileno())
 
     def _create(self, path: Path) -> bool:
-        """Makes a file of this owner, whole at once, where there is none."""
+        """Atomically creates a file of this owner unless it exists; returns whether it did."""
         partial = self._path.with_name(f"{LEASE}.{self._token}")
         partial.write_bytes(self._content())
         try:
             os.link(partial, path)
         except FileExistsError:
             return False
-        except OSError:  # a file system without hard links
+        except OSError:  # the file system has no hard links
             try:
                 with path.open("xb") as file:
                     file.write(self._content())
@@ -159,7 +159,7 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            # A full disk, or a store out of reach, ends the run where something is written.
+            # If the disk is full or the store is unreachable, the run ends at another write.
             with suppress(OSError, RunError):
                 self._write()
 
@@ -168,13 +168,13 @@ class Lease:
             if not self._mine:
                 return
             there = self._look()
-            # One that cannot be read just now is tried again at the next beat.
+            # A lease that cannot be read now is tried again at the next beat.
             if there and there.get("token") != self._token:
                 self._lost = there
                 self._mine = False
                 return
             self._beats += 1
-            if there is None:  # somebody has removed it by hand
+            if there is None:  # somebody has removed it
                 self._create(self._path)
                 return
             self._change()
@@ -183,7 +183,7 @@ class Lease:
         job = os.environ.get("SLURM_JOB_ID")
         restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
         if job and there.get("slurm_job") == job and there.get("slurm_restarts", 0) < restarts:
-            return True  # Slurm has requeued the job, which it does when all of it has ended
+            return True  # Slurm requeues a job only after all of it has ended
         if there.get("host") == socket.gethostname() and there.get("space") == _space():
             return self._has_ended(there.get("processes", []))
         on_wait(
@@ -195,14 +195,14 @@ class Lease:
             time.sleep(min(1.0, BEAT_SECONDS))
             now = self._look()
             if now is None:
-                return True  # it has ended, and its lease with it
+                return True  # it has ended and released the lease
             if now is not None and now != there:
                 return False
         return True
 
     def _has_ended(self, processes: list[dict[str, Any]]) -> bool:
-        """Whether the processes of an owner on this host have ended; those that the first one has
-        started end a little later than it."""
+        """Whether the processes of an owner on this host have ended; its child processes end
+        slightly later than the first."""
         end = time.monotonic() + DEAD_SECONDS
         while any(_alive(each) for each in processes):
             if _alive(processes[0]) or time.monotonic() > end:
@@ -211,7 +211,7 @@ class Lease:
         return True
 
     def _succeed(self, path: Path, dead: Mapping[str, Any], on_wait: Callable[[str], None]) -> bool:
-        """Replaces a dead owner by this one, unless another process does.
+        """Replaces a dead owner with this one, unless another process does.
 
         Whichever process creates the successor file may replace the lease, and does so only while
         it still belongs to the dead owner. If that process dies first, it is replaced in the same
@@ -220,7 +220,7 @@ class Lease:
         Args:
             path: the file with the dead owner.
 
-        Returns: whether this process is the owner now. If not, the file has to be looked at again.
+        Returns: whether this process is now the owner. If not, check the file again.
         """
         successor = self._path.with_name(f"{LEASE}.after-{dead.get('token', 'nobody')}")
         if not self._create(successor):
@@ -228,7 +228,7 @@ class Lease:
             if other is None:
                 return False
             if not self._is_dead(other, on_wait):
-                time.sleep(0.05)  # it has the lease in a moment
+                time.sleep(0.05)  # it is about to get the lease
                 return False
             if not self._succeed(successor, other, on_wait):
                 return False
@@ -242,14 +242,13 @@ class Lease:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who has the lease of a run folder.
+    """The owner of the lease of a run folder.
 
     Attributes:
-        process: the number of its first process on its host.
-        since: when it began, in words.
-        beat: when it has shown last that it lives, in seconds since 1970, by the clock of the
-            file system.
-        alive: whether its processes live; None where they are on another host.
+        process: the id of its first process on its host.
+        since: when it started, in words.
+        beat: its last sign of life, in seconds since 1970 by the file system's clock.
+        alive: whether its processes are alive; None if they are on another host.
     """
 
     host: str
@@ -262,7 +261,7 @@ class Owner:
 
 
 def owner(folder: Path) -> Owner | None:
-    """Who has the lease of a run folder, dead or alive; None where nobody has.
+    """The owner of the lease of a run folder, dead or alive, if any.
 
     Args:
         folder: the recipe's run folder, not that of a variant (`store.home_of`).
@@ -290,7 +289,7 @@ def owner(folder: Path) -> Owner | None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The owner, or None where there is none, or it is just being written."""
+    """The owner; None if there is none; empty if the lease cannot be read."""
     for _ in range(20):
         try:
             found = json.loads(path.read_bytes())
@@ -323,7 +322,7 @@ def _user() -> str:
 
 
 def _space() -> list[str]:
-    """In what numbers of processes are unique: since when the machine runs, and which container."""
+    """What makes process ids unique: the machine's boot, and the container."""
     found = []
     for read in (
         lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
@@ -341,7 +340,7 @@ def _process(number: int) -> dict[str, Any]:
 
 
 def _started(number: int) -> str | None:
-    """When a process began, by the kernel's count, since numbers are used again (Linux)."""
+    """When a process started, by the kernel's clock, since process ids are reused (Linux)."""
     try:
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,8 +1,8 @@
-"""The logs of ranks that a run folder keeps.
+"""The logs of ranks in a run folder.
 
-logs/rank-N.log         of runs on this machine, one start after the other
-logs/PHASE.rank-N.log   of phases that an engine has started
-logs/PHASE.log          what the engine's own script of a phase prints
+logs/rank-N.log         runs on this machine, one start after the other
+logs/PHASE.rank-N.log   phases that an engine has started
+logs/PHASE.log          output of the engine's own script for a phase
 """
 
 import re
@@ -19,12 +19,12 @@ _BLOCK = 65_536
 
 @dataclass(frozen=True)
 class RankLog:
-    """What a rank prints.
+    """The log of a rank.
 
     Attributes:
-        phase: "" where one file has all phases.
-        rank: None: the engine's script, or a run in one process.
-        written: when it was written last, in seconds since 1970.
+        phase: "" if one file has all phases.
+        rank: None for the engine's script, or for a run in one process.
+        written: when it was last written, in seconds since 1970.
     """
 
     path: Path
@@ -33,7 +33,7 @@ class RankLog:
     written: float
 
     def size(self) -> int:
-        """Its size in bytes, up to the end of the last whole line."""
+        """Its size in bytes, up to the end of the last complete line."""
         with self.path.open("rb") as file:
             end = file.seek(0, 2)
             while end:
@@ -46,7 +46,7 @@ class RankLog:
         return 0
 
     def last(self, count: int) -> list[str]:
-        """The last lines, whole ones and one that is being written."""
+        """The last lines, including one that is still being written."""
         if count == 0:
             return []
         with self.path.open("rb") as file:
@@ -60,9 +60,9 @@ class RankLog:
         return _decoded(text)[-count:]
 
     def since(self, place: int) -> tuple[list[str], int]:
-        """The whole lines from a place on, and where the next begin.
+        """The complete lines from a position on, and the position of the next.
 
-        A file that has become shorter is read from its beginning.
+        A file that has become shorter is read from the start.
         """
         with self.path.open("rb") as file:
             if file.seek(0, 2) < place:
@@ -74,7 +74,7 @@ class RankLog:
 
 
 def rank_logs(folder: Path) -> list[RankLog]:
-    """The logs in a run folder, phase by phase, the engine's script before the ranks."""
+    """The logs in a run folder, by phase, the engine's script before the ranks."""
     found = []
     if (folder / LOG).is_file() and (folder / LOG).stat().st_size:
         found.append(RankLog(folder / LOG, "", None, (folder / LOG).stat().st_mtime))
@@ -89,7 +89,7 @@ def rank_logs(folder: Path) -> list[RankLog]:
 
 
 def of_phase(logs: Iterable[RankLog], phase: str) -> list[RankLog]:
-    """Those of the ranks of a phase; where no rank has one, that of the engine's script."""
+    """The logs of a phase's ranks; if there are none, that of the engine's script."""
     own = [log for log in logs if log.phase == phase]
     return [log for log in own if log.rank is not None] or own
 
@@ -99,7 +99,7 @@ def _number(phase: str) -> int:
 
 
 def _decoded(text: bytes) -> list[str]:
-    """Lines; of what a bar has written over itself, the last state."""
+    """The lines; of a progress bar that overwrites itself, only its last state."""
     lines = text.decode("utf-8", errors="replace").split("\n")
     if lines and not lines[-1]:
         lines.pop()

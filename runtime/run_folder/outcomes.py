@@ -1,7 +1,7 @@
 """The outcomes of a plan's jobs in a run folder, whichever run made them.
 
-Runs of a recipe and of its variants share artifacts. A job counts as finished where any of them
-has its result: a job of this run, one of the same content under another name, or another run's.
+Runs of a recipe and of its variants share artifacts. A job counts as finished if any of them has
+its result: this job, a job with the same content under another name, or one of another run.
 """
 
 import json
@@ -17,18 +17,18 @@ from .variant_folders import runs
 
 Event = Mapping[str, Any]
 SMALL = 1 << 20
-"""Bytes of files that are fetched from a store so that results can be told of."""
+"""Files up to this many bytes are fetched from a store to show results."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has become of a job.
+    """The outcome of a job.
 
     Attributes:
         state: "started" or "finished".
-        key: that of its artifact.
-        run: the variant whose run has done the work; "" for that of the recipe itself.
-        job: what the job is called there.
+        key: the key of its artifact.
+        run: the variant whose run did the work; "" for the recipe's own.
+        job: the job's name in that run.
     """
 
     state: str
@@ -37,14 +37,14 @@ class Outcome:
     job: str
 
     def elsewhere(self, plan: Plan, job: str) -> str:
-        """Who else has done the work, in a few words; "" where it was this run's `job`."""
+        """Which other run or job did the work, in a few words; "" if it was this run's `job`."""
         by = "" if self.run == (plan.variant or "") else self.run or "the recipe"
         name = "" if self.job == job else self.job
         return " ".join([*(["by", by] if by else []), *(["as", name] if name else [])])
 
 
 def outcomes(plan: Plan, store: Store) -> dict[str, Outcome]:
-    """Job → its outcome, for jobs of the plan that have begun."""
+    """Job → its outcome, for jobs of the plan that have started."""
     journals = list(_journals(store))
     own = plan.variant or ""
     makers = {e["key"]: (run, e["job"]) for run, e in journals if e["event"] == "finished"}
@@ -62,7 +62,7 @@ def outcomes(plan: Plan, store: Store) -> dict[str, Outcome]:
     for job in plan.jobs:
         event = latest.get((job.id, job.key))
         if event and event["event"] != "started" and not _there(store, event["key"]):
-            event = None  # the result was removed, as `etude clean` does
+            event = None  # the result was removed, for example by `etude clean`
         if event is None or event["event"] == "started":
             other = elsewhere.get(job.key)
             event = other if other and _there(store, other["key"]) else event
@@ -77,8 +77,8 @@ def outcomes(plan: Plan, store: Store) -> dict[str, Outcome]:
 
 
 def results(plan: Plan, store: Store) -> dict[str, Path]:
-    """Job → folder of its result, for jobs of the plan that are finished; of a run folder in a
-    store with its small files.
+    """Job → folder of its result, for finished jobs of the plan; if the run folder is in a store,
+    with only the small files.
 
     Raises: RunError: a result is damaged.
     """
@@ -91,7 +91,7 @@ def results(plan: Plan, store: Store) -> dict[str, Path]:
 
 
 def steps(store: Store, job: str, outcome: Outcome | None) -> list[dict[str, Any]]:
-    """The logged steps of a train job, in order, as far as it has come."""
+    """The logged steps of a train job so far, in order."""
     paths = [store.folder / "metrics" / f"{job}.jsonl"]
     if outcome and outcome.state == "finished":
         paths.insert(0, store.folder / "artifacts" / outcome.key / METRICS)
@@ -108,11 +108,11 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except ValueError:
-            return  # the last line of a run in progress
+            return  # the last line may be incomplete during a run
 
 
 def _journals(store: Store) -> Iterator[tuple[str, Event]]:
-    """The events of the recipe's run and of its variants', oldest first, with the run's name."""
+    """The events of the recipe's run and its variants' runs, oldest first, with the run's name."""
     events = [
         (event["time"], name, event)
         for name, folder in runs(store.folder).items()

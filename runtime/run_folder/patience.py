@@ -1,4 +1,4 @@
-"""Waiting for what rank 0 has written and this host's file system does not show yet."""
+"""Waiting for files from rank 0 that this host's file system does not show yet."""
 
 import os
 import socket
@@ -9,11 +9,11 @@ from pathlib import Path
 from ..errors import RunError
 
 PATIENCE_SECONDS = 180.0
-"""Three times what file systems of clusters remember at most that a file was not there."""
+"""Three times the longest that cluster file systems cache that a file does not exist."""
 
 
 def wait_for(paths: Iterable[Path], rank: int) -> None:
-    """Waits until files are there that rank 0 has seen.
+    """Waits for files that rank 0 has seen.
 
     Raises: RunError: they do not appear.
     """
@@ -33,7 +33,7 @@ def wait_for(paths: Iterable[Path], rank: int) -> None:
 
 
 def _look_again(path: Path) -> None:
-    """Has the file system forget what it remembers of a folder: opening one asks the server."""
+    """Makes the file system refresh its cached view of a folder: opening it asks the server."""
     for folder in (path.parents[1], path.parent):
         try:
             os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))

@@ -1,4 +1,4 @@
-"""The progress of a run, from its folder alone: it may run on other hosts."""
+"""The progress of a run, from its folder alone, since it may run on other hosts."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ from .store import EVENTS, Store, home_of
 
 State = Literal["done", "running", "dead", "stopped", "waiting"]
 RECENT = 50
-"""The speed is that of so many steps."""
+"""The number of steps that the speed is computed over."""
 _TAIL = 65_536
-"""Bytes of `events.jsonl` that the newest events are looked for in."""
+"""How many bytes at the end of `events.jsonl` are searched for the newest events."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Training:
-    """A train job at work.
+    """A running train job.
 
     Attributes:
         step: steps done, of `steps`; 0 before the first.
         tokens_per_second: of all ranks, over the newest steps; None before the first.
-        sequence_seconds: those that a sequence takes; None before the first step.
+        sequence_seconds: seconds per sequence; None before the first step.
         last: the newest step's event.
     """
 
@@ -52,16 +52,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """How far a run has come.
 
     Attributes:
-        state: "waiting" has not begun or nobody is at work on it, and nothing has stopped it.
-        why, help: of a run that has stopped: the reason, and the way out.
-        owner: who is or was at work.
-        job: the one at work, or the next; None at the end.
-        number: of the job, from 1, among `jobs`, which any run of the plan does.
-        seconds: those left, by the speed so far and the plan's estimates; None: not known.
-        heard: when something was written last, in seconds since 1970; None: never.
+        state: "waiting": not started, or nobody is running it and it has not stopped.
+        why, help: if the run has stopped: the reason, and what to do.
+        owner: who is or was running it.
+        job: the current or next job; None at the end.
+        number: the job's number, from 1, among the `jobs` that every run of the plan does.
+        seconds: time left, from the speed so far and the plan's estimates; None if unknown.
+        heard: when something was last written, in seconds since 1970; None: never.
     """
 
     state: State
@@ -82,15 +82,15 @@ class Progress:
 def progress(
     plan: Plan, store: Store, *, queued: bool = False, stopped: Mapping[str, str] | None = None
 ) -> Progress:
-    """How far a run of a plan is.
+    """How far a run of a plan has come.
 
     Args:
-        queued: an engine has the run, and will start it or go on with it.
-        stopped: `message` and `help` of an engine that has given the run up.
+        queued: whether an engine has the run, and will start or continue it.
+        stopped: `message` and `help` of an engine that has given up on the run.
 
     Raises: RunError: the journal is damaged.
     """
-    # First, since a run gives the folder back when all else is written.
+    # Read first, since a run gives up its lease after all other writes.
     holder = owner(home_of(store.folder))
     begun = outcomes(plan, store) if store.exists() else {}
     done = {job for job, outcome in begun.items() if outcome.state == "finished"}
@@ -125,7 +125,7 @@ def progress(
 
 
 def is_dead(holder: Owner) -> bool:
-    """Whether the owner of a lease is dead, as far as can be seen from here."""
+    """Whether the owner of a lease is dead, as far as can be told from here."""
     if holder.alive is not None:
         return not holder.alive
     return time.time() - holder.beat > DEAD_SECONDS
@@ -139,7 +139,7 @@ def _state(
     begun: bool,
     queued: bool,
 ) -> tuple[State, str, str]:
-    """The state, and why the run has stopped, with the way out."""
+    """The state, the reason if the run has stopped, and what to do."""
     if holder is not None and not is_dead(holder):
         return "running", "", ""
     if queued:
@@ -147,7 +147,7 @@ def _state(
     if holder is not None:
         return "dead", "", ""
     last = events[-1] if events else {}
-    # What `etude run` tells of a problem, and how the ranks of a gang say that it has ended them.
+    # `error`: `etude run` reports a problem. `outcome`: the gang's ranks report their end.
     why = {"error": last.get("message"), "outcome": last.get("error")}.get(last.get("event", ""))
     if why is not None:
         return "stopped", str(why), str(last.get("help", ""))
@@ -188,10 +188,10 @@ def _checkpoint(store: Store, outcome: Outcome | None) -> Checkpoint | None:
 
 
 def _left(jobs: Sequence[Any], training: Training | None) -> float | None:
-    """Seconds that the train jobs take which are not done, by the speed so far.
+    """Seconds for the remaining train jobs, from the speed so far.
 
-    The plan's estimates say how the time of one job compares with that of another; where it has
-    none, their FLOPs do.
+    The plan's estimates give the ratio between the times of two jobs; without estimates, their
+    FLOPs do.
     """
     left = [job for job in jobs if isinstance(job, TrainJob) and job.extends is None]
     if not left:
@@ -211,7 +211,7 @@ def _left(jobs: Sequence[Any], training: Training | None) -> float | None:
 
 
 def _sequences(job: TrainJob, done: int) -> int:
-    """The sequences of a job's steps from the step `done` of the job on."""
+    """The number of sequences in a job's steps from its step `done` on."""
     start = job.first_step + done
     pieces = job.schedule.batch
     return sum(p.sequences * max(p.to_step - max(p.from_step, start), 0) for p in pieces)
@@ -220,7 +220,7 @@ def _sequences(job: TrainJob, done: int) -> int:
 def _pace(
     lines: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], job: str
 ) -> float | None:
-    """Seconds that a sequence takes, over the newest steps."""
+    """Seconds per sequence, over the newest steps."""
     told = [e for e in events if e.get("event") == "step" and e.get("job") == job and "time" in e]
     if len(told) > 2:
         seconds = told[-1]["time"] - told[0]["time"]
@@ -247,7 +247,7 @@ def _newest(path: Path) -> list[dict[str, Any]]:
 def _heard(
     store: Store, job: str | None, events: Sequence[Mapping[str, Any]], holder: Owner | None
 ) -> float | None:
-    """When something of the run was written last. That its owner lives is no news of the work."""
+    """When the run last wrote something; the owner's heartbeat does not count as progress."""
     times = [float(event["time"]) for event in events if "time" in event]
     journal = store.events()[-1:] if store.exists() else []
     times += [float(event["time"]) for event in journal]

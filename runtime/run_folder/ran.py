@@ -1,7 +1,7 @@
 """What a job ran on: ranks, hosts, device, layout and versions, in its artifact's manifest.
 
-The key of a job knows nothing of these (see `compiler/plan/keys.py`), and a job may continue on
-others than it began on. So each start is kept, from the step on that it did.
+A job's key does not depend on these (see `compiler/plan/keys.py`), and a job may continue on other
+hardware than it started on. So each start is recorded, with the first step that it did.
 """
 
 import json
@@ -15,20 +15,20 @@ from typing import Any
 from .saved import CHECKPOINTS, steps_saved
 
 RAN = "ran.json"
-"""The file of a work folder with the starts of its job."""
+"""The file in a work folder with the starts of its job."""
 _LIBRARIES = ("etude", "torch", "torchtitan", "numpy", "transformers", "tokenizers", "lm-eval")
 _DEGREES = ("replicate", "shard", "tensor", "context", "pipeline", "interleave", "expert")
 
 
 def begin(work: Path, job: Any) -> None:
-    """Notes in a job's work folder that it starts, or continues, in this process or its gang.
+    """Records in a job's work folder that it starts or continues, in this process or its gang.
 
     Raises: OSError: the folder cannot be written.
     """
     before, now = starts(work), _now(job) | {"from_step": _saved(work)}
     if before and _same(before[-1], now):
         return
-    # What was begun and left no checkpoint is done again by this start.
+    # This start redoes the steps of starts that left no checkpoint.
     kept = [each for each in before if each["from_step"] < now["from_step"]]
     partial = work / f".{RAN}.{os.getpid()}"
     partial.write_text(json.dumps([*kept, now], indent=1) + "\n")
@@ -36,16 +36,16 @@ def begin(work: Path, job: Any) -> None:
 
 
 def starts(work: Path) -> list[dict[str, Any]]:
-    """The starts of the job that works in a folder, oldest first: `ranks`, `hosts`, `device`,
-    `layout` (degrees above 1), `versions`, and `from_step`, the steps of the job done before."""
+    """The starts of the job in a work folder, oldest first: `ranks`, `hosts`, `device`, `layout`
+    (degrees above 1), `versions`, and `from_step`, the number of steps done before."""
     try:
         return json.loads((work / RAN).read_bytes())
-    except (OSError, ValueError):  # of an earlier version, or cut off by a crash of the machine
+    except (OSError, ValueError):  # from an earlier version, or truncated by a crash of the machine
         return []
 
 
 def in_words(start: dict[str, Any]) -> str:
-    """Where a start was, for people: `2 ranks, tensor 2`."""
+    """A start's hardware, in words: `2 ranks, tensor 2`."""
     ranks = "1 rank" if start["ranks"] == 1 else f"{start['ranks']} ranks"
     return ", ".join([ranks, *(f"{name} {degree}" for name, degree in start["layout"].items())])
 
@@ -63,7 +63,7 @@ def _now(job: Any) -> dict[str, Any]:
 
 
 def _hosts() -> int:
-    """Of how many hosts the gang is whose rank 0 this process is."""
+    """The number of hosts of the gang; called on its rank 0."""
     ranks = int(os.environ.get("WORLD_SIZE", 1))
     return -(-ranks // int(os.environ.get("LOCAL_WORLD_SIZE", ranks)))
 
@@ -80,7 +80,7 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def _saved(work: Path) -> int:
-    """The step of the job's newest checkpoint; 0 where it has none."""
+    """The step of the job's newest checkpoint; 0 if it has none."""
     return max(steps_saved(work / CHECKPOINTS), default=0)
 
 

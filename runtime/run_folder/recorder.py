@@ -12,17 +12,17 @@ from ..errors import RunError
 from .store import disk
 
 KNOWN = ("event", "job", "stage", "step", "tokens", "mixture", "sources")
-"""What a tracker gets of a step in a form of its own; all other figures it gets as they are."""
+"""Fields of a step that a tracker gets in another form; it gets all other figures unchanged."""
 METRICS = "metrics.jsonl"
-"""The steps of a train job, in its artifact: whoever keeps the artifact has them."""
+"""The file in a train job's artifact with its steps, so that they stay with the artifact."""
 OnEvent = Callable[[dict[str, Any]], None]
 
 
 class Recorder:
     """Writes each step of a train job as a line of `metrics/JOB.jsonl`.
 
-    Where a job continues from a checkpoint, the lines of the steps that it does again are dropped:
-    every step stands once in the file, in order.
+    If a job continues from a checkpoint, the lines of the steps that it repeats are dropped, so
+    every step is in the file once, in order.
     """
 
     def __init__(self, folder: Path, recipe: str, tracking: str | None) -> None:
@@ -33,7 +33,7 @@ class Recorder:
         self._tokens = 0
 
     def step(self, event: dict[str, Any]) -> None:
-        """Takes the event of a step."""
+        """Records the event of a step."""
         if event["job"] != self._job:
             self._open(event["job"], event["step"])
         assert self._file
@@ -51,12 +51,12 @@ class Recorder:
             )
 
     def scores(self, job: str, scores: dict[str, Any]) -> None:
-        """Takes the scores of an evaluation or gate."""
+        """Records the scores of an evaluation or gate."""
         if self._wandb:
             self._wandb.log({f"{job}/{name}": score["score"] for name, score in scores.items()})
 
     def hand_over(self, job: str, result: Path) -> None:
-        """Puts the steps of a job that ends into its result."""
+        """Copies the steps of a job that ends into its result."""
         self.close_file()
         own = self._folder / f"{job}.jsonl"
         with disk(result):
@@ -64,14 +64,14 @@ class Recorder:
                 shutil.copyfile(own, result / METRICS)
 
     def take_over(self, job: str, stage: str, artifact: Path) -> None:
-        """Shows the steps of a job that is kept as this run's, whatever it was called before."""
+        """Shows the steps of a job that is kept as this run's, whatever its name was before."""
         self.take_up(job, stage, artifact / METRICS)
 
     def take_up(self, job: str, stage: str, steps: Path) -> None:
-        """Shows the steps in a file, which another run may have left half done, as this run's."""
+        """Shows the steps in a file, possibly of another run's unfinished job, as this run's."""
         try:
             lines = steps.read_text().splitlines()
-        except FileNotFoundError:  # made by an etude that did not keep them
+        except FileNotFoundError:  # made by a version of etude that did not keep them
             return
         own = self._folder / f"{job}.jsonl"
         text = ""
@@ -79,7 +79,7 @@ class Recorder:
             try:
                 text += json.dumps(json.loads(line) | {"job": job, "stage": stage}) + "\n"
             except ValueError:
-                break  # a line that a crash cut off
+                break  # a line torn by a crash
         if not own.exists() or own.read_text() != text:
             with disk(own):
                 own.write_text(text)
@@ -95,7 +95,7 @@ class Recorder:
                         if json.loads(line)["step"] < step:
                             kept.append(line)
                     except (ValueError, KeyError):
-                        break  # a line that a crash cut off
+                        break  # a line torn by a crash
             path.write_text("".join(line + "\n" for line in kept))
             self._file = path.open("a")
         self._job = job
@@ -125,7 +125,7 @@ def _wandb(folder: Path, recipe: str) -> Any:
         name=recipe,
         id=identity.read_text(),
         resume="allow",
-        # W&B's service may be that of a parent process, which has another working directory.
+        # W&B's service may belong to a parent process with another working directory.
         dir=folder.resolve(),
         mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
         settings=wandb.Settings(silent=True, console="off"),

@@ -1,21 +1,21 @@
 """The run folder: all durable state of a run, and how artifacts are created.
 
     plan.json        the plan that was last run in the folder
-    journal.jsonl    what became of jobs, and when: a line each, appended by rank 0
+    journal.jsonl    the history of jobs: a line each, appended by rank 0
     events.jsonl     progress, step by step: a line each, with its `time`, appended by rank 0
-    lease.json       who is at work in the folder, while someone is
+    lease.json       the owner, while a run uses the folder
     artifacts/KEY/   results of jobs, each with its manifest (sizes and checksums)
     work/KEY/        a job in progress: its checkpoints
-    log              what libraries and processes of the run print
-    logs/rank-N.log  what rank N of gangs prints and logs, one start after the other
-    metrics/         one file of JSON lines a train job
+    log              output of libraries and processes of the run
+    logs/rank-N.log  output and log of rank N of gangs, one start after the other
+    metrics/         one file of JSON lines per train job
     models/STAGE     the results of stages, as links to artifacts
     cache/           what can be recomputed
 
-An artifact is assembled in `work`, its manifest included, and renamed into place at once: it is
-there completely or not at all.
+An artifact is assembled in `work`, including its manifest, and renamed into place at once: it is
+either complete or absent.
 
-Of a run folder in an object store this is the local folder (`stores.remote`).
+For a run folder in an object store this is the local folder (`stores.remote`).
 """
 
 import errno
@@ -41,15 +41,15 @@ from .ran import starts
 from .stored_lease import StoredLease
 
 SUMS = "result-sums.json"
-"""In a job's work folder: checksums (SHA-256) of files of its result, by their names, where they
-were made as the files were written."""
+"""In a job's work folder: SHA-256 checksums of files of its result, by name, for files whose
+checksum was computed while they were written."""
 EVENTS = "events.jsonl"
 LOG = "log"
-"""The file with what libraries and processes of a run print."""
+"""The file with the output of libraries and processes of a run."""
 LOGS = "logs"
-"""The folder with what each rank of a gang prints and logs."""
+"""The folder with the output and log of each rank of a gang."""
 RANK_LOG = "ETUDE_RANK_LOG"
-"""The variable with the log of this rank, where it is not `logs/rank-N.log`."""
+"""The variable with the log of this rank, if it is not `logs/rank-N.log`."""
 VARIANTS = "variants"
 """The folder with the runs of a recipe's variants."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -66,7 +66,7 @@ class Store:
 
     @cached_property
     def remote(self) -> Remote | None:
-        """The object store that the run folder is in; None: it is where it is."""
+        """The object store that the run folder is in, if any."""
         return remote_of(home_of(self.folder))
 
     @property
@@ -78,17 +78,17 @@ class Store:
         return self.remote.bucket.place("" if inside == "." else inside)
 
     def pull(self) -> None:
-        """Brings the local folder of a store up to date, where this is one.
+        """Updates the local folder from its store, if it has one.
 
-        Raises: RunError: the store is out of reach, or refuses.
+        Raises: RunError: the store cannot be reached or denies access.
         """
         if self.remote is not None:
             pull(self.remote)
 
     def create(self) -> str | None:
-        """Makes the folder and its journal where they are not there.
+        """Creates the folder and its journal, if they do not exist.
 
-        Returns: what was done that a person should know.
+        Returns: what was done, if the user should know.
         Raises: RunError: the folder cannot be written.
         """
         try:
@@ -109,7 +109,7 @@ class Store:
         """Adds a line to the journal.
 
         Raises:
-            Stopped: the disk does not take it.
+            Stopped: the disk is full.
             Interrupted: another run has taken the folder.
         """
         self.require_lease()
@@ -121,26 +121,26 @@ class Store:
     def events(self) -> list[dict[str, Any]]:
         """The journal, oldest first: `time`, `job`, `key`, `event` and `detail` of each line.
 
-        Raises: RunError: it is damaged.
+        Raises: RunError: the journal is damaged.
         """
         return self._journal.events()
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """Adds an event to `events.jsonl`, with its time.
 
-        The disk has it when this returns, but for steps, which `metrics` has, too.
+        The event is on disk when this returns, except for steps, which are also in `metrics`.
         """
         with disk(self._events.path):
             self._events.append({"time": time.time(), **event}, durable=event["event"] != "step")
 
     @contextmanager
     def lease(self, on_wait: Callable[[str], None] = lambda message: None) -> Iterator[Lease]:
-        """Keeps other runs, on this host and on others, out of the folder.
+        """Keeps other runs, on any host, out of the folder.
 
         Args:
-            on_wait: is told why this may take a while.
+            on_wait: called with the reason if this may take a while.
 
-        Raises: RunError: another process is at work in it.
+        Raises: RunError: another process is using the folder.
         """
         home, remote = home_of(self.folder), self.remote
         self.held = lease = StoredLease(home, remote.bucket) if remote else Lease(home)
@@ -158,11 +158,11 @@ class Store:
 
     @property
     def events_path(self) -> Path:
-        """The file of what `tell` is told."""
+        """The file that `tell` writes."""
         return self._events.path
 
     def log_of(self, rank: int) -> Path:
-        """The file with what a rank of gangs prints and logs, as this process has been told."""
+        """The file with the output and log of a rank of gangs; for this process it may be set."""
         told = os.environ.get(RANK_LOG)
         return Path(told) if told else self.folder / LOGS / f"rank-{rank}.log"
 
@@ -172,13 +172,13 @@ class Store:
             self.held.require()
 
     def work(self, key: str) -> Path:
-        """Where a job works."""
+        """The work folder of a job."""
         return self.folder / "work" / key
 
     def artifact(self, key: str) -> Path | None:
-        """The folder of an artifact, or None where there is none.
+        """The folder of an artifact, if it exists.
 
-        Raises: RunError: it is there, but its files are not those of its manifest.
+        Raises: RunError: its files do not match its manifest.
         """
         folder = self.folder / "artifacts" / key
         try:
@@ -197,7 +197,7 @@ class Store:
         return folder
 
     def _size(self, path: Path) -> int | None:
-        """Bytes of a file of an artifact, here or in the store; None where there is none."""
+        """Bytes of an artifact's file, here or in the store; None if it does not exist."""
         try:
             return path.stat().st_size
         except OSError:
@@ -218,15 +218,15 @@ class Store:
     def fetch(
         self, key: str, only: Collection[str] | None = None, most: int | None = None
     ) -> Path | None:
-        """The folder of an artifact, with its files fetched from the store, where it is in one.
+        """The folder of an artifact; files are fetched if it is in a store.
 
-        The shards of checkpoints are left there: whoever reads them fetches those that it needs.
+        The shards of checkpoints are not: readers fetch those that they need.
 
         Args:
             only: the files to fetch. Default: all.
-            most: bytes of a file; larger ones are left out.
+            most: larger files, in bytes, are not fetched.
 
-        Raises: RunError: it is damaged, or the store is out of reach.
+        Raises: RunError: the artifact is damaged, or the store cannot be reached.
         """
         folder = self.artifact(key)
         if folder is None or self.remote is None:
@@ -243,9 +243,9 @@ class Store:
         return folder
 
     def take_over(self, key: str) -> None:
-        """Fetches an artifact that another machine of the gang knows of, where a store has it.
+        """Fetches an artifact that another machine of the gang knows of, if there is a store.
 
-        Raises: RunError: it is damaged, or the store is out of reach.
+        Raises: RunError: the artifact is damaged, or the store cannot be reached.
         """
         if self.remote is None:
             return
@@ -256,9 +256,9 @@ class Store:
         self.fetch(key)
 
     def publish(self, key: str, result: Path, job: str) -> Path:
-        """Makes the folder `result` the artifact of a key, and clears the job's work folder.
+        """Makes the folder `result` the artifact of a key, and deletes the job's work folder.
 
-        Raises: Stopped: the disk does not take the manifest.
+        Raises: Stopped: the disk is full.
         """
         files = {}
         sums = _known_sums(self.work(key))
@@ -280,7 +280,7 @@ class Store:
         return folder
 
     def link(self, name: str, key: str) -> None:
-        """Shows an artifact as `models/NAME`."""
+        """Links an artifact as `models/NAME`."""
         link = self.folder / "models" / name
         link.unlink(missing_ok=True)
         link.symlink_to(Path("..") / "artifacts" / key)
@@ -299,8 +299,8 @@ def _sum(path: Path) -> str:
 
 
 def _elsewhere(result: Path) -> dict[str, dict[str, Any]]:
-    """The files of checkpoints in a result, as their checksums say, also those that ranks on other
-    machines have written."""
+    """The files of checkpoints in a result according to their checksums, including those written by
+    ranks on other machines."""
     found = {}
     for path in result.rglob(CHECKPOINT_SUMS):
         inside = path.parent.relative_to(result)
@@ -310,14 +310,14 @@ def _elsewhere(result: Path) -> dict[str, dict[str, Any]]:
 
 
 def home_of(folder: Path) -> Path:
-    """The run folder of the recipe, whose artifacts that of a variant shares."""
+    """The recipe's run folder, whose artifacts a variant's run folder shares."""
     of_variant = folder.parent.name == VARIANTS and (folder / "artifacts").is_symlink()
     return folder.parents[1] if of_variant else folder
 
 
 @contextmanager
 def disk(path: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into a message; what was published stays.
+    """Turns a full or read-only disk into a message; published artifacts stay.
 
     Raises: Stopped.
     """

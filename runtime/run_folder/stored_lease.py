@@ -13,9 +13,9 @@ from .lease import LEASE, Lease
 class StoredLease(Lease):
     """The lease of a run folder in a store, and that of its local folder.
 
-    The store makes an object only where there is none, and replaces it only while it has the tag
-    that its reader has seen: so of two who want the folder, or want to succeed a dead owner, one
-    gets it.
+    The store creates an object only if it does not exist, and replaces it only if its tag is still
+    the one that the writer has seen. So of two processes that want the folder, or to succeed a dead
+    owner, only one gets it.
     """
 
     def __init__(self, folder: Path, bucket: Bucket) -> None:
@@ -27,7 +27,7 @@ class StoredLease(Lease):
 
     def take(self, on_wait: Callable[[str], None] = lambda message: None) -> None:
         self._here.take(on_wait)
-        if not self._here.mine:  # whoever started this process has both
+        if not self._here.mine:  # the process that started this one has both
             return
         try:
             super().take(on_wait)
@@ -56,7 +56,7 @@ class StoredLease(Lease):
             self._here.release()
 
     def _look(self) -> dict[str, Any] | None:
-        # The tag first: of a lease that changes in between, it is not that of the newer one.
+        # Tag first: if the lease changes in between, the tag is outdated, and replacing fails.
         about = self._bucket.about(LEASE)
         content = self._bucket.read(LEASE)
         self._tag = about.tag if about else ""

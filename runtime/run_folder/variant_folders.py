@@ -1,11 +1,11 @@
 """Run folders of variants.
 
     runs/RECIPE/                 the recipe's own run
-    runs/RECIPE/variants/NAME/   that of a variant: plan, journal, metrics and models of its own
+    runs/RECIPE/variants/NAME/   a variant's run, with its own plan, journal, metrics and models
 
-Artifacts, work in progress and cache of a variant are links to those of the recipe's folder.
-Keys are made of content, so that what a variant has in common with the recipe and with other
-variants is made once, whichever is run first; and one run at a time is at work on it (`lease`).
+Artifacts, work in progress and cache of a variant are links to those of the recipe's folder. Keys
+are derived from content, so whatever a variant shares with the recipe and other variants is made
+once, whichever runs first. Only one run at a time works on it (`lease`).
 """
 
 import os
@@ -19,9 +19,9 @@ _FOLDERS = ("artifacts", "work", "cache")
 
 
 def variant_folder(folder: Path, variant: str) -> Path:
-    """The run folder of a variant inside the recipe's; made where it is not there.
+    """The run folder of a variant inside the recipe's; created if needed.
 
-    Raises: RunError: it cannot be made.
+    Raises: RunError: it cannot be created.
     """
     own = folder / VARIANTS / variant
     try:
@@ -40,8 +40,8 @@ def variant_folder(folder: Path, variant: str) -> Path:
 
 
 def runs(folder: Path) -> dict[str, Path]:
-    """The run folders that share a run's artifacts, itself among them, by the names of their
-    variants; "" is the recipe's own. Those in which nothing has run yet are left out.
+    """The run folders that share a run's artifacts, including its own, by the names of their
+    variants; "" is the recipe's own. Folders in which nothing has run yet are left out.
 
     Args:
         folder: the run folder of the recipe or of a variant.
@@ -54,9 +54,9 @@ def runs(folder: Path) -> dict[str, Path]:
 
 
 def begun(folder: Path, key: str) -> Path | None:
-    """The file of steps of whoever began the job of a key last, of the runs that share artifacts.
+    """The steps file of the run that last started a key's job, among runs that share artifacts.
 
-    What one run has begun another continues from its checkpoint.
+    One run continues what another has started, from its checkpoint.
     """
     started = [
         (event["time"], str(run / "metrics" / f"{event['job']}.jsonl"))

@@ -1,1 +1,1 @@
-"""Object stores: `s3://` and what else fsspec opens. No torch."""
+"""Object stores: `s3://` and everything else that fsspec opens. No torch."""

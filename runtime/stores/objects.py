@@ -1,4 +1,4 @@
-"""A folder in an object store: reading, writing, listing, and what is said where that fails."""
+"""A folder in an object store: reading, writing and listing, and messages for failures."""
 
 import os
 import time
@@ -15,19 +15,19 @@ from ...compiler.files.urls import has_secret, in_store, scheme, secret, shown
 from ..errors import RunError
 
 PATIENCE = "ETUDE_STORE_PATIENCE"
-"""The variable with the seconds for which a store that does not answer is asked again."""
+"""The variable with the seconds for which requests to a store that does not answer are retried."""
 PATIENCE_SECONDS = 120.0
 THREADS = 8
-"""Objects that a process reads or writes at a time."""
+"""The number of objects that a process reads or writes in parallel."""
 
 T = TypeVar("T")
 
 
 class StoreError(RunError):
-    """A store does not do what it is asked.
+    """A request to a store failed.
 
     Attributes:
-        why: the reason, and of what kind it is.
+        why: the reason, and its kind.
     """
 
     def __init__(self, message: str, why: Why) -> None:
@@ -36,8 +36,8 @@ class StoreError(RunError):
 
 
 class Object(NamedTuple):
-    """What a store says of an object: its size in bytes, its tag, which changes with the content,
-    and when it was written, in seconds since 1970."""
+    """An object in a store: its size in bytes, its tag, which changes with the content, and when it
+    was written, in seconds since 1970."""
 
     size: int
     tag: str
@@ -50,9 +50,9 @@ class Bucket:
     Names of objects are relative to the folder. All methods raise StoreError.
 
     Args:
-        url: such as s3://bucket/runs/small.
+        url: for example s3://bucket/runs/small.
 
-    Raises: RunError: the URL is no store's, or has a secret in it.
+    Raises: RunError: the URL is not of a store, or contains a secret.
     """
 
     def __init__(self, url: str) -> None:
@@ -72,7 +72,7 @@ class Bucket:
         return f"{self.url}/{name}" if name else self.url
 
     def listed(self, prefix: str = "") -> dict[str, Object]:
-        """The objects below a name, by their names; none where there is nothing."""
+        """The objects whose names begin with `prefix`, by name."""
 
         def find(system: Any, root: str) -> dict[str, Object]:
             start = f"{root}/{prefix}".rstrip("/")
@@ -88,8 +88,8 @@ class Bucket:
         return self._do("listed", prefix, find)
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes | None:
-        """The content of an object, or its bytes from `start` up to `end`; None where there is
-        none."""
+        """The content of an object, or its bytes from `start` up to `end`; None if it does not
+        exist."""
 
         def cat(system: Any, root: str) -> bytes:
             return system.cat_file(f"{root}/{name}", start=start or None, end=end)
@@ -102,7 +102,7 @@ class Bucket:
             raise
 
     def about(self, name: str) -> Object | None:
-        """What the store says of an object; None where there is none."""
+        """Size, tag and time of an object; None if it does not exist."""
         try:
             found = self._do("read", name, lambda system, root: system.info(f"{root}/{name}"))
         except StoreError as problem:
@@ -112,11 +112,11 @@ class Bucket:
         return _object(found) if found.get("type") != "directory" else None
 
     def write(self, name: str, content: bytes) -> None:
-        """Makes or replaces an object, at once."""
+        """Creates or replaces an object, atomically."""
         self._do("written", name, lambda system, root: system.pipe_file(f"{root}/{name}", content))
 
     def create(self, name: str, content: bytes) -> bool:
-        """Makes an object where there is none; whether it did."""
+        """Creates an object unless it exists; returns whether it did."""
 
         def make(system: Any, root: str) -> bool:
             try:
@@ -128,10 +128,10 @@ class Bucket:
         return self._do("written", name, make)
 
     def replace(self, name: str, content: bytes, tag: str) -> bool:
-        """Replaces an object that still has this tag; whether it did.
+        """Replaces an object if it still has this tag; returns whether it did.
 
-        S3 compares and writes at once. Of other stores the tag is asked first, which leaves a
-        moment in between.
+        S3 compares and writes atomically. For other stores the tag is read first, which leaves a
+        short gap.
         """
 
         def swap(system: Any, root: str) -> bool:
@@ -155,7 +155,7 @@ class Bucket:
         return self._do("written", name, swap)
 
     def put(self, files: Mapping[str, Path]) -> None:
-        """Uploads files: name → file; large ones in parts."""
+        """Uploads files: name → file. Large files go up in parts."""
 
         def one(item: tuple[str, Path]) -> None:
             name, path = item
@@ -168,7 +168,7 @@ class Bucket:
         _each(one, files.items())
 
     def get(self, names: Mapping[str, Path]) -> None:
-        """Downloads objects: name → file, which is there afterwards whole or not at all."""
+        """Downloads objects: name → file. Each file is complete or absent."""
 
         def one(item: tuple[str, Path]) -> None:
             name, path = item
@@ -187,7 +187,7 @@ class Bucket:
         _each(one, names.items())
 
     def copy(self, names: Mapping[str, str]) -> None:
-        """Copies objects inside of the store: name → new name."""
+        """Copies objects within the store: name → new name."""
 
         def one(item: tuple[str, str]) -> None:
             old, new = item
@@ -200,7 +200,7 @@ class Bucket:
         _each(one, names.items())
 
     def remove(self, names: Iterable[str]) -> None:
-        """Removes objects; those that are not there are no problem."""
+        """Removes objects; ignores missing ones."""
 
         def one(name: str) -> None:
             def away(system: Any, root: str) -> None:
@@ -212,17 +212,17 @@ class Bucket:
         _each(one, names)
 
     def _do(self, done: str, name: str, what: Callable[[Any, str], T]) -> T:
-        """Does something with the file system and the path of the folder in it, again and again
-        while the store does not answer, up to the patience."""
+        """Calls `what` with the file system and the path of the folder in it; retries while the
+        store does not answer, up to the patience."""
         end = time.monotonic() + (patience() if self.patient else 0.0)
         pause = 0.5
         while True:
-            # Every file system has errors of its own, so that all of them are caught here.
+            # Every file system has its own errors, so catch all of them.
             try:
                 return what(*self._system())
             except Exception as error:
                 if isinstance(error, OSError) and error.filename and _local(error):
-                    raise  # the disk, not the store
+                    raise  # the local disk, not the store
                 reason = why(self.url, error)
                 if reason.passes and time.monotonic() + pause < end:
                     time.sleep(pause)
@@ -233,7 +233,7 @@ class Bucket:
                 ) from error
 
     def _system(self) -> tuple[Any, str]:
-        # A process that was forked has a file system of its own.
+        # A forked process needs its own file system object.
         if self._opened is None or self._opened[0] != os.getpid():
             system, path = opened(self.url)
             self._opened = (os.getpid(), system, path)
@@ -241,7 +241,7 @@ class Bucket:
 
 
 def patience() -> float:
-    """Seconds for which a store that does not answer is asked again."""
+    """Seconds for which requests to a store that does not answer are retried."""
     try:
         return float(os.environ[PATIENCE])
     except (KeyError, ValueError):
@@ -249,7 +249,7 @@ def patience() -> float:
 
 
 def _each(do: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """Does something with many things at a time; the first error ends it."""
+    """Handles items in parallel; stops at the first error."""
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(do, items):
             pass
@@ -263,7 +263,7 @@ def _object(about: Mapping[str, Any]) -> Object:
 
 
 def _precondition(error: BaseException) -> bool:
-    """Whether an error says that another has written the object meanwhile."""
+    """Whether an error says that the object was changed by another writer."""
     seen: BaseException | None = error
     while seen is not None:
         response = getattr(seen, "response", None)

@@ -1,4 +1,4 @@
-"""Where the local folders of run folders in stores are, and how they come about."""
+"""Local folders for run folders in stores: where they are, and how they are created."""
 
 import hashlib
 import os
@@ -13,20 +13,20 @@ from .objects import Bucket
 from .remote import Remote, begin
 
 CACHE = "ETUDE_STORE_CACHE"
-"""The variable with the folder in which local folders of stores lie."""
+"""The variable with the folder that contains the local folders of stores."""
 
 
 def cache() -> Path:
-    """The folder in which local folders of stores lie."""
+    """The folder that contains the local folders of stores."""
     said = os.environ.get(CACHE)
     return Path(said).absolute() if said else user_cache_path("etude") / "stores"
 
 
 def local_folder(url: str, kind: str = "runs") -> Path:
-    """Where what a URL names has its local folder.
+    """The local folder for a URL.
 
     Args:
-        kind: "runs" of those that jobs work in, "views" of those that only show, "weights".
+        kind: "runs" for folders that jobs work in, "views" for read-only ones, "weights".
     """
     address = url.rstrip("/")
     name = re.sub(r"[^\w.-]+", "-", address.rpartition("/")[2])[:40]
@@ -34,21 +34,21 @@ def local_folder(url: str, kind: str = "runs") -> Path:
 
 
 def working(url: str) -> Remote:
-    """The local folder of a run folder in a store; made where it is not there.
+    """The local folder of a run folder in a store; created if needed.
 
-    Raises: RunError: the URL is no store's, or the folder cannot be written.
+    Raises: RunError: the URL is not of a store, or the folder cannot be written.
     """
     return _made(url, "runs")
 
 
 def split(url: str) -> tuple[str, str]:
-    """The run folder that a URL names, and the variant in it; "" for the recipe's own run."""
+    """The run folder in a URL, and the variant in it; "" for the recipe's own run."""
     found = re.fullmatch(r"(.+)/variants/([^/]+)", url.rstrip("/"))
     return (found[1], found[2]) if found else (url.rstrip("/"), "")
 
 
 def viewing(url: str) -> Remote:
-    """The local folder that shows a run folder in a store; nothing is fetched yet.
+    """The local folder for viewing a run folder in a store; nothing is downloaded yet.
 
     Raises: as `working`.
     """

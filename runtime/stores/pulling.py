@@ -1,4 +1,4 @@
-"""What a local folder takes over from the store before it is used."""
+"""Updates a local folder from the store before it is used."""
 
 import json
 import os
@@ -10,15 +10,15 @@ from .remote import JOURNAL, LEASE, MANIFEST, MARKER, SUMS, Remote, belongs_to_j
 from .segments import SEGMENT, SUFFIX, files_in
 
 Tags = dict[str, list[str]]
-"""File that grows → the tags of its segments that the local file has."""
+"""Growing file → the tags of its segments that the local file has."""
 
 
 def pull(remote: Remote) -> None:
-    """Brings a working folder up to date: journals, steps, events, logs and manifests.
+    """Updates a working folder: journals, steps, events, logs and manifests.
 
-    Where the folder has more than the store, since that was out of reach when the folder was used
-    last, the folder stays as it is, and `catch_up` sends it. Where another machine has gone on
-    since, the store is right. Results themselves are fetched when a job needs them.
+    If the folder is ahead of the store, because the store could not be reached when the folder was
+    last used, the folder stays as it is, and `catch_up` sends the difference. If another machine
+    has continued since, the store wins. Results themselves are downloaded when a job needs them.
 
     Raises: StoreError.
     """
@@ -40,7 +40,7 @@ def pull(remote: Remote) -> None:
 
 
 def catch_up(remote: Remote) -> None:
-    """Sends what the store lacks of finished results and checkpoints.
+    """Sends finished results and checkpoints that the store lacks.
 
     Raises: Interrupted.
     """
@@ -57,15 +57,15 @@ def catch_up(remote: Remote) -> None:
             names = json.loads(path.read_bytes())["files"]
             if all((path.parent / name).is_file() for name in names):
                 remote.put_checkpoint(path.parent)
-            else:  # parts of it were on machines that have gone
+            else:  # parts of it were on machines that are gone
                 shutil.rmtree(path.parent)
 
 
 def view(remote: Remote, tags: Tags) -> None:
-    """Makes a folder that only shows what the store has.
+    """Updates a folder that only shows the content of the store.
 
     Args:
-        tags: of what it has already; they are changed.
+        tags: what the folder already has; updated in place.
 
     Raises: StoreError.
     """
@@ -91,7 +91,7 @@ def view(remote: Remote, tags: Tags) -> None:
 
 
 def sums(remote: Remote, work: Path) -> None:
-    """Fetches what says which checkpoints of a job the store has.
+    """Downloads the files that say which of a job's checkpoints the store has.
 
     Raises: StoreError.
     """
@@ -104,7 +104,7 @@ def sums(remote: Remote, work: Path) -> None:
 
 
 def _take(remote: Remote, name: str, content: bytes) -> bool:
-    """Takes over a file, unless the local one goes on from it; whether that is so."""
+    """Replaces a local file unless it continues `content`; returns whether it does."""
     path = remote.home / name
     try:
         if path.read_bytes().startswith(content):
@@ -119,7 +119,7 @@ def _take(remote: Remote, name: str, content: bytes) -> bool:
 
 
 def _grow(remote: Remote, file: str, segments: list[str], tags: Tags) -> None:
-    """Takes over what is new of a file that grows."""
+    """Downloads the new part of a growing file."""
     path = remote.home / file
     path.parent.mkdir(parents=True, exist_ok=True)
     now = [remote.objects[name].tag for name in segments]
@@ -138,7 +138,7 @@ def _grow(remote: Remote, file: str, segments: list[str], tags: Tags) -> None:
 
 
 def _manifests(remote: Remote, *, remove: bool) -> None:
-    """Takes over the manifests of artifacts, and removes what is no artifact of the store's."""
+    """Downloads the manifests of artifacts; can remove artifacts that the store lacks."""
     there = remote.keys()
     here = {folder.name for folder in _folders(remote.home / "artifacts")}
     remote.get_small(
@@ -153,7 +153,7 @@ def _manifests(remote: Remote, *, remove: bool) -> None:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether an object is a file as a whole that belongs to no job."""
+    """Whether an object is a file stored as one object that belongs to no job."""
     own = name.removeprefix(in_variant(name))
     return not (
         belongs_to_jobs(name)

@@ -1,9 +1,9 @@
 """A run folder in an object store, and the local folder in which its jobs work.
 
-The store is the truth, and the local folder a cache of it. What is complete goes up, and what names
-it goes up after it: files of an artifact before its manifest, files of a checkpoint before its
-checksums, both before the line of the journal that tells of them. So whatever is torn is never
-named, and a machine that vanishes loses what came after its last checkpoint.
+The store is authoritative, and the local folder is a cache of it. What is complete is uploaded, and
+what refers to it is uploaded afterwards: an artifact's files before its manifest, a checkpoint's
+files before its checksums, both before their line in the journal. So nothing refers to incomplete
+uploads, and a machine that vanishes only loses what came after its last checkpoint.
 """
 
 import fcntl
@@ -23,13 +23,13 @@ from .objects import Bucket, Object, StoreError
 from .segments import Growing
 
 MARKER = ".etude-store.json"
-"""The file of a local folder that says which store it belongs to."""
+"""The file in a local folder that names its store."""
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
 SUMS = "checksums.json"
 LEASE = "lease.json"
 SHARDS = ".distcp"
-"""The ending of files of checkpoints, which are fetched one by one as they are read."""
+"""The suffix of checkpoint files that are downloaded one by one as they are read."""
 SYNC_SECONDS = 15.0
 _JOBS = ("artifacts", "work", "cache", "models")
 _RESULTS = ("result", "result.partial")
@@ -38,9 +38,9 @@ _known: dict[Path, "Remote"] = {}
 
 
 def remote_of(home: Path) -> "Remote | None":
-    """The store that a local folder belongs to; None where it stands for itself.
+    """The store of a local folder; None if it has none.
 
-    Raises: RunError: its marker cannot be read.
+    Raises: RunError: the folder's marker cannot be read.
     """
     path = Path(os.path.realpath(home))
     found = _known.get(path)
@@ -56,16 +56,16 @@ def remote_of(home: Path) -> "Remote | None":
 
 
 def remote_above(path: Path) -> "Remote | None":
-    """The store of the run folder that a path lies in."""
+    """The store of the run folder that contains a path."""
     real = Path(os.path.realpath(path))
     return next((found for each in real.parents if (found := remote_of(each))), None)
 
 
 def begin(home: Path, url: str) -> "Remote":
-    """Makes a local folder for a URL.
+    """Creates a local folder for a URL.
 
     Raises:
-        RunError: the URL is no store's.
+        RunError: the URL is not of a store.
         OSError: the folder cannot be written.
     """
     bucket = Bucket(url)
@@ -84,7 +84,7 @@ class Remote:
 
     Attributes:
         home: the local folder.
-        objects: what was there at the last look, and what was written since.
+        objects: the objects at the last listing, and those written since.
     """
 
     def __init__(self, home: Path, url: str) -> None:
@@ -99,26 +99,26 @@ class Remote:
 
     @property
     def url(self) -> str:
-        """That of the run folder."""
+        """The run folder's URL."""
         return self.bucket.url
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """Ends the run where the store has gone; what it has not got the local folder has.
+        """Ends the run if the store fails; the local folder has whatever the store lacks.
 
         Raises: Interrupted.
         """
         try:
             yield
         except StoreError as problem:
-            self.bucket.patient = False  # what is left to do waits no more
+            self.bucket.patient = False  # remaining requests are not retried
             raise Interrupted(
                 problem.message,
                 f"{problem.help}; then run again: nothing is lost, {self.home} has what the store "
                 "does not have",
             ) from problem
 
-    # What is there
+    # Listing
 
     def look(self) -> None:
         """Lists the store.
@@ -129,15 +129,15 @@ class Remote:
         self._looked = True
 
     def size(self, path: Path) -> int | None:
-        """The size of an object as it was at the last look; None where there is none."""
+        """The size of an object at the last listing; None if it did not exist."""
         if not self._looked:
             self.look()
         found = self.objects.get(self.name(path))
         return None if found is None else found.size
 
     def name(self, path: Path) -> str:
-        """The object that a local file is, or will be: what a job writes into its result belongs
-        to the artifact from the beginning, since objects cannot be moved."""
+        """The object for a local file. Files that a job writes into its result belong to the
+        artifact from the start, since objects cannot be moved."""
         real = Path(os.path.realpath(path.parent)) / path.name
         parts = real.relative_to(self.home).parts
         if parts[0] == "work" and len(parts) > 2 and parts[2] in _RESULTS:
@@ -149,7 +149,7 @@ class Remote:
         found = (name.split("/") for name in self.objects)
         return {p[1] for p in found if len(p) == 3 and p[0] == "artifacts" and p[2] == MANIFEST}
 
-    # Up
+    # Uploading
 
     def put(self, paths: Collection[Path]) -> None:
         """Uploads files.
@@ -164,7 +164,7 @@ class Remote:
             self.objects[name] = Object(path.stat().st_size, "", 0.0)
 
     def put_checkpoint(self, folder: Path) -> None:
-        """Uploads a checkpoint that a store has lacked, its checksums last.
+        """Uploads a checkpoint that the store lacks, its checksums last.
 
         Raises: StoreError.
         """
@@ -173,12 +173,12 @@ class Remote:
         self.put([folder / SUMS])
 
     def publish(self, key: str, folder: Path, files: Collection[str]) -> None:
-        """Uploads what an artifact lacks in the store, its manifest last; then removes what the
-        job has left behind.
+        """Uploads the files of an artifact that the store lacks, its manifest last; then removes
+        what the job left behind.
 
         Args:
-            files: names of its files, the manifest aside. Those that are not here another machine
-                has uploaded.
+            files: names of its files, except the manifest. Another machine has uploaded those that
+                are not here.
 
         Raises: Interrupted.
         """
@@ -200,7 +200,7 @@ class Remote:
         self.remove_later(f"work/{key}/")
 
     def remove_later(self, prefix: str, first: str = SUMS) -> None:
-        """Removes all below a prefix, in the background: what makes it whole first."""
+        """Removes everything below a prefix, in the background; files called `first` go first."""
 
         def remove() -> None:
             with suppress(StoreError):
@@ -215,7 +215,7 @@ class Remote:
         self._worker.submit(remove)
 
     def settle(self) -> None:
-        """Waits for what is done in the background."""
+        """Waits for the background work."""
         self._worker.submit(lambda: None).result()
 
     def record(self, path: Path) -> None:
@@ -227,12 +227,12 @@ class Remote:
             self.bucket.write(self.name(path), path.read_bytes())
 
     def send(self, *, metrics: bool, rest: bool, plain: bool = False) -> None:
-        """Sends what has grown since the last time.
+        """Sends what has been added since the last call.
 
         Args:
-            metrics: the steps of train jobs, which the process sends that writes them.
+            metrics: the steps of train jobs; sent by the process that writes them.
             rest: events and logs.
-            plain: files beside these, whole: the plan, what people are to label.
+            plain: other files, as a whole: the plan, candidates to label.
 
         Raises: StoreError.
         """
@@ -254,14 +254,14 @@ class Remote:
         return self._growing.setdefault(name, Growing(self.bucket, name, path))
 
     def took(self, name: str, content: bytes) -> None:
-        """Remembers what the store has of a file that grows."""
+        """Records what the store has of a growing file."""
         self._grown(name, self.home / name).known(content)
 
     @contextmanager
     def following(self, *, metrics: bool = False, rest: bool = False) -> Iterator[None]:
-        """Sends steps, or events and logs, every few seconds, and at the end all that is left.
+        """Sends steps, or events and logs, every few seconds, and the rest at the end.
 
-        A store that is out of reach meanwhile ends nothing: what jobs need goes up elsewhere.
+        A store that cannot be reached is no error here: what jobs need is uploaded elsewhere.
         """
         ended = threading.Event()
 
@@ -280,14 +280,14 @@ class Remote:
                 self.settle()
                 self.send(metrics=metrics, rest=rest, plain=rest)
 
-    # Down
+    # Downloading
 
     def fetch(self, folder: Path, files: Mapping[str, Mapping[str, Any]], named: str) -> None:
-        """Downloads files that are not here, and compares them with their checksums.
+        """Downloads missing files and verifies their checksums.
 
         Args:
             files: names in the folder → `bytes` and `sha256`.
-            named: what they belong to, for people.
+            named: what they belong to, for messages.
 
         Raises:
             StoreError.
@@ -328,7 +328,7 @@ class Remote:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keeps the other processes of this machine from fetching the same at the same time."""
+        """Keeps other processes of this machine from downloading the same files meanwhile."""
         path = self.home / "cache" / ".fetching"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
@@ -336,7 +336,7 @@ class Remote:
             yield
 
     def get_small(self, names: Collection[str]) -> None:
-        """Downloads objects to where they stand in the folder.
+        """Downloads objects to their places in the folder.
 
         Raises: StoreError.
         """
@@ -344,7 +344,7 @@ class Remote:
 
 
 def _files(home: Path) -> Iterator[Path]:
-    """The files of a run folder that belong to no job, those of variants among them."""
+    """The files of a run folder that belong to no job, including those of variants."""
     for path in sorted(home.iterdir()) if home.is_dir() else ():
         if path.name.startswith(".") or path.name in (*_JOBS, MARKER, JOURNAL, LEASE, "wandb"):
             continue
@@ -364,7 +364,7 @@ def _plain(path: Path) -> bool:
 
 
 def in_variant(name: str) -> str:
-    """The beginning of a name that says of which variant's run it is; "" for the recipe's own."""
+    """The beginning of a name that identifies a variant's run; "" for the recipe's own."""
     parts = name.split("/")
     return "/".join(parts[:2]) + "/" if parts[0] == "variants" and len(parts) > 2 else ""
 

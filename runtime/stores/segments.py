@@ -1,9 +1,9 @@
-"""Files that grow, in a store whose objects cannot: they go up in segments.
+"""Stores growing files as segments, since objects in a store cannot grow.
 
 Segment N of a file is its bytes from N × 256 KiB on. All but the last are complete, and never
-written again as long as the file only grows. So a file of 155 MB, which is a line of 300 bytes
-every 5 seconds for 30 days, is 590 objects; written up every 15 seconds it costs 22 GB of uploads a
-month. As one object it would be 13 TB.
+rewritten as long as the file only grows. For example, a line of 300 bytes every 5 seconds for 30
+days makes 155 MB, or 590 objects; uploaded every 15 seconds, that is 22 GB a month. As one object
+it would be 13 TB.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ _NAME = re.compile(r"(?P<file>.+)\.segments/(?P<number>\d{6})")
 
 
 def name_of(file: str, number: int) -> str:
-    """The object of a segment."""
+    """The object name of a segment."""
     return f"{file}{SUFFIX}/{number:06}"
 
 
 def files_in(objects: Mapping[str, Object]) -> dict[str, list[str]]:
-    """The files that are kept in segments → their objects, in order."""
+    """The files stored in segments → their objects, in order."""
     found: dict[str, list[str]] = {}
     for name in sorted(objects):
         if match := _NAME.fullmatch(name):
@@ -33,7 +33,7 @@ def files_in(objects: Mapping[str, Object]) -> dict[str, list[str]]:
 
 
 class Growing:
-    """One file, and what of it the store has."""
+    """A file, and what the store has of it."""
 
     def __init__(self, bucket: Bucket, name: str, path: Path) -> None:
         self._bucket = bucket
@@ -44,7 +44,7 @@ class Growing:
         self._seen: tuple[int, int] | None = None
 
     def known(self, content: bytes) -> None:
-        """Takes what the store has."""
+        """Records what the store has."""
         self._sent = [_digest(content[at : at + SEGMENT]) for at in range(0, len(content), SEGMENT)]
         self._size = len(content)
 
@@ -52,7 +52,7 @@ class Growing:
         """Sends what is new, in order.
 
         Args:
-            rewritten: whether the file may have changed elsewhere than at its end.
+            rewritten: whether the file may have changed before its end.
 
         Raises: StoreError.
         """
@@ -70,7 +70,7 @@ class Growing:
             return
         count = -(-(first * SEGMENT + len(content)) // SEGMENT)
         gone = [name_of(self._name, number) for number in range(count, len(self._sent))]
-        # From the end, so that what is there is a beginning of the file at any time.
+        # From the end, so that the store has a prefix of the file at any time.
         for name in reversed(gone):
             self._bucket.remove([name])
         del self._sent[count:]

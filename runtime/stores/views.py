@@ -1,4 +1,4 @@
-"""Run folders in stores as commands look at them: a local folder that shows what the store has."""
+"""Run folders in stores for commands that only read: a local folder shows the store's content."""
 
 import shutil
 import tempfile
@@ -13,12 +13,12 @@ from .pulling import Tags, view
 from .remote import MANIFEST, SUMS, Remote, begin, remote_above, remote_of
 
 LOOK_SECONDS = 5.0
-"""Between two looks at a store of who watches a run."""
+"""Seconds between two listings of a store while a run is watched."""
 _shown: dict[Path, "_Shown"] = {}
 
 
 class _Shown:
-    """A view, and what of files that grow it has."""
+    """A view, and what it has of growing files."""
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
@@ -33,7 +33,7 @@ class _Shown:
 def seen(url: str) -> Path:
     """The local folder that shows a run folder in a store, of a recipe or of a variant.
 
-    Raises: RunError: the URL is no store's, or the store is out of reach.
+    Raises: RunError: the URL is not of a store, or the store cannot be reached.
     """
     home, variant = places.split(url)
     remote = places.viewing(home)
@@ -45,9 +45,9 @@ def seen(url: str) -> Path:
 
 
 def look_again(folder: Path) -> None:
-    """Brings a view up to date; of other folders nothing has to be done.
+    """Updates a view; does nothing for other folders.
 
-    Raises: RunError: the store is out of reach.
+    Raises: RunError: the store cannot be reached.
     """
     for home in (folder, *folder.parents[:2]):
         shown = _shown.get(home)
@@ -57,10 +57,10 @@ def look_again(folder: Path) -> None:
 
 @contextmanager
 def skeleton(url: str) -> Iterator[Path]:
-    """A folder like a run folder in a store, whose files have their sizes and no content, but for
-    those that say what it consists of.
+    """A copy of a run folder in a store, with files of the right sizes but without content, except
+    those that describe the folder's structure.
 
-    Raises: RunError: the URL is no store's, or the store is out of reach.
+    Raises: RunError: the URL is not of a store, or the store cannot be reached.
     """
     home, variant = places.split(url)
     with tempfile.TemporaryDirectory(prefix="etude-") as temporary:
@@ -76,9 +76,9 @@ def skeleton(url: str) -> Iterator[Path]:
 
 
 def remove(folder: Path, paths: Collection[Path]) -> None:
-    """Removes from a store what a skeleton of it shows: what makes something whole goes first.
+    """Removes from a store what a skeleton of it shows: files that mark completeness go first.
 
-    Raises: RunError: the store is out of reach, or refuses.
+    Raises: RunError: the store cannot be reached or denies access.
     """
     remote = remote_of(folder) or remote_above(folder)
     if remote is None:
@@ -98,7 +98,7 @@ def _told(path: Path) -> bool:
 
 
 def _linked(home: Path, variant: str) -> Path:
-    """The folder of a variant, with the links that the store has not."""
+    """The folder of a variant, with the links that a store cannot hold."""
     folder = home / "variants" / variant
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("artifacts", "work", "cache"):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from etude.cli.main import main, parser
+from etude.cli.main import COMMANDS, main, parser
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = {page.name: page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
@@ -186,3 +186,13 @@ def test_there_are_commands_to_look_at() -> None:
         "tutorial.md",
         "tutorial.md",
     ]
+
+
+def test_the_table_of_readme_and_the_page_of_commands_have_every_command() -> None:
+    readme = PAGES["README.md"].read_text(encoding="utf-8")
+    table = [line.split("|")[1] for line in readme.splitlines() if line.startswith("| `etude ")]
+    named = {name for cell in table for name in re.findall(r"`etude ([a-z]+)", cell)}
+    assert named == set(COMMANDS)
+    page = PAGES["commands.md"].read_text(encoding="utf-8")
+    headings = " ".join(line for line in page.splitlines() if line.startswith("## "))
+    assert set(re.findall(r"`etude ([a-z]+)", headings)) == set(COMMANDS)

@@ -116,7 +116,15 @@ def test_rows_hold_what_the_plan_says_on_both_sides_of_a_change():
     )
     found = schedules(of)
     assert found["sources"] == ["web", "math"]
-    assert found["stages"] == [{"name": "one", "from": 0, "to": 16 * (4 * 40 + 8 * 60)}]
+    assert found["stages"] == [
+        {
+            "name": "one",
+            "from": 0,
+            "to": 16 * (4 * 40 + 8 * 60),
+            "rows": "sequences",
+            "at_most": "",
+        }
+    ]
     at_change = [row for row in found["rows"] if row[2] == 40]
     assert {row[0] for row in at_change} == {16 * 4 * 40}
     assert (at_change[0][4], at_change[-1][4]) == (4, 8)
@@ -215,7 +223,7 @@ def test_rounds_of_which_the_same_is_to_be_said_are_one_row_and_their_number_one
     assert rows["align.4.rm"]["cells"] == [{"what": "gone", "tokens": 0}]
     shown = page(plan(text), {}, {"fewer": variant(text, "fewer")})
     assert re.search(
-        r"align.4.dpo <.*?</th><td>[\d.a-zA-Z]+ tokens</td>\s*<td[^>]*>− left out", shown
+        r"align.4.dpo <.*?</th><td>≤ [\d.a-zA-Z]+ tokens</td>\s*<td[^>]*>− left out", shown
     )
     assert "not there" not in shown
     (fewer,) = found["variants"]
@@ -277,3 +285,29 @@ def test_a_card_counts_rounds_and_contradicted_claims_apart():
     assert text.count('<li class="card"') == 2
     assert "first · align × 2 · pick" in text
     assert re.search(r"1 of 2 hold <span[^>]*>off by at most 0.0%</span>, 1 contradicted", text)
+
+
+def test_preferences_are_pairs_and_their_tokens_a_bound_as_in_the_table():
+    of = plan(POST_TRAINING)
+    text = page(of, {}, {"same": of})
+
+    def cells(name: str, what: str) -> list[str]:
+        rows = re.findall(rf'<tr><th scope="row">{name}</th>(.*?)</tr>', text)
+        found = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+        return next(row for row in found if what in row)
+
+    assert cells(r"first\.1", "batch")[-1] == "4 sequences of 16, 64 tokens"
+    assert cells(r"align\.1\.dpo\.1", "batch")[-1] == "4 pairs of ≤ 16, ≤ 64 tokens"
+    assert cells(r"align\.1\.rm\.1", "batch")[-1] == "4 pairs of ≤ 16, ≤ 64 tokens"
+    assert cells(r"first", "train")[2] == "6,400"
+    assert cells(r"align\.1\.dpo", "dpo")[2] == "≤ 640"
+    total = sum(job.tokens for job in of.trained())
+    assert f"<dt>Tokens</dt><dd>≤ {total:,}</dd>" in text
+    assert f"All together train ≤ {total:,} tokens" in text
+    stages = {each["name"]: each for each in schedules(of)["stages"]}
+    assert (stages["align.1.dpo"]["rows"], stages["align.1.dpo"]["at_most"]) == ("pairs", "≤ ")
+    assert (stages["align.1.sft"]["rows"], stages["align.1.sft"]["at_most"]) == ("sequences", "")
+    lines = {node["id"]: node["lines"] for node in graph(of)["nodes"]}
+    assert lines["align.1.dpo"][1] == "dpo · ≤ 640 tokens"
+    assert lines["first"][1] == "train · 6,400 tokens"
+    assert f"<dt>Tokens</dt><dd>≤ {total:,}</dd>" in gallery("Some", {"a.html": of})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from specs import plan
 
+from etude.runtime.data import tokenizer
 from etude.runtime.errors import DataError
 from etude.runtime.gang import execute
 from etude.runtime.preflight import preflight
@@ -314,3 +315,40 @@ def test_task_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "tasks" / "a.yaml").write_text("a: [")
     ((said, _),) = lacking(HEAD + exam, tmp_path)
     assert "a.yaml:1: the task file cannot be read" in said
+
+
+BYTES = tokenizer.byte_level([])
+TOO_SMALL = (
+    "the stage `pre`: the model has a vocabulary of 200 tokens, its tokenizer 258",
+    "write `vocab = 258` or more in the model; weights that exist need the tokenizer that they "
+    "were trained with",
+)
+
+
+@pytest.mark.parametrize(("vocab", "found"), [(200, [TOO_SMALL]), (258, []), (300, [])])
+def test_a_vocabulary_below_that_of_a_file(
+    vocab: int, found: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    BYTES.save(str(tmp_path / "t.json"))
+    text = HEAD.replace("{ bytes }", '{ file = "t.json" }').replace("300", str(vocab))
+    assert lacking(text, tmp_path) == found
+    assert lacking(text, tmp_path, prepare=True) == []
+
+
+def test_a_vocabulary_below_that_of_a_tokenizer_of_the_hub_that_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BYTES.save(str(tmp_path / "t.json"))
+    here: list[str | None] = [str(tmp_path / "t.json")]
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: here[0])
+    monkeypatch.setattr(preflight, "_on_hub", lambda *_: None)
+    text = HEAD.replace("{ bytes }", '{ hub = "some/model" }').replace("300", "200")
+    assert lacking(text, tmp_path) == [TOO_SMALL]
+    here[0] = None
+    assert lacking(text, tmp_path) == []
+
+
+def test_added_tokens_that_may_never_occur_need_no_row(tmp_path: Path) -> None:
+    tokenizer.byte_level(["<|image|>"]).save(str(tmp_path / "t.json"))
+    text = HEAD.replace("{ bytes }", '{ file = "t.json" }').replace("300", "258")
+    assert lacking(text, tmp_path) == []

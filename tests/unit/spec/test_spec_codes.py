@@ -195,7 +195,17 @@ EXAMPLES: list[tuple[str, str, str]] = [
         HEAD + "tokenizer t { train = { on [web], vocab 301 } }\n" + stage(),
         "write `vocab = 301`",
     ),
+    (
+        "E416",
+        HEAD.replace("vocab = 300", "vocab = ¦257") + "tokenizer t { bytes }\n" + stage(),
+        "write `vocab = 258`",
+    ),
     ("E417", model("layers = 2, dim = 64"), "needs `heads`, `ffn`, `vocab`"),
+    (
+        "E417",
+        model("layers = 2, dim = 64, heads = 4, ffn = 128"),
+        "at least as many as the tokenizer has tokens; published models of llama3 have 128256 (1B",
+    ),
     (
         "E418",
         model("layers = 2, dim = 60, heads = ¦8, ffn = 8, vocab = 300"),

@@ -38,7 +38,11 @@ EXAMPLES: list[tuple[str, str, str]] = [
         ),
         "has a part for each round",
     ),
-    ("E511", post(SFT, data="¦web"), "write `kind = dialogs` in the dataset"),
+    (
+        "E511",
+        post(SFT, data="¦web"),
+        "`talk` has dialogs; or write `kind = dialogs` in the dataset `web`, if it contains",
+    ),
     ("E511", rounds("", data="¦web"), "dialogs are needed here"),
     ("E511", post(SAMPLE) + post_stage(SFT, data="¦drafts.pairs"), "`drafts` are dialogs"),
     ("E511", post(SAMPLE, prompts="¦web"), "prompts are needed here"),
