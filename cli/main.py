@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     called = next((word for word in given if not word.startswith("-")), "")
     try:
         args = parser([called]).parse_args(given)
+        args.alone = argv is None  # the process is there for this command, and ends with it
         if args.version:
             from importlib.metadata import version
 

@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
     if place is not None and place.world_size > 1:
         from .run_rank import run as run_rank
 
-        with listening():
+        with listening(last=args.alone):
             return run_rank(args, place)
     return work(args, _run, done)
 

@@ -48,7 +48,7 @@ def work(args: Namespace, do: "Do", done: Callable[["Plan", Path], str]) -> int:
         if refused(args):
             return 2
     try:
-        with listening():
+        with listening(last=args.alone):
             plan = plan_of(args)
             if isinstance(plan, int):
                 return plan

@@ -72,10 +72,14 @@ def check(what: str) -> None:
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def listening(*, last: bool = False) -> Iterator[None]:
     """Treats signals as requests to stop while the context is open; in the main thread only.
 
     Processes forked meanwhile still end at SIGTERM, and leave Ctrl-C to this one.
+
+    Args:
+        last: the process ends after this. SIGTERM and SIGUSR1 are ignored until then, so that a
+            request that is repeated, or comes too late, does not change its exit code.
 
     Raises: KeyboardInterrupt: at a second Ctrl-C, even if a library turned it into another error.
     """
@@ -104,7 +108,8 @@ def listening() -> Iterator[None]:
         _flag.depth -= 1
         _flag.asked = 0
         for number, handler in before.items():
-            signal.signal(number, handler)
+            late = last and number != signal.SIGINT
+            signal.signal(number, signal.SIG_IGN if late else handler)
 
 
 @contextmanager

@@ -156,5 +156,5 @@ def _refused(problem: RunError) -> int:
 
 
 if __name__ == "__main__":
-    with listening():
+    with listening(last=True):
         sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

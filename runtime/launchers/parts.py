@@ -73,7 +73,7 @@ def main(folder: Path, root: Path, parts: int) -> int:
     from ..stopping import listening
 
     try:
-        with listening():
+        with listening(last=__name__ == "__main__"):
             part = Part(number(os.environ, parts), parts)
             count = prepare_part(read_plan(folder / "plan.json"), folder, root, _show, part)
     except RunError as problem:

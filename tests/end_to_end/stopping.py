@@ -44,6 +44,16 @@ def signalled(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+def listens(process: int, number: int) -> bool:
+    """Whether a process does something of its own at a signal, and does not just end."""
+    try:
+        text = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    (mask,) = (line.split()[1] for line in text.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 def rank_of(process: int, rank: int) -> int:
     """The process that is a rank of the gang which another process has started."""
     for child in descendants(process):

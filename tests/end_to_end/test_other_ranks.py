@@ -12,6 +12,12 @@ from etude_cli import etude, kill_when, lines, metrics
 
 TINY = RAMP.replace("8 seqs -> 16 seqs for 6 steps then", "8 seqs for 6 steps then")
 """Without a ramp of the batch, whose levels are whole micro-batches of all ranks."""
+MIXED = TINY.replace(
+    "family = llama3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64",
+    "family = qwen3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64\n"
+    "  experts = { count = 4, active = 2, ffn = 32, dense = 1, balance = 0.01 }",
+)
+"""With experts, and a routing bias that is moved by the load of all ranks."""
 ALIGNED = """
 recipe aligned { seed = 7 }
 model tiny { family = llama3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64 }
@@ -133,6 +139,29 @@ def test_tuning_and_preferences_go_on_on_other_ranks(
         ("", 0, two),
     )
     assert_the_same(tmp_path / "run", parts, aligned, "tune.1", "prefer.1")
+
+
+@pytest.mark.parametrize(
+    "placed", ["apart", pytest.param("everywhere", marks=pytest.mark.exhaustive)]
+)
+def test_experts_go_on_on_other_ranks(placed: str, tmp_path: Path) -> None:
+    """Those of two ranks are apart, each with half of them, or both ranks have all."""
+    once = whole(tmp_path, MIXED)
+    again = tmp_path / "again"
+    again.mkdir()
+    degree = "expert 2, " if placed == "apart" else ""
+    two = ["--ranks", "2", "--set", f"pretrain.parallel={{ {degree}micro_batch 4 }}"]
+    one = ["--ranks", "1"]
+    parts = move(again, MIXED, ("pretrain.2", 5, two), ("pretrain.2", 11, one), ("", 0, two))
+    assert_the_same(again / "run", parts, once, "pretrain.1", "pretrain.2", "anneal.1")
+    (manifest,) = (
+        found
+        for path in again.glob("run/artifacts/*/manifest.json")
+        if (found := json.loads(path.read_bytes()))["job"] == "pretrain.2"
+    )
+    assert [start["ranks"] for start in manifest["ran"]] == [2, 1, 2]
+    expert = [start["layout"].get("expert") for start in manifest["ran"]]
+    assert expert == ([2, None, 2] if placed == "apart" else [None, None, None])
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@ run, bit for bit."""
 
 import json
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from etude_cli import TINY, etude, lines, weights
-from stopping import Terminal, rank_of, signalled
+from etude_cli import COMMAND, TINY, environment, etude, lines, weights
+from stopping import Terminal, listens, rank_of, signalled
 
 CTRL_C = b"\x03"
 SLOW = TINY.replace("batch   = 8 seqs -> 16 seqs for 6 steps then 16 seqs", "batch = 32768 seqs")
@@ -113,6 +115,30 @@ def test_ctrl_c_twice_in_a_terminal_stops_at_once(ranks: str, tmp_path: Path) ->
     assert terminal.end() == 130, terminal.shown
     assert f"etude run slow.etude {' '.join(options)}" in terminal.text
     assert not list(tmp_path.rglob(".metadata"))
+
+
+@pytest.mark.parametrize("code", [75, 0])
+def test_a_command_that_is_asked_until_it_ends_has_the_exit_code_of_its_work(
+    code: int, tmp_path: Path
+) -> None:
+    """As schedulers do, which repeat a request, or ask what is just ending."""
+    (tmp_path / "tiny.etude").write_text(TINY)
+    process = subprocess.Popen(
+        [*COMMAND, "prepare", "tiny.etude", "--folder", "run"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    while not listens(process.pid, signal.SIGTERM):
+        assert process.poll() is None
+    while code == 0 and "prepared: " not in process.stdout.readline():
+        assert process.poll() is None
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.001)
+    assert process.returncode == code
 
 
 def test_a_signal_while_data_are_made_stops_there(tmp_path: Path) -> None:

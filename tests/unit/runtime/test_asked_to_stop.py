@@ -63,6 +63,20 @@ def test_signals_mean_what_they_did_afterwards() -> None:
     assert [signal.getsignal(number) for number in stopping.ASKING] == before
 
 
+def test_a_request_that_comes_too_late_does_not_end_a_process_that_ends_anyway() -> None:
+    before = {number: signal.getsignal(number) for number in stopping.ASKING}
+    try:
+        with stopping.listening(last=True):
+            send(signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            assert signal.getsignal(number) == signal.SIG_IGN
+            send(number)
+        assert signal.getsignal(signal.SIGINT) == before[signal.SIGINT], "Ctrl-C ends it"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_the_name_is_told_once_even_if_the_request_came_before() -> None:
     told: list[str] = []
     come = threading.Event()
