@@ -7,7 +7,7 @@ from ...spec.schema.torchtitan_fields import Torchtitan
 from ...spec.source import Span
 from ..costs.hardware import gpu
 
-Sections = dict[str, dict[str, Any]]
+Sections = dict[str, Any]
 
 GPUS_ONLY = {
     "training": ("enable_cpu_offload",),
@@ -43,11 +43,14 @@ def merged(sections: Sections, more: Sections) -> Sections:
 
 
 def on_cpus(sections: Sections) -> Sections:
-    """The same without GPU-only fields: `--ranks` runs any stage on CPUs."""
+    """The same without GPU-only fields: `--ranks` runs any stage on CPUs.
+
+    A section may be null, as `activation_checkpoint` is without recomputation, and stays so.
+    """
     return {
-        section: {
-            name: value for name, value in fields.items() if name not in GPUS_ONLY.get(section, ())
-        }
+        section: {name: fields[name] for name in fields if name not in GPUS_ONLY.get(section, ())}
+        if fields
+        else fields
         for section, fields in sections.items()
     }
 

@@ -141,9 +141,8 @@ def test_tuning_and_preferences_go_on_on_other_ranks(
     assert_the_same(tmp_path / "run", parts, aligned, "tune.1", "prefer.1")
 
 
-@pytest.mark.parametrize(
-    "placed", ["apart", pytest.param("everywhere", marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("placed", ["apart", "everywhere"])
 def test_experts_go_on_on_other_ranks(placed: str, tmp_path: Path) -> None:
     """Those of two ranks are apart, each with half of them, or both ranks have all."""
     once = whole(tmp_path, MIXED)

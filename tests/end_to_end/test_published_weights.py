@@ -108,6 +108,7 @@ def test_it_goes_on_where_it_was_killed_with_the_same_bits(place: Path, tmp_path
     assert all(whole[name].equal(resumed[name]) for name in whole)
 
 
+@pytest.mark.exhaustive
 def test_two_ranks_start_from_the_same_weights(place: Path) -> None:
     run(place, "use.etude", "--ranks", "2", "--folder", "two")
     one, two = (metrics(place / folder, "more.1")[0] for folder in ("runs/used", "two"))

@@ -91,6 +91,7 @@ def test_in_a_pipe_there_are_only_etudes_lines(folder: Path) -> None:
     assert talks(folder)
 
 
+@pytest.mark.exhaustive
 def test_as_json_there_are_only_json_lines_on_two_ranks(folder: Path) -> None:
     done = etude("run", "chatter.etude", "--json", "--ranks", "2", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,7 @@ import pytest
 from specs import HEAD, after, check, compiled, jobs, miniature, plan, stage
 
 from etude.compiler.plan.plan import Plan
+from etude.compiler.torchtitan.told import on_cpus
 from etude.runtime.emission.emit import emit
 
 POD = 'cluster pod { gpus = 4 of "H100 80GB", torchtitan = { comm = { trace_buf_size = 9 } } }\n'
@@ -209,3 +210,8 @@ def test_on_the_processes_of_this_machine_what_only_gpus_have_is_left_out() -> N
     here = of(plan(text, ranks=2))
     assert "enable_cpu_offload" not in here["training"]
     assert here["comm"]["trace_buf_size"] == 1
+
+
+def test_a_section_that_is_null_stays_so() -> None:
+    sections = {"activation_checkpoint": None, "training": {"enable_cpu_offload": True, "steps": 1}}
+    assert on_cpus(sections) == {"activation_checkpoint": None, "training": {"steps": 1}}
