@@ -182,7 +182,7 @@ class Model(Declaration):
         nk.Whole(most=nk.MOST),
         None,
         otherwise="from the size, else from a tokenizer with `train`",
-        doc="vocabulary size",
+        doc="vocabulary size, at least the tokenizer's",
     )
     rope_theta: float | None = attribute(
         nk.Real(above=0),
