@@ -17,6 +17,8 @@ from .stores.objects import Bucket
 
 LAST = "config.json"
 """A model without this file is not taken for one, so it is written last."""
+UNFINISHED = ".etude-unfinished"
+"""There while a model is written into a store."""
 
 
 def export_to_store(plan: Plan, store: Store, stage: str, to: str, root: Path, dtype: str) -> str:
@@ -28,10 +30,17 @@ def export_to_store(plan: Plan, store: Store, stage: str, to: str, root: Path, d
     Raises: as `export_stage`, and RunError: the store cannot be reached or denies access.
     """
     bucket = Bucket(to)
-    if bucket.listed():
+    there = bucket.listed()
+    if UNFINISHED in there:
+        raise RunError(
+            f"{bucket.url} has an unfinished export, or one that is still being written",
+            "remove what is there, or name a new one with --to",
+        )
+    if there:
         raise RunError(f"{bucket.url} already exists", "name a new one with --to")
     # Checks write access before the model is made.
-    bucket.write(LAST, b"")
+    bucket.write(UNFINISHED, b"")
+    written = [UNFINISHED]
     try:
         with TemporaryDirectory(prefix="etude-") as temporary:
             made = export_stage(plan, store, stage, Path(temporary) / "model", root, dtype)
@@ -40,12 +49,14 @@ def export_to_store(plan: Plan, store: Store, stage: str, to: str, root: Path, d
                 for path in made.rglob("*")
                 if path.is_file()
             }
+            written += names
             bucket.put({name: path for name, path in names.items() if name != LAST})
             bucket.put({LAST: names[LAST]})
     except BaseException:
         with suppress(RunError):
-            bucket.remove([LAST])
+            bucket.remove(written)
         raise
+    bucket.remove([UNFINISHED])
     return bucket.url
 
 
