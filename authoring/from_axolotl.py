@@ -13,6 +13,8 @@ from .tree import ConfigError, Leaf
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
 _SHAPES = ("cosine", "cosine_with_min_lr", "linear", "constant", "constant_with_warmup")
 PAIRS = ("reward", "dpo")
+MOST_WARMUP = 100
+"""Steps of the warmup that axolotl takes by itself, at most (axolotl, `core/builders/base.py`)."""
 """Kinds of stages that compare responses."""
 _QUANTIZED = re.compile(r".*(8bit|4bit|bnb|torchao).*")
 
@@ -197,11 +199,25 @@ def _warmup(config: Config) -> str:
     if steps is not None and (steps.denominator != 1 or steps < 0):
         raise config.wrong("warmup_steps", "a whole number, or a share below 1")
     if steps is None and ratio is None:
-        ratio = Fraction(3, 100)
-        config.assumed("warmup_ratio", "without warm-up axolotl takes 3 %, at most 100 steps")
+        steps, ratio = _usual_warmup(config)
     if steps:
         return w.in_steps(int(steps))
     return w.percent(ratio) if ratio and steps is None else ""
+
+
+def _usual_warmup(config: Config) -> tuple[Fraction | None, Fraction | None]:
+    """The steps, or the share, of a warmup that the configuration leaves to axolotl."""
+    why = "without warm-up axolotl takes 3 %, at most 100 steps"
+    steps = config.whole("max_steps", default=0)
+    if steps > 0:
+        config.assumed("warmup_steps", why)
+        warmup = min(steps * 3 // 100, MOST_WARMUP)
+        return Fraction(2 if warmup == 1 else warmup), None
+    long = (
+        f"if the stage has more than {MOST_WARMUP * 100 // 3:,} steps, write `{MOST_WARMUP} steps`"
+    )
+    config.assumed("warmup_ratio", f"{why}; {long}")
+    return None, Fraction(3, 100)
 
 
 def _segments(config: Config, kind: str) -> list[str]:

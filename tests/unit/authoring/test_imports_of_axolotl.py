@@ -247,3 +247,26 @@ def test_the_limit_of_checkpoints_stays(limit: str, written: str) -> None:
         "save_total_limit: 3", f"save_total_limit: {limit}"
     )
     assert written in imported("axolotl_pretrain.yaml", text).text
+
+
+@pytest.mark.parametrize(
+    ("steps", "warmup"), [(20, 0), (40, 2), (100, 3), (1000, 30), (3334, 100), (10_000, 100)]
+)
+def test_a_warm_up_that_is_left_to_axolotl_is_3_percent_and_at_most_100_steps(
+    steps: int, warmup: int
+) -> None:
+    text = changed(
+        "axolotl_pretrain.yaml",
+        ("warmup_ratio: 0.1", ""),
+        ("max_steps: 1000", f"max_steps: {steps}"),
+        ("lr_scheduler: cosine", "lr_scheduler: constant_with_warmup"),
+    )
+    spec = " ".join(imported("axolotl_pretrain.yaml", text).text.replace("#", " ").split())
+    assert "without warm-up axolotl takes 3 %, at most 100 steps" in spec
+    assert (f"0 -> 5e-4 for {warmup} steps" in spec) if warmup else ("0 -> 5e-4" not in spec)
+
+
+def test_of_a_stage_of_unknown_length_it_says_when_100_steps_are_less() -> None:
+    text = changed("axolotl_sft.yaml", ("warmup_ratio: 0.1", ""))
+    spec = " ".join(imported("axolotl_sft.yaml", text).text.replace("#", " ").split())
+    assert "more than 3,333 steps, write `100 steps`" in spec
