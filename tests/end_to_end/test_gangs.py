@@ -132,5 +132,5 @@ def test_what_is_wrong_with_a_spec_is_said_once_and_ends_all_ranks(tmp_path: Pat
     nodes = on_two_nodes(tmp_path, "run", "tiny.etude", "--ranks", "4")
     assert all(node.returncode != 0 for node in nodes)
     said = "".join(node.stderr for node in nodes)
-    assert said.count("error[E451]: a batch of 8 sequences does not divide") == 1
+    assert said.count("error[E451]: a batch of 8 sequences, 2 on each of 4 data-parallel") == 1
     assert not (tmp_path / "runs").exists()
