@@ -1,0 +1,184 @@
+"""A run with stages of every kind that is asked to stop at random moments, twenty times."""
+
+import json
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import pytest
+from etude_cli import COMMAND, environment
+from stopping import PATIENCE, listens
+from test_rounds import write
+
+from etude.compiler.plan.plan_schema import read_plan
+
+SPEC = """
+recipe all_kinds { seed = 5 }
+model tiny {
+  family = qwen3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64
+  experts = { count = 4, active = 2, ffn = 32, dense = 1, balance = 0.01 }
+}
+tokenizer words { train = { on [corpus], vocab 280 } }
+dataset corpus  { sample = arithmetic, documents = 200, holdout = 5% }
+dataset sifted  { sample = arithmetic, documents = 100, keep 50% where quality.loss > 4.0 }
+dataset human   { files = "dialogs.jsonl", kind = dialogs }
+dataset asked   { files = "prompts.jsonl", kind = prompts }
+dataset labeled { files = "preferences.jsonl", kind = preferences }
+
+stage pretrain: train {
+  model = tiny, data = corpus, steps = 12, seq_len = 64, batch = 4 seqs, lr = 3e-3
+  checkpoint every 4 steps
+  average = polyak every 2 steps over 50%
+}
+stage quality: score { from = pretrain, data = [sifted] }
+stage more: train {
+  from = pretrain, data = sifted, steps = 6, seq_len = 64 for 3 steps then 128, lr = 1e-3
+  gate seq_len {
+    require loss(corpus) <= 3.70
+    require needle >= 0%
+    needle = { lengths = [128], depths = 1, samples = 1 }
+    otherwise extend 3 steps at most 4 times
+  }
+}
+# Until it answers with one word and ends its turn.
+stage start: sft { from = more, data = human, steps = 60, batch = 8 seqs, lr = 3e-3 }
+stage rm: reward { data = labeled, steps = 6, batch = 4 pairs, lr = 1e-3, from = start }
+stage drafts: sample { from = start, prompts = asked, draws = 2, judge = rm, max_tokens = 24 }
+stage sft: sft { from = start, data = drafts, steps = 6, batch = 2 seqs, lr = 1e-3 }
+stage dpo: dpo {
+  data = labeled, nll = 0.2, mask = formatting, steps = 6, batch = 4 pairs, lr = 1e-4
+}
+stage soup: average { of = [sft, dpo] }
+stage pick: best { of = [sft, dpo, soup], loss = [corpus] }
+stage ranking: evaluate { from = rm, accuracy = [labeled] }
+stage report: evaluate {
+  from = pick, loss = [corpus], needle = { lengths = [128], depths = 1, samples = 1 }
+}
+"""
+KINDS = {"tokenizer", "dataset", "filter", "train", "score", "reference", "heldout", "export"} | {
+    *("draw", "judge", "sample", "average", "best", "evaluate", "gate")
+}
+"""Of jobs, all but that of published weights."""
+STOPS = 5
+"""Of a seed."""
+BEGUN = ("run", "spec.etude", "--folder", "run", "--json")
+
+
+def results(run: Path) -> dict[str, dict[str, str]]:
+    """The checksums of all that the jobs of a run have made: weights, exports, answers, scores.
+
+    Without what differs between two undisturbed runs: speeds, and names that DCP invents.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for path in run.glob("artifacts/*/manifest.json"):
+        manifest = json.loads(path.read_bytes())
+        found[manifest["key"]] = {
+            name: file["sha256"]
+            for name, file in manifest["files"].items()
+            if Path(name).name not in ("metrics.jsonl", ".metadata", "checksums.json")
+        }
+    return found
+
+
+def steps(output: str) -> Counter[tuple[str, int]]:
+    """The steps that a command has told of."""
+    events = (json.loads(line) for line in output.splitlines())
+    return Counter((e["job"], e["step"]) for e in events if e["event"] == "step")
+
+
+def listening(folder: Path) -> subprocess.Popen[str]:
+    """The command, begun so far that it listens to signals."""
+    process = subprocess.Popen(
+        [*COMMAND, *BEGUN],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not listens(process.pid, signal.SIGTERM):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    return process
+
+
+def asked_after(seconds: float | None, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the spec, and asks it to stop so long after it has begun to listen; None: never."""
+    process = listening(folder)
+    try:
+        out, err = process.communicate(timeout=seconds or 10 * PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+class Undisturbed(NamedTuple):
+    """A run that nobody asks to stop.
+
+    Attributes:
+        results: checksums of what it has made.
+        taken: the steps that it has taken, each once.
+        seconds: how long it takes from when it listens to signals.
+    """
+
+    results: dict[str, dict[str, str]]
+    taken: Counter[tuple[str, int]]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write(folder, SPEC)
+    process = listening(folder)
+    begun = time.monotonic()
+    out, err = process.communicate(timeout=10 * PATIENCE)
+    seconds = time.monotonic() - begun
+    assert process.returncode == 0, out + err
+    assert {job.kind for job in read_plan(folder / "run" / "plan.json").jobs} >= KINDS
+    events = map(json.loads, out.splitlines())
+    assert any(e["attempt"] > 0 for e in events if e["event"] == "gate"), "a gate fails at first"
+    taken = steps(out)
+    assert set(taken.values()) == {1}
+    return Undisturbed(results(folder / "run"), taken, seconds)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(4))
+def test_asked_to_stop_five_times_at_random_it_ends_with_the_same_bits(
+    seed: int, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """A moment is anywhere in the time that an undisturbed run takes. The runs that continue are
+    asked as well, while they start and after, until one ends before its moment comes."""
+    random, stops, number = Random(seed), 0, 0
+    while stops < STOPS:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write(folder, SPEC)
+        told: Counter[tuple[str, int]] = Counter()
+        before, code = stops, 75
+        while code == 75:
+            moment = random.uniform(0, undisturbed.seconds) if stops < STOPS else None
+            part = asked_after(moment, folder)
+            told += steps(part.stdout)
+            code = part.returncode
+            assert code in (0, 75), f"asked after {moment} s: {code}\n{part.stderr}"
+            assert "Traceback" not in part.stderr
+            stops += code == 75
+            assert stops <= STOPS, "it takes too long"
+            print(f"{moment} s of {undisturbed.seconds:.0f}: {code}", _said(part.stderr))
+        assert told.keys() == undisturbed.taken.keys()
+        repeated = told.total() - len(told)
+        assert repeated <= stops - before, "a stop costs one step at most"
+        assert results(folder / "run") == undisturbed.results
+        print(f"the same bits after {stops - before} stops; {repeated} steps were taken twice")
+
+
+def _said(errors: str) -> str:
+    return next((line for line in errors.splitlines() if line.startswith("error: ")), "")
