@@ -17,14 +17,17 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 JSON = ".json"
 """The file extension of specs in JSON."""
-_DATA = (
-    *(".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".arrow", ".npy", ".bin"),
-    *(".gz", ".zst", ".bz2", ".xz"),
-)
 _CONFIGURATIONS = (".yaml", ".yml", ".toml")
 DATA = "data"
+_DATA = {
+    'name it in a spec: dataset mine {{ files = "{}" }}': (
+        *(".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".arrow", ".gz", ".zst"),
+    ),
+    'name it in a spec: dataset mine {{ tokenized = "{}" }}': (".bin", ".npy"),
+    "recompress it with zstd, and name that file in a spec": (".bz2", ".xz"),
+}
 OTHERS = {
-    **dict.fromkeys(_DATA, (DATA, 'name it in a spec: dataset mine {{ files = "{}" }}')),
+    **{ending: (DATA, help) for help, endings in _DATA.items() for ending in endings},
     **dict.fromkeys(
         _CONFIGURATIONS,
         (
