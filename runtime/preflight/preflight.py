@@ -91,8 +91,9 @@ class _Preflight:
         self.root = root
         self.jobs = {job.key: job for job in plan.jobs}
         self.made: dict[str, Tokenizer | None] = {}
-        done = outcomes(plan, store) if store.exists() else {}
-        self.done = {job for job, outcome in done.items() if outcome.state == "finished"}
+        found = outcomes(plan, store) if store.exists() else {}
+        self.done = {name: each.key for name, each in found.items() if each.state == "finished"}
+        """Finished job → the key of its artifact."""
 
     def problems(self, *, prepare: bool, elsewhere: bool) -> Iterator[RunError]:
         if self.plan.tracking == "wandb" and not prepare:
@@ -152,14 +153,14 @@ class _Preflight:
             self._records(job)
 
     def train(self, job: TrainJob) -> None:
-        """Checks that the model has a row for every token of its texts, as far as the tokenizer is
-        known now: else a step on the GPUs would be the first to tell."""
+        """Checks that the model has a row for every token of its texts: else a step on the GPUs
+        would be the first to tell."""
         for key in job.inputs.values():
             data = self.jobs.get(key)
             if not isinstance(data, DatasetJob) or "tokenizer" not in data.inputs:
                 continue
             named = self.jobs[data.inputs["tokenizer"]]
-            made = self._tokenizer(named.key) or _from_cache(named)
+            made = self._tokenizer(named.key)
             if made is None:
                 continue
             ids = made.get_vocab(with_added_tokens=False).values()
@@ -198,8 +199,8 @@ class _Preflight:
                 task_folder(measure, self.root)
 
     def _tokenizer(self, key: str | None) -> Tokenizer | None:
-        """The tokenizer that a job makes, as far as it is known now; None if it is on the Hub or
-        yet to be trained.
+        """The tokenizer that a job makes or has made; None if it is yet to be trained. One on the
+        Hub is downloaded: only its content tells whether the recipe fits it.
 
         Raises: DataError: it cannot be read, or lacks special tokens.
         """
@@ -209,8 +210,8 @@ class _Preflight:
         if job.key not in self.made:
             self.made[job.key] = None
             settings = job.tokenizer
-            if settings["kind"] == "hub":
-                _on_hub(settings["repo"], "model", None)
+            if job.id in self.done and (folder := self.store.fetch(self.done[job.id])):
+                self.made[job.key] = tokenizer.load(folder / "tokenizer.json")
             elif settings["kind"] != "train":
                 self.made[job.key] = prepare.tokenizer_of(settings, self.root)
             else:
@@ -235,7 +236,7 @@ class _Preflight:
     def _tokens(self, job: DatasetJob) -> None:
         """Checks the headers of all files, some pages of each, and the first document."""
         made = self._tokenizer(job.inputs.get("tokenizer"))
-        if made is None:  # on the Hub
+        if made is None:  # yet to be trained
             token_files.sources(job.source, self.root)
             return
         vocab = token_units.vocabulary(made)
@@ -280,17 +281,6 @@ LOOKS: dict[type, Callable[[_Preflight, Any], None]] = {
     BestJob: _Preflight.measures,
 }
 """What is checked for each kind of job."""
-
-
-def _from_cache(job: Any) -> Tokenizer | None:
-    """A tokenizer of the Hub, if it is on this machine already."""
-    if not isinstance(job, TokenizerJob) or job.tokenizer["kind"] != "hub":
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    repo = job.tokenizer["repo"]
-    found = try_to_load_from_cache(repo, "tokenizer.json")
-    return tokenizer.load(Path(found)) if isinstance(found, str) else None
 
 
 def _require_package(module: str, what: str, extra: str) -> None:

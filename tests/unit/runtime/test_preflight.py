@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from specs import plan
+from tokenizers import Tokenizer
 
 from etude.runtime.data import tokenizer
 from etude.runtime.errors import DataError
@@ -335,16 +336,36 @@ def test_a_vocabulary_below_that_of_a_file(
     assert lacking(text, tmp_path, prepare=True) == []
 
 
-def test_a_vocabulary_below_that_of_a_tokenizer_of_the_hub_that_is_here(
+def test_a_vocabulary_below_that_of_a_tokenizer_of_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    BYTES.save(str(tmp_path / "t.json"))
-    here: list[str | None] = [str(tmp_path / "t.json")]
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: here[0])
-    monkeypatch.setattr(preflight, "_on_hub", lambda *_: None)
+    asked: list[str] = []
+
+    def download(repo: str) -> Tokenizer:
+        asked.append(repo)
+        return BYTES
+
+    monkeypatch.setattr(tokenizer, "from_hub", download)
     text = HEAD.replace("{ bytes }", '{ hub = "some/model" }').replace("300", "200")
     assert lacking(text, tmp_path) == [TOO_SMALL]
-    here[0] = None
+    assert asked == ["some/model"]
+
+
+def test_a_tokenizer_that_a_run_has_is_not_downloaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizer, "from_hub", lambda repo: BYTES)
+    text = HEAD.replace("{ bytes }", '{ hub = "some/model" }')
+    made = plan(text)
+    job = next(job for job in made.jobs if job.kind == "tokenizer")
+    store = Store(tmp_path / "run")
+    store.create()
+    result = tmp_path / "run" / "work" / job.key / "result"
+    result.mkdir(parents=True)
+    BYTES.save(str(result / "tokenizer.json"))
+    store.publish(job.key, result, job.id)
+    store.record(job.id, job.key, "finished", {"plan": job.key})
+    monkeypatch.setattr(tokenizer, "from_hub", lambda repo: pytest.fail("it was downloaded again"))
     assert lacking(text, tmp_path) == []
 
 
