@@ -11,6 +11,7 @@ from ..compiler.plan.describe import described
 from ..compiler.plan.plan import Plan, Provenance
 from ..spec.quantity import measured, short
 from .graph import gates, graph
+from .memory import memory
 from .series import schedules
 from .text import highlighted
 from .variants import compared
@@ -41,7 +42,7 @@ def page(
         "plans": [{"name": name, **schedules(of)} for name, of in plans.items()],
         "order": order,
         "graph": drawn,
-        "memory": _memory(plan),
+        "memory": memory(plan),
         "rounds": any(node["group"] for node in drawn["nodes"]),
     }
     blocks = {**plan.values, **{name: s.values for name, s in plan.stages.items()}}
@@ -114,15 +115,6 @@ def _script(data: Any) -> str:
     """JSON that is safe inside a script element: nothing in it closes the element."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _memory(plan: Plan) -> list[dict[str, Any]]:
-    """Bytes on the fullest GPU, one row per segment with a known device."""
-    return [
-        {"name": job.id, "parts": job.cost.memory, "has": job.cost.gpu_memory}
-        for job in plan.trained()
-        if job.cost.memory is not None
-    ]
 
 
 def _hours(seconds: float | None) -> str:

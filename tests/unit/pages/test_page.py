@@ -15,6 +15,7 @@ from etude.cli.plan_page import texts, variants
 from etude.compiler.plan.plan import Plan
 from etude.pages.gallery import gallery
 from etude.pages.graph import graph
+from etude.pages.memory import memory
 from etude.pages.page import page
 from etude.pages.series import picture, schedules
 from etude.pages.variants import compared
@@ -311,3 +312,21 @@ def test_preferences_are_pairs_and_their_tokens_a_bound_as_in_the_table():
     assert lines["align.1.dpo"][1] == "dpo · ≤ 640 tokens"
     assert lines["first"][1] == "train · 6,400 tokens"
     assert f"<dt>Tokens</dt><dd>≤ {total:,}</dd>" in gallery("Some", {"a.html": of})
+
+
+def test_memory_is_shown_of_jobs_that_train_read_and_write() -> None:
+    made, _ = compile_file(str(EXAMPLES / "published" / "llama3_405b.etude"), None)
+    assert made
+    rows = {row["name"]: row for row in memory(made)}
+    judged = rows["align.1.drafts.judge … align.6.drafts.judge"]
+    trained = rows["align.1.rm.1 … align.6.dpo.1"]
+    written = next(row for name, row in rows.items() if name.endswith(".draws"))
+    of = {job.id: job for job in made.jobs}
+    assert sum(judged["parts"].values()) == of["align.1.drafts.judge"].reading.least
+    assert sum(trained["parts"].values()) == sum(of["align.1.rm.1"].cost.memory.values())
+    generation = of["align.6.drafts.draws"].generation
+    cache = generation.at_a_time * generation.memory["sequence"]
+    assert written["parts"]["parameters"] == generation.memory["weights"]
+    assert written["parts"]["cache"] == cache <= generation.share * generation.gpu_memory
+    assert all(list(row["parts"]) == list(trained["parts"]) for row in rows.values())
+    assert not any("+" in name for name in rows)  # what gates may add
