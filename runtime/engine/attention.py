@@ -14,6 +14,8 @@ from torch.nn.attention.flex_attention import BlockMask
 from torchtitan.models.common.attention import create_attention_mask
 from torchtitan.protocols.module import Module
 
+from .spans import Spans
+
 Transform = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Masks = torch.Tensor | dict[str, torch.Tensor]
 WHOLE, NEAR = "basic_mask", "sliding_window_mask"
@@ -90,6 +92,29 @@ def segment_blocks(
         for name, of in ({WHOLE: sees, NEAR: near} if window else {WHOLE: sees}).items()
     }
     return masks if window else masks[WHOLE]
+
+
+def span_blocks(
+    spans: Spans, device: torch.device, block_size: int | tuple[int, int], window: int = 0
+) -> BlockMask:
+    """The mask of `Spans.dense` in the form that FlexAttention takes."""
+    number_BL, first_BL, last_BL, place_BL = (
+        torch.tensor(of, device=device) for of in spans.of_each_token()
+    )
+
+    def sees(
+        b: torch.Tensor, _: torch.Tensor, q_idx: torch.Tensor, kv_idx: torch.Tensor
+    ) -> torch.Tensor:
+        own = (q_idx >= kv_idx) & (number_BL[b, q_idx] == number_BL[b, kv_idx])
+        seen = own | ((first_BL[b, q_idx] <= kv_idx) & (kv_idx < last_BL[b, q_idx]))
+        if not window:
+            return seen
+        # Where the token is in its span, or in the prefix.
+        at = torch.where(own, place_BL[b, kv_idx], kv_idx - first_BL[b, q_idx])
+        return seen & (place_BL[b, q_idx] - at < window)
+
+    B, L = number_BL.shape
+    return create_attention_mask(sees, B, None, L, L, device=device, BLOCK_SIZE=block_size)
 
 
 class DocumentAttention(Module):
