@@ -6,6 +6,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from specs import HEAD, POST_TRAINING, after, plan, stage
@@ -321,7 +322,7 @@ def test_memory_is_shown_of_jobs_that_train_read_and_write() -> None:
     judged = rows["align.1.drafts.judge … align.6.drafts.judge"]
     trained = rows["align.1.rm.1 … align.6.dpo.1"]
     written = next(row for name, row in rows.items() if name.endswith(".draws"))
-    of = {job.id: job for job in made.jobs}
+    of: dict[str, Any] = {job.id: job for job in made.jobs}
     assert sum(judged["parts"].values()) == of["align.1.drafts.judge"].reading.least
     assert sum(trained["parts"].values()) == sum(of["align.1.rm.1"].cost.memory.values())
     generation = of["align.6.drafts.draws"].generation
