@@ -261,13 +261,19 @@ def attributes(shape: dict[str, object]) -> list[tuple[str, str]]:
     return lines
 
 
-def placement(**degrees: int | None) -> w.Line:
-    """The line `parallel` with all degrees above one, if there are any."""
+def placement(*pipelined: str, **degrees: int | None) -> w.Line:
+    """The line `parallel` with all degrees above one, if there are any.
+
+    Args:
+        pipelined: how a pipeline is scheduled and split, as placements say it.
+    """
     shown = [
         f"{name} {degree}"
         for name, degree in degrees.items()
         if degree is not None and (degree > 1 or name == "micro_batch")
     ]
+    if (degrees.get("pipeline") or 1) > 1:
+        shown += pipelined
     return ("parallel", f"{{ {', '.join(shown)} }}") if shown else None
 
 

@@ -56,7 +56,6 @@ IRRELEVANT = {
     "model.model_config.flex_attention_mask": "documents never attend to each other",
     "optimizer.accumulate_grad_in_fp32": "gradients are always summed in fp32",
     "optimizer.optimizer_factory.torch_adam_is_fused": "speed only",
-    "parallelism.pp_engine": "the pipeline's schedule is the engine's choice",
     "parallelism.tp_mode": "tensor parallelism is always with sequence parallelism",
     "parallelism.tp_linear_async_communication": "speed only",
     "parallelism.tp_recompute_allgather": "speed only",
@@ -110,6 +109,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     accumulation = config.whole("tokens.batch_accumulation_per_replica", default=1, least=1)
     tensor = config.whole("parallelism.tp", default=1, least=1)
     pipeline = config.whole("parallelism.pp", default=1, least=1)
+    engine = config.text("parallelism.pp_engine", default="1f1b")
     context = config.whole("parallelism.context_parallel_size", default=1, least=1)
     expert = config.whole("parallelism.expert_parallel_size", default=1, least=1)
     model = None if options.base else _model(config, made)
@@ -139,6 +139,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _z_loss(config),
             ("recompute", "full") if config.flag("parallelism.recompute_layer") else None,
             placement(
+                *(["schedule gpipe"] if engine == "afab" else []),
                 replicate=data_parallel if zero == 0 else None,
                 tensor=tensor,
                 context=context,

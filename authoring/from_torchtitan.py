@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
+from ..compiler.pipelines import DEFAULT, LESS_LAYERS, PIPELINES
 from . import writing as w
 from .config import Config
 from .draft import NO_TOKENIZER, Draft, Options, is_local, optimizer, placement
@@ -10,6 +11,7 @@ from .torchtitan_models import model_shape
 from .tree import ConfigError, Leaf
 
 SCHEDULE = "parallelism.pipeline_parallel_schedule"
+LESS = tuple(f"parallelism.{name}" for name in LESS_LAYERS.values())
 LAYERS_PER_STAGE = "parallelism.pipeline_parallel_layers_per_stage"
 _C4 = {"c4": "train", "c4_validation": "validation"}
 
@@ -54,10 +56,7 @@ IRRELEVANT = {
     "parallelism.enable_compiled_autograd": _SPEED,
     "parallelism.spmd_backend": "the engine's choice",
     "parallelism.module_fqns_per_model_part": "layers are divided evenly",
-    "parallelism.pipeline_parallel_first_stage_less_layers": "layers are divided evenly",
-    "parallelism.pipeline_parallel_last_stage_less_layers": "layers are divided evenly",
-    LAYERS_PER_STAGE: "layers are divided evenly",
-    SCHEDULE: "the pipeline's schedule is the engine's choice",
+    **dict.fromkeys((*LESS, LAYERS_PER_STAGE, SCHEDULE), "there is no pipeline"),
     "parallelism.pipeline_parallel_schedule_csv": "the pipeline's schedule is the engine's choice",
     "parallelism.pipeline_parallel_split_points": "layers are divided evenly",
     "parallelism.pipeline_parallel_microbatch_size": "the engine cuts a pipeline's batch",
@@ -133,6 +132,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
         made.tokenizer(assets)
     degrees, world = _degrees(config, options, mixed="experts" in shape)
     made.cluster(world)
+    pipelined, interleave = _pipeline(config, degrees["pipeline"], shape["layers"])
     steps = config.whole("training.steps", default=10_000, least=1)
     local = config.whole("training.local_batch_size", "training.batch_size", default=8, least=1)
     length = config.whole("training.seq_len", default=2048, least=2)
@@ -151,12 +151,13 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _precision(config),
             _recompute(config),
             placement(
+                *pipelined,
                 replicate=degrees["replicate"],
                 tensor=degrees["tensor"],
                 context=degrees["context"],
                 pipeline=degrees["pipeline"],
                 expert=degrees["expert"],
-                interleave=_interleave(config, degrees["pipeline"], shape["layers"]),
+                interleave=interleave,
                 micro_batch=local,
             ),
             None if assets or options.base else made.open("tokenizer", NO_TOKENIZER),
@@ -201,14 +202,34 @@ def _header(config: Config, made: Draft, title: str) -> None:
     )
 
 
-def _interleave(config: Config, pipeline: int, layers: Any) -> int | None:
-    """Pipeline stages per rank, from the layers that torchtitan gives; by default two."""
-    named = config.node(SCHEDULE)
-    if pipeline == 1 or not isinstance(named, Leaf) or named.value != "Interleaved1F1B":
-        return None
-    config.text(SCHEDULE)
+def _pipeline(config: Config, pipeline: int, layers: Any) -> tuple[list[str], int | None]:
+    """The schedule and the split of a pipeline, as placements say them, and its stages per rank: of
+    schedules with several, as many as the layers that torchtitan gives make, by default two."""
+    if pipeline == 1:
+        return [], None
+    split = tuple(config.whole(path, default=1, least=0) for path in LESS)
+    shown = [f"{of} {less}" for of, less in zip(LESS_LAYERS, split, strict=True) if less != 1]
+    named = config.text(SCHEDULE, default="1F1B")
+    of = SCHEDULES.get(named.lower())
+    if of is None:
+        config.lost(SCHEDULE, "the pipeline runs 1F1B")
+        return shown, None
+    if of != DEFAULT:
+        shown.insert(0, f"schedule {of}")
+    if PIPELINES[of].titan.lower() == named.lower():
+        return shown, None
     each = config.whole(LAYERS_PER_STAGE, default=None, least=1)
-    return 2 if each is None else -(-(layers + 2) // each) // pipeline
+    interleave = 2 if each is None else -(-(layers + sum(split)) // each) // pipeline
+    return shown, None if of != DEFAULT and interleave == 2 else interleave
+
+
+SCHEDULES = {
+    name.lower(): of
+    for of, each in PIPELINES.items()
+    for name in (each.titan, each.several)
+    if name
+}
+"""torchtitan's schedules, in lower case → ours."""
 
 
 def _batch(config: Config, made: Draft, local: int, replicate: int, shard: int | None) -> w.Line:

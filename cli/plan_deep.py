@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..compiler.pipelines import DEFAULT
 from ..spec.findings.diagnostics import Report
 from ..spec.quantity import counted
 from .common import analyse_file, findings, problem, show
@@ -97,6 +98,8 @@ def name(configuration: "Configuration") -> str:
         "expert": mesh.expert,
     }
     placed = " × ".join(f"{what} {degree}" for what, degree in degrees.items() if degree > 1)
+    if mesh.schedule != DEFAULT:
+        placed += f", schedule {mesh.schedule}"
     return (
         f"{job.model.family} {job.model.size or ''}".strip()
         + f", {job.seq_len} tokens × {job.torchtitan['training']['local_batch_size']}, "

@@ -5,9 +5,10 @@ from itertools import groupby
 
 from ..compiler.as_written import at_most, rows
 from ..compiler.ids import SegmentId
+from ..compiler.pipelines import DEFAULT, layers_of_stages
 from ..compiler.plan.describe import described
 from ..compiler.plan.plan import Cost, ForwardJob, Part, Plan, TokenizerJob, TrainJob, WritingJob
-from ..compiler.values import Claim, LrPiece, Phase
+from ..compiler.values import Claim, LrPiece, Phase, Resources
 from ..spec.quantity import amount, counted, measured, short, singular
 from .plan_stages import show_stages
 from .screen import Ink, clean, say
@@ -301,4 +302,16 @@ def _mesh(job: TrainJob) -> str:
         "expert": r.expert,
     }
     shown = [f"{name} {degree}" for name, degree in degrees.items() if degree > 1]
+    if r.schedule != DEFAULT:
+        shown.append(f"schedule {r.schedule}")
+    if r.pipeline > 1:
+        shown.append(f"layers of stages {_layers(job.model.layers, r)}")
     return f"{r.world_size:,} × {r.device}" + (f": {', '.join(shown)}" if shown else "")
+
+
+def _layers(layers: int, mesh: Resources) -> str:
+    """The layers of each stage of a pipeline, equal ones together: `7 + 14 × 8 + 7`."""
+    alike = [(count, len([*of])) for count, of in groupby(layers_of_stages(layers, mesh))]
+    return " + ".join(
+        f"{stages} × {count}" if stages > 1 else f"{count}" for count, stages in alike
+    )

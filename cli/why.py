@@ -11,6 +11,7 @@ from ..compiler.costs.hardware import GIB, gpu
 from ..compiler.costs.jobs import job_costs, segment_batch, segment_estimate
 from ..compiler.families.architectures import dense_layers
 from ..compiler.ids import FigureId, SegmentId
+from ..compiler.pipelines import LESS_LAYERS, told_split
 from ..compiler.program import Scheduled, ScheduledStage, Segment
 from ..compiler.schedule.auto import Candidate, Stretch, candidates, verdicts
 from ..compiler.values import Resources
@@ -110,7 +111,12 @@ def _placed(stage: ScheduledStage) -> int:
     choices = candidates(stage, stretches)
     for segment, stretch, found in zip(stage.segments, stretches, choices, strict=True):
         chosen = next(
-            (c for c in found if c.recompute == stage.recompute and _is(c, segment.resources)), None
+            (
+                c
+                for c in found
+                if c.recompute == stage.recompute and _is(c, segment.resources, stage)
+            ),
+            None,
         )
         if chosen is None:
             continue
@@ -121,8 +127,9 @@ def _placed(stage: ScheduledStage) -> int:
     return 0
 
 
-def _is(candidate: Candidate, resources: Resources) -> bool:
-    names = ("replicate", "tensor", "context", "pipeline", "interleave", "expert")
+def _is(candidate: Candidate, resources: Resources, stage: ScheduledStage) -> bool:
+    names = ["replicate", "tensor", "context", "pipeline", "interleave", "expert"]
+    names += [name for name in LESS_LAYERS if name not in told_split(stage)]
     return all(candidate.degrees.get(name, 1) == getattr(resources, name) for name in names)
 
 

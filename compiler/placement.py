@@ -9,8 +9,20 @@ from ..spec.quantity import counted
 from ..spec.record import replace
 from ..spec.source import Span
 from .families.architectures import dense_layers
+from .pipelines import (
+    DEFAULT,
+    PIPELINES,
+    USUAL,
+    Split,
+    fullest,
+    pipelining,
+    split_of,
+)
 from .program import Hardware
 from .values import ModelShape, Resources
+
+Degrees = Mapping[str, int | str]
+"""A placement as specs write it: degrees by name, and the `schedule` of a pipeline."""
 
 CPU_MICRO_BATCH_TOKENS = 8192
 """The most tokens that a CPU rank processes at a time, if the spec does not say."""
@@ -27,7 +39,7 @@ Wrong = tuple[str, str] | None
 
 def mesh(
     hardware: Hardware,
-    degrees: Mapping[str, int],
+    placement: Degrees,
     model: ModelShape,
     span: Span | None,
     report: Report,
@@ -36,17 +48,43 @@ def mesh(
 
     Sharded data parallelism (FSDP2) is the default; `replicate` makes it hybrid.
     """
+    degrees = {name: of for name, of in placement.items() if isinstance(of, int)}
     if degrees.get("expert", 1) > 1 and model.experts is None:
         report.add("E431", "this model has no experts to place", span, help="remove `expert`")
         return None
     found = _shared_out(hardware, degrees, span, report)
     if found is None:
         return None
-    for rule in (_widths, _pipeline, _experts):
+    found = _pipelined(found, placement)
+    rules = (
+        ("E433", _widths),
+        ("E483", _schedule),
+        ("E433", _pipeline),
+        ("E484", _split),
+        ("E433", _experts),
+    )
+    for code, rule in rules:
         if wrong := rule(model, found):
-            report.add("E433", wrong[0], span, help=wrong[1])
+            report.add(code, wrong[0], span, help=wrong[1])
             return None
     return found
+
+
+def _pipelined(mesh: Resources, placement: Degrees) -> Resources:
+    """The mesh with its pipeline's schedule and split. A schedule that needs several stages a rank
+    has two of them, unless `interleave` says otherwise (as torchtitan has)."""
+    schedule = str(placement.get("schedule", DEFAULT))
+    several = not PIPELINES[schedule].titan and "interleave" not in placement
+    first, last = (placement.get(name, 1) for name in ("first_less", "last_less"))
+    if (schedule, first, last) == (DEFAULT, 1, 1):
+        return mesh
+    return replace(
+        mesh,
+        schedule=schedule,
+        interleave=2 if several and mesh.pipeline > 1 else mesh.interleave,
+        first_less=first,
+        last_less=last,
+    )
 
 
 def _shared_out(
@@ -105,6 +143,57 @@ def _widths(model: ModelShape, mesh: Resources) -> Wrong:
     return None
 
 
+def _schedule(_: ModelShape, mesh: Resources) -> Wrong:
+    """Why a schedule does not go with the stages of a rank."""
+    pipeline, each, of = mesh.pipeline, mesh.interleave, pipelining(mesh)
+    name = f"`schedule {mesh.schedule}`"
+    if pipeline == 1 and mesh.schedule != DEFAULT:
+        return f"{name} needs a pipeline", "write `pipeline 2`, or remove it"
+    if pipeline == 1 and split_of(mesh) != USUAL:
+        less = "first_less" if mesh.first_less != 1 else "last_less"
+        return f"`{less}` needs a pipeline", "write `pipeline 2`, or remove it"
+    if of.two and each != 2:
+        return (
+            f"{name} puts two stages on each rank, but interleave is {each}",
+            "remove `interleave`, or write `interleave 2`",
+        )
+    if each == 1 and not of.titan:
+        return (
+            f"{name} needs several stages on each rank, but interleave is 1",
+            "remove `interleave`, or write `interleave 2`",
+        )
+    if each > 1 and not of.several:
+        return (
+            f"{name} has one stage on each rank, but interleave is {each}",
+            "remove `interleave`, or write `schedule looped_bfs`, which is the same with several",
+        )
+    return None
+
+
+def _split(model: ModelShape, mesh: Resources) -> Wrong:
+    """Why the layers cannot be split as `first_less` and `last_less` say."""
+    stages, split = mesh.pipeline * mesh.interleave, split_of(mesh)
+    if mesh.pipeline == 1 or split == USUAL:
+        return None
+    each = (model.layers + sum(split)) // stages
+    for name, less in (("first_less", split[0]), ("last_less", split[1])):
+        if less > each:
+            return (
+                f"{name} {less} is more than the {counted(each, 'layers')} of a stage: "
+                f"{counted(model.layers, 'layers')} and what the first and the last stage have "
+                f"less, over {stages} stages",
+                f"the nearest that fits is {name} {_most_less(model.layers, stages, split, name)}",
+            )
+    return None
+
+
+def _most_less(layers: int, stages: int, split: Split, name: str) -> int:
+    """The most layers that one end of a pipeline may have less, with the other as it is."""
+    other = min(split[1 if name == "first_less" else 0], layers // stages)
+    fits = (n for n in range(max(split), -1, -1) if max(n, other) <= (layers + n + other) // stages)
+    return next(fits, 0)
+
+
 def _pipeline(model: ModelShape, mesh: Resources) -> Wrong:
     """Why a model cannot be cut into the stages of a pipeline."""
     pipeline = mesh.pipeline
@@ -113,7 +202,7 @@ def _pipeline(model: ModelShape, mesh: Resources) -> Wrong:
             "the model ties embedding and output, which a pipeline would separate",
             "remove `pipeline`, or write `tied = false` in the model",
         )
-    if mesh.interleave > 1 and (wrong := _uneven_stages(model.layers, pipeline, mesh.interleave)):
+    if mesh.interleave > 1 and (wrong := _uneven_stages(model.layers, mesh)):
         return wrong
     if pipeline > model.layers:
         near = max(d for d in _divisors(mesh.world_size) if d <= model.layers)
@@ -144,36 +233,48 @@ def _experts(model: ModelShape, mesh: Resources) -> Wrong:
     return None
 
 
-def interleaves(layers: int, pipeline: int) -> list[int]:
-    """Possible numbers of pipeline stages per rank, ascending; 1 is not interleaved."""
+def interleaves(
+    layers: int, pipeline: int, split: Split = USUAL, *, other: bool = False
+) -> list[int]:
+    """Possible numbers of pipeline stages per rank, ascending; 1 is not interleaved.
+
+    Args:
+        other: under another schedule than the default; two are then always possible if there are
+            enough layers.
+    """
     if pipeline == 1:
         return [1]
-    most = (layers + 2) // pipeline
-    return [1, *(n for n in range(2, most + 1) if layers_per_stage(layers, pipeline, n))]
+    most = (layers + sum(split)) // pipeline
+    found = (
+        n for n in range(2, most + 1) if (other and n == 2) or fullest(layers, pipeline, n, split)
+    )
+    return [1, *found]
 
 
-def layers_per_stage(layers: int, pipeline: int, interleave: int) -> int | None:
-    """Layers of an interleaved pipeline's fullest stage; None if that many stages are impossible.
-
-    The embedding and the output count as one layer each, and this number determines how many stages
-    there are (torchtitan 0.3, `pipeline_parallel_layers_per_stage`).
-    """
-    stages = pipeline * interleave
-    each = -(-(layers + 2) // stages)
-    return each if -(-(layers + 2) // each) == stages else None
-
-
-def _uneven_stages(layers: int, pipeline: int, interleave: int) -> Wrong:
+def _uneven_stages(layers: int, mesh: Resources) -> Wrong:
     """What is wrong with an interleaved pipeline, and the way out."""
+    pipeline, interleave, split = mesh.pipeline, mesh.interleave, split_of(mesh)
     if pipeline == 1:
         return f"interleave {interleave} needs a pipeline", "write `pipeline 2`, or remove it"
-    if interleave in interleaves(layers, pipeline):
+    possible = interleaves(layers, pipeline, split, other=mesh.schedule != DEFAULT)
+    if interleave in possible:
         return None
-    near = _nearest(interleaves(layers, pipeline), interleave)
+    near = _nearest(possible, interleave)
+    if mesh.schedule != DEFAULT and near == 1:
+        near_pipeline = _nearest(
+            (d for d in _divisors(pipeline) if d == 1 or 2 * d <= layers + sum(split)), pipeline
+        )
+        way = f"the nearest possible is pipeline {near_pipeline}"
+        way = way if near_pipeline > 1 else "remove `schedule`"
+    else:
+        way = f"the nearest possible is interleave {near}" if near > 1 else "remove `interleave`"
+    ends = {(1, 1): ", the embedding and the output", (0, 0): ""}.get(
+        split, f", with {split[0]} less in the first stage and {split[1]} in the last,"
+    )
     return (
-        f"{counted(layers, 'layers')}, the embedding and the output cannot be divided into "
+        f"{counted(layers, 'layers')}{ends} cannot be divided into "
         f"pipeline {pipeline} × interleave {interleave} = {pipeline * interleave} stages",
-        f"the nearest possible is interleave {near}" if near > 1 else "remove `interleave`",
+        way,
     )
 
 
@@ -282,6 +383,9 @@ def flat(resources: Resources) -> Resources:
         context=1,
         pipeline=1,
         interleave=1,
+        schedule=DEFAULT,
+        first_less=1,
+        last_less=1,
     )
 
 

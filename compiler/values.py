@@ -7,9 +7,18 @@ pydantic.
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, get_type_hints
 
-from ..spec.record import MISSING, Record, fields
+from ..spec.record import MISSING, Record, field, fields
 from ..spec.schedule import Shape
 from . import curves
+
+LATER = "later"
+"""The metadata of a field that was added later."""
+
+
+def later(default: Any) -> Any:
+    """A field that was added later: at its default it is not written, so existing plans, and with
+    them the keys of jobs, do not change."""
+    return field(default=default, metadata=LATER)
 
 
 class Value(Record):
@@ -19,9 +28,11 @@ class Value(Record):
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, including those of nested values."""
+        own = fields(self)
         return {
             name: item.as_dict() if isinstance(item, Value) else item
             for name, item in vars(self).items()
+            if own[name].metadata != LATER or item != own[name].default
         }
 
     @classmethod
@@ -170,6 +181,9 @@ class Resources(Value):
     interleave: int  # pipeline stages per rank, `pipeline` stages apart
     expert: int  # number of the shard × context × tensor ranks that experts are placed on
     per_node: int = 0  # ranks per node of the cluster; 0: all are on one
+    schedule: str = later("1f1b")  # of the pipeline, as specs name it
+    first_less: int = later(1)  # layers that the pipeline's first stage has less
+    last_less: int = later(1)  # layers that its last stage has less
 
 
 class Saving(Value):

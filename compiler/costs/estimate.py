@@ -7,14 +7,15 @@ from typing import Any
 from ...spec.record import Record, field
 from ..families.architectures import (
     attention_flops_per_token,
-    dense_layers,
     flops_per_token,
     widths,
     windowed_layers,
 )
+from ..pipelines import bubble_kind
 from ..values import ModelShape, Resources
 from .formulas import FITTED, MEMORY, TIME, Formula, compiled
 from .hardware import GPUS, Gpu
+from .pipeline_ranks import pipeline_ranks
 
 LOSS_CHUNKS = 8
 """Chunks in which torchtitan's chunked loss computes logits on GPUs."""
@@ -95,13 +96,21 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
     base = _symbols(setting)
     base.update(fitted or FITTED)
     memory, values = -1.0, base
-    for ends in _pipeline_stages(setting):
+    ranks = pipeline_ranks(
+        setting.model,
+        setting.resources,
+        max(setting.micro_batch // setting.pipeline_batch, 1),
+        output=setting.model.dim if setting.scores else None,
+    )
+    for ends in ranks.memory:
         found = evaluate(base | ends, _memory_code())
         if found["memory"] > memory:
             memory, values = found["memory"], found
-    # A step takes as long as the stage with the most layers.
-    most = max(_pipeline_stages(setting), key=lambda ends: ends["L_d"] + ends["L_e"])
-    timed = evaluate(values | most, _memory_code() | _time_code())
+    # A step takes as long as the slowest rank.
+    timed = max(
+        (evaluate(values | ends, _memory_code() | _time_code()) for ends in ranks.time),
+        key=lambda found: found["time"],
+    )
     r = setting.resources
     tokens = setting.sequences * setting.seq_len / r.world_size
     seconds = timed["time"]
@@ -157,6 +166,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "b": batch,
         "m": max(local // batch, 1),
         "fills": max(local // setting.micro_batch, 1) if pipelined else 0,
+        **{name: name == bubble_kind(r) for name in ("split", "vee", "dual")},
         "chunks": setting.chunks,
         **_kept(setting),
         "eager": setting.eager,
@@ -216,56 +226,6 @@ def shape_symbols(model: ModelShape) -> dict[str, float]:
         "E_s": experts.shared if experts else 0,
         "e": experts.ffn if experts else 0,
     }
-
-
-def _pipeline_stages(setting: Setting) -> list[dict[str, float]]:
-    """The first, a middle and the last stage; embedding and output count as one layer each."""
-    model, pipeline = setting.model, setting.resources.pipeline
-    table = model.vocab * model.dim
-    output = 0 if model.tied and pipeline == 1 else table
-    if setting.scores:
-        output = model.dim
-    stages = pipeline * setting.resources.interleave
-    if pipeline == 1:
-        ends = [(model.layers, table, output, 1, 1.0)]
-    else:
-        most = -(-(model.layers + 2) // stages)
-        local = max(setting.micro_batch // setting.pipeline_batch, 1)
-        each = setting.resources.interleave
-
-        def alive(rank: int) -> float:
-            """Micro-batches in flight: those that have not had their backward pass.
-
-            An interleaved rank runs a round of micro-batches forward through all of its stages but
-            the last, and through the last as often as a micro-batch needs to reach the end and
-            return.
-            """
-            if each == 1:
-                return min(pipeline - rank, local)
-            ahead = (each - 1) * min(pipeline, local) + 2 * (pipeline - 1 - rank) + 1
-            return min(ahead / each, local)
-
-        ends = [
-            (most * each - 1, table, 0, 0, alive(0)),
-            (most * each, 0, 0, 0, alive(1)),
-            (most * each - 1, 0, output, 1, alive(pipeline - 1)),
-        ]
-    dense = dense_layers(model)
-    counts = [
-        min(layers, dense) if first else layers if model.experts is None else 0
-        for first, (layers, *_) in zip([True, False, False], ends, strict=False)
-    ]
-    return [
-        {
-            "L_d": of,
-            "L_e": layers - of,
-            "N_in": n_in,
-            "N_out": n_out,
-            "has_out": has,
-            "alive": alive,
-        }
-        for of, (layers, n_in, n_out, has, alive) in zip(counts, ends, strict=True)
-    ]
 
 
 @cache

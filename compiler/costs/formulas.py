@@ -48,6 +48,11 @@ SYMBOLS = {
     "fills": "times per step that a pipeline fills and drains: batch divided by what it "
     "processes at a time",
     "alive": "micro-batches whose activations are held at once",
+    "outs": "1 where the output's work is spread over the pipeline, as its usual split is taken to "
+    "do; with others p on the GPU that has the output, 0 on the rest",
+    "split": "1 in the schedule `zero_bubble`, else 0",
+    "vee": "1 in the schedule `zero_bubble_v`, else 0",
+    "dual": "1 in the schedule `dualpipe_v`, else 0",
     "chunks": "parts that the loss is computed in",
     "save_all": "1 without recomputation, else 0",
     "save_some": "1 with selective recomputation, else 0",
@@ -221,7 +226,7 @@ TIME: dict[str, Formula] = {
         "FLOPs",
     ),
     "output_flops": _of(
-        "(1 + 2 * backward) * 2 * T * d * V / (t * p)",
+        "outs * (1 + 2 * backward) * 2 * T * d * V / (t * p)",
         "the output layer's, over all stages",
         "FLOPs",
     ),
@@ -281,9 +286,35 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "compute": _of("m * (matmul + attention + elementwise)", "work of the step", "s"),
+    "weights": _of(
+        "backward * (2 * T / t * N_active"
+        " / ((e_rowwise if rowwise else e_fp8 if fp8 else e_matmul) * effective)"
+        " + outs * 2 * T * d * V / (t * p) / (e_matmul * peak_out * power ** e_power))",
+        "the part of it that makes the gradients of weights: one of three equal products",
+        "s",
+    ),
+    "forward": _of(
+        "weights + attention / (1 + 2.5 * backward + recompute)"
+        " + elementwise / (1 + 2 * backward + recompute + 0.5 * save_some)"
+        " + (tensor + expert) / (1 + backward + recompute)"
+        " + context / (1 + 2 * backward + recompute)",
+        "the part that is its forward pass",
+        "s",
+    ),
+    "inputs": _of(
+        "micro_batch - forward - weights",
+        "the rest: the gradients of inputs, and what is recomputed",
+        "s",
+    ),
     "bubble": _of(
+        "fills * (p - 1) / v * (micro_batch - 2 * weights) if split else "
+        "fills * (p - 1) * max(inputs / 2, inputs - weights, forward / 2) if vee else "
+        "fills * max((p - 1) * (micro_batch - 2 * weights) / 2,"
+        " (p - 1) * (inputs - weights / 2) - forward / 2) if dual else "
         "fills * (p - 1) / v * micro_batch",
-        "pipeline bubble (1F1B and interleaved, arXiv:2104.04473 §2.2)",
+        "pipeline bubble: of 1F1B, interleaved 1F1B, GPipe and looped BFS (arXiv:2104.04473 §2.2); "
+        "of zero bubble, whose gradients of weights fill it (arXiv:2401.10241 Table 1), and of its "
+        "V and DualPipeV as torch orders them, without communication (a test runs both orders)",
         "s",
     ),
     "handing": _of(

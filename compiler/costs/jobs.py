@@ -8,6 +8,7 @@ from typing import Any
 from ...spec.quantity import Quantity
 from ...spec.record import Record, replace
 from ...spec.schema.number_kinds import EVERY, SECONDS
+from ..pipelines import pipelining, told_split
 from ..program import Form, Hardware, ModelStage, ScheduledStage, Segment
 from ..values import BatchPiece, ModelShape
 from .estimate import Estimate, Setting, estimate
@@ -21,16 +22,26 @@ DIGITS = 4
 
 
 class Work(Record):
-    """What determines the step time of a stage, apart from its placement."""
+    """What determines the step time of a stage, apart from its placement.
+
+    Attributes:
+        split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
+    """
 
     model: ModelShape
     hardware: Hardware
     precision: str
+    split: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
         """The work of a stage."""
-        return cls(model=stage.model, hardware=stage.hardware, precision=stage.precision)
+        return cls(
+            model=stage.model,
+            hardware=stage.hardware,
+            precision=stage.precision,
+            split=tuple(told_split(stage).items()),
+        )
 
 
 def segment_estimate(stage: ModelStage, segment: Form, sequences: int) -> Estimate | None:
@@ -62,6 +73,7 @@ def step_estimate(work: Work, form: Form, recompute: str, sequences: int) -> Est
             gpus_per_node=work.hardware.per_node,
             gpu=device,
             precision=work.precision,
+            eager=pipelining(form.resources).split,
         )
     )
 

@@ -11,7 +11,16 @@ from ...spec.quantity import Quantity, counted, measured
 from ...spec.record import Record, replace
 from ..costs.hardware import GIB, gpu
 from ..costs.jobs import Work, step_estimate
-from ..placement import data_parallel, interleaves, mesh, rounds, sequence_divisor, tensor_widths
+from ..pipelines import layers_of_stages
+from ..placement import (
+    Degrees,
+    data_parallel,
+    interleaves,
+    mesh,
+    rounds,
+    sequence_divisor,
+    tensor_widths,
+)
 from ..program import Form, TrainStage
 from ..values import ModelShape, Resources
 from .clock import run_clock
@@ -21,6 +30,8 @@ HEADROOM = 0.95
 """Share of a GPU's memory that the estimate for a placement may use."""
 MICRO_BATCHES = (1, 2, 4, 8)
 RECOMPUTE = ("none", "selective", "full")
+SPLITS = ({"first_less": 0, "last_less": 0}, {"last_less": 0}, {"first_less": 0})
+"""Splits of a pipeline's layers besides the usual one, in which both ends have one less."""
 SHOWN = 5
 SHORTEST_PART = 8192
 MOST_PARTS = 16
@@ -39,7 +50,7 @@ class Candidate(Record):
         fits: whether that leaves some headroom.
     """
 
-    degrees: dict[str, int]
+    degrees: Degrees
     recompute: str
     seconds: float
     memory: float
@@ -87,7 +98,7 @@ def search(
                     return []
                 found.append(
                     Candidate(
-                        degrees=degrees | ({"micro_batch": micro} if micro > 1 else {}),
+                        degrees={**degrees, **({"micro_batch": micro} if micro > 1 else {})},
                         recompute=kind,
                         seconds=estimate.seconds,
                         memory=estimate.memory_total,
@@ -121,7 +132,7 @@ def _placements(
                         continue
                     for expert, interleave in product(
                         _expert_degrees(model, data // replicate * context * tensor),
-                        _interleaves(model, pipeline),
+                        _interleaves(model, pipeline, dict(work.split)),
                     ):
                         degrees = {
                             "replicate": replicate,
@@ -132,9 +143,20 @@ def _placements(
                             "expert": expert,
                         }
                         degrees = {name: degree for name, degree in degrees.items() if degree > 1}
-                        resources = mesh(hardware, degrees, model, None, nothing)
-                        if resources and _takes(resources, stretch):
-                            yield resources, degrees
+                        for split in _splits(work, pipeline, interleave):
+                            placed = {
+                                **(dict(work.split) if pipeline > 1 else {}),
+                                **degrees,
+                                **split,
+                            }
+                            resources = mesh(hardware, placed, model, None, nothing)
+                            empty = (
+                                split
+                                and resources
+                                and 0 in layers_of_stages(model.layers, resources)
+                            )
+                            if resources and not empty and _takes(resources, stretch):
+                                yield resources, degrees | split
 
 
 def _takes(resources: Resources, stretch: Stretch) -> bool:
@@ -145,9 +167,22 @@ def _takes(resources: Resources, stretch: Stretch) -> bool:
     return resources.interleave == 1 or None not in (rounds(resources, n) for n in each)
 
 
-def _interleaves(model: ModelShape, pipeline: int) -> list[int]:
+def _splits(work: Work, pipeline: int, interleave: int) -> list[dict[str, int]]:
+    """Splits of a pipeline to choose from, the usual one first, as placements write them.
+
+    Where the layers, the embedding and the output divide evenly, or `torchtitan` sets the split,
+    there is only one.
+    """
+    stages = pipeline * interleave
+    if pipeline == 1 or work.split or (work.model.layers + 2) % stages == 0:
+        return [{}]
+    return [{}, *SPLITS]
+
+
+def _interleaves(model: ModelShape, pipeline: int, told: dict[str, int]) -> list[int]:
     """Stages per rank of a pipeline: powers of two, and the most that the layers permit."""
-    found = interleaves(model.layers, pipeline)
+    split = told.get("first_less", 1), told.get("last_less", 1)
+    found = interleaves(model.layers, pipeline, split)
     return [n for n in found if n & (n - 1) == 0 or n == found[-1]]
 
 

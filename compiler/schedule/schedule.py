@@ -13,7 +13,8 @@ from ...spec.schema import recipe as r
 from ...spec.schema.kinds import listed
 from ...spec.source import Span
 from ..curves import CURVES
-from ..placement import data_parallel, mesh
+from ..pipelines import LESS_LAYERS, told_split
+from ..placement import Degrees, data_parallel, mesh
 from ..program import (
     CheckpointStage,
     ModelStage,
@@ -116,7 +117,7 @@ class _Scheduler:
             return None
         granule = lcm(
             *(
-                data_parallel(resources) * dict(degrees).get("micro_batch", 1)
+                data_parallel(resources) * int(dict(degrees).get("micro_batch", 1))
                 for degrees, resources in meshes.items()
             )
         )
@@ -147,7 +148,7 @@ class _Scheduler:
         before = self.report.failures
         stage = self.stage
         meshes = {
-            frozen(s.end): mesh(stage.hardware, s.end, stage.model, s.span, self.report)
+            frozen(s.end): mesh(stage.hardware, self._split(s), stage.model, s.span, self.report)
             for s in parallel
         }
         found = {degrees: made for degrees, made in meshes.items() if made}
@@ -155,6 +156,21 @@ class _Scheduler:
             return None
         self._together(parallel)
         return None if self.report.failures > before else found
+
+    def _split(self, placed: sc.Segment) -> Degrees:
+        """A placement, with the split of its pipeline that `torchtitan` sets; reports one that
+        both set otherwise."""
+        told = told_split(self.stage)
+        for name in told.keys() & placed.end.keys():
+            if told[name] != placed.end[name]:
+                self.report.add(
+                    "E484",
+                    f"`{name} {placed.end[name]}` is not what `torchtitan` sets: "
+                    f"{LESS_LAYERS[name]} = {told[name]}",
+                    placed.span,
+                    help="remove one of them",
+                )
+        return (told if placed.end.get("pipeline", 1) > 1 else {}) | placed.end
 
     def _laid_out(
         self, knobs: dict[str, list[sc.Segment]], meshes: Meshes, course: Course

@@ -10,9 +10,11 @@ from ...spec.quantity import counted, plain
 from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ..as_written import rows
+from ..pipelines import pipelining
 from ..placement import (
     CPU_MICRO_BATCH_RECORDS,
     CPU_MICRO_BATCH_TOKENS,
+    Degrees,
     data_parallel,
     micro_batch,
     rounds,
@@ -23,12 +25,11 @@ from ..values import Resources
 from .clock import Clock
 from .course import at
 
-Degrees = dict[str, int]
-Meshes = dict[tuple[tuple[str, int], ...], Resources]
+Meshes = dict[tuple[tuple[str, int | str], ...], Resources]
 """Frozen degrees of parallelism → their mesh."""
 
 
-def frozen(degrees: Degrees) -> tuple[tuple[str, int], ...]:
+def frozen(degrees: Degrees) -> tuple[tuple[str, int | str], ...]:
     """Degrees as a key of `Meshes`."""
     return tuple(sorted(degrees.items()))
 
@@ -56,12 +57,14 @@ def cut(
         seq_len, theta, degrees = (at(changes, start) for changes in (lengths, thetas, places))
         resources = meshes[frozen(degrees)]
         batches = [b.sequences for b in clock.batches if b.from_step < stop and b.to_step > start]
-        micro = micro_batch(resources, degrees.get("micro_batch"), seq_len, batches, room)
-        given = degrees.get("micro_batch", 1)
+        given = int(degrees.get("micro_batch", 0))
+        micro = micro_batch(resources, given or None, seq_len, batches, room)
         uneven = _uneven_rounds(resources, micro) or _uneven_batch(
-            spec, clock, batches, resources, given, seq_len
+            spec, clock, batches, resources, given or 1, seq_len
         )
         _divisible(spec, uneven, resources, seq_len, report)
+        if not uneven and (empty := _not_full(resources, micro)):
+            report.add("E485", empty[0], spec.at("batch"), help=empty[1])
         segment = Segment(
             from_step=start,
             to_step=stop,
@@ -119,9 +122,25 @@ def _divisible(
         )
 
 
+def _not_full(resources: Resources, micro: int) -> tuple[str, str] | None:
+    """What is wrong with a pipeline that a rank's sequences do not fill, and the way out (torch
+    2.14, `ScheduleDualPipeV`)."""
+    stages = resources.pipeline * resources.interleave
+    if not pipelining(resources).full or micro >= stages:
+        return None
+    return (
+        f"`schedule {resources.schedule}` needs a sequence for each of its {stages} stages, but a "
+        f"data-parallel rank has {micro} at a time",
+        f"the nearest batch is {counted(stages * data_parallel(resources), 'sequences')}; with "
+        "this one, write `schedule zero_bubble_v`",
+    )
+
+
 def _uneven_rounds(resources: Resources, micro: int) -> tuple[str, str] | None:
     """What is wrong with the sequences of an interleaved pipeline, and the way out."""
-    if resources.interleave == 1 or rounds(resources, micro) is not None:
+    if resources.interleave == 1 or not pipelining(resources).rounds:
+        return None
+    if rounds(resources, micro) is not None:
         return None
     low = micro // resources.pipeline * resources.pipeline
     high = low + resources.pipeline

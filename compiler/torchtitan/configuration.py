@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...spec.schema import recipe as r
-from ..placement import layers_per_stage
+from ..pipelines import LESS_LAYERS, layers_per_stage, pipelining, torch_name
 from ..program import Form, ModelStage
-from ..values import Architecture, LrPiece, Value
+from ..values import Architecture, LrPiece, ModelShape, Resources, Value
 from .told import merged, on_cpus, told
 
 NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
@@ -53,7 +53,8 @@ def torchtitan(
             "context_parallel_degree": resources.context,
             "pipeline_parallel_degree": resources.pipeline,
             "expert_parallel_degree": resources.expert,
-            **_pipeline(stage, segment),
+            **_pipeline(segment, stage.model.layers),
+            **_balanced(stage.model, resources),
         },
         "optimizer": {
             "implementation": "foreach" if on_cpu else "fused",
@@ -72,7 +73,7 @@ def torchtitan(
             ],
         },
         "activation_checkpoint": recompute[stage.recompute],
-        "compile": {"enable": not on_cpu},
+        "compile": _compiled(resources),
         "debug": {"seed": seed, "deterministic": True},
         "comm": {
             "init_timeout_seconds": FIRST_STEP_SECONDS,
@@ -117,18 +118,37 @@ def rope(model: Architecture, seq_len: int) -> dict[str, Any]:
     return options
 
 
-def _pipeline(stage: ModelStage, segment: Form) -> dict[str, Any]:
-    """The schedule of a pipeline, if it differs from torchtitan's default."""
+def _balanced(model: ModelShape, resources: Resources) -> dict[str, Any]:
+    """How context parallelism shares out a sequence: flex attention's blocks by the work that the
+    mask leaves them (torchtitan 0.3, `distributed/context_parallel/api.py`: "ptrr" for flex,
+    "headtail" for SDPA). Where layers have a window, the mask of the others decides."""
+    if resources.context == 1 or resources.device == "cpu":
+        return {}
+    found = {"context_parallel_load_balancer": "ptrr"}
+    key = {"context_parallel_ptrr_mask_key": "basic_mask"}
+    return found | (key if model.family == "gpt_oss" else {})
+
+
+def _compiled(resources: Resources) -> dict[str, Any]:
+    """What is compiled; not the model under schedules that compute the gradients of weights apart,
+    which torch does not support (torch 2.14, `_check_torch_compile_compatibility`)."""
+    if resources.device == "cpu":
+        return {"enable": False}
+    apart = pipelining(resources).split
+    return {"enable": True, "components": ["loss"]} if apart else {"enable": True}
+
+
+def _pipeline(segment: Form, layers: int) -> dict[str, Any]:
+    """The schedule and the split of a pipeline, where they differ from torchtitan's defaults."""
     resources = segment.resources
-    if resources.interleave > 1:
-        return {
-            "pipeline_parallel_schedule": "Interleaved1F1B",
-            "pipeline_parallel_layers_per_stage": layers_per_stage(
-                stage.model.layers, resources.pipeline, resources.interleave
-            ),
-        }
-    # With fewer sequences than stages, 1F1B runs all forward passes first, like GPipe, but torch's
-    # 1F1B rejects such batches.
-    return (
-        {"pipeline_parallel_schedule": "GPipe"} if resources.pipeline > segment.micro_batch else {}
-    )
+    if resources.pipeline == 1:
+        return {}
+    found: dict[str, Any] = {}
+    if (name := torch_name(resources, segment.micro_batch)) != "1F1B":
+        found["pipeline_parallel_schedule"] = name
+    if each := layers_per_stage(layers, resources):
+        found["pipeline_parallel_layers_per_stage"] = each
+    for name, theirs in LESS_LAYERS.items():
+        if (less := getattr(resources, name)) != 1:
+            found[theirs] = less
+    return found

@@ -6,25 +6,9 @@ from math import prod
 from ..families import FAMILIES
 from ..families.architectures import dense_layers
 from ..families.weights import Weight, swiglu
+from ..pipelines import Split, first_layer, layers_of_stage, split_of, stages_of_rank
 from ..placement import cut_inside
 from ..values import ModelShape, Resources
-
-
-def first_layer(layers: int, pipeline: int, stage: int) -> int:
-    """The number of the first transformer layer of a pipeline stage, both counted from 0."""
-    return sum(layers_of_stage(layers, pipeline, before) for before in range(stage))
-
-
-def layers_of_stage(layers: int, pipeline: int, stage: int) -> int:
-    """Transformer layers of a pipeline stage, counted from 0.
-
-    The embedding and the output count as one layer each; the remainder goes to the first stages
-    (torchtitan 0.3, `distributed/pipeline_parallel.py`).
-    """
-    if pipeline == 1:
-        return layers
-    each, more = divmod(layers + 2, pipeline)
-    return each + (stage < more) - (stage in (0, pipeline - 1))
 
 
 def local_parameters(
@@ -39,8 +23,7 @@ def local_parameters(
     `distributed/fsdp.py`). With uneven splits, the first rank has the most.
 
     Args:
-        stage: the pipeline stage, counted from 0; for an interleaved pipeline, the first of the
-            rank's stages.
+        stage: the rank of the pipeline, which is the first of its stages, counted from 0.
         score: whether the model has a head with one output, as those that score have; tensor
             parallelism does not split it.
     """
@@ -51,8 +34,8 @@ def local_parameters(
     stages = resources.pipeline * resources.interleave
     for of in (
         weight
-        for part in range(stage, stages, resources.pipeline)
-        for weight in _weights(model, stages, part, score)
+        for part in stages_of_rank(resources, stage)
+        for weight in _weights(model, stages, part, split_of(resources), score)
     ):
         sides, over, along = list(of.shape), ranks, 0
         if of.part == "experts" and apart:
@@ -67,12 +50,14 @@ def local_parameters(
     return total
 
 
-def _weights(model: ModelShape, pipeline: int, stage: int, score: bool) -> Iterator[Weight]:
+def _weights(
+    model: ModelShape, stages: int, stage: int, split: Split, score: bool
+) -> Iterator[Weight]:
     dim, family = model.dim, FAMILIES[model.family]
     if stage == 0:
         yield Weight((model.vocab, dim), 0)
-    first = first_layer(model.layers, pipeline, stage)
-    for layer in range(first, first + layers_of_stage(model.layers, pipeline, stage)):
+    first = first_layer(model.layers, stages, stage, split)
+    for layer in range(first, first + layers_of_stage(model.layers, stages, stage, split)):
         yield Weight((dim,), None)
         yield Weight((dim,), None)
         yield from family.attention(model)
@@ -80,7 +65,7 @@ def _weights(model: ModelShape, pipeline: int, stage: int, score: bool) -> Itera
             yield from swiglu(dim, model.ffn)
         else:
             yield from family.mixture(model)
-    if stage == pipeline - 1:
+    if stage == stages - 1:
         yield Weight((dim,), None)
         if score:
             yield Weight((1, dim), None)

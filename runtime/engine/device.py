@@ -42,6 +42,18 @@ def prepare(device: str) -> None:
     utils.device_module = CpuModule("torch.cpu")
 
 
+def twice_backward(wanted: bool) -> None:
+    """Lets compiled functions run backward more than once, or not.
+
+    Schedules of pipelines that compute the gradients of weights apart keep the graph, and attention
+    on GPUs is always compiled; compiled functions refuse that while they reuse the memory of what
+    they have saved (torch 2.14, `donated_buffer`).
+    """
+    from torch._functorch import config
+
+    config.donated_buffer = not wanted
+
+
 def prepare_any() -> None:
     """Makes torchtitan importable for work that needs no particular device."""
     if "torchtitan.distributed.utils" not in sys.modules:

@@ -51,8 +51,11 @@ class Metrics(MetricsProcessor):
     def __init__(
         self, config: Config, *, parallel_dims: ParallelDims, pp_schedule: str, **kwargs: Any
     ) -> None:
-        super().__init__(config, parallel_dims=parallel_dims, pp_schedule=pp_schedule, **kwargs)
-        self._loss_rank = _get_metrics_rank(parallel_dims=parallel_dims, pp_schedule=pp_schedule)
+        # Both V schedules have the last stage on rank 0; torchtitan knows it of one (0.3,
+        # `_get_metrics_rank`).
+        known = "ZBVZeroBubble" if pp_schedule == "DualPipeV" else pp_schedule
+        super().__init__(config, parallel_dims=parallel_dims, pp_schedule=known, **kwargs)
+        self._loss_rank = _get_metrics_rank(parallel_dims=parallel_dims, pp_schedule=known)
         self._job = config.job
         self._on_event = config.on_event
         self._timeline = Timeline.of(config.job)

@@ -7,6 +7,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
+from ...compiler.pipelines import pipelining
 from ...compiler.plan.plan import Dpo, NextToken, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.packing import Packing, Shuffled
@@ -14,7 +15,7 @@ from ..data.record_shards import Records
 from ..data.shards import Shards
 from ..data.stream import Stream
 from ..errors import DataError, RunError, Stopped
-from .device import prepare
+from .device import prepare, twice_backward
 from .process import join, logging_to, own_garbage, rank_log, traces
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def train(
         RunError: the job cannot run here, or an input is missing or damaged.
     """
     prepare(job.resources.device)
+    twice_backward(pipelining(job.resources).split)
     rank = join(job.resources.world_size, job.resources.device)
     if (folder / RESULT).is_dir():
         return

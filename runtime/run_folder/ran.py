@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ...compiler.pipelines import DEFAULT
 from .saved import CHECKPOINTS, steps_saved
 
 RAN = "ran.json"
@@ -37,7 +38,8 @@ def begin(work: Path, job: Any) -> None:
 
 def starts(work: Path) -> list[dict[str, Any]]:
     """The starts of the job in a work folder, oldest first: `ranks`, `hosts`, `device`, `layout`
-    (degrees above 1), `versions`, and `from_step`, the number of steps done before."""
+    (degrees above 1, and the schedule of a pipeline other than 1F1B), `versions`, and `from_step`,
+    the number of steps done before."""
     try:
         return json.loads((work / RAN).read_bytes())
     except (OSError, ValueError):  # from an earlier version, or truncated by a crash of the machine
@@ -53,11 +55,14 @@ def in_words(start: dict[str, Any]) -> str:
 def _now(job: Any) -> dict[str, Any]:
     mesh = getattr(job, "resources", None)
     degrees = {name: getattr(mesh, name) for name in _DEGREES} if mesh else {}
+    layout = {name: degree for name, degree in degrees.items() if degree > 1}
+    if mesh and mesh.schedule != DEFAULT:
+        layout["schedule"] = mesh.schedule
     return {
         "ranks": mesh.world_size if mesh else 1,
         "hosts": _hosts() if mesh and mesh.world_size > 1 else 1,
         "device": mesh.device if mesh else "cpu",
-        "layout": {name: degree for name, degree in degrees.items() if degree > 1},
+        "layout": layout,
         "versions": dict(_versions()),
     }
 

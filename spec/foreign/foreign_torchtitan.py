@@ -49,13 +49,13 @@ TORCHTITAN = (
         "pipeline_parallel_schedule pipeline_parallel_schedule_csv "
         "pipeline_parallel_microbatch_size",
         "torchtitan.parallelism",
-        "this follows from the degrees of `parallel`: 1F1B, or with `interleave` interleaved 1F1B. "
-        "Remove it",
+        "this follows from `parallel`: its `schedule`, `interleave`, `first_less` and `last_less` "
+        "say how a pipeline runs and is split. Remove it",
     ),
     Answer(
         "context_parallel_load_balancer context_parallel_ptrr_mask_key",
         "torchtitan.parallelism",
-        "this version shares out sequences by `headtail`, torchtitan's default. Remove it",
+        "sequences are shared out by `ptrr`, which is the balancer for flex attention. Remove it",
     ),
     Answer(
         "spmd_backend",

@@ -239,6 +239,57 @@ VALUES = (
         "parallel = { pipeline 2, interleave 2 }",
     ),
     Answer(
+        "pipeline_schedule pp_schedule pp_engine pipeline_parallel_schedule",
+        "degree",
+        "did you mean `schedule`? {}",
+        "parallel = { pipeline 2, schedule gpipe }",
+    ),
+    Answer(
+        "first_stage_less_layers pipeline_parallel_first_stage_less_layers "
+        "decoder_first_pipeline_num_layers",
+        "degree",
+        "did you mean `first_less`? {}",
+        "parallel = { pipeline 2, first_less 0 }",
+    ),
+    Answer(
+        "last_stage_less_layers pipeline_parallel_last_stage_less_layers "
+        "decoder_last_pipeline_num_layers",
+        "degree",
+        "did you mean `last_less`? {}",
+        "parallel = { pipeline 2, last_less 0 }",
+    ),
+    Answer(
+        "one_f_one_b interleaved_1f1b interleaved1f1b interleaved",
+        "schedule",
+        "1F1B is what a pipeline has without `schedule`; `interleave` gives it several stages a "
+        "rank: {}",
+        "parallel = { pipeline 2, interleave 2 }",
+    ),
+    Answer(
+        "afab all_forward_all_backward",
+        "schedule",
+        "did you mean `gpipe`? {}",
+        "parallel = { pipeline 2, schedule gpipe }",
+    ),
+    Answer(
+        "zb1p zb_h1 interleaved_zero_bubble interleavedzerobubble",
+        "schedule",
+        "did you mean `zero_bubble`? {}",
+        "parallel = { pipeline 2, schedule zero_bubble }",
+    ),
+    Answer(
+        "zbv zbvzerobubble zb_v",
+        "schedule",
+        "did you mean `zero_bubble_v`? {}",
+        "parallel = { pipeline 2, schedule zero_bubble_v }",
+    ),
+    Answer(
+        "dualpipe dual_pipe dualpipev dual_pipe_v",
+        "schedule",
+        "did you mean `dualpipe_v`? {}",
+        "parallel = { pipeline 2, schedule dualpipe_v }",
+    ),
+    Answer(
         "mbs micro_batch_size microbatch microbatch_size per_device_train_batch_size",
         "degree",
         "did you mean `micro_batch`? {}",

@@ -9,7 +9,7 @@ from ..quantity import UNITS, Quantity, plain
 from ..schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constant
 from ..text.keywords import SHAPES
 from .convert import Invalid, plain_number, quantity, whole, wrong_value
-from .kinds import Kind, listed
+from .kinds import Kind, OneOf, listed
 from .number_kinds import LENGTH
 
 
@@ -216,11 +216,19 @@ DEGREES = (
     "interleave",
     "expert",
     "micro_batch",
+    "schedule",
+    "first_less",
+    "last_less",
 )
+SCHEDULES = ("gpipe", "looped_bfs", "zero_bubble", "zero_bubble_v", "dualpipe_v")
+"""Schedules of pipelines other than the default, 1F1B. `interleave` makes any of them interleaved
+that can be."""
+LESS = ("first_less", "last_less")
+"""What may be 0: layers that the first and the last stage of a pipeline have less."""
 
 
 class Placement(Operand):
-    """Degrees of parallelism by name."""
+    """Degrees of parallelism by name, and how a pipeline is scheduled and split."""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -237,15 +245,21 @@ class Placement(Operand):
     def takes(self, name: str) -> str:
         return "placements"
 
-    def read(self, value: s.Value) -> dict[str, int] | Last | Auto:
+    def read(self, value: s.Value) -> dict[str, int | str] | Last | Auto:
         if _is_last(value):
             return LAST
         if isinstance(value, s.Path) and value.name == "auto":
             return AUTO
         if not isinstance(value, s.Braces):
             raise wrong_value(value, "a placement", self.example)
-        result = {}
-        for degree, number in _entries(value, [""], "a degree: tensor 8").items():
+        result: dict[str, int | str] = {}
+        named = [i for i in value.items if isinstance(i, s.Entry) and i.word.name == "schedule"]
+        if len(named) > 1:
+            raise Invalid("E213", "`schedule` is named twice", named[1].word.span)
+        if named:
+            result["schedule"] = OneOf(*SCHEDULES, foreign="schedule").read(named[0].value)
+        degrees = value._replace(items=tuple(i for i in value.items if i not in named))
+        for degree, number in _entries(degrees, [""], "a degree: tensor 8").items():
             place = next(i for i in value.items if isinstance(i, s.Entry) and i.word.name == degree)
             if degree not in DEGREES:
                 raise Invalid(
@@ -254,7 +268,7 @@ class Placement(Operand):
                     place.word.span,
                     help=did_you_mean(degree, DEGREES, of="degree"),
                 )
-            result[degree] = whole(number, place.value.span)
+            result[degree] = whole(number, place.value.span, least=0 if degree in LESS else 1)
         return result
 
 

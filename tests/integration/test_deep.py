@@ -17,9 +17,8 @@ from etude.cli.main import main
 from etude.compiler.driver import analyse, compile
 from etude.compiler.families import FAMILIES
 from etude.compiler.families.architectures import complete
-from etude.compiler.placement import layers_per_stage
+from etude.compiler.pipelines import fullest, layers_of_stage
 from etude.compiler.plan.plan import TrainJob
-from etude.compiler.torchtitan.shards import layers_of_stage
 from etude.compiler.values import Resources
 from etude.runtime import rehearsal
 from etude.runtime.emission.emit import emit, emit_each, function
@@ -178,7 +177,7 @@ def can_interleave(case: Case) -> bool:
     """Whether the stages asked for exist; where not, torchtitan makes others without a word."""
     pipeline, interleave = (case.degrees.get(name, 1) for name in ("pipeline", "interleave"))
     layers = case.model["layers"]
-    if interleave == 1 or layers_per_stage(layers, pipeline, interleave) is not None:
+    if interleave == 1 or fullest(layers, pipeline, interleave) is not None:
         return True
     assert any(found.severity == "error" for found in check(case.spec()))
     return False

@@ -67,6 +67,38 @@ def test_torchtitans_interleaved_pipeline_stays_one(layers: str, interleave: int
     assert f"tensor 8, pipeline 4, interleave {interleave}, micro_batch" in made
 
 
+@pytest.mark.parametrize(
+    ("fields", "written"),
+    [
+        ('schedule = "ZBVZeroBubble"', "schedule zero_bubble_v"),
+        ('schedule = "DualPipeV"', "schedule dualpipe_v"),
+        ('schedule = "GPipe"', "schedule gpipe"),
+        ('schedule = "InterleavedZeroBubble"', "schedule zero_bubble"),
+        (
+            "first_stage_less_layers = 0\npipeline_parallel_last_stage_less_layers = 2",
+            "first_less 0, last_less 2",
+        ),
+    ],
+)
+def test_torchtitans_schedules_and_splits_stay_what_they_are(fields: str, written: str) -> None:
+    text = (
+        (CONFIGS / "torchtitan_405b.toml")
+        .read_text()
+        .replace(
+            "pipeline_parallel_degree = 1",
+            f"pipeline_parallel_degree = 4\npipeline_parallel_{fields}\n",
+        )
+    )
+    made = imported("torchtitan_405b.toml", text, gpus=128).text
+    assert f"pipeline 4, micro_batch 2, {written} }}" in made
+
+
+def test_nanotrons_pipeline_that_runs_all_forward_passes_first_stays_one() -> None:
+    text = changed("nanotron_tiny.yaml", ("pp: 1", "pp: 2"), ("pp_engine: 1f1b", "pp_engine: afab"))
+    assert "pipeline 2, micro_batch" in imported("nanotron_tiny.yaml", text).text
+    assert "schedule gpipe" in imported("nanotron_tiny.yaml", text).text
+
+
 def test_nanotrons_batch_is_micro_times_accumulation_times_data_parallel() -> None:
     result = of_pretrain(imported("nanotron_tiny.yaml").text)
     assert set(batches(result)) == {3 * 5 * 4}

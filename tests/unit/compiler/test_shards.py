@@ -1,8 +1,9 @@
 """What a rank holds of a model: the layers of a pipeline's stages, and a part of every weight."""
 
 from etude.compiler.families.architectures import complete, parameters
+from etude.compiler.pipelines import first_layer, layers_of_stage
 from etude.compiler.placement import interleaves
-from etude.compiler.torchtitan.shards import first_layer, layers_of_stage, local_parameters
+from etude.compiler.torchtitan.shards import local_parameters
 from etude.compiler.values import ModelShape, Resources
 from etude.spec.record import replace
 

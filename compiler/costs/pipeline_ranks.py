@@ -1,0 +1,115 @@
+"""The ranks of a pipeline that decide memory and time, as symbols of the cost model."""
+
+from ...spec.record import Record
+from ..families.architectures import dense_layers
+from ..pipelines import (
+    USUAL,
+    first_layer,
+    in_flight,
+    layers_of_rank,
+    layers_of_stage,
+    split_of,
+    stages_of_rank,
+)
+from ..values import ModelShape, Resources
+
+Ends = dict[str, float]
+"""`L_d`, `L_e`, `N_in`, `N_out`, `has_out`, `outs` and `alive` of a rank."""
+
+
+class Ranks(Record):
+    """The ranks that may be the fullest, and those that may be the slowest."""
+
+    memory: list[Ends]
+    time: list[Ends]
+
+
+def pipeline_ranks(
+    model: ModelShape, resources: Resources, micro_batches: int, *, output: int | None = None
+) -> Ranks:
+    """The ranks of a pipeline, or the only one, that may be the fullest or the slowest.
+
+    With torchtitan's usual split, the embedding and the output count as a layer each, so the
+    output's work is taken to be spread over all ranks, and the stages in the middle, which have
+    the most layers, are the slowest. With another, the output's work is where the output is.
+
+    Args:
+        micro_batches: that a rank has in a step.
+        output: parameters of the head, if it is not a table of the vocabulary.
+    """
+    table = model.vocab * model.dim
+    if output is None:
+        output = 0 if model.tied and resources.pipeline == 1 else table
+    if resources.pipeline == 1:
+        dense = dense_layers(model)
+        only = _ends(dense, model.layers - dense, table, output, True, 1.0, 1.0)
+        return Ranks(memory=[only], time=[only])
+    if split_of(resources) == USUAL and resources.schedule == "1f1b":
+        return _usual(model, resources, micro_batches, table, output)
+    return _exact(model, resources, micro_batches, table, output)
+
+
+def _ends(
+    dense: int, mixed: int, table: int, output: int, has_out: bool, outs: float, alive: float
+) -> Ends:
+    return {
+        "L_d": dense,
+        "L_e": mixed,
+        "N_in": table,
+        "N_out": output,
+        "has_out": int(has_out),
+        "outs": outs,
+        "alive": alive,
+    }
+
+
+def _usual(
+    model: ModelShape, resources: Resources, micro_batches: int, table: int, output: int
+) -> Ranks:
+    """The first, a middle and the last rank."""
+    pipeline, each = resources.pipeline, resources.interleave
+    most = -(-(model.layers + 2) // (pipeline * each)) * each
+    dense = dense_layers(model)
+    found = []
+    for rank, layers, n_in, n_out in (
+        (0, most - 1, table, 0),
+        (1, most, 0, 0),
+        (pipeline - 1, most - 1, 0, output),
+    ):
+        of = min(layers, dense) if rank == 0 else layers if model.experts is None else 0
+        alive = in_flight(resources, rank, micro_batches)
+        found.append(_ends(of, layers - of, n_in, n_out, n_out > 0, 1.0, alive))
+    return Ranks(memory=found, time=[max(found, key=lambda ends: ends["L_d"] + ends["L_e"])])
+
+
+def _exact(
+    model: ModelShape, resources: Resources, micro_batches: int, table: int, output: int
+) -> Ranks:
+    """The first, the second, the last and the first of the fullest ranks, with their own layers;
+    those without any are left out."""
+    layers, pipeline = model.layers, resources.pipeline
+    stages, split, dense = pipeline * resources.interleave, split_of(resources), dense_layers(model)
+    fullest = max(range(pipeline), key=lambda rank: layers_of_rank(layers, resources, rank))
+    found = []
+    for rank in sorted({0, 1, pipeline - 1, fullest}):
+        if not layers_of_rank(layers, resources, rank):
+            continue
+        own = stages_of_rank(resources, rank)
+        without = 0
+        for stage in own:
+            first = first_layer(layers, stages, stage, split)
+            count = layers_of_stage(layers, stages, stage, split)
+            without += min(max(dense - first, 0), count)
+        last = stages - 1 in own
+        found.append(
+            _ends(
+                without,
+                layers_of_rank(layers, resources, rank) - without,
+                table if 0 in own else 0,
+                output if last else 0,
+                last,
+                float(pipeline * last),
+                in_flight(resources, rank, micro_batches),
+            )
+        )
+    return Ranks(memory=found, time=found)
