@@ -48,6 +48,7 @@ VALUES = {
     "records": ("dataset", "kind = {}"),
     "long": ("dataset", "long = {}"),
     "degree": ("train", "parallel = {{ {} 2 }}"),
+    "schedule": ("train", "parallel = {{ pipeline 2, schedule {} }}"),
     "unit": ("train", "batch = 64 {}"),
 }
 """Places of values: the block that they stand in, and how."""
