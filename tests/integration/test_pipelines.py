@@ -196,6 +196,7 @@ def test_the_cost_model_waits_and_holds_as_torchs_order_does(
 ) -> None:
     of, count = mesh(schedule, pipeline, interleave), 4 * pipeline
     actions, stages = order(of, count), pipeline * interleave
+    held: list[int] = []
     for f, b, w in TIMES:
         parts = (f / interleave, b / interleave, w / interleave)
         seconds, held = run_through(actions, stages - 1, *parts)
