@@ -69,10 +69,19 @@ def _mixed(numbers: np.ndarray, mask: np.uint64) -> np.ndarray:
 
 def shuffled(count: int, *parts: object) -> np.ndarray:
     """The numbers below `count`, in an order set by JSON values: int64, shape (count,)."""
+    return earliest(drawn(count, *parts))
+
+
+def drawn(count: int, *parts: object) -> np.ndarray:
+    """Pseudorandom numbers set by JSON values: uint64, shape (count,)."""
     number = int.from_bytes(digest(*parts), "big")
-    # Sorts raw numbers, because NumPy guarantees only these, not `permutation`, to stay the same
-    # across versions: a run can be resumed after an update.
-    numbers = np.random.PCG64(np.random.SeedSequence(number)).random_raw(count)
+    # Raw numbers, because NumPy guarantees only these, not `permutation`, to stay the same across
+    # versions: a run can be resumed after an update.
+    return np.random.PCG64(np.random.SeedSequence(number)).random_raw(count)
+
+
+def earliest(numbers: np.ndarray) -> np.ndarray:
+    """The places of numbers in ascending order: int64, the shape of `numbers`."""
     return np.argsort(numbers, kind="stable").astype(np.int64)
 
 

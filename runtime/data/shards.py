@@ -266,7 +266,8 @@ class Shards:
             self.documents: int = part["documents"]
             self.tokens: int = part["tokens"]
             self._files = _flat_files(self.summary, part, folder)
-            self._offsets = map_npy(folder / part["index"], scattered=scattered).numbers
+            self._index = map_npy(folder / part["index"], scattered=scattered)
+            self._offsets = self._index.numbers
             if "runs" in part:
                 self._runs = map_npy(folder / part["runs"], scattered=scattered).numbers
                 self._places = map_npy(folder / part["places"], scattered=scattered).numbers
@@ -363,7 +364,7 @@ class Shards:
         last = np.searchsorted(self._offsets, ends, side="left")
         firsts, lasts = [], []
         for begin, end, low, high in zip(begins, ends, first, last, strict=True):
-            offsets = self._offsets[low : high + 1].clip(begin, end)
+            offsets = self._index.read(low, high + 1 - low).clip(begin, end)
             firsts.append(offsets[:-1])
             lasts.append(offsets[1:])
         joined = np.concatenate(firsts)

@@ -1,32 +1,71 @@
 """The endless stream of one data set's tokens, with documents reshuffled in every epoch."""
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import DataError
 from .layout import Layout
-from .permutation import shuffled
+from .permutation import drawn, earliest
 from .shards import Shards
 
 IGNORE = -100
 
 # A read that straddles two windows needs both of them; more are never in use at once.
 _WINDOWS_KEPT = 2
+_PARTS_KEPT = 2
+_PART_BITS = 12
+"""A window is put in order in parts of 2^12 to 2^13 documents."""
 
 
 class Pieces(NamedTuple):
-    """The documents of a window, in reading order.
+    """Documents of a window, in reading order, as Python's numbers: they are read one by one.
 
     Attributes:
-        firsts: where each begins in the split: int64, shape (pieces,).
-        begins: where each begins in the window, and the last one ends: int64, (pieces + 1,).
+        firsts: where each begins in the split.
+        begins: where each begins in the window, and the last one ends: one more.
     """
 
-    firsts: np.ndarray
-    begins: np.ndarray
+    firsts: list[int]
+    begins: list[int]
+
+
+class Window:
+    """The documents of a window, in the order of the numbers drawn for them.
+
+    Documents whose numbers begin with the same bits form a part. The tokens of each part are summed
+    at once; its documents are put in order when the first of them is read. So a job that continues
+    in the middle of a window sorts thousands of documents, not a million.
+
+    Args:
+        firsts, lengths: where each document begins in the split, and its tokens: int64, (pieces,).
+        numbers: drawn for each: uint64, shape (pieces,).
+    """
+
+    def __init__(self, firsts: np.ndarray, lengths: np.ndarray, numbers: np.ndarray) -> None:
+        self._firsts, self._lengths, self._numbers = firsts, lengths, numbers
+        bits = (len(numbers) >> _PART_BITS).bit_length()
+        # Numbers of 64 bits cannot be shifted by 64.
+        self._parts = (numbers >> np.uint64(63 - bits) >> np.uint64(1)).astype(np.uint16)
+        # Sums of float64 are exact below 2^53.
+        tokens = np.bincount(self._parts, lengths, 1 << bits).astype(np.int64)
+        self._begins: list[int] = [0, *np.cumsum(tokens).tolist()]
+        self.part = lru_cache(maxsize=_PARTS_KEPT)(self._make_part)
+
+    def part_at(self, place: int) -> int | None:
+        """The part that contains this token of the window; None after its last one."""
+        number = bisect_right(self._begins, place) - 1
+        return number if number < len(self._begins) - 1 else None
+
+    def _make_part(self, number: int) -> Pieces:
+        here = np.flatnonzero(self._parts == number)
+        order = here[earliest(self._numbers[here])]
+        ends = self._begins[number] + np.cumsum(self._lengths[order])
+        return Pieces(self._firsts[order].tolist(), [self._begins[number], *ends.tolist()])
 
 
 class Stream:
@@ -79,12 +118,22 @@ class Stream:
             raise ValueError(f"cannot read {length} tokens from position {position}")
         tokens = np.empty(length, np.int64)
         starts = np.zeros(length, bool)
-        filled = 0
-        for first, skip, count in self._pieces(position, length):
-            tokens[filled : filled + count] = self._shards.read(first + skip, count)
-            starts[filled] = skip == 0
-            filled += count
+        starts[self.read_into(position, tokens)] = True
         return tokens, starts
+
+    def read_into(self, position: int, tokens: np.ndarray) -> list[int]:
+        """Reads as many tokens as `tokens` has: int64, shape (length,); see `read`.
+
+        Returns: the places in `tokens` at which a document, or a block's part of it, begins.
+        """
+        starts = []
+        filled = 0
+        for first, skip, count in self._pieces(position, len(tokens)):
+            tokens[filled : filled + count] = self._shards.read(first + skip, count)
+            if not skip:
+                starts.append(filled)
+            filled += count
+        return starts
 
     def stretches(self, position: int, length: int) -> Iterator[tuple[int, int]]:
         """What `read` reads: the number of each document, and how many of its tokens."""
@@ -97,29 +146,23 @@ class Stream:
         while length:
             epoch, place = divmod(position, self.epoch_tokens)
             number = self._layout.window_at(place)
-            firsts, begins = self._window(epoch, number)
+            window = self._window(epoch, number)
             place -= self._layout.begin(number)
-            piece = int(np.searchsorted(begins, place, side="right")) - 1
-            while length and piece < len(firsts):
-                skip = place - int(begins[piece])
-                count = min(int(begins[piece + 1]) - place, length)
-                yield int(firsts[piece]), skip, count
-                position, place, length = position + count, place + count, length - count
-                piece += 1
+            while length and (part := window.part_at(place)) is not None:
+                firsts, begins = window.part(part)
+                piece = bisect_right(begins, place) - 1
+                while length and piece < len(firsts):
+                    skip = place - begins[piece]
+                    count = min(begins[piece + 1] - place, length)
+                    yield firsts[piece], skip, count
+                    position, place, length = position + count, place + count, length - count
+                    piece += 1
 
-    def _make_window(self, epoch: int, number: int) -> Pieces:
+    def _make_window(self, epoch: int, number: int) -> Window:
         ranges = self._layout.ranges(number, *self._identity, epoch)
         firsts, lengths = self._shards.cut(*ranges)
-        order = self._order(len(firsts), epoch, number)
-        begins = np.zeros(len(firsts) + 1, np.int64)
-        np.cumsum(lengths[order], out=begins[1:])
-        return Pieces(firsts[order], begins)
-
-    def _order(self, count: int, epoch: int, window: int) -> np.ndarray:
-        """The order of a window's pieces: int64, shape (count,)."""
-        if self._layout.windows == 1:
-            return shuffled(count, *self._identity, epoch)
-        return shuffled(count, *self._identity, epoch, window)
+        window = () if self._layout.windows == 1 else (number,)
+        return Window(firsts, lengths, drawn(len(firsts), *self._identity, epoch, *window))
 
 
 def pack(tokens: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,8 +177,35 @@ def pack(tokens: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray
         labels: int64, shape (L,): the next token, or IGNORE if that begins another document.
         positions: int64, shape (L,): from 0 in every document, and from 0 at the beginning.
     """
-    inputs = tokens[:-1].copy()
-    labels = np.where(starts[1:], IGNORE, tokens[1:])
-    places = np.arange(len(inputs))
-    positions = places - np.maximum.accumulate(np.where(starts[:-1], places, 0))
+    inputs, labels, positions = np.empty((3, len(tokens) - 1), np.int64)
+    pack_into(tokens, np.flatnonzero(starts).tolist(), inputs, labels, positions)
     return inputs, labels, positions
+
+
+def pack_into(
+    tokens: np.ndarray,
+    starts: Sequence[int],
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    positions: np.ndarray,
+) -> None:
+    """Writes a training sequence into `inputs`, `labels` and `positions`; see `pack`.
+
+    Args:
+        starts: the places in `tokens` at which documents begin, ascending.
+    """
+    length = len(inputs)
+    inputs[:] = tokens[:-1]
+    labels[:] = tokens[1:]
+    places = _first_numbers(length)
+    if not starts or starts[0]:
+        starts = [0, *starts]
+    for begin, end in pairwise([*starts, length]):
+        positions[begin:end] = places[: end - begin]
+        if begin:
+            labels[begin - 1] = IGNORE
+
+
+@lru_cache(maxsize=8)
+def _first_numbers(count: int) -> np.ndarray:
+    return np.arange(count)

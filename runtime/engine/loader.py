@@ -15,7 +15,7 @@ from torchtitan.tools import utils
 from ...compiler.as_written import counted
 from ...compiler.schedule.timeline import Timeline
 from ..data.ahead import Ahead
-from ..data.stream import IGNORE, Stream, pack
+from ..data.stream import IGNORE, Stream, pack_into
 from ..errors import DataError, RunError
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
@@ -63,6 +63,7 @@ class Loader(BaseDataLoader):
         self._rank = dp_rank
         self._local_batch = local_batch_size
         self._micro_batch = dp_world_size * local_batch_size
+        self._tokens = np.empty(self.timeline.seq_len + 1, np.int64)
         self.steps = 0
         self._reader: Ahead[tuple[Batch, bool]] | None = None
         for piece in self.timeline.schedule.batch:
@@ -102,22 +103,23 @@ class Loader(BaseDataLoader):
             yield self._read(step, start + self._rank * self._local_batch)
 
     def _read(self, step: int, first: int) -> Batch:
-        inputs, labels, positions = zip(
-            *(self._sequence(step, first + i) for i in range(self._local_batch)), strict=True
-        )
-        batch = {
-            "input": torch.from_numpy(np.stack(inputs)),
-            "positions": torch.from_numpy(np.stack(positions)),
-        }
-        return batch, torch.from_numpy(np.stack(labels))
+        shape = (self._local_batch, self.timeline.seq_len)
+        inputs, labels, positions = (torch.empty(shape, dtype=torch.int64) for _ in range(3))
+        rows = zip(inputs.numpy(), labels.numpy(), positions.numpy(), strict=True)
+        for index, row in enumerate(rows, start=first):
+            self._fill(step, index, *row)
+        return {"input": inputs, "positions": positions}, labels
 
-    def _sequence(self, step: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _fill(
+        self, step: int, index: int, inputs: np.ndarray, labels: np.ndarray, positions: np.ndarray
+    ) -> None:
+        """Writes a sequence of a step; see `pack`."""
         source, position = self._locate(step, index)
-        tokens, starts = self._streams[source].read(position, self.timeline.seq_len + 1)
-        check_vocab(tokens, source, self._vocab)
-        row = pack(tokens, starts)
-        check_targets(row[1], source, f"the sequence from token {position:,} on")
-        return row
+        starts = self._streams[source].read_into(position, self._tokens)
+        check_vocab(self._tokens, source, self._vocab)
+        pack_into(self._tokens, starts, inputs, labels, positions)
+        if len(starts) >= len(labels):  # each start takes one label
+            check_targets(labels, source, f"the sequence from token {position:,} on")
 
     def _locate(self, step: int, index: int) -> tuple[str, int]:
         """The source of the step's sequence, and the token of its stream at which it begins."""

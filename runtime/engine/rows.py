@@ -34,7 +34,9 @@ class DialogLoader(Loader):
         self._packings = config.packings
         self._every_token = config.every_token
 
-    def _sequence(self, step: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _fill(
+        self, step: int, index: int, inputs: np.ndarray, labels: np.ndarray, positions: np.ndarray
+    ) -> None:
         source, position = self._locate(step, index)
         length = self.timeline.seq_len
         ordinal, packing = position // length, self._packings[source]
@@ -42,7 +44,7 @@ class DialogLoader(Loader):
         check_vocab(row[0], source, self._vocab)
         numbers = ", ".join(map(str, packing.row(ordinal)))
         check_targets(row[1], source, f"record {numbers}")
-        return row
+        inputs[:], labels[:], positions[:] = row
 
 
 @dataclass(frozen=True)
