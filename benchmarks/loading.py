@@ -6,7 +6,11 @@ Makes two sources of tokens in FOLDER, 7 : 3, and reads them in rows of 2048 tok
 etude's loader; torchtitan's text loader, which tokenizes as it reads; rows in an Arrow file,
 interleaved by `datasets`; rows in mosaicml-streaming's files, if that is installed; and rows at
 fixed places of flat files, in an order shuffled once an epoch, as OLMo-core reads them. The last is
-written here in its simplest form. All run in one process, in turns, without worker processes; each
+written here in its simplest form. mosaicml-streaming asks for older packages than etude's; this
+installs what it imports:
+
+    pip install --no-deps mosaicml-streaming brotli python-snappy cramjam zstd xxhash torchvision
+ All run in one process, in turns, without worker processes; each
 yields inputs and labels as int64 tensors. Etude's and torchtitan's also end every document's labels
 and number its positions anew.
 
@@ -217,9 +221,10 @@ def interleaved(folder: Path) -> Batches:
 def mosaic(folder: Path) -> Batches:
     """Rows of mosaicml-streaming's files, which are all on this machine."""
     import streaming
+    from streaming.base.util import clean_stale_shared_memory
     from torch.utils.data import DataLoader
 
-    streaming.base.util.clean_stale_shared_memory()
+    clean_stale_shared_memory()
     parts = [
         streaming.Stream(local=str(folder / "streaming" / name), proportion=weight / 10)
         for name, weight in WEIGHTS.items()
@@ -235,7 +240,7 @@ def _stacked(rows: list[Any]) -> tuple[Any, Any]:
     return _cut(np.stack([row["tokens"] for row in rows]))
 
 
-def _cut(tokens: np.ndarray) -> tuple[Any, Any]:
+def _cut(tokens: Any) -> tuple[Any, Any]:
     import torch
 
     found = torch.from_numpy(tokens.astype(np.int64))

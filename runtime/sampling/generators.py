@@ -5,17 +5,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from ...compiler.as_written import counted
 from ...compiler.values import Resources
 from ..errors import RunError
 from ..stopping import check
+from .decoding import Decoder
 from .drawing import Generator, Request, Settings
-from .noise import Gumbel
 
 BATCH_TOKENS = 16_384
 """The most tokens, including those to come, in a CPU's cache of keys and values."""
@@ -60,7 +59,7 @@ def require_vllm(mesh: Resources | None) -> None:
 
 
 class Transformers:
-    """Draws in batches of similar length, padded on the left, with a cache of keys and values.
+    """Draws in rows that come and go, see `decoding`.
 
     Args:
         model: folder of the exported model.
@@ -88,13 +87,7 @@ class Transformers:
         self, requests: Sequence[Request], settings: Settings
     ) -> Iterator[tuple[int, list[int]]]:
         """See `Generator.draw`."""
-        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].tokens), i))
-        while order:
-            longest = max(len(requests[i].tokens) + requests[i].most for i in order)
-            rows = max(self._batch_tokens // longest, 1)
-            batch, order = order[:rows], order[rows:]
-            drawn = self._batch([requests[i] for i in batch], settings)
-            yield from zip(batch, drawn, strict=True)
+        yield from Decoder(self._network, settings, self._batch_tokens).draw(requests)
 
     def in_harness(self, load: Callable[[str], Any], tokenizer: Any, *, begins: bool) -> Any:
         """See `Generator.in_harness`."""
@@ -106,45 +99,6 @@ class Transformers:
             max_length=self.context,
             add_bos_token=begins,
         )
-
-    @torch.inference_mode()
-    def _batch(self, requests: list[Request], settings: Settings) -> list[list[int]]:
-        lengths = torch.tensor([len(each.tokens) for each in requests])
-        width = int(lengths.max())
-        tokens = torch.zeros(len(requests), width, dtype=torch.long)
-        for row, each in zip(tokens, requests, strict=True):
-            row[width - len(each.tokens) :] = torch.from_numpy(each.tokens.astype(np.int64))
-        mask = torch.arange(width) >= (width - lengths)[:, None]
-        device = self._network.device
-        processors = []
-        if settings.temperature > 0:
-            seeds = [each.seed for each in requests]
-            processors = [
-                Gumbel(seeds, temperature=settings.temperature, top_p=settings.top_p, device=device)
-            ]
-        output = self._network.generate(
-            input_ids=tokens.to(device),
-            attention_mask=mask.to(device=device, dtype=torch.long),
-            logits_processor=processors,
-            generation_config=GenerationConfig(
-                max_new_tokens=max(each.most for each in requests),
-                do_sample=False,
-                eos_token_id=sorted(settings.stop),
-                pad_token_id=min(settings.stop),
-            ),
-        )
-        drawn = output[:, width:].tolist()
-        return [
-            _cut(row[: each.most], settings.stop) for row, each in zip(drawn, requests, strict=True)
-        ]
-
-
-def _cut(tokens: list[int], stop: frozenset[int]) -> list[int]:
-    """The tokens up to and including the first one that ends the answer."""
-    for place, token in enumerate(tokens):
-        if token in stop:
-            return tokens[: place + 1]
-    return tokens
 
 
 def _cache_tokens(network: Any) -> int:

@@ -6,11 +6,10 @@ another batch changes the logits by rounding, a token changes only if two of the
 to rounding. Drawing from the cumulative distribution would shift with every token before it.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
 
 import torch
-from transformers import LogitsProcessor
 
 SEEDS = 2**53
 """Seeds are below this, so that every JSON reader reads them exactly."""
@@ -22,32 +21,27 @@ def draw_seed(seed: int, prompt: int, draw: int) -> int:
     return int.from_bytes(digest[:8], "big") % SEEDS
 
 
-class Gumbel(LogitsProcessor):
-    """Turns greedy decoding into sampling: temperature, nucleus (Holtzman et al. 2020,
-    arXiv:1904.09751, §3.1), then Gumbel noise from a separate generator per row.
+def drawn(
+    scores: torch.Tensor, generators: Sequence[torch.Generator], *, temperature: float, top_p: float
+) -> torch.Tensor:
+    """Scores whose argmax is drawn: temperature, nucleus (Holtzman et al. 2020, arXiv:1904.09751,
+    §3.1), then Gumbel noise from each row's own generator.
 
     Args:
-        seeds: of the rows of the batch.
+        scores: logits of the next token: (rows, vocabulary).
+        generators: of the rows.
         temperature: above 0.
         top_p: tokens are drawn from the smallest set whose probabilities sum to this.
+
+    Returns: float32, (rows, vocabulary).
     """
-
-    def __init__(
-        self, seeds: list[int], *, temperature: float, top_p: float, device: torch.device
-    ) -> None:
-        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        self._temperature = temperature
-        self._top_p = top_p
-
-    def __call__(self, input_ids: Any, scores: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token, (rows, vocabulary) → scores whose argmax is drawn, float32."""
-        scores = scores.float() / self._temperature
-        if self._top_p < 1:
-            scores = _nucleus(scores, self._top_p)
-        noise = torch.empty_like(scores)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores - noise.log()
+    scores = scores.float() / temperature
+    if top_p < 1:
+        scores = _nucleus(scores, top_p)
+    noise = torch.empty_like(scores)
+    for row, generator in zip(noise, generators, strict=True):
+        row.exponential_(generator=generator)
+    return scores - noise.log()
 
 
 def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:

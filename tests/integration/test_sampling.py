@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from engine_jobs import architecture, run, train_job, weights
 from sampling_models import (
     CONTEXT,
@@ -30,10 +31,12 @@ from etude.runtime.engine.export import export
 from etude.runtime.errors import DataError, RunError
 from etude.runtime.sampling import draws as draws_of
 from etude.runtime.sampling import sample
+from etude.runtime.sampling.decoding import Decoder
 from etude.runtime.sampling.drawing import Request, Settings, all_of
 from etude.runtime.sampling.draws import drawn as drawn_so_far
 from etude.runtime.sampling.generators import Transformers
-from etude.runtime.sampling.noise import Gumbel, draw_seed
+from etude.runtime.sampling.noise import draw_seed
+from etude.runtime.sampling.noise import drawn as drawn_from
 from etude.runtime.sampling.prompts import Protocol
 
 QUESTIONS = ["What is it?", "Say a word that rhymes with tree, then one that does not.", "Why?"]
@@ -264,6 +267,68 @@ def test_greedy_sampling_is_what_the_torchtitan_model_says(
     assert len({token for answer in drawn for token in answer}) > 3
 
 
+SHAPES: dict[str, dict[str, Any]] = {
+    "LlamaConfig": {},
+    "Qwen3Config": {"head_dim": 8},
+    "GptOssConfig": {
+        "head_dim": 8,
+        "sliding_window": 7,
+        "num_local_experts": 4,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+    },
+    "DeepseekV3Config": {
+        "kv_lora_rank": 8,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 4,
+        "v_head_dim": 8,
+        "first_k_dense_replace": 2,
+        "num_key_value_heads": 4,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_rows_that_come_and_go_draw_what_generate_draws_for_one_prompt(kind: str) -> None:
+    """Greedy; with fewer rows than prompts, ends at any place, and windows of 7 in GPT-OSS."""
+    shape = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.4,
+    }
+    torch.manual_seed(2)
+    config = getattr(transformers, kind)(**{**shape, **SHAPES[kind]})
+    network: Any = transformers.AutoModelForCausalLM.from_config(config).eval()
+    random = np.random.default_rng(1)
+    lengths = [3, 21, 12, 12, 5, 30, 1, 9]
+    prompts = [random.integers(9, 60, n, dtype=np.int32) for n in lengths]
+    requests = [
+        Request(prompt, 0, 6 + 5 * (number % 4)) for number, prompt in enumerate(prompts * 2)
+    ]
+    stop = frozenset(range(5))
+    drawn = {}
+    for batch_tokens in (140, 600):
+        decoder = Decoder(network, Settings(0.0, 1.0, stop), batch_tokens)
+        drawn[batch_tokens] = dict(decoder.draw(requests))
+    for number, request in enumerate(requests):
+        wanted = network.generate(
+            torch.from_numpy(request.tokens.astype(np.int64))[None],
+            max_new_tokens=request.most,
+            do_sample=False,
+            eos_token_id=sorted(stop),
+            pad_token_id=0,
+        )[0, len(request.tokens) :].tolist()
+        assert drawn[140][number] == drawn[600][number] == wanted
+    ends = [answer[-1] in stop for answer in drawn[600].values()]
+    assert any(ends)
+    assert not all(ends)
+
+
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (2.0, 0.6)])
 def test_draws_are_distributed_as_temperature_and_nucleus_say(
     temperature: float, top_p: float
@@ -272,13 +337,9 @@ def test_draws_are_distributed_as_temperature_and_nucleus_say(
     in 30,000 samplers that are right."""
     rows = 20_000
     scores = torch.randn(12, generator=torch.Generator().manual_seed(3)) * 1.5
-    gumbel = Gumbel(
-        [draw_seed(5, 0, i) for i in range(rows)],
-        temperature=temperature,
-        top_p=top_p,
-        device=torch.device("cpu"),
-    )
-    drawn = gumbel(None, scores.expand(rows, -1)).argmax(-1)
+    generators = [torch.Generator().manual_seed(draw_seed(5, 0, i)) for i in range(rows)]
+    noisy = drawn_from(scores.expand(rows, -1), generators, temperature=temperature, top_p=top_p)
+    drawn = noisy.argmax(-1)
     wanted = (scores.double() / temperature).softmax(-1)
     if top_p < 1:
         kept, total = [], 0.0
