@@ -4,7 +4,7 @@ All of it is as torchtitan 0.3 (`distributed/pipeline_parallel.py`) and torch 2.
 (`distributed/pipelining/schedules.py`) do it; `tests/integration/test_pipelines.py` compares.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from ..spec.record import Record
 from .program import ModelStage
@@ -75,14 +75,18 @@ def split_of(resources: Resources) -> Split:
     return resources.first_less, resources.last_less
 
 
-def told_split(stage: ModelStage) -> dict[str, int]:
-    """How a stage's or a cluster's settings for torchtitan split a pipeline, in a placement's
-    words."""
-    found: dict[str, int] = {}
+def told(stage: ModelStage, section: str) -> dict[str, Any]:
+    """The fields of a section that a stage's or a cluster's `torchtitan` sets."""
+    found: dict[str, Any] = {}
     for group in (stage.hardware.torchtitan, stage.settings["torchtitan"]):
-        fields = group.given().get("parallelism", {}) if group else {}
-        found |= {name: fields[of] for name, of in LESS_LAYERS.items() if of in fields}
+        found |= group.given().get(section, {}) if group else {}
     return found
+
+
+def told_split(stage: ModelStage) -> dict[str, int]:
+    """How `torchtitan` splits a pipeline, in a placement's words."""
+    fields = told(stage, "parallelism")
+    return {name: fields[of] for name, of in LESS_LAYERS.items() if of in fields}
 
 
 def stages_of_rank(resources: Resources, rank: int) -> list[int]:

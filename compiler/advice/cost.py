@@ -133,13 +133,7 @@ def unknown_gpu(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
 
 UNPRICED = {
     "training": ("enable_cpu_offload",),
-    "parallelism": (
-        "fsdp_reshard_after_forward",
-        "enable_fsdp_symm_mem",
-        "enable_sequence_parallel",
-        "pipeline_parallel_first_stage_less_layers",
-        "pipeline_parallel_last_stage_less_layers",
-    ),
+    "parallelism": ("enable_fsdp_symm_mem", "enable_sequence_parallel"),
     "compile": ("enable", "enable_async_tensor_parallel"),
 }
 """Fields of torchtitan that change memory or time but that the cost model ignores."""
@@ -158,8 +152,10 @@ def unpriced_fields(stage: ScheduledStage, program: Scheduled) -> Iterator[Found
             if name in UNPRICED.get(section, ())
         ]
         if told and names:
+            # Of what the host keeps, the memory is known, but not how long it takes.
+            time = "time is" if names == ["training.enable_cpu_offload"] else "memory and time are"
             yield Found(
-                f"memory and time are estimated without {' and '.join(names)}",
+                f"{time} estimated without {' and '.join(names)}",
                 told.at(),
                 "measure a few steps before you rely on the estimates",
             )

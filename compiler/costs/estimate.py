@@ -44,6 +44,8 @@ class Setting(Record):
         plain_loss: the loss is not compiled.
         merged: context parallelism merges parts of attention, as PyTorch did in 2024.
         reads: the model only reads, without gradients (`recompute` is then "none").
+        reshard: torchtitan's `fsdp_reshard_after_forward`: "default", "always" or "never".
+        offload: the host keeps weights, gradients and moments.
         scores: its head gives one score, not a logit for each token.
     """
 
@@ -63,6 +65,8 @@ class Setting(Record):
     merged: bool = False
     reads: bool = False
     scores: bool = False
+    reshard: str = "default"
+    offload: bool = False
 
 
 class Estimate(Record):
@@ -166,7 +170,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "b": batch,
         "m": max(local // batch, 1),
         "fills": max(local // setting.micro_batch, 1) if pipelined else 0,
-        **{name: name == bubble_kind(r) for name in ("split", "vee", "dual")},
+        **_sharded(setting),
         "chunks": setting.chunks,
         **_kept(setting),
         "eager": setting.eager,
@@ -188,6 +192,16 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "bw_p": gpu.link if r.world_size <= near else gpu.network,
         # On the same GPUs as shard, context and tensor, which are next to each other.
         "bw_e": link(1, r.expert),
+    }
+
+
+def _sharded(setting: Setting) -> dict[str, float]:
+    """The schedule of a pipeline, and where weights are between two passes."""
+    r = setting.resources
+    return {
+        **{name: name == bubble_kind(r) for name in ("split", "vee", "dual")},
+        "kept": {"always": False, "never": True}.get(setting.reshard, r.pipeline > 1),
+        "offload": setting.offload,
     }
 
 

@@ -53,6 +53,9 @@ SYMBOLS = {
     "split": "1 in the schedule `zero_bubble`, else 0",
     "vee": "1 in the schedule `zero_bubble_v`, else 0",
     "dual": "1 in the schedule `dualpipe_v`, else 0",
+    "kept": "1 where weights stay gathered after the forward pass: in pipelines, unless "
+    "`fsdp_reshard_after_forward` says otherwise",
+    "offload": "1 where the host keeps weights, gradients and moments, else 0",
     "chunks": "parts that the loss is computed in",
     "save_all": "1 without recomputation, else 0",
     "save_some": "1 with selective recomputation, else 0",
@@ -140,11 +143,21 @@ MEMORY: dict[str, Formula] = {
     ),
     "N_experts": _of("L_e * E * N_expert", "parameters of its experts"),
     "N": _of("N_rest + N_experts", "parameters of the pipeline stage"),
-    "parameters": _of("4 * N / (S * t)", "fp32 weights, sharded (FSDP2)", "bytes"),
-    "gradients": _of(
-        "4 * backward * N / (S * t)", "fp32 gradients, reduced and sharded (FSDP2)", "bytes"
+    "parameters": _of(
+        "4 * N / (S * t) * (1 - offload)",
+        "fp32 weights, sharded (FSDP2); the host has them where they are offloaded",
+        "bytes",
     ),
-    "optimizer": _of("8 * backward * N / (S * t)", "two fp32 moments of AdamW, sharded", "bytes"),
+    "gradients": _of(
+        "4 * backward * N / (S * t) * (1 - offload)",
+        "fp32 gradients, reduced and sharded (FSDP2), on the GPU",
+        "bytes",
+    ),
+    "optimizer": _of(
+        "8 * backward * N / (S * t) * (1 - offload)",
+        "two fp32 moments of AdamW, sharded, on the GPU",
+        "bytes",
+    ),
     "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),
     "F": _of(
         "(L_d * f + L_e * e * (K + E_s)) / L",
@@ -194,10 +207,16 @@ MEMORY: dict[str, Formula] = {
         "parameters of the largest layer that a GPU works with",
     ),
     "buffers": _of(
-        "(p == 1) * ((gathered + 4 * backward) * 2 * N_gathered + bytes * (N_in + N_out) / t)"
-        " + (p > 1) * a_pipeline * (gathered + 4 * backward) * (N_rest / t + N_experts / X)",
-        "gathered weights and whole gradients: of two layers, and in a pipeline of the stage, "
-        "which FSDP2 does not shard again between micro-batches",
+        "(gathered + 4 * backward) * 2 * N_gathered + bytes * (N_in + N_out) / t"
+        " if p == 1 and kept == 0 else "
+        "a_pipeline * (gathered + 4 * backward) * (N_rest / t + N_experts / X)"
+        " if p > 1 and kept else "
+        "gathered * (N_rest / t + N_experts / X) + 4 * backward * 2 * N_gathered"
+        " if p == 1 else "
+        "a_pipeline * 4 * backward * (N_rest / t + N_experts / X) + gathered * 2 * N_gathered",
+        "gathered weights and whole gradients: of two layers. Weights that FSDP2 does not shard "
+        "again after the forward pass, as in a pipeline, stay gathered, and between the "
+        "micro-batches of a pipeline so do whole gradients",
         "bytes",
     ),
     "margin": _of(
@@ -331,10 +350,13 @@ TIME: dict[str, Formula] = {
         "in a pipeline each time that it fills",
     ),
     "data_all": _of(
-        "gathers * ((1 + backward) * gathered + 4 * backward) * (N_rest / t * (S - 1) / S"
+        "(gathers * ((1 + backward * max(p > 1, kept == 0)) * gathered + 4 * backward)"
+        " + (p > 1 and kept == 0) * (m - fills) * (1 + backward) * gathered)"
+        " * (N_rest / t * (S - 1) / S"
         " + N_experts / X * (S * t - X) / (S * t)) / (e_network * bw_s)"
         " + 8 * backward * N / (S * t) * (R - 1) / R / (e_network * bw_r)",
-        "weights gathered twice, gradients reduced in fp32 (FSDP2), and summed over replicas",
+        "weights gathered twice, or once where they stay gathered, gradients reduced in fp32 "
+        "(FSDP2), and summed over replicas",
         "s",
     ),
     "data": _of(

@@ -8,7 +8,7 @@ from typing import Any
 from ...spec.quantity import Quantity
 from ...spec.record import Record, replace
 from ...spec.schema.number_kinds import EVERY, SECONDS
-from ..pipelines import pipelining, told_split
+from ..pipelines import pipelining, told, told_split
 from ..program import Form, Hardware, ModelStage, ScheduledStage, Segment
 from ..values import BatchPiece, ModelShape
 from .estimate import Estimate, Setting, estimate
@@ -26,12 +26,15 @@ class Work(Record):
 
     Attributes:
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
+        reshard, offload: what else it sets, as in `Setting`.
     """
 
     model: ModelShape
     hardware: Hardware
     precision: str
     split: tuple[tuple[str, int], ...] = ()
+    reshard: str = "default"
+    offload: bool = False
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
@@ -41,6 +44,8 @@ class Work(Record):
             hardware=stage.hardware,
             precision=stage.precision,
             split=tuple(told_split(stage).items()),
+            reshard=told(stage, "parallelism").get("fsdp_reshard_after_forward", "default"),
+            offload=told(stage, "training").get("enable_cpu_offload", False),
         )
 
 
@@ -74,6 +79,8 @@ def step_estimate(work: Work, form: Form, recompute: str, sequences: int) -> Est
             gpu=device,
             precision=work.precision,
             eager=pipelining(form.resources).split,
+            reshard=work.reshard,
+            offload=work.offload,
         )
     )
 

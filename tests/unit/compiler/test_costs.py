@@ -52,6 +52,16 @@ def test_memory_and_time_of_what_was_held_out_are_near_what_was_measured() -> No
     assert found["time", False] < 0.15
 
 
+def test_weights_that_stay_gathered_take_memory_and_save_a_gather() -> None:
+    usual, never = (estimate(setting(reshard=how)) for how in ("default", "never"))
+    assert never.memory["buffers"] > usual.memory["buffers"]
+    assert never.values["data_all"] < usual.values["data_all"]
+    piped, always = (estimate(setting(pipeline=4, reshard=how)) for how in ("default", "always"))
+    assert always.memory["buffers"] < piped.memory["buffers"]
+    assert estimate(setting(reshard="always")) == usual
+    assert estimate(setting(pipeline=4, reshard="never")) == piped
+
+
 def test_the_page_shows_the_formulas_and_predictions_of_the_code() -> None:
     text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
     assert MODEL["page"](text) == text, "run: python -m benchmarks.cost_model --docs"

@@ -109,19 +109,43 @@ def notes(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("fields", "noted"),
     [
-        ("training = { enable_cpu_offload = true }", ["training.enable_cpu_offload"]),
-        ("compile = { enable = false }", ["compile.enable"]),
+        (
+            "training = { enable_cpu_offload = true }",
+            ["time is estimated without training.enable_cpu_offload"],
+        ),
+        (
+            "compile = { enable = false }",
+            ["memory and time are estimated without compile.enable"],
+        ),
+        ("parallelism = { fsdp_reshard_after_forward = never }", []),
+        ("parallelism = { pipeline_parallel_last_stage_less_layers = 0 }", []),
         ("comm = { train_timeout_seconds = 100 }", []),
     ],
 )
 def test_what_the_estimates_do_not_know_is_said(fields: str, noted: list[str]) -> None:
     told = stage(torchtitan=f"{{ {fields} }}")
-    assert notes(HEAD + GPU + told) == [
-        f"memory and time are estimated without {name}" for name in noted
-    ]
+    assert notes(HEAD + GPU + told) == noted
     assert notes(HEAD + told) == []  # of a CPU
     of_both = GPU.replace(" }", f", torchtitan = {{ {fields} }} }}")
     assert len(notes(HEAD + of_both + told)) == 2 * len(noted)
+
+
+def test_the_estimate_knows_what_the_host_keeps_and_what_stays_gathered() -> None:
+    def memory(fields: str) -> dict[str, int]:
+        deep = HEAD.replace("layers = 2", "layers = 14")
+        found = jobs(plan(deep + GPU + stage(torchtitan=f"{{ {fields} }}")))[0].cost.memory
+        assert found
+        return found
+
+    usual = memory("comm = { trace_buf_size = 9 }")
+    offloaded = memory("training = { enable_cpu_offload = true }")
+    gathered = memory("parallelism = { fsdp_reshard_after_forward = never }")
+    state = ("parameters", "gradients", "optimizer")
+    assert all(usual[part] for part in state)
+    assert not any(offloaded[part] for part in state)
+    assert offloaded["activations"] == usual["activations"]
+    assert gathered["parameters"] == usual["parameters"]
+    assert gathered["buffers"] > usual["buffers"]
 
 
 @pytest.mark.parametrize(
