@@ -13,7 +13,7 @@ from ...spec.schema import recipe as r
 from ...spec.schema.kinds import listed
 from ...spec.source import Span
 from ..curves import CURVES
-from ..pipelines import LESS_LAYERS, told_split
+from ..pipelines import LESS_LAYERS, pipelining, told, told_split
 from ..placement import Degrees, data_parallel, mesh
 from ..program import (
     CheckpointStage,
@@ -26,6 +26,7 @@ from ..program import (
     State,
     TrainStage,
 )
+from ..values import Resources
 from . import learning_rate, mixture_parts
 from .auto import place
 from .clock import note_rounding, run_clock
@@ -155,22 +156,42 @@ class _Scheduler:
         if len(found) < len(meshes) or self.report.failures > before:
             return None
         self._together(parallel)
+        for segment in parallel:
+            self._not_compiled(found[frozen(segment.end)], segment.span)
         return None if self.report.failures > before else found
+
+    def _not_compiled(self, resources: Resources, span: Span | None) -> None:
+        """Reports a compiled model under a schedule whose gradients of weights come apart."""
+        if resources.device == "cpu" or not pipelining(resources).split:
+            return
+        fields = told(self.stage, "compile")
+        asks = {
+            "components": "model" in fields.get("components", ()),
+            "enable_async_tensor_parallel": fields.get("enable_async_tensor_parallel", False),
+        }
+        for name in (name for name, asked in asks.items() if asked):
+            self.report.add(
+                "E486",
+                f"`schedule {resources.schedule}` computes the gradients of weights apart, which "
+                f"torch does not support for the compiled model that `compile.{name}` asks for",
+                self.spec.at("torchtitan") or span,
+                help=f"remove `{name}`, or take another schedule: `interleave 2`",
+            )
 
     def _split(self, placed: sc.Segment) -> Degrees:
         """A placement, with the split of its pipeline that `torchtitan` sets; reports one that
         both set otherwise."""
-        told = told_split(self.stage)
-        for name in told.keys() & placed.end.keys():
-            if told[name] != placed.end[name]:
+        split = told_split(self.stage)
+        for name in split.keys() & placed.end.keys():
+            if split[name] != placed.end[name]:
                 self.report.add(
                     "E484",
                     f"`{name} {placed.end[name]}` is not what `torchtitan` sets: "
-                    f"{LESS_LAYERS[name]} = {told[name]}",
+                    f"{LESS_LAYERS[name]} = {split[name]}",
                     placed.span,
                     help="remove one of them",
                 )
-        return (told if placed.end.get("pipeline", 1) > 1 else {}) | placed.end
+        return (split if placed.end.get("pipeline", 1) > 1 else {}) | placed.end
 
     def _laid_out(
         self, knobs: dict[str, list[sc.Segment]], meshes: Meshes, course: Course

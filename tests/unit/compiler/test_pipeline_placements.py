@@ -84,6 +84,20 @@ def test_what_torchtitan_is_told_splits_the_plan_too() -> None:
     assert [each.code for each in found if each.severity == "error"] == ["E484"]
 
 
+@pytest.mark.parametrize(
+    "compiled", ['components = ["model", "loss"]', "enable_async_tensor_parallel = true"]
+)
+def test_no_schedule_that_computes_gradients_of_weights_apart_is_compiled(compiled: str) -> None:
+    parallel = "{ pipeline 2, schedule zero_bubble_v }"
+    assert made(parallel).torchtitan["compile"] == {"enable": True, "components": ["loss"]}
+    assert made("{ pipeline 2 }").torchtitan["compile"] == {"enable": True}
+    told = stage(batch="64 seqs", parallel=parallel, torchtitan=f"{{ compile = {{ {compiled} }} }}")
+    found = [d.code for d in check(HEAD14 + CLUSTER + told) if d.severity == "error"]
+    assert found == ["E486"]
+    on_cpus = check(HEAD14 + "cluster box { cpus = 4 }\n" + told)
+    assert "E486" not in [each.code for each in on_cpus]
+
+
 def test_the_estimate_knows_the_split() -> None:
     """32 layers of one width: evenly 8 a rank, usually 9 in the middle."""
     head = HEAD.replace(
