@@ -6,6 +6,7 @@ from math import log
 from ...spec.quantity import counted, literal, short
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
+from ..pipelines import split_of
 from ..placement import data_parallel
 from ..program import Scheduled, ScheduledStage
 from . import Found, rule
@@ -177,8 +178,9 @@ def vocabulary_in_tiles(stage: ScheduledStage, program: Scheduled) -> Iterator[F
 def uneven_pipeline(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     layers = stage.model.layers
     meshes = [segment.resources for segment in stage.segments]
-    for stages in sorted({mesh.pipeline * mesh.interleave for mesh in meshes}):
-        if layers % stages and (layers + 2) % stages:
+    splits = {(mesh.pipeline * mesh.interleave, sum(split_of(mesh))) for mesh in meshes}
+    for stages, less in sorted(splits):
+        if layers % stages and (layers + less) % stages:
             yield Found(
                 f"{counted(layers, 'layers')} do not divide evenly into a pipeline of {stages} "
                 "stages",

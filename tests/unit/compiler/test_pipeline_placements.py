@@ -1,9 +1,12 @@
 """Schedules and splits of pipelines: what a placement may say, and what the plan says of it."""
 
 import pytest
-from specs import HEAD, check, jobs, only, plan, stage
+from specs import HEAD, check, compiled, jobs, only, plan, stage
 
 from etude.compiler.pipelines import layers_of_stages
+from etude.spec.convert_form import to_json, to_text
+from etude.spec.findings.diagnostics import Report
+from etude.spec.source import Source
 
 CLUSTER = 'cluster big { gpus = 8 of "H100 80GB" }\n'
 HEAD14 = HEAD.replace("layers = 2", "layers = 14")
@@ -85,17 +88,38 @@ def test_what_torchtitan_is_told_splits_the_plan_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "compiled", ['components = ["model", "loss"]', "enable_async_tensor_parallel = true"]
+    "fields", ['components = ["model", "loss"]', "enable_async_tensor_parallel = true"]
 )
-def test_no_schedule_that_computes_gradients_of_weights_apart_is_compiled(compiled: str) -> None:
+def test_no_schedule_that_computes_gradients_of_weights_apart_is_compiled(fields: str) -> None:
     parallel = "{ pipeline 2, schedule zero_bubble_v }"
     assert made(parallel).torchtitan["compile"] == {"enable": True, "components": ["loss"]}
     assert made("{ pipeline 2 }").torchtitan["compile"] == {"enable": True}
-    told = stage(batch="64 seqs", parallel=parallel, torchtitan=f"{{ compile = {{ {compiled} }} }}")
+    told = stage(batch="64 seqs", parallel=parallel, torchtitan=f"{{ compile = {{ {fields} }} }}")
     found = [d.code for d in check(HEAD14 + CLUSTER + told) if d.severity == "error"]
     assert found == ["E486"]
     on_cpus = check(HEAD14 + "cluster box { cpus = 4 }\n" + told)
     assert "E486" not in [each.code for each in on_cpus]
+
+
+def test_the_note_about_uneven_pipelines_knows_the_split() -> None:
+    def noted(parallel: str) -> bool:
+        spec = HEAD14 + CLUSTER + stage(batch="64 seqs", parallel=parallel)
+        return "N612" in [each.code for each in compiled(spec)[1].ordered()]
+
+    assert not noted("{ pipeline 4 }")  # 14 and the embedding and the output
+    assert noted("{ pipeline 4, first_less 0, last_less 0 }")
+    assert noted("{ pipeline 4, last_less 0 }")
+    assert not noted("{ pipeline 4, first_less 0, last_less 2 }")
+
+
+def test_a_placement_is_the_same_in_json() -> None:
+    spec = HEAD14 + CLUSTER + stage(batch="64 seqs", parallel="{ pipeline 2, schedule gpipe }")
+    written = to_json(Source("<text>", spec), Report())
+    assert written
+    assert '"parallel": {"pipeline": 2, "schedule": "gpipe"}' in written
+    again = to_text(Source("<json>", written), Report())
+    assert again
+    assert "parallel = { pipeline 2, schedule gpipe }" in again
 
 
 def test_the_estimate_knows_the_split() -> None:
