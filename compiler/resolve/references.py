@@ -1,6 +1,7 @@
 """References of a stage to other stages and data sets, according to its attributes' kinds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from ...spec.record import replace
@@ -72,9 +73,15 @@ def mixed(mix: object) -> list[str]:
 
 def referring(stage: r.Stage) -> Iterator[Referring]:
     """The attributes with which a stage names other blocks, in the order of the schema."""
-    for name, of in r.attributes(type(stage)).items():
-        if of.kind.refers:
-            yield Referring(name, of.field, of.kind.refers, getattr(stage, of.field))
+    for name, field, kinds in _referring(type(stage)):
+        yield Referring(name, field, kinds, getattr(stage, field))
+
+
+@cache
+def _referring(kind: type[r.Stage]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Name, field and kinds of blocks of a kind of stage's attributes that name other blocks."""
+    every = r.attributes(kind).items()
+    return tuple((name, of.field, of.kind.refers) for name, of in every if of.kind.refers)
 
 
 def names_of(recipe: r.Recipe) -> Names:
