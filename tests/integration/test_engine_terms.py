@@ -15,10 +15,12 @@ from etude.compiler.plan.plan import NextToken, TrainJob
 from etude.runtime.engine.objectives import LanguageLoss, z_loss
 
 Z = 0.05
-LAYOUTS: dict[str, dict[str, int]] = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "sharded": {},
     "tensor": {"tensor_parallel_degree": 2},
     "pipeline": {"pipeline_parallel_degree": 2},
+    # In a V, the loss is on the first rank.
+    "v": {"pipeline_parallel_degree": 2, "pipeline_parallel_schedule": "ZBVZeroBubble"},
 }
 
 
