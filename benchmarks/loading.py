@@ -10,9 +10,9 @@ written here in its simplest form. mosaicml-streaming asks for older packages th
 installs what it imports:
 
     pip install --no-deps mosaicml-streaming brotli python-snappy cramjam zstd xxhash torchvision
- All run in one process, in turns, without worker processes; each
-yields inputs and labels as int64 tensors. Etude's and torchtitan's also end every document's labels
-and number its positions anew.
+
+All run in one process, in turns, without worker processes; each yields inputs and labels as int64
+tensors. Etude's and torchtitan's also end every document's labels and number its positions anew.
 
 Then each starts in a new process whose files no cache holds, and etude continues in the middle of
 sources of a billion tokens. Writes the section "Loading" of benchmarks/RESULTS.md.
@@ -60,12 +60,12 @@ MANY = 400
 Batches = Iterator[tuple[Any, Any]]
 
 
-def corpus(folder: Path, tokens: int) -> None:
-    """Writes the tokens of both sources in every loader's form."""
-    texts = list(_texts())
-    made = tokenizer.train(texts[::4], vocab=4096)
+def corpus(folder: Path, tokens: int, texts: int | None = None) -> None:
+    """Writes the tokens of both sources in every loader's form, of so many texts repeated."""
+    documents = list(islice(_texts(), texts))
+    made = tokenizer.train(documents[::4], vocab=4096)
     tokenizer.save(made, folder / "tokenizer")
-    batches = list(tokenized(texts, made))
+    batches = list(tokenized(documents, made))
     size = sum(len(batch.tokens) for batch in batches)
     for name, weight in WEIGHTS.items():
         again = -(-tokens * weight // (10 * size))
@@ -82,7 +82,7 @@ def corpus(folder: Path, tokens: int) -> None:
         files = sorted(folder_of.glob("train-*.bin"))
         flat = np.concatenate([np.fromfile(file, "<u2") for file in files])
         _flat(folder / "flat", name, flat)
-        _arrow(folder / "datasets", name, flat, texts)
+        _arrow(folder / "datasets", name, flat, documents)
         if find_spec("streaming"):
             _mosaic(folder / "streaming" / name, flat)
 
@@ -204,7 +204,7 @@ def interleaved(folder: Path) -> Batches:
     from torch.utils.data import DataLoader
 
     total = sum(WEIGHTS.values())
-    parts = [
+    parts: list[Any] = [
         datasets.load_from_disk(str(folder / "datasets" / name)).shuffle(seed=1) for name in WEIGHTS
     ]
     mixed = datasets.interleave_datasets(

@@ -1,0 +1,33 @@
+"""Smoke runs of benchmarks at tiny sizes: that they run, not what they measure."""
+
+import sys
+from pathlib import Path
+
+# The benchmarks are no part of what is installed.
+sys.path.append(str(Path(__file__).parents[2]))
+
+from benchmarks import loading, sampling, tokenizing
+
+
+def test_sampling() -> None:
+    model = sampling.network(layers=1, width=32, vocab=128)
+    greedy, drawn = sampling.tasks(count=4, vocab=128)
+    rates, differ = sampling.compare(model, greedy, 1, most=6)
+    assert min(rates) > 0
+    assert differ == 0, "greedy answers are those of generate"
+    rates, _ = sampling.compare(model, drawn, 1, most=6)
+    assert min(rates) > 0
+
+
+def test_loading(tmp_path: Path) -> None:
+    loading.corpus(tmp_path, 100_000, texts=60)
+    rates = loading.warm(tmp_path, 1, many=2)
+    assert set(rates) == set(loading.there())
+    starts = {name: loading.cold(name, tmp_path) for name in ("etude", "OLMo-core's way")}
+    assert all(0 < each["first"] <= each["hundred"] for each in starts.values())
+
+
+def test_tokenizing(tmp_path: Path) -> None:
+    found = tokenizing.measure(tmp_path, rounds=1, characters=200_000)
+    assert found.tokens > 0
+    assert min(found.ours + found.theirs) > 0
