@@ -4,7 +4,7 @@ Names carry shapes: B sequences, L tokens, N heads, H dimensions per head.
 """
 # ruff: noqa: N803, N806 (the names are also torchtitan's, which shards q, k and v by them)
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,46 @@ from torch.nn.attention.flex_attention import BlockMask
 from torchtitan.models.common.attention import create_attention_mask
 from torchtitan.protocols.module import Module
 
+from .grouped import Grouped
 from .spans import Spans
 
 Transform = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Masks = torch.Tensor | dict[str, torch.Tensor]
+Mask = torch.Tensor | Grouped
+Masks = Mask | Mapping[str, Mask]
 WHOLE, NEAR = "basic_mask", "sliding_window_mask"
 """Mask names in torchtitan's models, for layers without and with a window."""
+
+DENSE = 256
+"""Tokens of the longest rows that attention on CPUs takes with a dense mask, which costs less there
+than going by spans."""
+
+
+def of_documents(positions_BL: torch.Tensor, window: int, *, dense: bool) -> Masks:
+    """What attention on CPUs takes for packed documents.
+
+    Args:
+        positions_BL: positions in the documents; a 0 begins a document.
+        window: tokens that a token sees in layers with a window, including itself; 0: no windows.
+        dense: also for long rows, with memory that is the square of their length.
+    """
+    if dense or positions_BL.shape[1] <= DENSE:
+        return by_window(document_mask(positions_BL), positions_BL, window)
+    return _grouped(Spans.of_documents(positions_BL), window)
+
+
+def of_segments(
+    segments_BL: torch.Tensor, positions_BL: torch.Tensor, window: int, *, dense: bool
+) -> Masks:
+    """What attention on CPUs takes for segments; arguments as in `segment_mask` and
+    `of_documents`."""
+    if dense or positions_BL.shape[1] <= DENSE:
+        return by_window(segment_mask(segments_BL), positions_BL, window)
+    return _grouped(Spans.of_segments(segments_BL), window)
+
+
+def _grouped(spans: Spans, window: int) -> Masks:
+    whole = Grouped.of(spans)
+    return {WHOLE: whole, NEAR: whole.within(window)} if window else whole
 
 
 def document_mask(positions_BL: torch.Tensor) -> torch.Tensor:
@@ -50,7 +84,9 @@ def segment_mask(segments_BL: torch.Tensor) -> torch.Tensor:
     return (seen_BLL | same_BLL).tril()[:, None]
 
 
-def by_window(mask: torch.Tensor, positions_BL: torch.Tensor, window: int) -> Masks:
+def by_window(
+    mask: torch.Tensor, positions_BL: torch.Tensor, window: int
+) -> torch.Tensor | dict[str, torch.Tensor]:
     """The masks for the layers of a model with windows: the mask, and the same within the window.
 
     Args:
@@ -118,8 +154,8 @@ def span_blocks(
 
 
 class DocumentAttention(Module):
-    """Scaled dot-product attention with a mask from `document_mask` or `segment_mask`, possibly
-    limited to a window.
+    """Scaled dot-product attention by spans, in memory linear in the length, or with a dense mask:
+    what `of_documents` and `of_segments` return for its layer.
 
     Replaces torchtitan's FlexAttention, which has no backward pass on the CPU.
     """
@@ -137,7 +173,7 @@ class DocumentAttention(Module):
         k_BLNH: torch.Tensor,
         v_BLNH: torch.Tensor,
         *,
-        attention_masks: torch.Tensor,
+        attention_masks: Mask,
         scale: float | None = None,
         enable_gqa: bool = False,
         out_transform: Transform | None = None,
@@ -149,6 +185,10 @@ class DocumentAttention(Module):
             out_transform: applied to the mixed values and to the logarithms of the softmax's
                 denominators, shape (B, L, N).
         """
+        if isinstance(attention_masks, Grouped):
+            if out_transform is None:
+                return attention_masks.attend(q_BLNH, k_BLNH, v_BLNH, scale)
+            return out_transform(*attention_masks.attend_with_sums(q_BLNH, k_BLNH, v_BLNH, scale))
         if out_transform is not None:
             return out_transform(*_with_sums(q_BLNH, k_BLNH, v_BLNH, attention_masks, scale))
         out_BNLH = F.scaled_dot_product_attention(

@@ -22,10 +22,9 @@ from ...compiler.plan.plan import TrainJob
 from ..stopping import interrupted
 from .attention import (
     DocumentAttention,
-    by_window,
-    document_mask,
+    of_documents,
+    of_segments,
     segment_blocks,
-    segment_mask,
 )
 from .border import agree
 from .checkpoint import Checkpoints
@@ -150,9 +149,9 @@ class Trainer(TitanTrainer):
             return self._record_rows(dict(input_dict), labels)
         inputs, labels, kwargs = super().post_dataloading_process(input_dict, labels)
         if self._masked:
-            positions = input_dict["positions"]
-            masks = by_window(document_mask(positions), positions, self.job.model.window)
-            kwargs["attention_masks"] = masks
+            kwargs["attention_masks"] = of_documents(
+                input_dict["positions"], self.job.model.window, dense=self.config.compile.enable
+            )
         return inputs, labels, kwargs
 
     def _record_rows(
@@ -162,7 +161,9 @@ class Trainer(TitanTrainer):
         inputs, labels, kwargs = super().post_dataloading_process({"input": tokens}, labels)
         window = self.job.model.window
         if self._masked:
-            masks: Any = by_window(segment_mask(segments), positions, window)
+            # A compiled layer would be compiled again for every other set of spans.
+            dense = self.config.compile.enable
+            masks: Any = of_segments(segments, positions, window, dense=dense)
         else:
             attention = cast(Any, self.model_config).layers[0].attention
             size = attention.inner_attention.block_size

@@ -1,9 +1,22 @@
 """Which tokens see which, and attention among them on CPUs."""
 
+import random
+
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
-from etude.runtime.engine.attention import NEAR, by_window, document_mask, segment_mask, span_blocks
+from etude.runtime.engine import attention
+from etude.runtime.engine.attention import (
+    NEAR,
+    WHOLE,
+    DocumentAttention,
+    by_window,
+    document_mask,
+    segment_mask,
+    span_blocks,
+)
+from etude.runtime.engine.grouped import Grouped
 from etude.runtime.engine.spans import Span, Spans
 
 POSITIONS = torch.tensor([[3, 4, 0, 1, 2, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7]])
@@ -70,3 +83,134 @@ def test_several_prompts_share_a_row(window: int) -> None:
 def test_spans_are_the_whole_row(row: tuple[Span, ...]) -> None:
     with pytest.raises(ValueError, match=r"(of|in) row 0"):
         Spans((row,), 8)
+
+
+def spans_of(seed: int, rows: int, length: int) -> Spans:
+    """Documents of any length, one of a single token among them, and some that others continue."""
+    drawn = random.Random(seed)
+
+    def row() -> tuple[Span, ...]:
+        found, at, prefix = [], 0, (0, 0)
+        while at < length:
+            count = min(drawn.choice([1, 2, 7, 30, 64, 100, length]), length - at)
+            prefix = (0, 0) if drawn.random() < 0.4 else prefix
+            found.append(Span(at, at + count, *prefix))
+            prefix = prefix if any(prefix) else (at, at + count)
+            at += count
+        return tuple(found)
+
+    return Spans(tuple(row() for _ in range(rows)), length)
+
+
+def explicit(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, scale: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention as its formula says it, and the log denominators."""
+    each = q.shape[2] // k.shape[2]
+    q, k, v = q.transpose(1, 2), *(of.repeat_interleave(each, 2).transpose(1, 2) for of in (k, v))
+    by = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = (q @ k.transpose(2, 3) * by).masked_fill(~mask, float("-inf"))
+    return (scores.softmax(-1) @ v).transpose(1, 2), scores.logsumexp(-1).transpose(1, 2)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_attention_by_spans_is_that_of_the_dense_mask(seed: int) -> None:
+    drawn = random.Random(seed)
+    rows, length = drawn.choice([1, 2, 3]), drawn.choice([1, 5, 64, 129, 200])
+    heads, each = drawn.choice([1, 2]), drawn.choice([1, 2, 3])
+    width, window = drawn.choice([8, 8, 4]), drawn.choice([0, 0, 1, 3, 64, 100])
+    scale, sums = drawn.choice([None, 0.3]), drawn.random() < 0.4
+    spans = spans_of(seed, rows, length)
+    torch.manual_seed(seed)
+    given = [
+        torch.randn(rows, length, *shape, requires_grad=True)
+        for shape in ((heads * each, 8), (heads, 8), (heads, width))
+    ]
+    grouped = Grouped.of(spans).within(window)
+    by_spans = grouped.attend_with_sums(*given, scale) if sums else (grouped.attend(*given, scale),)
+    q, k, v = given
+    dense = explicit(q, k, v, spans.dense(window), scale)[: len(by_spans)]
+    upstream = [torch.randn_like(of) for of in dense]
+    torch.testing.assert_close(by_spans, dense, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        torch.autograd.grad(by_spans, given, upstream),
+        torch.autograd.grad(dense, given, upstream),
+        rtol=1e-4,
+        atol=2e-5,
+    )
+
+
+@pytest.mark.parametrize("how", ["documents", "segments"])
+@pytest.mark.parametrize("sinks", [False, True])
+def test_layers_of_short_and_long_rows_say_the_same(
+    how: str, sinks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = DocumentAttention(DocumentAttention.Config())
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 8, heads, 4, requires_grad=True) for heads in (4, 2, 2))
+    rescale = (lambda out, lse: out * (lse - 1).sigmoid()[..., None]) if sinks else None
+    found = []
+    for most in (256, 0):
+        monkeypatch.setattr(attention, "DENSE", most)
+        masks = (
+            attention.of_documents(POSITIONS, 3, dense=False)
+            if how == "documents"
+            else attention.of_segments(SEGMENTS, PLACES, 3, dense=False)
+        )
+        assert isinstance(masks, dict)
+        assert isinstance(masks[WHOLE], Grouped) == (most == 0)
+        for name in (WHOLE, NEAR):
+            out = layer(
+                q, k, v, attention_masks=masks[name], enable_gqa=True, out_transform=rescale
+            )
+            # Padding looks no further back than its window in its span, not by its positions.
+            told = (SEGMENTS >= 0 if how == "segments" else POSITIONS >= 0)[..., None, None]
+            out = out * told
+            found.append((out, *torch.autograd.grad(out.square().sum(), (q, k, v))))
+    torch.testing.assert_close(found[0], found[2])
+    torch.testing.assert_close(found[1], found[3])
+
+
+@pytest.mark.parametrize("window", [0, 128])
+@pytest.mark.parametrize("sums", [False, True])
+def test_what_a_long_row_keeps_grows_with_its_length(window: int, sums: bool) -> None:
+    def kept(length: int) -> int:
+        sizes: dict[int, int] = {}
+
+        def keep(of: torch.Tensor) -> torch.Tensor:
+            sizes[of.untyped_storage().data_ptr()] = of.untyped_storage().nbytes()
+            return of
+
+        q, k, v = (torch.randn(1, length, 1, 8, requires_grad=True) for _ in range(3))
+        spans = Spans(((Span(0, 16), Span(16, length, 0, 16)),), length)
+        grouped = Grouped.of(spans).within(window)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda of: of):
+            if sums:
+                grouped.attend_with_sums(q, k, v)
+            else:
+                grouped.attend(q, k, v)
+        return sum(sizes.values())
+
+    assert kept(4096) < 2.2 * kept(2048)
+
+
+def test_recomputation_finds_the_same() -> None:
+    spans = spans_of(3, 2, 129)
+    grouped = Grouped.of(spans).within(64)
+    torch.manual_seed(0)
+    given = [torch.randn(2, 129, 2, 8, requires_grad=True) for _ in range(3)]
+    plain = grouped.attend(*given)
+    again = checkpoint(grouped.attend, *given, use_reentrant=False)
+    assert torch.equal(plain, again)
+    one, other = (torch.autograd.grad(of.square().sum(), given) for of in (plain, again))
+    assert all(map(torch.equal, one, other))
+
+
+def test_half_precision_is_that_of_its_result() -> None:
+    spans = spans_of(5, 1, 200)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 200, 2, 8, dtype=torch.bfloat16) for _ in range(3))
+    found = Grouped.of(spans).within(7).attend(q, k, v)
+    assert found.dtype == torch.bfloat16
+    exact = explicit(q.float(), k.float(), v.float(), spans.dense(7), None)[0]
+    torch.testing.assert_close(found.float(), exact, rtol=0.01, atol=0.01)

@@ -1,0 +1,207 @@
+"""The spans of a micro-batch in groups of about the same length, for attention on CPUs.
+
+The groups are made once a micro-batch, and all layers go by them.
+
+Names carry shapes: B rows, L tokens of a row, T tokens of all rows, G spans of a group, Q tokens of
+each, P tokens of each one's prefix, N heads, H dimensions per head.
+"""
+# ruff: noqa: N803, N806, N815 (the names are also torchtitan's)
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+
+from .blockwise import attend
+from .spans import Span, Spans
+
+EXACT = 512
+"""Spans of at least this length are together only with others of the same length."""
+STEPS = 8
+"""Shorter ones are padded to one of this many lengths between a power of two and its half."""
+LEAST = 16
+
+_Parts = tuple["Group", torch.Tensor, torch.Tensor, torch.Tensor, Sequence[torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Spans that are computed together, shorter ones padded at their end, and shorter prefixes at
+    their beginning.
+
+    Attributes:
+        spans: how many.
+        length: tokens that each is padded to.
+        prefix: tokens that the prefix of each is padded to.
+        absent_GP: bool, what of the prefixes is padding; None if nothing is.
+    """
+
+    spans: int
+    length: int
+    prefix: int
+    absent_GP: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Which tokens see which, in the form that attention on CPUs takes.
+
+    Attributes:
+        groups: of the spans.
+        own_Q: where the tokens of all groups are among those of all rows, int64; None if they are
+            the rows as they are.
+        prefixes_P: the same of the tokens of all groups' prefixes.
+        back_T: for the tokens of all rows, where each is among those of all groups.
+        window: tokens that a token sees, including itself; 0: all.
+    """
+
+    groups: tuple[Group, ...]
+    own_Q: torch.Tensor | None
+    prefixes_P: torch.Tensor
+    back_T: torch.Tensor
+    window: int = 0
+
+    @classmethod
+    def of(cls, spans: Spans) -> Self:
+        """The groups of some rows' spans."""
+        together: dict[tuple[int, int], list[tuple[int, Span]]] = defaultdict(list)
+        for row, of_row in enumerate(spans.rows):
+            for span in of_row:
+                key = _padded(span.length), _padded(span.prefix) if span.prefix else 0
+                together[key].append((row * spans.length, span))
+        tokens = len(spans.rows) * spans.length
+        groups, own, prefixes, back = [], [], [], torch.empty(tokens, dtype=torch.int64)
+        for (length, prefix), found in together.items():
+            lacks = []
+            for base, span in found:
+                start, end, lack = base + span.start, base + span.end, prefix - span.prefix
+                back[start:end] = torch.arange(len(own), len(own) + span.length)
+                # Padding repeats a token: what comes of it is not read, and has no gradient.
+                own += [*range(start, end), *[end - 1] * (length - span.length)]
+                first = base + span.prefix_start
+                prefixes += [*[first] * lack, *range(first, base + span.prefix_end)]
+                lacks.append(lack)
+            absent = torch.arange(prefix) < torch.tensor(lacks)[:, None] if any(lacks) else None
+            groups.append(Group(len(found), length, prefix, absent))
+        as_is = own == list(range(tokens))
+        return cls(
+            tuple(groups),
+            None if as_is else torch.tensor(own),
+            torch.tensor(prefixes, dtype=torch.int64),
+            back,
+        )
+
+    def within(self, window: int) -> Self:
+        """The same for layers with a window."""
+        return replace(self, window=window)
+
+    def attend(
+        self,
+        q_BLNH: torch.Tensor,
+        k_BLNH: torch.Tensor,
+        v_BLNH: torch.Tensor,
+        scale: float | None = None,
+    ) -> torch.Tensor:
+        """The mixed values, shape (B, L, N, H); k and v may have fewer heads than q, and v other
+        dimensions."""
+        same = q_BLNH.shape[-1] == v_BLNH.shape[-1]
+        found = []
+        for group, q, k, v, of_prefix in self._parts(q_BLNH, k_BLNH, v_BLNH):
+            if same and not group.prefix and not 0 < self.window < group.length:
+                out = F.scaled_dot_product_attention(
+                    q.transpose(1, 2),
+                    k.transpose(1, 2),
+                    v.transpose(1, 2),
+                    is_causal=True,
+                    scale=scale,
+                    enable_gqa=q.shape[2] != k.shape[2],
+                )
+                found.append(out.transpose(1, 2))
+            else:
+                found.append(_in_blocks(group, q, k, v, of_prefix, scale, self.window)[0])
+        return self._back(found, q_BLNH)
+
+    def attend_with_sums(
+        self,
+        q_BLNH: torch.Tensor,
+        k_BLNH: torch.Tensor,
+        v_BLNH: torch.Tensor,
+        scale: float | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `attend` returns, and the logarithms of the softmax's denominators, float32, shape
+        (B, L, N)."""
+        found = [
+            _in_blocks(*parts, scale, self.window) for parts in self._parts(q_BLNH, k_BLNH, v_BLNH)
+        ]
+        out, sums = zip(*found, strict=True)
+        return self._back(out, q_BLNH), self._back(sums, q_BLNH)
+
+    def _parts(
+        self, q_BLNH: torch.Tensor, k_BLNH: torch.Tensor, v_BLNH: torch.Tensor
+    ) -> Iterator[_Parts]:
+        """Each group with its queries, keys and values, shape (G, Q, N, H), and the keys and values
+        of its prefixes, shape (G, P, N, H)."""
+        flat = [of.flatten(0, 1) for of in (q_BLNH, k_BLNH, v_BLNH)]
+        # One copy of everything: a copy for each group would have a gradient of all rows each.
+        own = flat if self.own_Q is None else [of.index_select(0, self.own_Q) for of in flat]
+        sizes = [group.spans * group.length for group in self.groups]
+        of_own = [of.split(sizes) for of in own]
+        sizes = [group.spans * group.prefix for group in self.groups]
+        of_prefixes = [of.index_select(0, self.prefixes_P).split(sizes) for of in flat[1:]]
+        for number, group in enumerate(self.groups):
+            q, k, v = (of[number].unflatten(0, (group.spans, -1)) for of in of_own)
+            before = [
+                of[number].view(group.spans, group.prefix, *of[number].shape[1:])
+                for of in of_prefixes
+            ]
+            yield group, q, k, v, before
+
+    def _back(self, found: Sequence[torch.Tensor], q_BLNH: torch.Tensor) -> torch.Tensor:
+        """What the groups have found, in the order of the rows."""
+        parts = [of.flatten(0, 1) for of in found]
+        joined = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if self.own_Q is not None:
+            joined = joined.index_select(0, self.back_T)
+        return joined.unflatten(0, q_BLNH.shape[:2])
+
+
+def _padded(length: int) -> int:
+    if length >= EXACT:
+        return length
+    step = max((1 << (length - 1).bit_length()) // (2 * STEPS), 1)
+    return max(-(-length // step) * step, LEAST)
+
+
+def _in_blocks(
+    group: Group,
+    q_GQNH: torch.Tensor,
+    k_GQNH: torch.Tensor,
+    v_GQNH: torch.Tensor,
+    before: Sequence[torch.Tensor],
+    scale: float | None,
+    window: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixed values, shape (G, Q, N, H), and log denominators, shape (G, Q, N), of a group.
+
+    Args:
+        before: keys and values of the prefixes, shape (G, P, N, H).
+    """
+    G, Q, N, H = q_GQNH.shape
+    heads = k_GQNH.shape[2]
+    k_GKH, v_GKH = (
+        (torch.cat([first, of], dim=1) if group.prefix else of).transpose(1, 2).flatten(0, 1)
+        for first, of in zip(before, (k_GQNH, v_GQNH), strict=True)
+    )
+    absent = group.absent_GP
+    out, sums = attend(
+        q_GQNH.unflatten(2, (heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1),
+        k_GKH,
+        v_GKH,
+        H**-0.5 if scale is None else scale,
+        window,
+        None if absent is None else absent.repeat_interleave(heads, dim=0),
+    )
+    return out.view(G, N, Q, -1).transpose(1, 2), sums.view(G, N, Q).transpose(1, 2)
