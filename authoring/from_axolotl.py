@@ -276,6 +276,11 @@ def _optimizer(config: Config, made: Draft) -> w.Line:
 
 
 def _precision(config: Config) -> w.Line:
+    if _on(config, "fp8"):
+        config.irrelevant({"bf16": "fp8 leaves the rest in it", "fp16": "as for bf16"})
+        reason = "fp8 is scaled by rows, as in torchtitan; accelerate's by tensors as a whole"
+        config.assumed("precision", reason)
+        return "precision", "fp8"
     if _on(config, "fp16", "float16"):
         config.lost("fp16", "bf16 or fp32; bf16 is used")
     if _on(config, "bf16", "bfloat16", "fp16", "float16"):

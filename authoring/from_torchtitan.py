@@ -8,6 +8,7 @@ from . import writing as w
 from .config import Config
 from .draft import NO_TOKENIZER, Draft, Options, is_local, optimizer, placement
 from .torchtitan_models import model_shape
+from .torchtitan_precision import precision, recompute
 from .tree import ConfigError, Leaf
 
 SCHEDULE = "parallelism.pipeline_parallel_schedule"
@@ -148,8 +149,8 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             ("data", _data(config, made)),
             _optimizer(config, made),
             ("clip", w.real(clip)) if clip else None,
-            _precision(config),
-            _recompute(config),
+            precision(config, mixed="experts" in shape),
+            recompute(config),
             placement(
                 *pipelined,
                 replicate=degrees["replicate"],
@@ -412,30 +413,6 @@ def _data(config: Config, made: Draft) -> str:
     return name
 
 
-def _precision(config: Config) -> w.Line:
-    kind = config.text("training.mixed_precision_param", default="bfloat16")
-    config.lost_unless("training.dtype", ["float32"], "weights and moments are fp32", "fp32")
-    return "precision", "fp32" if kind == "float32" else "bf16"
-
-
-def _recompute(config: Config) -> w.Line:
-    section = config.node("activation_checkpoint")
-    if "model_spec" in config.root:
-        # 0.3 does not save the class's name; its settings identify it.
-        if not isinstance(section, dict):
-            return None
-        if "memory_budget" in section:
-            config.lost("activation_checkpoint.memory_budget", "`full` is used")
-            return "recompute", "full"
-        selective = "force_recompute_mm_shapes_by_fqns" in section
-        return "recompute", "selective" if selective else "full"
-    mode = config.text("activation_checkpoint.mode", default="selective")
-    if mode not in ("none", "selective", "full"):
-        config.lost("activation_checkpoint.mode", "none, selective or full; full is used")
-        mode = "full"
-    return ("recompute", mode) if mode != "none" else None
-
-
 def _published(config: Config, options: Options) -> tuple[str, int] | None:
     """The folder of published weights that the model starts from, and their context length."""
     if options.base or not config.flag("checkpoint.initial_load_in_hf"):
@@ -451,11 +428,6 @@ def _published(config: Config, options: Options) -> tuple[str, int] | None:
 
 
 def _lost(config: Config, options: Options) -> None:
-    if config.has("model.converters") and config.texts("model.converters"):
-        for path in ("model.converters", "quantize"):
-            config.lost(path, "weights and activations are not quantized")
-    else:
-        config.irrelevant({"quantize": "off: there is no converter", "model.converters": "off"})
     if config.has("checkpoint.initial_load_path") and _published(config, options) is None:
         config.lost(
             "checkpoint.initial_load_path",

@@ -166,17 +166,22 @@ def table(constants: dict[str, float] | None = None) -> Iterator[str]:
         )
 
 
+def _rate(peak: float) -> str:
+    return f"{peak / 1e12:g} TFLOP/s" if peak else "—"
+
+
 def gpus() -> Iterator[str]:
     """A Markdown table of all GPUs."""
     yield (
-        "| name | memory | bandwidth | bf16, dense | a GPU of its node | of another | limit | "
-        "source |"
+        "| name | memory | bandwidth | bf16, dense | fp8 | fp4 | a GPU of its node | of another | "
+        "limit | source |"
     )
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
     for of in GPUS.values():
         yield (
             f"| {of.name} | {of.memory // GIB} GiB | {of.bandwidth / 1e12:g} TB/s | "
-            f"{of.bf16 / 1e12:g} TFLOP/s | {of.link / 1e9:g} GB/s | {of.network / 1e9:g} GB/s | "
+            f"{of.bf16 / 1e12:g} TFLOP/s | {_rate(of.fp8)} | {_rate(of.fp4)} | "
+            f"{of.link / 1e9:g} GB/s | {of.network / 1e9:g} GB/s | "
             f"{of.watts:g} W | {of.source} |"
         )
 

@@ -96,6 +96,8 @@ def written(value: Any) -> str:
             return f"polyak every {counted(value.every, 'steps')}{over}"
         case r.Gate():
             return _gate(value)
+        case r.Precision():
+            return value.shown()
         case r.Declaration():
             return in_full(value)
         case Record():

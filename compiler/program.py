@@ -126,7 +126,7 @@ class ModelStage(Stage):
     hardware: Hardware
     optimizer: r.Optimizer
     settings: dict[str, Any]
-    precision: str
+    precision: r.Precision
     recompute: str
     dialog: dict[str, Any] | None = None
 

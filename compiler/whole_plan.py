@@ -109,7 +109,7 @@ def _trained(stage: ScheduledStage) -> dict[str, str]:
         **_scaling(stage),
         "parallel": ", ".join(f"{k} {v}" for k, v in end.parallel.items()) or "data parallel",
         **_inherited(stage),
-        "precision": stage.precision,
+        "precision": stage.precision.shown(),
         "recompute": stage.recompute,
         **saving_in_words(saving(stage.spec)),
         "optimizer": f"{settings(stage.optimizer)}, state "

@@ -11,6 +11,7 @@ from etude.spec.schema import kinds as k
 from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
 from etude.spec.schema.convert_schedule import ScheduleOf
+from etude.spec.schema.precision import Recompute
 
 TARGET = Path(__file__).resolve().parents[1] / "etude" / "blocks.py"
 HEAD = '''"""The models of blocks, groups and stages: those of `etude.build`.
@@ -23,10 +24,12 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from .attributes import (
+    EXCEPT,
     FIELDS,
     FROM,
     Attributes,
     Block,
+    Budget,
     Flag,
     Let,
     Name,
@@ -38,7 +41,11 @@ from .attributes import (
     Texts,
 )
 '''
-ALIASES = {"from": ("from_", "FROM"), "fields": ("fields_", "FIELDS")}
+ALIASES = {
+    "from": ("from_", "FROM"),
+    "fields": ("fields_", "FIELDS"),
+    "except": ("except_", "EXCEPT"),
+}
 """Attribute → its name in Python, and the field that has both."""
 MORE: dict[type[r.Declaration], tuple[tuple[str, str, str], ...]] = {
     r.Gate: (
@@ -138,6 +145,8 @@ def _annotation(kind: k.Kind) -> str:
             return "Names" if many else "Name"
         case k.Flag():
             return "bool | Let"
+        case Recompute(names=names):
+            return f"Literal[{', '.join(map(repr, names))}] | Budget | Let"
         case k.OneOf(names=names):
             return f"Literal[{', '.join(map(repr, names))}] | Let"
         case nk.Whole() | nk.Every() | nk.Duration() | nk.Real() | nk.Share() | nk.Amount():

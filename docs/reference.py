@@ -28,6 +28,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`stage NAME: score`": r.Score,
     "`stage NAME: sample`": r.Sample,
     "`optimizer`": r.Optimizer,
+    "`precision`": r.Precision,
     "`stage NAME: checkpoint`": r.Checkpoint,
     "`stage NAME: average`": r.Average,
     "`stage NAME: best`": r.Best,

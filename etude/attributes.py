@@ -1,6 +1,6 @@
 """The building blocks of `etude.build` models: values, texts, names, sources, reasons."""
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
     AliasChoices,
@@ -57,6 +57,8 @@ Number: TypeAlias = int | float | str
 """A number, or its spec notation: `15T`, `8000 steps`, `50%`, the name of a `let`."""
 Name: TypeAlias = str
 """The name of a declaration, or a reference such as `previous.chat or pretrain`."""
+Budget: TypeAlias = Annotated[str, Field(pattern=r"^budget [0-9][0-9_.]*%$")]
+"""The share of the activations that is kept: `budget 60%`."""
 Names: TypeAlias = list[Name] | Name
 """Several names; also a single one, or the name of a `let`."""
 Numbers: TypeAlias = list[Number] | Name
@@ -90,6 +92,9 @@ FROM = Field(
 )
 FIELDS = Field(
     default=None, validation_alias=AliasChoices("fields", "fields_"), serialization_alias="fields"
+)
+EXCEPT = Field(
+    default=None, validation_alias=AliasChoices("except", "except_"), serialization_alias="except"
 )
 
 

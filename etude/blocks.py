@@ -8,10 +8,12 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from .attributes import (
+    EXCEPT,
     FIELDS,
     FROM,
     Attributes,
     Block,
+    Budget,
     Flag,
     Let,
     Name,
@@ -260,6 +262,17 @@ class Optimizer(Attributes):
     eps: Number | None = None
 
 
+class Precision(Attributes):
+    """What the matrix products of a stage are computed in; the rest of fp8, mxfp8 and nvfp4 is
+    bf16."""
+
+    kind: Literal["fp8", "mxfp8", "nvfp4"] = "fp8"
+    recipe: Literal["rowwise", "rowwise_with_gw_hp"] | Let | None = None
+    except_: Names | None = EXCEPT
+    bf16_first: Number | None = None
+    bf16_last: Number | None = None
+
+
 class Training(Stage):
     """What all kinds of training have."""
 
@@ -274,8 +287,8 @@ class Training(Stage):
     parallel: Schedule | None = None
     optimizer: Literal["adamw", "adam", "last"] | Optimizer | Let | None = None
     clip: Number | None = None
-    precision: Literal["bf16", "fp32"] | Let | None = None
-    recompute: Literal["none", "selective", "full"] | Let | None = None
+    precision: Literal["bf16", "fp32", "fp8", "mxfp8", "nvfp4"] | Precision | Let | None = None
+    recompute: Literal["none", "selective", "full"] | Budget | Let | None = None
     cluster: Name | None = None
     average: str | None = None
     checkpoint: Number | None = None

@@ -43,6 +43,7 @@ from .blocks import Measuring as Measuring
 from .blocks import Model as Model
 from .blocks import Needle as Needle
 from .blocks import Optimizer as Optimizer
+from .blocks import Precision as Precision
 from .blocks import PreferenceTraining as PreferenceTraining
 from .blocks import Reward as Reward
 from .blocks import RopeScaling as RopeScaling

@@ -16,6 +16,7 @@ from ..spec.schema import kinds as k
 from ..spec.schema import number_kinds as nk
 from ..spec.schema import recipe as r
 from ..spec.schema.convert_schedule import Mixture, Placement, ScheduleOf
+from ..spec.schema.precision import Recompute
 from ..spec.schema.statements import CLAIMED
 from ..spec.source import Source, Span
 from ..spec.text.keywords import BLOCKS, BREAKS_AFTER, FORMS, MEANINGS, SNIPPETS
@@ -198,6 +199,8 @@ class _Completer:
                 for tag in kind.tags:
                     snippet = f"{tag} {{ {kind.typical} }}"
                     yield _item(f"{tag} {{ … }}", Kind.Class, attribute, snippet)
+            case Recompute():
+                yield _item(kind.word, Kind.EnumMember, attribute, f"{kind.word} ${{1:60}}%")
             case g.Periodic():
                 yield _item(kind.word, Kind.Keyword, attribute, f"{kind.word} every ${{1:1}} step")
         if before[-1:] != ["."]:

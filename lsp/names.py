@@ -259,6 +259,7 @@ class Names:
                 | s.Range()
                 | s.Periodic()
                 | s.Counted()
+                | s.Sized()
                 | s.Claim()
                 | s.Origin()
                 | s.Reason()

@@ -137,6 +137,14 @@ class Counted(NamedTuple):
     span: Span
 
 
+class Sized(NamedTuple):
+    """`budget 60%`."""
+
+    what: Word
+    size: Number
+    span: Span
+
+
 class Periodic(NamedTuple):
     """`polyak every 2 steps over 50%`."""
 
@@ -181,7 +189,7 @@ class Schedule(NamedTuple):
 
 
 Operand: TypeAlias = Number | Text | Path | Indexed | Either | List | Braces | Tagged | Scaled
-Value: TypeAlias = Operand | Range | Schedule | Periodic | Counted
+Value: TypeAlias = Operand | Range | Schedule | Periodic | Counted | Sized
 
 
 class Reason(NamedTuple):

@@ -13,6 +13,7 @@ from etude.spec.schema import kinds as k
 from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
 from etude.spec.schema.convert_schedule import ScheduleOf
+from etude.spec.schema.precision import Parts, Recompute
 
 TEXTS = [
     '"x"',
@@ -254,8 +255,12 @@ class Writer:
             case g.Periodic():
                 over = f" over {self.one(LENGTHS)}" if self.often() else ""
                 return f"{kind.word} every {self.one(STEPS)}{over}"
+            case Recompute():
+                return self.one([*kind.choices, "budget 60%", "budget 0%"])
             case k.OneOf():
                 return self.one(list(kind.choices))
+            case Parts():
+                return f"[{', '.join(self.some(list(kind.choices)))}]"
             case ScheduleOf():
                 return self.schedule(name, pairs="pairs" in kind.units)
             case k.Text(many=many):

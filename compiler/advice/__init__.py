@@ -14,7 +14,17 @@ from ...spec.findings.diagnostics import Report
 from ...spec.source import Span
 from ..program import Scheduled, ScheduledStage
 
-GROUPS = ("rates", "shapes", "cost", "data", "measures", "preferences", "claims", "unused")
+GROUPS = (
+    "rates",
+    "shapes",
+    "cost",
+    "precision",
+    "data",
+    "measures",
+    "preferences",
+    "claims",
+    "unused",
+)
 """The modules that hold the rules."""
 
 

@@ -5,6 +5,7 @@ from types import CodeType
 from typing import Any
 
 from ...spec.record import Record, field
+from ...spec.schema.precision import budget
 from ..families.architectures import (
     attention_flops_per_token,
     flops_per_token,
@@ -38,7 +39,11 @@ class Setting(Record):
         micro_batch: sequences that a data-parallel rank processes at a time (torchtitan's local
             batch); a pipeline cuts them into micro-batches of one.
         sequences: in the global batch.
-        precision: of the layers: "bf16", "fp32", "fp8" or "fp8 rowwise".
+        precision: of the layers' products: "bf16", "fp32", or in 8 or 4 bits and otherwise bf16:
+            "fp8", scaled by tensors, which FSDP gathers in fp8 (torchtitan in 2025), "fp8 rowwise",
+            "fp8 rowwise_with_gw_hp", "mxfp8" or "nvfp4".
+        low: the share of those products that is in 8 or 4 bits, if any is.
+        low_output: whether the output layer's are, too.
         eager: without torch.compile.
         pipeline_batch: sequences of a pipeline's micro-batch.
         plain_loss: the loss is not compiled.
@@ -58,6 +63,8 @@ class Setting(Record):
     gpus_per_node: int
     gpu: Gpu
     precision: str = "bf16"
+    low: float = 1.0
+    low_output: bool = False
     chunks: float = LOSS_CHUNKS
     eager: bool = False
     pipeline_batch: int = 1
@@ -129,7 +136,7 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
         time=time,
         seconds=seconds,
         tokens_per_second=tokens / seconds,
-        mfu=flops * tokens / seconds / base["peak_out"],
+        mfu=flops * tokens / seconds / base["peak"],
         values={n: timed[n] for n in TIME} | values,
     )
 
@@ -151,7 +158,6 @@ def _symbols(setting: Setting) -> dict[str, float]:
         return min(gpu.link, gpu.network * max(near // inner, 1))
 
     bytes_of = 4 if setting.precision == "fp32" else 2
-    fp8 = setting.precision.startswith("fp8")
     shard = r.shard * r.context
     full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
     return {
@@ -177,11 +183,9 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "plain_loss": setting.plain_loss,
         "merged": setting.merged,
         "bytes": bytes_of,
-        "gathered": 1 if fp8 else bytes_of,
-        "peak": gpu.fp8 if fp8 else gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
-        "fp8": fp8,
-        "rowwise": setting.precision == "fp8 rowwise",
-        "peak_out": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
+        "gathered": 1 if setting.precision == "fp8" else bytes_of,
+        "peak": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
+        **_low(setting),
         "power": gpu.watts / full,
         "hbm": gpu.bandwidth,
         # The order of the mesh from outermost: pipeline, replicate, shard, context, tensor.
@@ -205,13 +209,29 @@ def _sharded(setting: Setting) -> dict[str, float]:
     }
 
 
+def _low(setting: Setting) -> dict[str, float]:
+    """The symbols of products in 8 and 4 bits."""
+    kind, _, recipe = setting.precision.partition(" ")
+    peaks = {"fp8": setting.gpu.fp8, "mxfp8": setting.gpu.fp8, "nvfp4": setting.gpu.fp4}
+    peak = peaks.get(kind, 0)
+    return {
+        "low": setting.low if peak else 0,
+        "low_out": setting.low_output and peak > 0,
+        "peak_low": peak or 1,
+        "rowwise": setting.precision != "fp8",
+        "wide": recipe == "rowwise_with_gw_hp",
+    }
+
+
 def _kept(setting: Setting) -> dict[str, float]:
     """Whether there is a backward pass, and what is kept for it."""
+    share = budget(setting.recompute)
+    kept = setting.recompute == "none" if share is None else float(share)
     return {
         "backward": not setting.reads,
-        "save_all": setting.recompute == "none" and not setting.reads,
+        "save_all": kept * (not setting.reads),
         "save_some": setting.recompute == "selective",
-        "recompute": setting.recompute == "full",
+        "recompute": setting.recompute == "full" if share is None else 1 - float(share),
     }
 
 

@@ -57,19 +57,24 @@ SYMBOLS = {
     "`fsdp_reshard_after_forward` says otherwise",
     "offload": "1 where the host keeps weights, gradients and moments, else 0",
     "chunks": "parts that the loss is computed in",
-    "save_all": "1 without recomputation, else 0",
+    "save_all": "share of the activations that are kept: 1 without recomputation, the share of a "
+    "`budget`, else 0",
     "save_some": "1 with selective recomputation, else 0",
-    "recompute": "1 with full recomputation, else 0",
+    "recompute": "share of the forward pass that is repeated: 1 with full recomputation, the rest "
+    "of a `budget`, else 0",
     "backward": "1 where a step trains, 0 where a model only reads",
     "eager": "1 without torch.compile, else 0",
     "plain_loss": "1 if the loss is not compiled into one kernel, else 0",
     "merged": "1 if context parallelism merges parts of attention (PyTorch in 2024), else 0",
-    "fp8": "1 if the layers multiply in fp8, else 0",
-    "rowwise": "1 if fp8 is scaled by rows, else 0",
+    "low": "share of the layers' products that is in fp8, mxfp8 or nvfp4",
+    "low_out": "1 if the output layer's are, else 0",
+    "rowwise": "1 if rows or blocks are scaled, 0 if whole tensors are",
+    "wide": "1 if gradients of converted weights are in bf16, else 0",
     "bytes": "bytes of a parameter in compute: 2 in bf16, 4 in fp32",
-    "gathered": "bytes of a parameter that FSDP gathers: as in compute, 1 in fp8",
-    "peak": "peak FLOP/s of matrix products in the precision of the layers",
-    "peak_out": "peak FLOP/s of matrix products in bf16",
+    "gathered": "bytes of a parameter that FSDP gathers: as in compute; 1 in fp8 that is scaled by "
+    "tensors",
+    "peak": "peak FLOP/s of matrix products in bf16 or fp32",
+    "peak_low": "the same in fp8 or nvfp4",
     "power": "power limit over that of the GPU's full version",
     "hbm": "bandwidth of the GPU's memory",
     "bw_t": "bandwidth between tensor-parallel GPUs",
@@ -259,14 +264,25 @@ TIME: dict[str, Formula] = {
         "backward 2.5 times forward (arXiv:2307.08691 §4.1)",
         "FLOPs",
     ),
+    "converted": _of(
+        "low * (1 - wide / (1 + 2 * backward + recompute))",
+        "share of the layers' products in 8 or 4 bits; `wide` leaves out one of the passes: the "
+        "gradients of weights",
+    ),
+    "rate_low": _of(
+        "(e_rowwise if rowwise else e_fp8) * peak_low * power ** e_power",
+        "rate of products in 8 or 4 bits, with their conversion",
+        "FLOP/s",
+    ),
     "matmul": _of(
-        "matmul_flops / ((e_rowwise if rowwise else e_fp8 if fp8 else e_matmul) * effective)"
-        " + output_flops / (e_matmul * peak_out * power ** e_power)",
+        "(1 - converted) * matmul_flops / (e_matmul * effective)"
+        " + converted * matmul_flops / rate_low"
+        " + output_flops / (rate_low if low_out else e_matmul * peak * power ** e_power)",
         "time of matrix products, of one micro-batch",
         "s",
     ),
     "attention": _of(
-        "attention_flops / ((e_merged if merged and c > 1 else e_attention) * peak_out"
+        "attention_flops / ((e_merged if merged and c > 1 else e_attention) * peak"
         " * power ** e_power)",
         "time of attention, of one micro-batch",
         "s",
@@ -306,9 +322,10 @@ TIME: dict[str, Formula] = {
     ),
     "compute": _of("m * (matmul + attention + elementwise)", "work of the step", "s"),
     "weights": _of(
-        "backward * (2 * T / t * N_active"
-        " / ((e_rowwise if rowwise else e_fp8 if fp8 else e_matmul) * effective)"
-        " + outs * 2 * T * d * V / (t * p) / (e_matmul * peak_out * power ** e_power))",
+        "backward * ((1 - low * (1 - wide)) * 2 * T / t * N_active / (e_matmul * effective)"
+        " + low * (1 - wide) * 2 * T / t * N_active / rate_low"
+        " + outs * 2 * T * d * V / (t * p)"
+        " / (rate_low if low_out else e_matmul * peak * power ** e_power))",
         "the part of it that makes the gradients of weights: one of three equal products",
         "s",
     ),

@@ -22,7 +22,7 @@ class Gpu(Record):
         bandwidth: of its memory, bytes per second.
         bf16, fp32: peak FLOPs per second of matrix products, dense; fp32 without TF32, which
             PyTorch leaves off.
-        fp8: the same; 0 if unsupported.
+        fp8, fp4: the same in fp8 (mxfp8 too) and in nvfp4; 0 if unsupported.
         link, network: bytes per second, one way, to a GPU of its node and of another one.
         watts: its power limit.
         capability: the compute capability of CUDA (developer.nvidia.com/cuda-gpus); 0 for others.
@@ -35,6 +35,7 @@ class Gpu(Record):
     bf16: float
     fp32: float
     fp8: float
+    fp4: float
     link: float
     network: float
     watts: float
@@ -54,6 +55,7 @@ def _gpu(
     watts: float,
     capability: float,
     source: str,
+    fp4: float = 0,
 ) -> Gpu:
     """Memory in GiB, rates in TB/s and TFLOP/s, links in GB/s, power in W."""
     return Gpu(
@@ -63,6 +65,7 @@ def _gpu(
         bf16=bf16 * _TERA,
         fp32=fp32 * _TERA,
         fp8=fp8 * _TERA,
+        fp4=fp4 * _TERA,
         link=link * _GIGA,
         network=network * _GIGA,
         watts=watts,
@@ -155,7 +158,8 @@ GPUS = {
             50,
             1000,
             10.0,
-            "NVIDIA DGX B200 datasheet, an eighth of the machine",
+            "NVIDIA DGX B200 datasheet, an eighth of the machine; fp4 is half of its sparse 18",
+            fp4=9000,
         ),
         _gpu(
             "MI300X",

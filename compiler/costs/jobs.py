@@ -7,7 +7,9 @@ from typing import Any
 
 from ...spec.quantity import Quantity
 from ...spec.record import Record, replace
+from ...spec.schema import recipe as r
 from ...spec.schema.number_kinds import EVERY, SECONDS
+from ..families.low_precision import converted, share
 from ..pipelines import pipelining, told, told_split
 from ..program import Form, Hardware, ModelStage, ScheduledStage, Segment
 from ..values import BatchPiece, ModelShape
@@ -31,7 +33,7 @@ class Work(Record):
 
     model: ModelShape
     hardware: Hardware
-    precision: str
+    precision: r.Precision
     split: tuple[tuple[str, int], ...] = ()
     reshard: str = "default"
     offload: bool = False
@@ -77,7 +79,9 @@ def step_estimate(work: Work, form: Form, recompute: str, sequences: int) -> Est
             recompute=recompute,
             gpus_per_node=work.hardware.per_node,
             gpu=device,
-            precision=work.precision,
+            precision=f"{work.precision.kind} {work.precision.scaling}".rstrip(),
+            low=share(work.precision, work.model) if work.precision.low else 1.0,
+            low_output="output" in converted(work.precision, work.model),
             eager=pipelining(form.resources).split,
             reshard=work.reshard,
             offload=work.offload,

@@ -69,6 +69,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E433": _MESH,
     "E434": ("cluster",),
     "E435": (*_CLOCK, *_MESH, "precision", "recompute"),
+    "E436": (*_MESH, "precision"),
+    "E437": (*_CLOCK, *_MESH, "precision"),
     "E441": _CLOCK,
     "E442": _CLOCK,
     "E443": (_LENGTH, "data"),
@@ -110,6 +112,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E545": ("tokenized", "kind"),
     "E546": ("tokenized|train",),
     "E551": (),
+    "E564": ("precision", "cluster", _START),
+    "E565": ("recompute", "torchtitan", "cluster", _START),
+    "E566": (_START,),
     UNKNOWN: (),
 }
 """Error → the attributes of its block that it depends on, besides the one where it is shown; `a|b`
@@ -122,7 +127,16 @@ _IMPLIED = {"E417": "tokenizer"}
 """Errors that may come from a block that the other one does not name: a model's `vocab`."""
 _STEPPED = {"E441", "E447", "E455", "E456", "E457"}
 _OF_CLOCK = {"seq_len", "batch"}
-_GROUPS = {"train", "fields", "experts", "latent", "needle", "optimizer", "rope_scaling"}
+_GROUPS = {
+    "train",
+    "fields",
+    "experts",
+    "latent",
+    "needle",
+    "optimizer",
+    "precision",
+    "rope_scaling",
+}
 _BEGINS = re.compile(r"(?:^|[\n,{])\s*([A-Za-z_][\w.]*)(?=\s*[={]|\s+every\b)")
 """The name of an attribute at the beginning of a statement."""
 _NEEDS = re.compile(r"\bneeds `(\w+)`|`(\w+)` is missing")

@@ -101,7 +101,7 @@ class Models:
         if said in ("bf16", "fp32"):
             return "bf16" if said == "bf16" else None
         trains = isinstance(trained, ScheduledStage) and trained.steps
-        return "bf16" if trains and trained.precision == "bf16" else None
+        return "bf16" if trains and trained.precision.kind != "fp32" else None
 
     def _context(self, model: str, shape: Architecture) -> int:
         """The context of a job's result; scaled positions can be told apart at least over their
@@ -308,5 +308,5 @@ class Models:
             "model": job.model if isinstance(job, TrainJob) else self.shape(trained),
             "seq_len": longest,
             "resources": mesh,
-            "torchtitan": torchtitan(trained, walked, 1, self.jobs.seed, rates),
+            "torchtitan": torchtitan(trained, walked, 1, self.jobs.seed, rates, measures=True),
         }

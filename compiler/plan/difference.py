@@ -187,9 +187,17 @@ def _how(job: Any) -> dict[str, Any]:
     if "training" in titan:
         found["micro_batch"] = titan["training"].get("local_batch_size")
     if "activation_checkpoint" in titan:
-        found["recompute"] = (titan["activation_checkpoint"] or {"mode": "none"})["mode"]
+        found["recompute"] = _recomputation(titan["activation_checkpoint"])
     found["compile"] = titan.get("compile")
     return found
+
+
+def _recomputation(section: Mapping[str, Any] | None) -> str:
+    """What a spec says for torchtitan's section."""
+    if section is None:
+        return "none"
+    share = section.get("memory_budget")
+    return section["mode"] if share is None else f"budget {100 * share:.10g}%"
 
 
 def _values(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Changed]:

@@ -11,6 +11,7 @@ from ...spec.quantity import Quantity, counted, measured
 from ...spec.record import Record, replace
 from ..costs.hardware import GIB, gpu
 from ..costs.jobs import Work, step_estimate
+from ..families.low_precision import unfit_widths
 from ..pipelines import layers_of_stages
 from ..placement import (
     Degrees,
@@ -155,12 +156,15 @@ def _placements(
                                 and resources
                                 and 0 in layers_of_stages(model.layers, resources)
                             )
-                            if resources and not empty and _takes(resources, stretch):
+                            if resources and not empty and _takes(work, resources, stretch):
                                 yield resources, degrees | split
 
 
-def _takes(resources: Resources, stretch: Stretch) -> bool:
-    """Whether the mesh divides the sequences, and an interleaved pipeline the batches."""
+def _takes(work: Work, resources: Resources, stretch: Stretch) -> bool:
+    """Whether the mesh divides the sequences, and an interleaved pipeline the batches, and the
+    kernels of the precision take the widths of a rank's part of the model."""
+    if unfit_widths(work.precision, work.model, resources):
+        return False
     if stretch.seq_len % sequence_divisor(resources):
         return False
     each = [sequences // data_parallel(resources) for sequences in stretch.sequences]
@@ -346,7 +350,8 @@ def choose(choices: Sequence[Sequence[Candidate]]) -> tuple[str, list[Candidate]
         weighted by its share; None if a stretch has no placement that fits.
     """
     found: list[tuple[float, str, list[Candidate]]] = []
-    for kind in RECOMPUTE:
+    known = {candidate.recompute for candidates in choices for candidate in candidates}
+    for kind in (*RECOMPUTE, *sorted(known.difference(RECOMPUTE))):
         picked = [
             next((c for c in candidates if c.fits and c.recompute == kind), None)
             for candidates in choices

@@ -1,6 +1,6 @@
 """Makes schedules absolute: every knob of every train stage, by step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import lcm
 from typing import Any
@@ -11,8 +11,10 @@ from ...spec.quantity import counted, short
 from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ...spec.schema.kinds import listed
+from ...spec.schema.precision import budget
 from ...spec.source import Span
 from ..curves import CURVES
+from ..families.low_precision import unfit_tokens, unfit_widths
 from ..pipelines import LESS_LAYERS, pipelining, told, told_split
 from ..placement import Degrees, data_parallel, mesh
 from ..program import (
@@ -22,6 +24,7 @@ from ..program import (
     Scheduled,
     ScheduledCheckpoint,
     ScheduledStage,
+    Segment,
     Stage,
     State,
     TrainStage,
@@ -209,6 +212,7 @@ class _Scheduler:
         borders = self._checkpoints(course)
         cuts = [border.step for border in borders.values()]
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
+        self._unfit(stretches)
         if self.report.failures > before:
             return None
         by_step = Knobs(
@@ -228,6 +232,28 @@ class _Scheduler:
             begins=course.begins,
             checkpoints={name: (b.step, by_step.after(b.step)) for name, b in borders.items()},
         )
+
+    def _unfit(self, segments: Sequence[Segment]) -> None:
+        """Reports the first widths and lengths that the kernels of the precision do not take."""
+        of = self.stage
+        place = self.spec.at("precision" if self.spec.precision else "parallel") or self.spec.at()
+        for segment in segments if segments[0].resources.device != "cpu" else ():
+            wrong = unfit_widths(of.precision, of.model, segment.resources), "E436"
+            if wrong[0] is None and self.spec.data_kind != "preferences":  # rows are padded
+                tokens = unfit_tokens(of.precision, of.model, segment.resources, segment.seq_len)
+                wrong = tokens, "E437"
+            if wrong[0]:
+                self.report.add(wrong[1], wrong[0][0], place, help=wrong[0][1])
+                return
+            if budget(of.recompute) is not None and pipelining(segment.resources).split:
+                self.report.add(
+                    "E565",
+                    f"`{of.recompute}` needs a compiled model, and this schedule of the pipeline "
+                    "cannot be compiled",
+                    self.spec.at("recompute" if self.spec.recompute else "parallel"),
+                    help="write `recompute = selective`, or another schedule",
+                )
+                return
 
     def _length(self) -> Length | None:
         if self.spec.tokens is not None:

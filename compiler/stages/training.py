@@ -14,6 +14,7 @@ from ..resolve.scope import Scope
 from ..resolve.shape import architecture, scaled
 from ..torchtitan.told import refused
 from ..values import ModelShape
+from .precision import Chosen, check
 
 if TYPE_CHECKING:
     from ..lowering.lowering import Lowering
@@ -81,10 +82,14 @@ def resolve_training(
     if model is None or where is None:
         return None
     settings = {name: setting(name, default) for name, default in r.INHERITED.items()}
-    if scope.ranks is None:
-        _told(scope, where, settings["torchtitan"])
+    _told(scope, where, settings["torchtitan"])
+    precision = setting("precision", default_precision(where))
+    recompute = setting("recompute", DEFAULTS["recompute"])
+    check(scope, spec, Chosen(precision, recompute, settings["torchtitan"]), where, model)
     dialog = _dialog(scope, spec, start, origins)
     optimizer, carries = _stage_optimizer(scope, spec, start.before, force)
+    origins["model"] = f"from {start.name}" if start.name else "spec"
+    origins["optimizer"] = "spec" if isinstance(spec.optimizer, r.Optimizer) else start.origin()
     return TrainStage(
         name=spec.name,
         spec=spec,
@@ -95,14 +100,10 @@ def resolve_training(
         optimizer=optimizer,
         carries=carries,
         settings=settings,
-        precision=setting("precision", default_precision(where)),
-        recompute=setting("recompute", DEFAULTS["recompute"]),
+        precision=precision,
+        recompute=recompute,
         dialog=dialog,
-        origins=origins
-        | {
-            "model": f"from {start.name}" if start.name else "spec",
-            "optimizer": "spec" if isinstance(spec.optimizer, r.Optimizer) else start.origin(),
-        },
+        origins=origins,
     )
 
 
@@ -167,9 +168,9 @@ def _architecture(scope: Scope, spec: r.Training, tokenizer: str | None) -> Mode
     return architecture(models[spec.model], tokenizer, scope)
 
 
-def default_precision(hardware: Hardware) -> str:
+def default_precision(hardware: Hardware) -> r.Precision:
     """The default precision."""
-    return "fp32" if hardware.device == "cpu" else "bf16"
+    return r.Precision(kind="fp32" if hardware.device == "cpu" else "bf16")
 
 
 def _with_weights(scope: Scope) -> Iterator[str]:
@@ -318,8 +319,8 @@ def only_tokenizer(scope: Scope, spec: r.Stage) -> str | None:
 
 
 def _told(scope: Scope, where: Hardware, stage: r.Torchtitan | None) -> None:
-    """Reports fields that torchtitan does not take on this hardware."""
-    for field in refused(where.device, where.torchtitan, stage):
+    """Reports fields that torchtitan does not take on this hardware, unless it is not used."""
+    for field in refused(where.device, where.torchtitan, stage) if scope.ranks is None else ():
         scope.error("E429", field.message, field.span, field.help)
 
 

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...spec.schema import recipe as r
+from ...spec.schema.precision import budget
 from ..pipelines import LESS_LAYERS, layers_per_stage, pipelining, torch_name
 from ..program import Form, ModelStage
 from ..values import Architecture, LrPiece, ModelShape, Resources, Value
+from .quantization import SECTION, quantization
 from .told import merged, on_cpus, told
 
 NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
@@ -23,27 +25,32 @@ costs 9 GPU-hours."""
 
 
 def torchtitan(
-    stage: ModelStage, segment: Form, steps: int, seed: int, lr: Iterable[LrPiece]
+    stage: ModelStage,
+    segment: Form,
+    steps: int,
+    seed: int,
+    lr: Iterable[LrPiece],
+    *,
+    measures: bool = False,
 ) -> dict[str, Any]:
     """The torchtitan configuration of a segment: sections and fields as torchtitan names them.
 
     Args:
         segment: of the stage, or the form in which a job runs its weights over data.
         lr: the pieces of the learning rate; without any, nothing is trained.
+        measures: whether the job measures a result, which is done in bf16 in place of 8 or 4 bits.
     """
     on_cpu = segment.resources.device == "cpu"
     resources = segment.resources
     peak = max((max(piece.start, piece.end) for piece in lr), default=0)
-    optimizer = stage.optimizer
-    recompute = {"none": None, "selective": {"mode": "selective"}, "full": {"mode": "full"}}
-    sections = {
+    sections: dict[str, Any] = {
         "training": {
             "local_batch_size": segment.micro_batch,
             "seq_len": segment.seq_len,
             "max_norm": stage.settings["clip"],
             "steps": steps,
             "dtype": "float32",
-            "mixed_precision_param": "bfloat16" if stage.precision == "bf16" else "float32",
+            "mixed_precision_param": "float32" if stage.precision.kind == "fp32" else "bfloat16",
             "disable_cuda_graphs": True,
         },
         "parallelism": {
@@ -58,30 +65,51 @@ def torchtitan(
         },
         "optimizer": {
             "implementation": "foreach" if on_cpu else "fused",
-            "param_groups": [
-                {
-                    "pattern": pattern,
-                    "optimizer_name": {"adamw": "AdamW", "adam": "Adam"}[optimizer.kind],
-                    "optimizer_kwargs": {
-                        "lr": peak,
-                        "betas": list(optimizer.betas),
-                        "eps": optimizer.eps,
-                        "weight_decay": weight_decay,
-                    },
-                }
-                for pattern, weight_decay in _decays(optimizer)
-            ],
+            "param_groups": _groups(stage.optimizer, peak),
         },
-        "activation_checkpoint": recompute[stage.recompute],
+        "activation_checkpoint": _recomputation(stage.recompute, on_cpu=on_cpu),
         "compile": _compiled(resources),
         "debug": {"seed": seed, "deterministic": True},
         "comm": {
             "init_timeout_seconds": FIRST_STEP_SECONDS,
             "train_timeout_seconds": FIRST_STEP_SECONDS if on_cpu else STEP_SECONDS,
         },
+        **({} if on_cpu or measures else _quantization(stage)),
     }
     given = told(stage.hardware.torchtitan, stage.settings["torchtitan"])
     return merged(sections, on_cpus(given) if on_cpu else given)
+
+
+def _quantization(stage: ModelStage) -> dict[str, Any]:
+    """The section with the converters to 8 or 4 bits, if there are any."""
+    logits = getattr(stage.spec, "data_kind", "") != "preferences"
+    found = quantization(stage.precision, stage.model, logits=logits)
+    return {SECTION: found} if found else {}
+
+
+def _recomputation(recompute: str, *, on_cpu: bool) -> dict[str, Any] | None:
+    """The section; with a budget, the compiler chooses, and there is none on CPUs."""
+    share = budget(recompute)
+    if share is not None:
+        return None if on_cpu else {"mode": "memory_budget", "memory_budget": float(share)}
+    return None if recompute == "none" else {"mode": recompute}
+
+
+def _groups(optimizer: r.Optimizer, peak: float) -> list[dict[str, Any]]:
+    """The groups of parameters; of several that match one, the first counts."""
+    return [
+        {
+            "pattern": pattern,
+            "optimizer_name": {"adamw": "AdamW", "adam": "Adam"}[optimizer.kind],
+            "optimizer_kwargs": {
+                "lr": peak,
+                "betas": list(optimizer.betas),
+                "eps": optimizer.eps,
+                "weight_decay": weight_decay,
+            },
+        }
+        for pattern, weight_decay in _decays(optimizer)
+    ]
 
 
 def _decays(optimizer: r.Optimizer) -> list[tuple[str, float]]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from ...spec.schema.torchtitan_fields import Torchtitan
 from ...spec.source import Span
 from ..costs.hardware import gpu
+from .quantization import SECTION
 
 Sections = dict[str, Any]
 
@@ -52,7 +53,14 @@ def on_cpus(sections: Sections) -> Sections:
         if fields
         else fields
         for section, fields in sections.items()
+        if section != SECTION
     }
+
+
+def is_compiled(*groups: Torchtitan | None) -> bool:
+    """Whether the model is compiled on GPUs with these settings."""
+    fields = told(*groups).get("compile", {})
+    return fields.get("enable", True) and "model" in fields.get("components", ["model"])
 
 
 def refused(device: str, cluster: Torchtitan | None, stage: Torchtitan | None) -> Iterator[Refused]:
@@ -88,12 +96,10 @@ def refused(device: str, cluster: Torchtitan | None, stage: Torchtitan | None) -
             place("parallelism", "enable_fsdp_symm_mem"),
             "remove `enable_fsdp_symm_mem`",
         )
-    compiled = sections.get("compile", {})
-    if compiled.get("enable_async_tensor_parallel") and device != "cpu":
-        components = compiled.get("components", ["model"])
-        if not compiled.get("enable", True) or "model" not in components:
-            yield Refused(
-                "`compile.enable_async_tensor_parallel` needs a compiled model",
-                place("compile", "enable_async_tensor_parallel"),
-                "remove it, or write `enable = true` and a list of `components` with `model`",
-            )
+    asynchronous = sections.get("compile", {}).get("enable_async_tensor_parallel")
+    if asynchronous and device != "cpu" and not is_compiled(cluster, stage):
+        yield Refused(
+            "`compile.enable_async_tensor_parallel` needs a compiled model",
+            place("compile", "enable_async_tensor_parallel"),
+            "remove it, or write `enable = true` and a list of `components` with `model`",
+        )

@@ -18,6 +18,7 @@ from ...compiler.plan.checkpoints import steps_between
 from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.configuration import arguments
+from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.values import LrPiece
 from .copied import Import, builder, needed
 
@@ -30,7 +31,7 @@ HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
 #
 # Save this as {file} and run, in its folder:"""
 IMPORTS = {
-    "etude.runtime.engine.emitted": ("RunData", "RunRates"),
+    "etude.runtime.engine.emitted": ("RunData", "RunRates", "converted"),
     "etude.runtime.engine.loader": ("NoTokenizer",),
     "etude.runtime.engine.objectives": ("LanguageLoss",),
     "pathlib": ("Path",),
@@ -42,9 +43,15 @@ IMPORTS = {
         "ParamGroupConfig",
         "register_moe_load_balancing_hook",
     ),
+    "torchtitan.components.quantization": (
+        "Float8LinearConverter",
+        "MXFP8GroupedExpertsConverter",
+        "MXFP8LinearConverter",
+        "NVFP4LinearConverter",
+    ),
     "torchtitan.config": ("CompileConfig", "ParallelismConfig", "TrainingConfig"),
     "torchtitan.config.configs": ("CommConfig", "DebugConfig"),
-    "torchtitan.distributed.activation_checkpoint": ("FullAC", "SelectiveAC"),
+    "torchtitan.distributed.activation_checkpoint": ("FullAC", "MemoryBudgetAC", "SelectiveAC"),
     "torchtitan.distributed.pipeline_parallel": ("pipeline_llm",),
     "torchtitan.protocols.model_spec": ("ModelSpec",),
     "torchtitan.trainer": ("Trainer",),
@@ -185,10 +192,13 @@ def _job(
     yield f"            name={job.model.family!r},"
     yield f"            flavor={job.model.size or 'custom'!r},"
     made_by, experts = builder(job.model.family), job.model.experts
-    yield f"            model={made_by.build}("
+    built = [f"{made_by.build}("]
     for name, value in arguments(job.model, made_by.takes, job.seq_len).items():
-        yield f"                {name}={value!r},"
-    yield "            ),"
+        built.append(f"    {name}={value!r},")
+    first, *lines = _converted([*built, ")"], sections) if SECTION in sections else [*built, ")"]
+    lines[-1] += ","
+    yield f"            model={first}"
+    yield from (f"            {line}" for line in lines)
     balanced = "register_moe_load_balancing_hook" if experts and experts.balance else None
     yield f"            parallelize_fn={made_by.parallelize},"
     yield "            pipelining_fn=pipeline_llm,"
@@ -211,6 +221,18 @@ def _job(
     if tracking == "wandb":
         yield "        metrics=MetricsProcessor.Config(enable_wandb=True),"
     yield "    )"
+
+
+def _converted(model: list[str], sections: dict[str, Any]) -> Iterator[str]:
+    """The model with its layers converted by torchtitan."""
+    yield "converted("
+    yield from (f"    {line}" for line in [*model[:-1], f"{model[-1]},"])
+    for name, settings in sections[SECTION].items():
+        yield f"    {name}.Config("
+        yield f"        model_compile_enabled={compiles(sections)},"
+        yield from (f"        {field}={value!r}," for field, value in settings.items())
+        yield "    ),"
+    yield ")"
 
 
 def _all_steps(job: TrainJob) -> int:
@@ -303,8 +325,12 @@ def _piece(piece: LrPiece) -> str:
 
 
 def _recompute(values: dict[str, Any] | None) -> Iterator[str]:
-    kind = {"selective": "SelectiveAC", "full": "FullAC"}[values["mode"]] if values else ""
-    yield f"activation_checkpoint={f'{kind}.Config()' if kind else None},"
+    if not values:
+        yield "activation_checkpoint=None,"
+        return
+    kinds = {"selective": "SelectiveAC", "full": "FullAC", "memory_budget": "MemoryBudgetAC"}
+    rest = ", ".join(f"{name}={value!r}" for name, value in values.items() if name != "mode")
+    yield f"activation_checkpoint={kinds[values['mode']]}.Config({rest}),"
 
 
 def _data(job: TrainJob) -> Iterator[str]:

@@ -7,11 +7,12 @@ from typing import Any
 
 from torchtitan.components.loss import BaseLoss, ChunkedLossWrapper, CrossEntropyLoss
 from torchtitan.components.optimizer import ParamGroupConfig
-from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
+from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC, SelectiveAC
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ...compiler.plan.plan import Dpo, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
+from ...compiler.torchtitan.quantization import SECTION, compiles
 from ..errors import RunError
 from .checkpoint import Checkpoints, Policy, Start
 from .families import Head, model_spec
@@ -21,10 +22,15 @@ from .lr import Schedulers
 from .metrics import Metrics, OnEvent
 from .objectives import BradleyTerryLoss, DpoLoss, LanguageLoss
 from .optimizer import Optimizers
+from .quantization import convert, reset
 from .storage import HEAD
 from .trainer import Trainer
 
-RECOMPUTATION = {"full": FullAC.Config, "selective": SelectiveAC.Config}
+RECOMPUTATION = {
+    "full": FullAC.Config,
+    "selective": SelectiveAC.Config,
+    "memory_budget": MemoryBudgetAC.Config,
+}
 
 
 def trainer_config(
@@ -70,7 +76,7 @@ def trainer_config(
     )
     own = {"training": {"steps": job.steps, "seq_len": job.seq_len}, "debug": {"seed": job.seed}}
     try:
-        for name in own.keys() | job.torchtitan.keys():
+        for name in (own.keys() | job.torchtitan.keys()) - {SECTION}:
             if name == "activation_checkpoint":
                 config.activation_checkpoint = _recomputation(job.torchtitan[name])
             else:
@@ -96,6 +102,10 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
         return start is None or (start.headless and name == HEAD)
 
     spec = model_spec(job.model, job.resources.device, job.seq_len, head)
+    if job.resources.device != "cpu":
+        reset()
+    if converters := job.torchtitan.get(SECTION):
+        spec.model = convert(spec.model, converters, compiled=compiles(job.torchtitan))
     parallelize = by_name(spec.parallelize_fn, job.seed, drawn)
     return dataclasses.replace(spec, parallelize_fn=parallelize)
 

@@ -24,6 +24,13 @@ from .train import dataloader
 PREPARE = "make the data with `etude prepare SPEC`, on any machine, and name its run folder"
 
 
+def converted(model: Any, *converters: Any) -> Any:
+    """A model's configuration, with its layers converted by torchtitan's converters in turn."""
+    for converter in converters:
+        model = converter.build().convert(model)
+    return model
+
+
 class RunData(BaseDataLoader):
     """Yields the batches of a train job from the data sets in a run folder.
 

@@ -23,6 +23,7 @@ from typing import Any
 from ...compiler.plan.measures import SuiteMeasure
 from ...compiler.plan.phases import ranks_of
 from ...compiler.plan.plan import DatasetJob, Plan, WritingJob
+from ...compiler.torchtitan.quantization import SECTION
 from ..errors import RunError
 from .disk_space import in_bytes
 
@@ -80,7 +81,7 @@ def look(rank: int, folder: Path, needs: Iterable[str], sign: str) -> Node:
     return Node(
         rank,
         socket.gethostname(),
-        versions(),
+        versions(needs),
         _open_files(),
         shutil.disk_usage(folder).free,
         [module for module in needs if importlib.util.find_spec(module) is None],
@@ -88,10 +89,14 @@ def look(rank: int, folder: Path, needs: Iterable[str], sign: str) -> Node:
     )
 
 
-def versions() -> dict[str, str]:
-    """The versions of the software that runs here, including a digest of etude's code."""
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """The versions of the software that runs here, including a digest of etude's code.
+
+    Args:
+        more: packages besides those of every run.
+    """
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found | {"etude": _own_version()}
@@ -141,6 +146,8 @@ def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
             found["lm_eval"] = ("suites", "eval")
         if isinstance(job, WritingJob) and ranks_of(job) is not None:
             found["vllm"] = ("a model on several GPUs", "")
+        if SECTION in getattr(job, "torchtitan", {}):
+            found["torchao"] = ("`precision` in 8 or 4 bits", "fp8")
     return found
 
 

@@ -29,6 +29,7 @@ from ...compiler.plan.plan import (
     TrainJob,
     WeightsJob,
 )
+from ...compiler.torchtitan.quantization import SECTION
 from ...compiler.values import Resources
 from .. import weight_files
 from ..asked import require_before
@@ -153,8 +154,10 @@ class _Preflight:
             self._records(job)
 
     def train(self, job: TrainJob) -> None:
-        """Checks that the model has a row for every token of its texts: else a step on the GPUs
-        would be the first to tell."""
+        """Checks that the model has a row for every token of its texts, else a step on the GPUs
+        would be the first to tell, and that the package that converts layers is there."""
+        if SECTION in job.torchtitan:
+            _require_package("torchao", "`precision` in 8 or 4 bits", "fp8")
         for key in job.inputs.values():
             data = self.jobs.get(key)
             if not isinstance(data, DatasetJob) or "tokenizer" not in data.inputs:

@@ -59,7 +59,8 @@ NOT_YET = (
     Answer(
         "fp8 mxfp8 nvfp4 float8 mxfp4 fp8_recipe enable_fp8 fp8_format",
         ANY,
-        "this version does not compute in 8 or 4 bits: `precision` is bf16 or fp32",
+        "products in 8 or 4 bits are a `precision` of a stage: {}",
+        "stage long: train { from = pretrain, steps = 10, precision = fp8 }",
     ),
     Answer(
         "muon lion adafactor sophia shampoo soap muon_lr muon_momentum",

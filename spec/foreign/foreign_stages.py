@@ -122,14 +122,15 @@ STAGES = (
         "activation_checkpoint activation_checkpoint_mode gradient_checkpointing_kwargs "
         "recomputation recompute_granularity recompute_layer recompute_method use_checkpointing",
         _TRAIN,
-        "did you mean `recompute`? It is `none`, `selective` or `full`: {}",
+        "did you mean `recompute`? It is `none`, `selective`, `full` or `budget 60%`: {}",
         "recompute = full",
     ),
     Answer(
         "bf16 fp16 fp32 dtype torch_dtype mixed_precision amp half bfloat16 float16 compute_dtype "
         "param_dtype mixed_precision_param",
         _TRAIN,
-        "the passes are computed in bf16 or fp32, and weights and moments are always fp32: {}",
+        "the passes are computed in bf16, fp32 or 8 and 4 bits, and weights and moments are always "
+        "fp32: {}",
         "precision = bf16",
     ),
     Answer(

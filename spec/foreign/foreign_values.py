@@ -41,10 +41,28 @@ VALUES = (
         "precision = bf16",
     ),
     Answer(
-        "fp8 float8 mxfp8 nvfp4 mxfp4 fp4 int8 int4 e4m3 hybrid",
+        "float8 e4m3 hybrid fp8_hybrid rowwise fp8_rowwise",
         "precision",
-        "this version does not compute in 8 or 4 bits: {}",
-        "precision = bf16",
+        "did you mean `fp8`? {}",
+        "precision = fp8",
+    ),
+    Answer(
+        "mxfp4 fp4 nvfp4_e2m1",
+        "precision",
+        "did you mean `nvfp4`? It needs Blackwell; Hopper has fp8: {}",
+        "precision = fp8",
+    ),
+    Answer(
+        "int8 int4",
+        "precision",
+        "in 8 and 4 bits, this version computes with floating-point numbers: {}",
+        "precision = fp8",
+    ),
+    Answer(
+        "tensorwise delayed blockwise current dynamic",
+        "precision",
+        "torchtitan 0.3 scales fp8 by rows, not by tensors or blocks: {}",
+        "precision = fp8 { recipe = rowwise }",
     ),
     Answer(
         "bfloat16 bf16_mixed mixed mixed_precision amp auto half_precision",
@@ -63,10 +81,16 @@ VALUES = (
     ),
     Answer("false off no", "recompute", "did you mean `none`? {}", "recompute = none"),
     Answer(
-        "op attention attn selective_ac memory_budget",
+        "op attention attn selective_ac",
         "recompute",
         "did you mean `selective`? {}",
         "recompute = selective",
+    ),
+    Answer(
+        "memory_budget memory_budget_ac",
+        "recompute",
+        "a budget says how much of the activations is kept: {}",
+        "recompute = budget 60%",
     ),
     Answer(
         "offload cpu offloaded",

@@ -47,6 +47,7 @@ def _kind(value: s.Value) -> str:
         s.Tagged: "a named group",
         s.Scaled: "a scaled mixture",
         s.Counted: "a count of something",
+        s.Sized: "a name with a number",
         s.Periodic: "something periodic",
         s.Schedule: "a schedule",
     }[type(value)]

@@ -325,7 +325,7 @@ class ScheduleOf(Kind, kw_only=False):
 
     def read(self, value: s.Value) -> Schedule:
         if not isinstance(value, s.Schedule):
-            if isinstance(value, s.Periodic | s.Counted):
+            if isinstance(value, s.Periodic | s.Counted | s.Sized):
                 raise wrong_value(value, "a value or a schedule", "a value, or `a -> b for …`")
             _no_shape(value, False)
             return constant(self.operand.read(value), value.span)

@@ -47,6 +47,8 @@ from .model_blocks import Experts as Experts
 from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
 from .model_blocks import RopeScaling as RopeScaling
+from .precision import PRECISION as PRECISION
+from .precision import Precision as Precision
 from .torchtitan_fields import TORCHTITAN
 from .torchtitan_fields import CommFields as CommFields
 from .torchtitan_fields import CompileFields as CompileFields

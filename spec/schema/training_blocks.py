@@ -13,6 +13,7 @@ from . import number_kinds as nk
 from .data_blocks import PROTOCOLS
 from .declaration import Declaration, attribute, statement
 from .model_blocks import ROPE_SCALING, RopeScaling
+from .precision import PRECISION, Precision, Recompute
 from .torchtitan_fields import TORCHTITAN, Torchtitan
 
 WITH_WEIGHTS = ("stage", "model")
@@ -191,17 +192,18 @@ class Training(Stage):
     clip: float | None = attribute(
         nk.Real(above=0), None, otherwise="1", inherits=1.0, doc="maximum gradient norm"
     )
-    precision: str | None = attribute(
-        k.OneOf("bf16", "fp32", foreign="precision"),
+    precision: Precision | None = attribute(
+        PRECISION,
         None,
         otherwise="`bf16` on GPUs, `fp32` on CPUs",
-        doc="precision of the forward and backward passes; weights and moments are always fp32",
+        doc="[precision](#precision) of the forward and backward passes; weights and moments are "
+        "always fp32",
     )
     recompute: str | None = attribute(
-        k.OneOf("none", "selective", "full", foreign="recompute"),
+        Recompute(),
         None,
         otherwise="`none`",
-        doc="activations recomputed in the backward pass",
+        doc="activations [recomputed](#recompute) in the backward pass",
     )
     cluster: str | None = attribute(
         k.Name("cluster"), None, otherwise="the only one", doc="where the stage runs"

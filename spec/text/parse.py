@@ -320,6 +320,9 @@ class Builder:
             number = s.Path((number,), number.span)
         return s.Counted(number, what, span)
 
+    def sized(self, span, what, size):
+        return s.Sized(s.Word(str(what), self._token(what)), size, span)
+
     def quantity(self, span, number, unit=None):
         return self._number(number, unit, span)
 

@@ -148,6 +148,11 @@ def _(node: s.Counted) -> str:
 
 
 @shown.register
+def _(node: s.Sized) -> str:
+    return f"{node.what.name} {shown(node.size)}"
+
+
+@shown.register
 def _(node: s.Periodic) -> str:
     over = f" over {shown(node.over)}" if node.over else ""
     return f"{node.what.name} every {shown(node.every)}{over}"

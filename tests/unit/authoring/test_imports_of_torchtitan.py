@@ -178,3 +178,43 @@ def test_what_torchtitan_keeps_and_exports_is_kept_and_exported(
     keys = [each.key for each in made.of("lost")]
     assert ("checkpoint.export_dtype" in keys) == lost
     assert of_pretrain(made.text)
+
+
+def test_torchtitans_float8_is_a_precision_without_the_layers_that_it_leaves_out() -> None:
+    spec = imported("torchtitan_405b.toml", gpus=128)
+    assert "precision = fp8\n" in squeezed(spec.text)
+    assert any("by rows" in each.reason for each in spec.findings if each.key == "precision")
+    text = changed(
+        "torchtitan_405b.toml",
+        ('filter_fqns = ["output"]', 'recipe_name = "rowwise_with_gw_hp"\nfilter_fqns = []'),
+    )
+    spec = imported("x.toml", text, gpus=128)
+    wanted = "precision = fp8 { recipe = rowwise_with_gw_hp, except = [] }"
+    assert wanted in squeezed(spec.text)
+    text = changed("torchtitan_405b.toml", ('["output"]', '["output", "attention.wk"]'))
+    lost = [each for each in imported("x.toml", text, gpus=128).findings if each.fate == "lost"]
+    assert any("attention.wk" in each.reason for each in lost)
+
+
+def test_torchtitans_mx_is_mxfp8() -> None:
+    text = changed(
+        "torchtitan_405b.toml",
+        ('converters = ["float8"]', 'converters = ["mx"]'),
+        ("[quantize.linear.float8]", "[quantize.linear.mx]"),
+        ("enable_fsdp_float8_all_gather = true\n", ""),
+        ("precompute_float8_dynamic_scale_for_fsdp = true\n", ""),
+    )
+    assert "precision = mxfp8\n" in squeezed(imported("x.toml", text, gpus=128).text)
+
+
+def test_torchtitans_memory_budget_is_a_budget() -> None:
+    mode = next(
+        line for line in config("torchtitan_405b.toml").splitlines() if line.startswith("mode")
+    )
+    text = changed("torchtitan_405b.toml", (mode, 'mode = "memory_budget"\nmemory_budget = 0.3'))
+    assert "recompute = budget 30%\n" in squeezed(imported("x.toml", text, gpus=128).text)
+
+
+def squeezed(text: str) -> str:
+    """A spec without the alignment of its equals signs."""
+    return re.sub(r" +", " ", text)

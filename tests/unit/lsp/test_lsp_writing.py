@@ -29,7 +29,7 @@ def test_attributes_are_asked_what_they_take() -> None:
     def kind(model: type[r.Declaration], name: str) -> Kind:
         return r.attributes(model)[name].kind
 
-    assert kind(r.Train, "precision").choices == ("bf16", "fp32")
+    assert kind(r.Train, "precision").choices == ("bf16", "fp32", "fp8", "mxfp8", "nvfp4")
     assert kind(r.Sample, "keep").choices == ("best", "all")
     assert kind(r.Dpo, "normalize").choices == ("true", "false")
     assert kind(r.Train, "lr").choices == ("last",)
@@ -80,6 +80,10 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         (S + "parallel = { tensor 2, ¦", ["shard", "pipeline"], ["tensor"]),
         (S + "optimizer = ¦", ["adamw", "adam", "last"], []),
         (S + "optimizer = adamw { ¦", ["betas", "eps"], ["lr"]),
+        (S + "recompute = ¦", ["none", "full", "budget"], ["fp8"]),
+        (S + "precision = ¦", ["bf16", "fp8", "nvfp4 { … }"], ["full"]),
+        (S + "precision = fp8 { ¦", ["recipe", "except", "bf16_last"], ["lr"]),
+        (S + "precision = fp8 { except = [¦", ["output", "router", "attention"], []),
         (S + "checkpoint ¦", ["every"], ["lr"]),
         (S + "gate seq_len {\n ¦", ["require", "otherwise", "needle"], ["lr"]),
         (S + "gate seq_len {\n require loss(¦", ["short", "web"], ["tiny"]),

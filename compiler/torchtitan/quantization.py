@@ -1,0 +1,61 @@
+"""Matrix products in 8 and 4 bits under torchtitan's names: its converters of models."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...spec.schema.precision import Precision
+from ..families.low_precision import KERNELS, converted, layers, products
+from ..values import ModelShape
+
+SECTION = "quantization"
+"""Where a job's configuration has the converters: class → its settings, in their order."""
+NAMES = {
+    "attention": "attention.",
+    "feed_forward": "feed_forward.",
+    "shared_experts": "moe.shared_experts.",
+    "router": "moe.router.",
+    "output": "lm_head",
+}
+"""Part of a model → what torchtitan's names of its linear layers contain, and no others'."""
+QUERIES = "attention.qkv_linear."
+"""The same for the layers of attention with biases that can be converted: not its output."""
+_CLASSES = {"fp8": "Float8Linear", "mxfp8": "MXFP8Linear", "nvfp4": "NVFP4Linear"}
+
+
+def compiles(sections: Mapping[str, Any]) -> bool:
+    """Whether a job with these sections compiles its model."""
+    fields = sections.get("compile", {})
+    return fields.get("enable", False) and "model" in fields.get("components", ["model"])
+
+
+def quantization(precision: Precision, model: ModelShape, *, logits: bool) -> dict[str, Any]:
+    """The converters of a job's model; {} if it is in bf16 or fp32.
+
+    Args:
+        logits: whether the model's output is torchtitan's, which can be converted.
+    """
+    parts = [part for part in converted(precision, model) if logits or part != "output"]
+    if not parts:
+        return {}
+    linear = [part for part in parts if part != "experts"]
+    every, inside = range(model.layers), layers(precision, model)
+    found: dict[str, Any] = {}
+    if linear and precision.kind == "fp8":
+        left = [NAMES[part] for part in products(model) if part in NAMES and part not in parts]
+        left += ["attention.wo"] if model.biased and "attention" in parts else []
+        left += [f"layers.{layer}." for layer in every if layer not in inside]
+        found["Float8LinearConverter"] = {"recipe_name": precision.scaling, "filter_fqns": left}
+    elif linear:
+        names = {part: NAMES[part] for part in linear}
+        if model.biased and "attention" in names:
+            names["attention"] = QUERIES
+        wanted = list(names.values())
+        if inside != every:
+            of_layers = [name for part, name in names.items() if part != "output"]
+            wanted = [f"layers.{layer}.{name}" for layer in inside for name in of_layers]
+            wanted += [names["output"]] if "output" in names else []
+        found[f"{_CLASSES[precision.kind]}Converter"] = {"fqns": wanted}
+    if "experts" in parts:
+        rows = KERNELS[precision.kind].experts
+        found["MXFP8GroupedExpertsConverter"] = {"pad_multiple": rows}
+    return found
