@@ -30,6 +30,9 @@ def arguments(parser: ArgumentParser) -> None:
         default=[],
         help="a kind to keep; may be repeated",
     )
+    parser.add_argument(
+        "--profiles", action="store_true", help="also what torchtitan's profiler has recorded"
+    )
     parser.add_argument("--yes", action="store_true", help="remove without asking")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -58,7 +61,7 @@ def _clean(folder: Path, args: Namespace) -> int:
     from ..runtime.run_folder.cleaning import removable, remove
     from ..runtime.run_folder.store import Store
 
-    kinds = [kind for kind in KINDS if kind not in args.keep]
+    kinds = [kind for kind in KINDS if kind not in args.keep] + ["profiles"] * args.profiles
     _require_idle(folder, args.folder)
     items = removable(folder, kinds)
     if not args.json:
@@ -126,7 +129,7 @@ def _show(items: "Sequence[Item]", folder: str) -> None:
     if len(items) > SHOWN:
         say(f"and {len(items) - SHOWN} smaller ones: --json lists all", rest="  ")
     parts = []
-    for kind in KINDS:
+    for kind in (*KINDS, "profiles"):
         own = [item.bytes for item in items if item.kind == kind]
         if own:
             parts.append(f"{kind} {_size(sum(own))}")

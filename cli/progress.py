@@ -14,6 +14,10 @@ from .screen import colors
 
 SECONDS = 10.0
 """Seconds between two reports of a train job in a pipe."""
+COLUMNS = 80
+"""What a line in a pipe should not exceed."""
+WAITED = 0.1
+"""From this share of a step's time on, waiting for data is worth a word."""
 
 
 @contextmanager
@@ -94,12 +98,26 @@ def _message(event: dict[str, Any]) -> str | None:
     return None
 
 
-def _rate(event: dict[str, Any]) -> str:
-    details = "".join(f"  {n} {event[n]:.3f}" for n in ("accuracy", "margin") if n in event)
-    return (
-        f"loss {event['loss']:.3f}{details}  lr {event['lr']:.3g}  "
-        f"{short(event['tokens'])} tokens  {event['tokens_per_second']:,.0f} tokens/s"
-    )
+def _rate(event: dict[str, Any], room: int | None = None) -> str:
+    """A step's figures.
+
+    Args:
+        room: columns that there are; the least important figures go where they are too few.
+    """
+    parts = {"loss": f"loss {event['loss']:.3f}"}
+    parts |= {name: f"{name} {event[name]:.3f}" for name in ("accuracy", "margin") if name in event}
+    parts["lr"] = f"lr {event['lr']:.3g}"
+    parts["tokens"] = f"{short(event['tokens'])} tokens"
+    parts["speed"] = f"{event['tokens_per_second']:,.0f} tokens/s"
+    if "mfu" in event:
+        parts["mfu"] = f"MFU {event['mfu']:.0%}"
+    waited = event.get("data_seconds", 0.0) / event.get("seconds", 1.0)
+    if waited >= WAITED:
+        parts["data"] = f"data {waited:.0%}"
+    for name in ("lr", "tokens", "margin", "mfu"):
+        if room is not None and len("  ".join(parts.values())) > room:
+            parts.pop(name, None)
+    return "  ".join(parts.values())
 
 
 class _Lines:
@@ -125,7 +143,8 @@ class _Lines:
     def _step(self, event: dict[str, Any]) -> None:
         self.last = time.monotonic()
         self.latest = None
-        line = f"{event['job']}: step {event['step']:,}  {_rate(event)}"
+        line = f"{event['job']}: step {event['step']:,}  "
+        line += _rate(event, COLUMNS - len(line))
         print(line, file=self.terminal, flush=True)
 
 

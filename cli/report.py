@@ -143,6 +143,7 @@ def _trained(
 ) -> dict[str, Any]:
     """The results of training a stage, and which other runs did some of it."""
     from ..runtime.run_folder.outcomes import steps
+    from ..runtime.run_folder.profiles import profiles
 
     jobs = [job for job in plan.jobs if job.kind == "train" and job.stage == stage]
     begun = {job.id: outcomes[job.id] for job in jobs if job.id in outcomes}
@@ -160,12 +161,67 @@ def _trained(
     }
     if made := "; ".join(filter(None, others)):
         row["made"] = made
+    if speed := _speed(jobs, lines):
+        row["speed"] = speed
+    if traces := profiles(store.folder).get(stage):
+        row["profiles"] = [str(path) for path in traces]
     last = lines[-STEPS:]
     for name in FIGURES:
         values = [line[name] for line in last if line.get(name) is not None]
         if values:
             row[name] = sum(values) / len(values)
     return row
+
+
+def _speed(jobs: list[Any], lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Medians over the steps of a stage, beside the plan's estimates; {} without steps.
+
+    `tokens_per_second` is of a rank, `mfu` a share of the peak, `data` the share of the time in
+    which rank 0 waited for data, and `memory` GiB of a GPU.
+    """
+    from ..runtime.run_folder.progress import data_share, typical
+
+    known = {job.id: job for job in jobs}
+    told = [line for line in lines if line.get("job") in known and "tokens_per_second" in line]
+    each = [
+        {
+            "tokens_per_second": line["tokens_per_second"] / job.resources.world_size,
+            "planned_tokens_per_second": job.cost.tokens_per_second,
+            "mfu": line.get("mfu"),
+            "planned_mfu": job.cost.mfu,
+            "memory": line.get("memory_reserved"),
+        }
+        for line in told
+        for job in [known[line["job"]]]
+    ]
+    names = each[0] if each else ()
+    found = {name: typical(each, name) for name in names} | {"data": data_share(told)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+SPEED = {
+    "tokens_per_second": "tokens/s a rank",
+    "planned_tokens_per_second": "planned",
+    "mfu": "MFU",
+    "planned_mfu": "planned MFU",
+    "data": "waiting for data",
+    "memory": "GiB of a GPU",
+}
+"""A figure of a stage's speed → its column."""
+_SHARES = ("mfu", "planned_mfu", "data")
+
+
+def _speeds(stages: list[dict[str, Any]]) -> None:
+    rows = [
+        {"stage": row["stage"]}
+        | {
+            SPEED[name]: f"{value:.1%}" if name in _SHARES else float(f"{value:.4g}")
+            for name, value in row["speed"].items()
+        }
+        for row in stages
+        if "speed" in row
+    ]
+    _table("Speed (medians over steps)", ["stage", *_present(rows, tuple(SPEED.values()))], rows)
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -181,6 +237,10 @@ def _show(found: dict[str, Any]) -> None:
         ],
         found["stages"],
     )
+    _speeds(found["stages"])
+    for row in found["stages"]:
+        for path in row.get("profiles", ()):
+            print(f"profile of {row['stage']}: {path}")
     left_out = [_left_out(row) for row in found["data"]]
     _table("Records left out", ["dataset", *_present(left_out, LEFT_OUT)], left_out)
     scored = [

@@ -27,10 +27,10 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if args.watch:
         return _watch(args.folder)
-    from ..compiler.plan.part import options
     from ..runtime.data.long import counted
     from ..runtime.preparation.repetition import readings
     from ..runtime.run_folder.outcomes import outcomes
+    from ..runtime.run_folder.profiles import profiles
     from .status_watch import Look, as_json, headline
 
     opened = open_run(args.folder)
@@ -52,7 +52,9 @@ def run(args: Namespace) -> int:
     if args.json:
         part = plan.part and plan.part.model_dump(mode="json")
         of = {"recipe": plan.recipe, "part": part, "progress": as_json(now)}
+        traces = {stage: [str(p) for p in paths] for stage, paths in profiles(store.folder).items()}
         shown = of | {"jobs": rows, "readings": [asdict(each) for each in read]}
+        shown |= {"profiles": traces} if traces else {}
         print(json.dumps(shown, indent=2))
         return 0
     say(headline(now, look.launch), rest="  ")
@@ -68,6 +70,18 @@ def run(args: Namespace) -> int:
         shown.append(Row((row["job"], row["kind"], state, step, loss)))
     names = [Column(name) for name in ("job", "kind", "state")]
     show([*names, Column("step", right=True), Column("loss", right=True)], [shown])
+    _say_more(plan, store, rows)
+    for each in read:
+        say(f"{'warning: ' if each.much else ''}{each}", rest="  ")
+    return 0
+
+
+def _say_more(plan: "Plan", store: "Store", rows: list[dict[str, Any]]) -> None:
+    """What the table of jobs has no place for."""
+    from ..compiler.plan.part import options
+    from ..runtime.run_folder.profiles import profiles
+    from ..spec.quantity import counted
+
     for row in rows:
         long = row.get("long")
         if long and (long["dropped"] or long["truncated"]):
@@ -75,9 +89,11 @@ def run(args: Namespace) -> int:
     if plan.part:
         left = f"{len(plan.part.left_out)} jobs of the plan are left out"
         say(f"a part of the plan:{options(plan)}; {left}", rest="  ")
-    for each in read:
-        say(f"{'warning: ' if each.much else ''}{each}", rest="  ")
-    return 0
+    for stage, paths in profiles(store.folder).items():
+        say(
+            f"{stage}: profiled, {counted(len(paths), 'files')} in {paths[0].parent}",
+            rest="  ",
+        )
 
 
 def _watch(folder: str) -> int:

@@ -116,7 +116,9 @@ def line(found: "Progress", launch: "Launch | None") -> str:
         words.append(f"{found.job} ({found.number} of {found.jobs})")
         shown = dict(rows(found))
         words += [f"step {shown['step']}"] if "step" in shown else []
-        words += [shown[name] for name in ("speed", "left") if name in shown]
+        if found.training and found.training.last:
+            words.append(f"{found.training.tokens_per_second or 0:,.0f} tokens/s")
+        words += [shown["left"]] if "left" in shown else []
     return "; ".join(words)
 
 
@@ -153,7 +155,13 @@ def rows(found: "Progress") -> Iterator[tuple[str, str]]:
         yield "step", f"{training.step:,} of {training.steps:,}"
         last = training.last
         yield "loss", f"{last['loss']:.4f}   lr {last['lr']:.3g}   norm {last['grad_norm']:.3g}"
-        yield "speed", f"{training.tokens_per_second or 0:,.0f} tokens/s"
+        speed = [f"{training.tokens_per_second or 0:,.0f} tokens/s"]
+        speed += [f"MFU {training.mfu:.1%}"] if training.mfu is not None else []
+        speed += [f"{training.data:.1%} waiting for data"] if training.data is not None else []
+        yield "speed", "   ".join(speed)
+        if "memory_reserved" in last:
+            share = last["memory_reserved_share"]
+            yield "memory", f"{last['memory_reserved']:.1f} GiB of a GPU, {share:.0%}"
     if found.seconds:
         ends = datetime.fromtimestamp(time() + found.seconds)
         shown = f"{ends:%H:%M}" if found.seconds < 86_400 else f"{ends:%a %d %b %H:%M}"
@@ -228,6 +236,8 @@ def as_json(found: "Progress") -> Mapping[str, Any]:
         "step": training.step if training else None,
         "steps": training.steps if training else None,
         "tokens_per_second": training.tokens_per_second if training else None,
+        "mfu": training.mfu if training else None,
+        "data_share": training.data if training else None,
         "checkpoint": saved.step if saved else None,
         "seconds_left": found.seconds,
         "heard": found.heard,

@@ -195,6 +195,15 @@ class Saving(Value):
     marks: int | None = None  # every `marks` steps of the stage, one is written and kept
 
 
+class Profile(Value):
+    """What torchtitan's profiler records of a job."""
+
+    from_step: int  # of the stage
+    to_step: int  # the step after the last one
+    memory: bool = False  # also what the memory of a GPU holds, and where it was allocated
+    ranks: Literal["first", "all"] = "first"  # which ranks record: rank 0, or all
+
+
 class Generation(Value):
     """The GPUs on which a model generates, and its memory on each (see docs/cost.md)."""
 

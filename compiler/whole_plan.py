@@ -9,7 +9,7 @@ from ..spec.record import fields
 from ..spec.schema.recipe import Recipe, Training, attributes
 from .as_written import settings, written
 from .plan.checkpoints import in_words as saving_in_words
-from .plan.checkpoints import saving
+from .plan.checkpoints import profiled_in_words, saving
 from .plan.phases import phases_of
 from .plan.plan import Plan, SilencedFinding, StageSummary
 from .plan.provenance import Origins, declared, in_words
@@ -18,7 +18,7 @@ from .plan.totals import totals
 from .program import Lowered, ScheduledStage, Stage, StageOfMany
 from .stages import KINDS
 from .stages.kind import TrainingKind
-from .values import Claim, Scaled
+from .values import Claim, Profile, Scaled
 
 APART = ("from", "dialog")
 """Attributes that a stage's settings do not list: what it continues from, and the protocol."""
@@ -119,6 +119,10 @@ def _trained(stage: ScheduledStage) -> dict[str, str]:
         given = getattr(stage.spec, knob)
         if given and [segment.shape for segment in given.segments] != ["hold"]:
             shown[knob] = written(given)
+    if asked := stage.spec.profile:
+        memory, ranks = ", memory" * asked.memory, ", all ranks" * (asked.ranks == "all")
+        steps = Profile(from_step=asked.steps[0], to_step=asked.steps[-1] + 1)
+        shown["profile"] = profiled_in_words(steps) + memory + ranks
     if "dialog" in stage.origins:
         shown["dialog"] = _dialog(stage.dialog)
     shown |= _optimized(stage.spec)

@@ -29,6 +29,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`stage NAME: sample`": r.Sample,
     "`optimizer`": r.Optimizer,
     "`precision`": r.Precision,
+    "`profile`": r.Profile,
     "`stage NAME: checkpoint`": r.Checkpoint,
     "`stage NAME: average`": r.Average,
     "`stage NAME: best`": r.Best,

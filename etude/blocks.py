@@ -33,7 +33,7 @@ class Header(Block):
     cite: Text = None
     seed: Number | None = None
     notes: Text = None
-    tracking: Literal["wandb"] | Let | None = None
+    tracking: Literal["wandb", "tensorboard"] | Let | None = None
 
 
 class RopeScaling(Attributes):
@@ -203,6 +203,7 @@ class DebugFields(Block):
     detect_anomaly: bool | Let | None = None
     moe_force_load_balance: bool | Let | None = None
     spmd_typechecking: bool | Let | None = None
+    enable_structured_logging: bool | Let | None = None
     print_config: bool | Let | None = None
 
 
@@ -273,6 +274,14 @@ class Precision(Attributes):
     bf16_last: Number | None = None
 
 
+class Profile(Block):
+    """What torchtitan's profiler records of a stage."""
+
+    steps: Numbers
+    memory: bool | Let | None = None
+    ranks: Literal["first", "all"] | Let | None = None
+
+
 class Training(Stage):
     """What all kinds of training have."""
 
@@ -294,6 +303,7 @@ class Training(Stage):
     checkpoint: Number | None = None
     export: Literal["bf16", "fp32", "none"] | Let | None = None
     keep: str | int | None = None
+    profile: Profile | Let | None = None
     torchtitan: Torchtitan | Let | None = None
 
 

@@ -13,7 +13,7 @@ from ..compiler.as_written import measured
 from ..compiler.plan.phases import ranks_of
 from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob, WritingJob
 from ..compiler.values import Resources
-from . import stopping
+from . import imports, stopping
 from .asked import lacking
 from .decision import Alone, Decision, End, Gang, Together
 from .errors import Stopped
@@ -185,6 +185,8 @@ class Scheduler:
     def _make(self, job: Any, key: str, inputs: Mapping[str, str], *, together: bool) -> None:
         stopping.check(f"`{job.id}` comes next")
         work = WORK[type(job)]
+        if not work.prepares:
+            imports.wait()
         folders = {role: self._folder(key) for role, key in inputs.items()}
         task = Task(job, key, folders, self.store.work(key), self.shared)
         work.before(task)

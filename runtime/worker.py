@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..compiler.plan.plan import Plan
+from ..compiler.plan.plan import Plan, TrainJob
 from ..compiler.plan.plan_schema import read_plan
 from ..compiler.values import Phase, Resources
 from .errors import Interrupted, RunError
@@ -125,6 +125,9 @@ def walk(
     if ranks.world_size > 1:
         ranks.together(device)
     if ranks.rank != 0:
+        if any(isinstance(job, TrainJob) for job in plan.jobs):
+            # While rank 0 prepares data; the first job would wait for it.
+            from .engine import config  # noqa: F401
         return follow(plan, store, root, ranks)
     assert on_event
     return Scheduler(plan, store, root, gang=ranks, on_event=on_event).run()

@@ -23,6 +23,7 @@ GROUPS = (
     "measures",
     "preferences",
     "claims",
+    "profiles",
     "unused",
 )
 """The modules that hold the rules."""

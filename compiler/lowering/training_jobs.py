@@ -31,7 +31,7 @@ from ..resolve.scope import original
 from ..schedule.clock import nearest
 from ..schedule.mixture import Mixture
 from ..torchtitan.configuration import torchtitan
-from ..values import BatchPiece
+from ..values import BatchPiece, Profile
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
@@ -175,6 +175,7 @@ class Training:
             "segment": number,
             "segments": len(stage.segments),
             "saving": saving(stage.spec),
+            "profile": None if extends else _profile(stage, segment),
             "roundings": stage.roundings if number == 0 and not extends else [],
             "cost": _cost(stage, segment, schedule.batch, tokens),
             "extends": extends,
@@ -305,6 +306,19 @@ def _cost(stage: ScheduledStage, segment: Segment, batch: list[BatchPiece], toke
         flops=per_token * tokens,
         **job_costs(stage, segment, batch),
     )
+
+
+def _profile(stage: ScheduledStage, segment: Segment) -> Profile | None:
+    """The part of the stage's profile within a segment; None if there is none."""
+    asked = stage.spec.profile
+    if asked is None:
+        return None
+    begin = max(asked.steps[0], segment.from_step)
+    end = min(asked.steps[-1] + 1, segment.to_step)
+    if begin >= end:
+        return None
+    ranks = "all" if asked.ranks == "all" else "first"
+    return Profile(from_step=begin, to_step=end, memory=asked.memory, ranks=ranks)
 
 
 def _sequences(batch: list[BatchPiece], piece: MixturePiece) -> int:

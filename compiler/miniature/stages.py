@@ -115,6 +115,8 @@ class Stages:
             every = nearest(spec.checkpoint.value * changes["steps"] / stage.steps)
             every = max(every, changes["steps"] // 10, 1)
             changes["checkpoint"] = Quantity(Fraction(every), "steps")
+        if spec.profile:
+            changes["profile"] = _profile(spec.profile, stage.steps, changes["steps"])
         if spec.average:
             over = changes["steps"] - steps_of.at[averaged_from(stage)]
             every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))
@@ -234,6 +236,13 @@ class Stages:
                 values.append(int(small.value / (longest if small.unit == "tokens" else 1)))
         common = gcd(*values)
         return common if max(values) - min(values) >= 3 * common else max(common // 4, 1)
+
+
+def _profile(profile: r.Profile, steps: int, few: int) -> r.Profile:
+    """A profile at the same point of a stage of `few` steps, on one CPU."""
+    count = min(len(profile.steps), few)
+    begin = min(profile.steps[0] * few // steps, few - count)
+    return replace(profile, steps=list(range(begin, begin + count)), memory=False, ranks="first")
 
 
 def _limit(spec: r.Measuring) -> int | None:

@@ -6,7 +6,7 @@ from ...spec.quantity import Quantity, counted
 from ...spec.schema import recipe as r
 from ...spec.schema.number_kinds import EVERY, LAST, SECONDS, Kept
 from ..families.architectures import parameters
-from ..values import Saving
+from ..values import Profile, Saving
 from .plan import TrainJob
 
 WEIGHTS = 4
@@ -39,6 +39,13 @@ def in_words(of: Saving) -> dict[str, str]:
     if of.marks is not None:
         keep = f"every {counted(of.marks, 'steps')}, and the {keep}"
     return {"checkpoint": f"every {every}", "keep": keep}
+
+
+def profiled_in_words(of: Profile) -> str:
+    """The steps of a profile."""
+    if of.to_step == of.from_step + 1:
+        return f"step {of.from_step:,}"
+    return f"steps {of.from_step:,} to {of.to_step - 1:,}"
 
 
 def size(job: TrainJob) -> int:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ...spec.quantity import plain
-from ..values import Saving
-from .checkpoints import in_words
+from ..values import Profile, Saving
+from .checkpoints import in_words, profiled_in_words
 from .keys import content, placement
 from .plan import Plan, TrainJob
 
@@ -184,6 +184,8 @@ def _how(job: Any) -> dict[str, Any]:
         found |= {"ranks": mesh.pop("world_size"), **mesh}
     if "saving" in found:
         found |= in_words(Saving(**found.pop("saving")))
+    if "profile" in found:
+        found["profile"] = found["profile"] and profiled_in_words(Profile(**found["profile"]))
     if "training" in titan:
         found["micro_batch"] = titan["training"].get("local_batch_size")
     if "activation_checkpoint" in titan:

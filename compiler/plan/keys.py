@@ -39,6 +39,7 @@ class Outside:
 NAME = Outside("says what something is called")
 DERIVED = Outside("follows from the rest, or tells people about it")
 SAVING = Outside("says when a job is saved, which changes no result", told=True)
+PROFILED = Outside("says what is recorded of the training, which changes no result", told=True)
 PLACEMENT = Outside("changes a result only up to rounding", told=True)
 _HOW = (
     "training.local_batch_size",
@@ -55,6 +56,7 @@ _HOW = (
     "debug.detect_anomaly",
     "debug.spmd_typechecking",
     "debug.print_config",
+    "debug.enable_structured_logging",
     "comm",
 )
 PLACED = Outside(PLACEMENT.why, parts=_HOW, told=True)

@@ -17,13 +17,14 @@ from ..values import (
     Generation,
     LrPiece,
     Phase,
+    Profile,
     Reading,
     Resources,
     Rounding,
     Saving,
     Scaled,
 )
-from .keys import DERIVED, NAME, PLACED, PLACEMENT, SAVING, UNTRAINED
+from .keys import DERIVED, NAME, PLACED, PLACEMENT, PROFILED, SAVING, UNTRAINED
 from .measures import AccuracyMeasure, HeldOut, Measure, Requirement
 from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
@@ -237,6 +238,9 @@ class TrainJob(Job):
     optimizer_state: Literal["carry", "fresh"]
     average: Averaging | None
     saving: Annotated[Saving, SAVING]
+    profile: Annotated[Profile | None, PROFILED] = later(
+        None, description="steps that torchtitan's profiler records; null: none"
+    )
     roundings: Annotated[list[Rounding], DERIVED]
     resources: Annotated[Resources, PLACEMENT]
     cost: Annotated[Cost, DERIVED]

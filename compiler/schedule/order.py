@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from ...spec.findings.diagnostics import Report
+from ...spec.quantity import counted
 from ...spec.record import replace
 from ...spec.schedule import Bound, Segment
-from ...spec.schema.recipe import Polyak
+from ...spec.schema.recipe import Polyak, Training
 from .positions import Length, Position
 
 _WORDS = (
@@ -128,6 +129,21 @@ def within(average: Polyak, length: Length, steps: int, tokens: int, report: Rep
         f"{place(Position(over.unit, Fraction(whole)))}",
         average.at("over"),
         help="remove `over` to average over the whole stage",
+    )
+
+
+def profiled(spec: Training, steps: int, report: Report) -> None:
+    """Reports a profile of steps that the stage does not have."""
+    profile = spec.profile
+    if profile is None or profile.steps[-1] < steps:
+        return
+    count = min(len(profile.steps), 3, steps)
+    report.add(
+        "E572",
+        f"the profile ends with step {profile.steps[-1]:,}, but the stage has "
+        f"{counted(steps, 'steps')}, from 0 to {steps - 1:,}",
+        profile.at("steps"),
+        help=f"write steps of the stage: `steps = [{steps - count}..{steps - 1}]`",
     )
 
 

@@ -35,7 +35,7 @@ from .auto import place
 from .clock import note_rounding, run_clock
 from .course import Course
 from .knobs import Knobs
-from .order import ordered, within
+from .order import ordered, profiled, within
 from .part import at_checkpoint
 from .positions import Border, Length
 from .segments import Meshes, cut, frozen
@@ -209,6 +209,7 @@ class _Scheduler:
         places = course.holds("parallel", knobs["parallel"])
         if self.spec.average:
             within(self.spec.average, course.length, clock.steps, clock.tokens, self.report)
+        profiled(self.spec, clock.steps, self.report)
         borders = self._checkpoints(course)
         cuts = [border.step for border in borders.values()]
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)

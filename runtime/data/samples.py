@@ -8,6 +8,7 @@ import io
 import itertools
 import random
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from ..errors import DataError
@@ -15,6 +16,8 @@ from .python_sources import parse, sources
 
 SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
 GENERATED_DOCUMENTS = 2000
+MOST_KEPT = 10_000
+"""Generated documents that are kept in memory once they are made: a few MiB."""
 
 _LONGEST_CODE = 64 * 1024
 
@@ -33,6 +36,18 @@ def documents(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
     Raises:
         DataError: no such sample, or this Python has no sources.
     """
+    if sample == "python_docs" or (sample == "needles" and (count or 0) <= MOST_KEPT):
+        return iter(_kept(sample, count, seed))
+    return _made(sample, count=count, seed=seed)
+
+
+@cache
+def _kept(sample: str, count: int | None, seed: int) -> tuple[str, ...]:
+    """The documents of a small sample, which a tokenizer learns from and a data set then holds."""
+    return tuple(_made(sample, count=count, seed=seed))
+
+
+def _made(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
     match sample:
         case "python_docs":
             return itertools.islice(_docs(), count)

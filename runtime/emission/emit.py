@@ -54,6 +54,7 @@ IMPORTS = {
     "torchtitan.distributed.activation_checkpoint": ("FullAC", "MemoryBudgetAC", "SelectiveAC"),
     "torchtitan.distributed.pipeline_parallel": ("pipeline_llm",),
     "torchtitan.protocols.model_spec": ("ModelSpec",),
+    "torchtitan.tools.profiler": ("Profiler",),
     "torchtitan.trainer": ("Trainer",),
 }
 """Module → the names in it that the functions of jobs use."""
@@ -88,6 +89,7 @@ FIELDS = {
     "optimizer_state": "whether it is loaded",
     "average": "said in a comment",
     "saving": "checkpoint.interval, by the estimated time where it is a time, and keep_latest_k",
+    "profile": "profiler, counted in torchtitan's steps",
     "roundings": "figures of the plan",
     "resources": "the command, and parallelism",
     "cost": "figures of the plan",
@@ -218,8 +220,9 @@ def _job(
     yield from _indented(_recompute(sections["activation_checkpoint"]))
     yield from _indented(_data(job))
     yield from _indented(_checkpoint(job, before))
-    if tracking == "wandb":
-        yield "        metrics=MetricsProcessor.Config(enable_wandb=True),"
+    if tracking:
+        yield f"        metrics=MetricsProcessor.Config(enable_{tracking}=True),"
+    yield from _indented(_profile(job))
     yield "    )"
 
 
@@ -233,6 +236,30 @@ def _converted(model: list[str], sections: dict[str, Any]) -> Iterator[str]:
         yield from (f"        {field}={value!r}," for field, value in settings.items())
         yield "    ),"
     yield ")"
+
+
+def _profile(job: TrainJob) -> Iterator[str]:
+    """torchtitan's profiler, for the steps of the recipe's profile."""
+    asked = job.profile
+    if asked is None:
+        return
+    begin = _steps(job, asked.from_step)
+    active = max(_steps(job, asked.to_step) - begin, 1)
+    warm_up = min(3, begin)
+    if asked.ranks == "first":
+        yield "# The recipe records rank 0 alone; torchtitan records all."
+    yield "profiler=Profiler.Config("
+    yield "    enable_profiling=True,"
+    yield f"    profiler_skip_first={begin - warm_up},"
+    yield f"    profiler_warmup={warm_up},"
+    yield f"    profiler_active={active},"
+    yield f"    profile_freq={warm_up + active},"
+    yield "    profiler_repeat=1,"
+    if asked.memory:
+        yield f"    # A snapshot of memory after each {begin + active} steps."
+        yield "    enable_memory_snapshot=True,"
+        yield f"    memory_snapshot_freq={begin + active},"
+    yield "),"
 
 
 def _all_steps(job: TrainJob) -> int:

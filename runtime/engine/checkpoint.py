@@ -108,8 +108,23 @@ class Checkpoints(CheckpointManager):
         self._tell = config.tell
         self._saved_at = time.monotonic()
         self._pending: Path | None = None
+        self.border: Callable[[], None] = lambda: None
+        """Called between two steps."""
 
     # When
+
+    def save(self, curr_step: int, last_step: bool = False) -> bool:
+        """torchtitan's loop calls this after every step; the job's last one ends with its result.
+
+        Returns: False: what the border writes is none of the loop's business.
+        """
+        if not last_step:
+            self.border()
+        return False
+
+    def write(self, step: int) -> None:
+        """Begins to write a checkpoint."""
+        self._save(step)
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is due after a step, according to this rank's clock."""

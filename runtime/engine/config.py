@@ -22,6 +22,7 @@ from .lr import Schedulers
 from .metrics import Metrics, OnEvent
 from .objectives import BradleyTerryLoss, DpoLoss, LanguageLoss
 from .optimizer import Optimizers
+from .profiler import Profiler
 from .quantization import convert, reset
 from .storage import HEAD
 from .trainer import Trainer
@@ -40,19 +41,20 @@ def trainer_config(
     dataloader: Loader.Config,
     start: Start | None,
     on_event: OnEvent,
+    profiles: Path | None = None,
 ) -> Trainer.Config:
     """The configuration from which torchtitan builds the job's trainer.
 
     Args:
         folder: of the job; checkpoints go into its `checkpoints`.
         start: the checkpoint that the job begins with; None for random weights.
+        profiles: where profiles of its stage go; None: in the job's folder.
 
     Raises:
         RunError: the plan has a section or field that torchtitan lacks, or a value that it does not
             take, or a placement that the objective does not support.
     """
     timeline = Timeline.of(job)
-    device = job.resources.device
     head, loss = _objective(job)
     config = Trainer.Config(
         job=job,
@@ -63,15 +65,9 @@ def trainer_config(
         dataloader=dataloader,
         optimizer=Optimizers.Config(),
         lr_scheduler=Schedulers.Config(timeline=timeline),
+        profiler=Profiler.Config(job=job, target=profiles or folder / "profiles", tell=on_event),
         metrics=Metrics.Config(job=job, on_event=on_event, disable_color_printing=True),
-        checkpoint=Checkpoints.Config(
-            enable=True,
-            folder="checkpoints",
-            async_mode="async" if device == "cpu" else "async_with_pinned_mem",
-            start=start,
-            policy=Policy(job.saving, job.first_step),
-            tell=lambda message: on_event({"event": "warning", "message": message}),
-        ),
+        checkpoint=_checkpoints(job, start, on_event),
         loss=loss,
     )
     own = {"training": {"steps": job.steps, "seq_len": job.seq_len}, "debug": {"seed": job.seed}}
@@ -93,6 +89,17 @@ def trainer_config(
             "plan again with this version of etude",
         ) from error
     return config
+
+
+def _checkpoints(job: TrainJob, start: Start | None, on_event: OnEvent) -> Checkpoints.Config:
+    return Checkpoints.Config(
+        enable=True,
+        folder="checkpoints",
+        async_mode="async" if job.resources.device == "cpu" else "async_with_pinned_mem",
+        start=start,
+        policy=Policy(job.saving, job.first_step),
+        tell=lambda message: on_event({"event": "warning", "message": message}),
+    )
 
 
 def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:

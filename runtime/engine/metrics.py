@@ -10,9 +10,10 @@ import torch
 import torch.distributed as dist
 from torchtitan.components.metrics import MetricsProcessor, _get_metrics_rank
 from torchtitan.distributed import ParallelDims
-from torchtitan.tools.utils import get_local_device
+from torchtitan.tools.utils import device_type, get_local_device
 
 from ...compiler.plan.plan import TrainJob
+from ...compiler.plan.rates import utilization
 from ...compiler.schedule.timeline import Timeline
 from ..errors import Stopped
 
@@ -35,8 +36,15 @@ class Metrics(MetricsProcessor):
     token; for preferences, and with terms besides the cross-entropy, the loss that `objectives`
     defines, with the figures named there), `lr`, `sequences`, `seq_len`, `tokens` (the stage's
     after the step), `mixture` (weights in force), `sources` (tokens of each that the job has
-    drawn), `grad_norm` (before clipping) and `tokens_per_second` (of all ranks; for preferences,
-    without padding).
+    drawn), `grad_norm` (before clipping), `tokens_per_second` (of all ranks; for preferences,
+    without padding), `seconds` (of the step, from end to end) and `data_seconds` (of these, how
+    long rank 0 waited for data).
+
+    Where they are known: `max_loss` (the largest loss of a rank's own tokens), `skipped` (tokens of
+    the step's rows that are not learned: padding, prompts), `tflops` (of a rank) and `mfu` (a share
+    of the peak), both as the plan counts FLOPs, and on GPUs the peaks of rank 0's memory within the
+    step: `memory_active` and `memory_reserved` in GiB, each with its `…_share` of the GPU's, and
+    `memory_retries`, how often an allocation had to wait for memory to be freed.
 
     Raises:
         Stopped: the gradient is not finite.
@@ -62,6 +70,8 @@ class Metrics(MetricsProcessor):
         self.details: Callable[[], tuple[dict[str, float], int | None]] | None = None
         """Further figures of the step, and its tokens if they are not those of full rows; called on
         all ranks."""
+        self.learned: torch.Tensor | None = None
+        """The tokens of the step that all ranks learn, set by the trainer."""
 
     def log(
         self,
@@ -76,8 +86,16 @@ class Metrics(MetricsProcessor):
         if not math.isfinite(grad_norm):
             raise not_finite("gradient", done - 1, self._job.stage)
         details, tokens = self.details() if self.details else ({}, None)
-        figures = self._known_to_all({"loss": global_avg_loss, **details})
+        figures = self._known_to_all(
+            {"loss": global_avg_loss, **details, "max_loss": global_max_loss}
+        )
+        largest, dims = figures.pop("max_loss"), self.parallel_dims
+        # Among context ranks torchtitan divides a part's loss by the tokens of the whole row, and
+        # the loss of a rank without a token to learn is not a number.
+        if dims.dp_enabled and not dims.cp_enabled and math.isfinite(largest):
+            figures["max_loss"] = largest
         sequences = timeline.batch(done - 1)
+        skipped = self._skipped(sequences) if self.details is None or tokens is None else None
         tokens = sequences * timeline.seq_len if tokens is None else tokens
         seconds = time.perf_counter() - self.time_last_log
         rates = {value for name, value in (extra_metrics or {}).items() if name.startswith("lr/")}
@@ -101,12 +119,39 @@ class Metrics(MetricsProcessor):
                     },
                     "grad_norm": grad_norm,
                     "tokens_per_second": tokens / seconds,
+                    "seconds": seconds,
+                    "data_seconds": sum(self.data_loading_times),
                     **figures,
+                    **({} if skipped is None else {"skipped": skipped}),
+                    **utilization(self._job, tokens / seconds),
+                    **self._memory(),
                 }
             )
         self.ntokens_since_last_log = 0
         self.data_loading_times.clear()
         self.time_last_log = time.perf_counter()
+        self.device_memory_monitor.reset_peak_stats()
+
+    def _skipped(self, sequences: int) -> int | None:
+        if self.learned is None:
+            return None
+        learned, self.learned = int(self.learned), None
+        return sequences * self._timeline.seq_len - learned
+
+    def _memory(self) -> dict[str, float]:
+        """The peaks of this rank's memory since the last step; {} on a CPU, which counts none."""
+        if device_type == "cpu":
+            return {}
+        peak = self.device_memory_monitor.get_peak_stats()
+        found = {
+            "memory_active": peak.max_active_gib,
+            "memory_active_share": peak.max_active_pct / 100,
+            "memory_reserved": peak.max_reserved_gib,
+            "memory_reserved_share": peak.max_reserved_pct / 100,
+        }
+        if peak.num_alloc_retries:
+            found["memory_retries"] = peak.num_alloc_retries
+        return found
 
     def _known_to_all(self, figures: dict[str, float]) -> dict[str, float]:
         """Figures of the loss, which only a pipeline's last stage has."""

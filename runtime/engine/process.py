@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -104,9 +105,39 @@ def logging_to(path: Path) -> Iterator[None]:
         file.close()
 
 
+@contextmanager
+def tracing(root: Path, rank: int, *, wanted: bool) -> Iterator[None]:
+    """Writes torchtitan's structured log, with the time of each part of each step, to the run
+    folder's logs if it is wanted; without it, torchtitan's calls cost next to nothing."""
+    log = logging.getLogger("torchtitan.structured_logger")
+    log.disabled = not wanted
+    handler: logging.Handler | None = None
+    if wanted:
+        # Only once the device is prepared.
+        from torchtitan.observability.structured_logger.jsonl_handler import TraceJsonlHandler
+
+        handler = TraceJsonlHandler(rank=rank, source="training", output_dir=str(root / LOGS))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.disabled = False
+        if handler:
+            log.removeHandler(handler)
+            handler.close()
+
+
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         """Drops a line that the disk cannot take; important output is written elsewhere."""
+
+
+@cache
+def freeze_imports() -> None:
+    """Spares collections of garbage what is imported by now and stays: a million objects, which
+    each of several collections between two jobs would look at again."""
+    gc.freeze()
 
 
 @contextmanager

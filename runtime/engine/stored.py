@@ -42,6 +42,15 @@ def send_steps(folder: Path) -> None:
             remote.send(metrics=True, rest=False)
 
 
+def send_file(path: Path) -> None:
+    """Sends a file that this rank has written and that changes no more.
+
+    Raises: Interrupted: the store is unreachable.
+    """
+    if remote := remote_above(path):
+        remote.record(path)
+
+
 def copy_stored(checkpoint: Path, target: Path) -> None:
     """Copies a checkpoint that is kept to its place in the result, within the store.
 

@@ -15,8 +15,9 @@ from ..data.record_shards import Records
 from ..data.shards import Shards
 from ..data.stream import Stream
 from ..errors import DataError, RunError, Stopped
+from ..run_folder.store import PROFILES
 from .device import prepare, twice_backward
-from .process import join, logging_to, own_garbage, rank_log, traces
+from .process import freeze_imports, join, logging_to, own_garbage, rank_log, traces, tracing
 
 if TYPE_CHECKING:
     from .checkpoint import Start
@@ -67,7 +68,12 @@ def train(
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with logging_to(rank_log(root, rank)), own_garbage():
+        traced = job.torchtitan.get("debug", {}).get("enable_structured_logging", False)
+        with (
+            logging_to(rank_log(root, rank)),
+            tracing(root, rank, wanted=traced),
+            own_garbage(),
+        ):
             with make_trainer(job, inputs, folder, root, on_event, positions or {}) as trainer:
                 trainer.train()
                 trainer.save_result(folder / RESULT)
@@ -94,6 +100,7 @@ def make_trainer(
     # torchtitan chooses its device when it is imported, so `prepare` must come first.
     from .config import trainer_config
 
+    freeze_imports()
     if "model" not in inputs and job.drawn is None:
         raise RunError(
             f"the job {job.id} begins with weights as an earlier version of etude drew them",
@@ -107,6 +114,7 @@ def make_trainer(
         dataloader=dataloader(job, inputs, root, {**planned, **positions}),
         start=_start(job, inputs),
         on_event=on_event,
+        profiles=root / PROFILES / (job.stage or job.id),
     )
     config.comm.save_traces_folder = traces(root)
     with build(config) as trainer:

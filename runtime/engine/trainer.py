@@ -3,10 +3,11 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from inspect import unwrap
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
 from ...compiler.plan.plan import TrainJob
+from ..errors import RunError
 from ..stopping import interrupted
 from .attention import (
     DocumentAttention,
@@ -53,6 +55,7 @@ class Trainer(TitanTrainer):
         super().__init__(config)
         self.loader = cast(Loader, self.dataloader)
         self.checkpoints = cast(Checkpoints, self.checkpointer)
+        self.checkpoints.border = self._border
         self._masked = any(self.model_config.traverse(DocumentAttention.Config))
         if loss := reported(self.loss_fn):
             metrics = cast(Metrics, self.metrics_processor)
@@ -72,27 +75,36 @@ class Trainer(TitanTrainer):
         return _LAYOUTS.setdefault((*degrees, layout.spmd_backend), layout)
 
     def train(self) -> None:
-        """Trains from the newest checkpoint to the job's end."""
-        comm = self.config.comm
+        """Trains from the newest checkpoint to the job's end, in torchtitan's loop."""
+        longest = self.config.comm.init_timeout_seconds
         # An earlier job with the same layout has left the time limit of its steps.
-        self._wait_at_most(comm.init_timeout_seconds)
-        self.checkpoints.load()
+        self._wait_at_most(longest)
+        try:
+            unwrap(TitanTrainer.train)(self)
+        except _Trained:
+            # One rank may need minutes more than another to write its part of the result.
+            self._wait_at_most(longest)
+            return
+        step = self.job.first_step + self.step - 1
+        raise RunError(
+            f"the data of stage `{self.job.stage}` end before its step {step:,}",
+            "run again; if that does not help, remove the data sets' artifacts, which the next "
+            "run makes again",
+        )
+
+    def should_continue_training(self) -> bool:
+        """True before each step.
+
+        Raises: _Trained: all steps are done. torchtitan's loop would now wait for two seconds.
+        """
+        if super().should_continue_training():
+            return True
+        raise _Trained
+
+    def batch_generator(self, data_iterable: Iterable[Batch]) -> Iterator[Batch]:
+        # The first step's time begins here, after the checkpoint is loaded.
         self.metrics_processor.time_last_log = time.perf_counter()
-        batches = self.batch_generator(self.dataloader)
-        first = self.step + 1
-        while self.should_continue_training():
-            self.step += 1
-            self.gc_handler.run(self.step)
-            self.train_step(batches)
-            if self.mean is not None:
-                self.mean.update(self.job.first_step + self.step)
-            if self.should_continue_training():
-                self._border()
-            if self.step == first:
-                # The first step may wait for compilation, later ones for nothing.
-                self._wait_at_most(comm.train_timeout_seconds)
-        # One rank may need minutes more than another to write its part of the result.
-        self._wait_at_most(comm.init_timeout_seconds)
+        return super().batch_generator(data_iterable)
 
     def _wait_at_most(self, seconds: float) -> None:
         """Sets how long ranks wait for each other in a collective."""
@@ -104,7 +116,8 @@ class Trainer(TitanTrainer):
         super().close()
 
     def _border(self) -> None:
-        """Saves between two steps, and stops, if all ranks agree on it.
+        """Saves between two steps, and stops, if all ranks agree on it; torchtitan's loop calls
+        this where it saves.
 
         Raises: Interrupted: a rank was asked to stop; everything trained is saved.
         """
@@ -119,7 +132,7 @@ class Trainer(TitanTrainer):
                 "there",
             )
         if due:
-            self.checkpoints.save(self.step)
+            self.checkpoints.write(self.step)
 
     def train_step(self, data_iterator: Iterator[Batch]) -> None:
         step = self.job.first_step + self.step - 1
@@ -132,6 +145,12 @@ class Trainer(TitanTrainer):
             if "Loss is not finite" in str(error):
                 raise not_finite("loss", step, self.job.stage) from error
             raise
+        if self.mean is not None:
+            self.mean.update(self.job.first_step + self.step)
+
+    def forward_backward_step(self, **arguments: Any) -> torch.Tensor:
+        cast(Metrics, self.metrics_processor).learned = arguments["global_valid_tokens"]
+        return super().forward_backward_step(**arguments)
 
     @property
     def batch_mesh(self) -> DeviceMesh | None:
@@ -227,6 +246,10 @@ class Trainer(TitanTrainer):
                 (partial / "positions.json").write_text(positions + "\n")
                 partial.rename(folder)
         dist.barrier()
+
+
+class _Trained(Exception):
+    """A job has done all its steps."""
 
 
 _LAYOUTS: dict[tuple[int | str, ...], ParallelDims] = {}

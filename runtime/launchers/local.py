@@ -15,10 +15,11 @@ from ...compiler.as_written import counted
 from ...compiler.plan.phases import ranks_of
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Resources
-from .. import stopping
+from .. import imports, stopping
 from ..errors import RunError
 from ..run_folder.json_lines import Follower, whole_size
 from ..run_folder.lease import INHERITED
+from ..run_folder.outcomes import outcomes
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import LOG, LOGS, Store
 from ..scheduler import Scheduler
@@ -52,6 +53,8 @@ class Local:
         Raises: RunError, Stopped.
         """
         if leg.ranks == 1:
+            found = outcomes(leg.plan, store)
+            imports.begin(leg.plan, {job for job in found if found[job].state == "finished"})
 
             def tell(event: dict[str, Any]) -> None:
                 store.tell(event)

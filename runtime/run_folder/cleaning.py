@@ -12,10 +12,10 @@ from typing import Literal
 from ...compiler.plan.plan_schema import PlanError, read_plan
 from ..errors import RunError
 from ..stores.views import remove as remove_stored
-from .store import MANIFEST, Store, disk, home_of
+from .store import MANIFEST, PROFILES, Store, disk, home_of
 from .variant_folders import runs
 
-Kind = Literal["artifacts", "work", "checkpoints", "cache"]
+Kind = Literal["artifacts", "work", "checkpoints", "cache", "profiles"]
 KINDS: tuple[Kind, ...] = ("artifacts", "work", "checkpoints", "cache")
 CHECKPOINTS_KEPT = 2
 """The newest checkpoints of a job in progress are kept: if the last is damaged, one remains."""
@@ -45,6 +45,9 @@ def removable(folder: Path, kinds: Collection[str] = KINDS) -> list[Item]:
     Everything is kept that a plan in the folder needs, even if only part of the plan was run, for
     the latest state of its data.
 
+    Args:
+        kinds: `profiles` is one only where it is named: nothing makes them again.
+
     Raises: RunError: a plan or a journal in the folder cannot be read.
     """
     home = home_of(folder)
@@ -62,6 +65,10 @@ def removable(folder: Path, kinds: Collection[str] = KINDS) -> list[Item]:
         else:
             found += _checkpoints(path, used[path.name])
     found += (Item("cache", path, "", "it can be recomputed") for path in _all(home / "cache"))
+    for run in runs(home).values():
+        found += (
+            Item("profiles", path, path.name, "you asked for it") for path in _all(run / PROFILES)
+        )
     return _measured([item for item in found if item.kind in kinds])
 
 

@@ -196,7 +196,7 @@ class Lease:
             now = self._look()
             if now is None:
                 return True  # it has ended and released the lease
-            if now is not None and now != there:
+            if now != there:
                 return False
         return True
 

@@ -40,6 +40,8 @@ class Training:
         tokens_per_second: of all ranks, over the newest steps; None before the first.
         sequence_seconds: seconds per sequence; None before the first step.
         last: the newest step's event.
+        mfu: share of the GPUs' peak over the newest steps, as the plan counts it; None if unknown.
+        data: share of the newest steps' time in which rank 0 waited for data.
     """
 
     step: int
@@ -48,6 +50,8 @@ class Training:
     sequence_seconds: float | None
     last: Mapping[str, Any] | None
     checkpoint: Checkpoint | None
+    mfu: float | None = None
+    data: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def progress(
         phase=next((p for p in plan.phases if job and job.id in p.jobs), None),
         training=training,
         seconds=_left(meant[number - 1 :], training) if job else 0.0,
-        heard=_heard(store, job.id if job else None, events, holder),
+        heard=_heard(store, job.id if job else None, events),
     )
 
 
@@ -173,7 +177,22 @@ def _training(
         sequence_seconds=_pace(lines, events, job.id),
         last=lines[-1] if lines else None,
         checkpoint=_checkpoint(store, outcome),
+        mfu=typical(lines[-RECENT:], "mfu"),
+        data=data_share(lines[-RECENT:]),
     )
+
+
+def typical(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The median of a figure over steps; None if no step has it."""
+    found = [line[name] for line in lines if line.get(name) is not None]
+    return median(found) if found else None
+
+
+def data_share(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """The share of the steps' time in which rank 0 waited for data; None if no step tells."""
+    told = [line for line in lines if line.get("seconds") and "data_seconds" in line]
+    whole = sum(line["seconds"] for line in told)
+    return sum(line["data_seconds"] for line in told) / whole if whole else None
 
 
 def _checkpoint(store: Store, outcome: Outcome | None) -> Checkpoint | None:
@@ -244,9 +263,7 @@ def _newest(path: Path) -> list[dict[str, Any]]:
     return list(Follower(path, start).new())
 
 
-def _heard(
-    store: Store, job: str | None, events: Sequence[Mapping[str, Any]], holder: Owner | None
-) -> float | None:
+def _heard(store: Store, job: str | None, events: Sequence[Mapping[str, Any]]) -> float | None:
     """When the run last wrote something; the owner's heartbeat does not count as progress."""
     times = [float(event["time"]) for event in events if "time" in event]
     journal = store.events()[-1:] if store.exists() else []

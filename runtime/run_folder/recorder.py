@@ -1,10 +1,12 @@
-"""Records a run: metrics as JSON lines, and W&B if requested."""
+"""Records a run: metrics as JSON lines, and W&B or TensorBoard if requested."""
 
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,6 +15,7 @@ from .store import disk
 
 KNOWN = ("event", "job", "stage", "step", "tokens", "mixture", "sources")
 """Fields of a step that a tracker gets in another form; it gets all other figures unchanged."""
+BOARDS = "tensorboard"
 METRICS = "metrics.jsonl"
 """The file in a train job's artifact with its steps, so that they stay with the artifact."""
 OnEvent = Callable[[dict[str, Any]], None]
@@ -30,6 +33,7 @@ class Recorder:
         self._file: TextIO | None = None
         self._job: str | None = None
         self._wandb = _wandb(folder, recipe) if tracking == "wandb" else None
+        self._boards = Boards(folder / BOARDS) if tracking == "tensorboard" else None
         self._tokens = 0
 
     def step(self, event: dict[str, Any]) -> None:
@@ -40,18 +44,19 @@ class Recorder:
         with disk(self._folder):
             self._file.write(json.dumps(event) + "\n")
             self._file.flush()
+        if self._boards:
+            self._boards.step(event)
         if self._wandb:
             self._tokens += event["sequences"] * event["seq_len"]
-            shares = sum(event["mixture"].values())
             self._wandb.log(
-                {name: figure for name, figure in event.items() if name not in KNOWN}
-                | {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
-                | {f"tokens/{name}": drawn for name, drawn in event["sources"].items()}
-                | {f"share/{name}": w / shares for name, w in event["mixture"].items()}
+                {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
+                | figures(event)
             )
 
     def scores(self, job: str, scores: dict[str, Any]) -> None:
         """Records the scores of an evaluation or gate."""
+        if self._boards:
+            self._boards.scores(job, {name: score["score"] for name, score in scores.items()})
         if self._wandb:
             self._wandb.log({f"{job}/{name}": score["score"] for name, score in scores.items()})
 
@@ -107,8 +112,77 @@ class Recorder:
 
     def close(self) -> None:
         self.close_file()
+        if self._boards:
+            self._boards.close()
         if self._wandb:
             self._wandb.finish()
+
+
+def figures(event: Mapping[str, Any]) -> dict[str, float]:
+    """A step's figures for a tracker, with what each source has given so far, and its share of the
+    mixture."""
+    shares = sum(event["mixture"].values())
+    return (
+        {name: figure for name, figure in event.items() if name not in KNOWN}
+        | {f"tokens/{name}": drawn for name, drawn in event["sources"].items()}
+        | {f"share/{name}": weight / shares for name, weight in event["mixture"].items()}
+    )
+
+
+class Boards:
+    """Event files of TensorBoard: a run for each stage, over its steps, and one of the scores.
+
+    If steps are repeated, after a checkpoint, TensorBoard is told to drop what it has of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, Any] = {}
+        self._job: str | None = None
+
+    def step(self, event: Mapping[str, Any]) -> None:
+        """Adds a step: its figures, and the stage's tokens so far."""
+        stage, step = event["stage"], event["step"]
+        if event["job"] != self._job:
+            self._job = event["job"]
+            self._add(stage, step, begins=True)
+        self._add(stage, step, {**figures(event), "tokens": event["tokens"]})
+
+    def scores(self, job: str, scores: Mapping[str, float]) -> None:
+        """Adds the scores of an evaluation or gate."""
+        self._add("scores", 0, {f"{job}/{name}": score for name, score in scores.items()})
+
+    def close(self) -> None:
+        """Writes what is not on the disk yet."""
+        for writer in self._writers.values():
+            with disk(self._folder):
+                writer.close()
+        self._writers = {}
+
+    def _add(
+        self,
+        run: str,
+        step: int,
+        values: Mapping[str, float] | None = None,
+        *,
+        begins: bool = False,
+    ) -> None:
+        proto: Any = import_module("tensorboard.compat.proto.event_pb2")
+        summaries: Any = import_module("tensorboard.compat.proto.summary_pb2")
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        with disk(self._folder):
+            if run not in self._writers:
+                self._writers[run] = EventFileWriter(str(self._folder / run))
+            told: Any = (
+                {"session_log": proto.SessionLog(status=proto.SessionLog.START)} if begins else {}
+            )
+            if values is not None:
+                value = [
+                    summaries.Summary.Value(tag=tag, simple_value=of) for tag, of in values.items()
+                ]
+                told = {"summary": summaries.Summary(value=value)}
+            self._writers[run].add_event(proto.Event(wall_time=time.time(), step=step, **told))
 
 
 def _wandb(folder: Path, recipe: str) -> Any:

@@ -304,15 +304,21 @@ OTHERS = (
         "wandb wandb_project wandb_entity wandb_run_name use_wandb enable_wandb report_to log_with "
         "logger loggers",
         "recipe",
-        "did you mean `tracking`? {} logs to Weights & Biases, the only tracker of this version",
+        "did you mean `tracking`? {} logs to Weights & Biases, `tensorboard` for TensorBoard",
         "tracking = wandb",
     ),
     Answer(
-        "tensorboard mlflow comet comet_ml neptune aim swanlab trackio use_tensorboard",
+        "mlflow comet comet_ml neptune aim swanlab trackio",
         "recipe",
         "this version logs to `metrics/JOB.jsonl` of the run folder and, with {}, to Weights & "
-        "Biases; to no other tracker",
+        "Biases, with `tensorboard` for TensorBoard; to no other tracker",
         "tracking = wandb",
+    ),
+    Answer(
+        "tensorboard use_tensorboard tensorboard_dir enable_tensorboard",
+        "recipe",
+        "did you mean `tracking`? {}",
+        "tracking = tensorboard",
     ),
     Answer(
         "data_seed random_seed seed_everything manual_seed global_seed",

@@ -9,16 +9,21 @@ TORCHTITAN = (
         "etude sets this section, from the stage's own attributes. Remove it",
     ),
     Answer(
-        "profiler validator",
+        "profiler",
         "torchtitan",
-        "this version's training loop runs neither torchtitan's profiler nor its validator. Leave "
-        "it out",
+        "the stage says which steps are profiled: {}",
+        "stage long: train { from = pretrain, steps = 20, profile = { steps = [10..12] } }",
+    ),
+    Answer(
+        "validator",
+        "torchtitan",
+        "an `evaluate` stage measures losses of held-out data. Remove it",
     ),
     Answer(
         "metrics",
         "torchtitan",
-        "the run logs every step, and to Weights & Biases with `tracking = wandb` of the recipe. "
-        "Remove it",
+        "the run logs every step, and to Weights & Biases or for TensorBoard with the recipe's "
+        "`tracking`. Remove it",
     ),
     Answer(
         "dump_folder", "torchtitan", "`etude run SPEC --folder FOLDER` says where a run is kept"
@@ -77,10 +82,5 @@ TORCHTITAN = (
         "batch_invariant",
         "torchtitan.debug",
         "torchtitan has this for reinforcement learning alone, and refuses it here. Remove it",
-    ),
-    Answer(
-        "enable_structured_logging",
-        "torchtitan.debug",
-        "this version does not start torchtitan's structured log. Remove it",
     ),
 )

@@ -147,10 +147,10 @@ VALUES = (
         'template = "chat.jinja"',
     ),
     Answer(
-        "tensorboard mlflow comet comet_ml neptune aim swanlab trackio clearml dvclive",
+        "mlflow comet comet_ml neptune aim swanlab trackio clearml dvclive",
         "tracking",
         "this version logs to `metrics/JOB.jsonl` of the run folder and, with {}, to Weights & "
-        "Biases; to no other tracker",
+        "Biases, with `tensorboard` for TensorBoard; to no other tracker",
         "tracking = wandb",
     ),
     Answer("none off false no disabled", "tracking", "remove `tracking`"),

@@ -190,6 +190,42 @@ class Wholes(Kind, kw_only=False):
         return [Whole(self.unit).read(item) for item in items(value)]
 
 
+class Consecutive(Wholes, kw_only=False):
+    """Steps that follow each other: `[10..12]`, or one after the other, as in `[10, 11, 12]`."""
+
+    unit: str = ""
+
+    @property
+    def example(self) -> str:
+        return "[10..12]"
+
+    def takes(self, name: str) -> str:
+        return f"steps that follow each other: `{self.example}`"
+
+    def read(self, value: s.Value) -> list[int]:
+        if not isinstance(value, s.List):
+            raise wrong_value(value, "a list of steps", self.example)
+        found: list[int] = []
+        for item in items(value):
+            first, last = (item.first, item.last) if isinstance(item, s.Range) else (item, item)
+            begin, end = (Whole("", least=0, most=MOST).read(each) for each in (first, last))
+            if begin > end or (found and begin != found[-1] + 1) or end - begin > MOST_PROFILED:
+                raise Invalid(
+                    "E571",
+                    "these steps do not follow each other"
+                    if end - begin <= MOST_PROFILED
+                    else f"more than {MOST_PROFILED:,} steps cannot be profiled",
+                    value.span,
+                    help=f"write the first and the last step: `{self.example}`",
+                )
+            found.extend(range(begin, end + 1))
+        return found
+
+
+MOST_PROFILED = 1000
+"""The most steps that a profile may have."""
+
+
 class Real(Kind, kw_only=False):
     """A plain number within bounds."""
 

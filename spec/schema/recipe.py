@@ -67,6 +67,7 @@ from .training_blocks import Needle as Needle
 from .training_blocks import Optimizer as Optimizer
 from .training_blocks import Polyak as Polyak
 from .training_blocks import PreferenceTraining as PreferenceTraining
+from .training_blocks import Profile as Profile
 from .training_blocks import Requirement as Requirement
 from .training_blocks import Reward as Reward
 from .training_blocks import Sft as Sft
@@ -91,9 +92,9 @@ class Header(Declaration):
     )
     notes: str | None = attribute(k.Text(), None, doc="notes for readers; not in the plan")
     tracking: str | None = attribute(
-        k.OneOf("wandb", foreign="tracking"),
+        k.OneOf("wandb", "tensorboard", foreign="tracking"),
         None,
-        doc="also log to Weights & Biases, see [running](running.md#weights--biases)",
+        doc="also log to Weights & Biases or for TensorBoard, see [running](running.md#trackers)",
     )
 
 

@@ -120,6 +120,12 @@ class DebugFields(Declaration):
         otherwise="`false`",
         doc="check how tensors are sharded while the model runs",
     )
+    enable_structured_logging: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="`false`",
+        doc="write how long each part of each step takes to `logs/structured_logs`",
+    )
     print_config: bool | None = attribute(
         k.Flag(), None, otherwise="`false`", doc="log the whole configuration"
     )

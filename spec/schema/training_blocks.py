@@ -117,6 +117,23 @@ class Gate(Declaration):
     )
 
 
+class Profile(Declaration):
+    """What torchtitan's profiler records of a stage."""
+
+    steps: list[int] = attribute(
+        nk.Consecutive(),
+        doc="steps of the stage, from 0, the last included: `[10..12]` are three",
+    )
+    memory: bool = attribute(
+        k.Flag(), False, doc="also record what a GPU's memory holds, and where it was allocated"
+    )
+    ranks: str = attribute(
+        k.OneOf("first", "all"),
+        "first",
+        doc="`first`: only rank 0 records; `all`: every rank writes files",
+    )
+
+
 class Stage(Declaration):
     """What every kind of stage has.
 
@@ -221,6 +238,11 @@ class Training(Stage):
         None,
         otherwise="the last two",
         doc="which checkpoints to keep while a job runs; changes no result",
+    )
+    profile: Profile | None = attribute(
+        g.Group(Profile, "steps = [10..12]"),
+        None,
+        doc="see [`profile`](#profile); changes no result",
     )
     torchtitan: Torchtitan | None = attribute(
         TORCHTITAN,

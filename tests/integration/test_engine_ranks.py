@@ -168,13 +168,15 @@ def test_backward_in_a_thread_of_its_own_changes_nothing(
 def test_the_events_do_not_depend_on_the_number_of_ranks(
     two_ranks: Workplace, one_rank: tuple[Path, Events]
 ) -> None:
-    measured = {"tokens_per_second", "loss", "grad_norm"}
+    measured = {"tokens_per_second", "seconds", "data_seconds", "loss", "max_loss", "grad_norm"}
     for one, two in zip(one_rank[1], two_ranks.events("whole"), strict=True):
         assert {key: one[key] for key in one.keys() - measured} == {
             key: two[key] for key in two.keys() - measured
         }
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
         assert one["grad_norm"] == pytest.approx(two["grad_norm"], rel=1e-4)
+        assert "max_loss" not in one
+        assert two["max_loss"] > two["loss"]
 
 
 def test_the_losses_do_not_depend_on_the_layout(

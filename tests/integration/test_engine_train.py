@@ -1,17 +1,26 @@
 """One rank trains as the plan says, and says so; it resumes, and it hands over to the next job."""
 
+import gzip
 import json
 import math
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from engine_jobs import Snapshots, architecture, lr, run, same, tensors, train_job, weights
 from torch.distributed.tensor import DTensor
 
-from etude.compiler.plan.plan import Averaging
+from etude.compiler.plan.plan import Averaging, Cost, TrainJob
 from etude.compiler.schedule.timeline import Timeline
+from etude.compiler.values import Profile
+from etude.runtime.engine import profiler
+from etude.runtime.engine.loader import Loader
 from etude.runtime.engine.train import make_trainer
+from etude.runtime.errors import RunError
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +238,114 @@ def test_recomputation_changes_nothing(inputs: dict[str, Path], tmp_path: Path, 
         assert kept.keys() == recomputed.keys()
         for name, tensor in kept.items():
             torch.testing.assert_close(recomputed[name], tensor)
+
+
+def test_a_step_tells_where_its_time_went(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Without a GPU there is neither MFU nor a peak of its memory."""
+    cost = Cost(
+        parameters=1,
+        active_parameters=1,
+        flops_per_token=6_000_000,
+        attention_flops_per_token=1_000_000,
+        flops=1,
+    )
+    job = train_job(steps=3).model_copy(update={"cost": cost})
+    for event in run(job, inputs, tmp_path / "job"):
+        assert event["tokens_per_second"] == pytest.approx(4 * 32 / event["seconds"])
+        assert 0 <= event["data_seconds"] < event["seconds"]
+        assert event["tflops"] == pytest.approx(7e6 * event["tokens_per_second"] / 1e12)
+        assert 0 <= event["skipped"] < 4 * 32
+        assert not event.keys() & {"mfu", "max_loss", "memory_active", "memory_reserved"}
+
+
+def profiled(first: int, last: int, **job: Any) -> TrainJob:
+    asked = Profile(from_step=first, to_step=last + 1)
+    return train_job(**job).model_copy(update={"profile": asked})
+
+
+def recorded(trace: Path) -> int:
+    """The steps in a trace; each has its forward pass on the CPU."""
+    with gzip.open(trace) as file:
+        events = json.load(file)["traceEvents"]
+    assert any(event.get("name") == "aten::mm" for event in events)
+    return len({e["name"] for e in events if e.get("name", "").startswith("ProfilerStep")})
+
+
+def test_exactly_the_steps_of_a_profile_are_recorded_and_no_weight_changes(
+    trained: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    told: list[dict[str, Any]] = []
+    run(profiled(4, 6, steps=12), inputs, tmp_path / "job", on_event=told.append)
+    (trace,) = (tmp_path / "profiles" / "toy").iterdir()
+    assert trace.name == "rank-0-steps-4-6.trace.json.gz"
+    assert recorded(trace) == 3
+    assert [e["message"] for e in told if e["event"] == "note"] == [f"recorded {trace}"]
+    assert same(tmp_path / "job" / "result" / "state", trained / "result" / "state")
+
+
+def test_a_profile_counts_the_stages_steps_in_a_later_job_and_after_a_kill(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """The job continues from its checkpoint within the profile, whose second part has its file."""
+
+    class Lost(Exception):
+        pass
+
+    def lose_power(event: dict[str, Any]) -> None:
+        if event.get("step") == 105:
+            raise Lost
+
+    job = profiled(104, 106, steps=8, first_step=100)
+    with pytest.raises(Lost):
+        run(job, inputs, tmp_path / "job", on_event=lose_power)
+    run(job, inputs, tmp_path / "job")
+    traces = {path.name: recorded(path) for path in (tmp_path / "profiles" / "toy").iterdir()}
+    assert traces == {
+        "rank-0-steps-104-105.trace.json.gz": 2,
+        "rank-0-steps-105-106.trace.json.gz": 2,
+    }
+
+
+def test_a_record_of_memory_begins_and_ends_with_the_profile(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for CUDA's allocator."""
+    calls: list[str] = []
+
+    def history(enabled: str | None = "all", **_: Any) -> None:
+        calls.append("off" if enabled is None else "on")
+
+    def snapshot() -> dict[str, list[str]]:
+        return {"calls": list(calls)}
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["event"] == "step":
+            calls.append(str(event["step"]))
+
+    memory = SimpleNamespace(_record_memory_history=history, _snapshot=snapshot)
+    device = SimpleNamespace(__name__="torch.cuda", memory=memory)
+    monkeypatch.setattr(profiler.profiler, "device_module", device)
+    job = profiled(2, 3, steps=5)
+    assert job.profile
+    asked = Profile(from_step=2, to_step=4, memory=True)
+    job = job.model_copy(update={"profile": asked})
+    run(job, inputs, tmp_path / "job", on_event=on_event)
+    assert calls == ["0", "1", "on", "2", "3", "off", "4"]
+    path = tmp_path / "profiles" / "toy" / "rank-0-steps-2-3.memory.pickle"
+    assert pickle.loads(path.read_bytes()) == {"calls": ["0", "1", "on", "2", "3"]}
+
+
+def test_a_loader_that_ends_too_early_is_no_finished_job(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchtitan's loop only logs it."""
+    job = train_job(steps=6)
+    read = Loader._batches
+
+    def fewer(self: Loader, steps: range) -> Iterator[Any]:
+        return read(self, steps[:3])
+
+    monkeypatch.setattr(Loader, "_batches", fewer)
+    with pytest.raises(RunError, match="end before its step 3"):
+        run(job, inputs, tmp_path / "job")
+    assert not (tmp_path / "job" / "result").exists()

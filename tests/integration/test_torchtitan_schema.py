@@ -87,6 +87,7 @@ TOLD: dict[str, dict[str, Any]] = {
         "detect_anomaly": True,
         "moe_force_load_balance": False,
         "spmd_typechecking": False,
+        "enable_structured_logging": True,
         "print_config": False,
     },
     "optimizer": {"implementation": "foreach"},

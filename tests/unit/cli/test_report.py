@@ -17,6 +17,7 @@ from etude.runtime.run_folder.recorder import METRICS
 from etude.runtime.run_folder.store import Store
 from etude.runtime.run_folder.variant_folders import variant_folder
 from etude.spec.load import reads
+from etude.spec.record import replace
 
 SPEC = """
 recipe post { title = "Post-training", seed = 7 }
@@ -161,6 +162,46 @@ def test_what_is_finished_is_reported_in_the_plans_order(
     ]
     assert [row["reward"] for row in found["samples"]] == [0.25, 0.5]
     assert found["best"][0]["winner"] == "pretrain"
+
+
+def test_the_speed_of_a_stage_is_the_median_of_its_steps_beside_the_plans(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan's estimates are those of the step's own job."""
+    (job,) = (each for each in run.plan.jobs if each.id == "pretrain.1")
+    cost = job.cost.model_copy(update={"mfu": 0.5, "tokens_per_second": 250.0})
+    resources = replace(job.resources, world_size=4)
+    guessed = job.model_copy(update={"cost": cost, "resources": resources})
+    jobs = [guessed if each is job else each for each in run.plan.jobs]
+    (run.folder / "plan.json").write_text(run.plan.model_copy(update={"jobs": jobs}).to_json())
+    run.train(
+        "pretrain.1",
+        [
+            {"loss": 1.0, "tokens_per_second": rate, "seconds": 2.0, "data_seconds": waited}
+            | {"mfu": mfu, "memory_reserved": 40.0}
+            for rate, mfu, waited in ((8.0, 0.1, 1.9), (800.0, 0.4, 0.05), (804.0, 0.402, 0.05))
+        ],
+    )
+    traces = run.folder / "profiles" / "pretrain"
+    traces.mkdir(parents=True)
+    (traces / "rank-0-steps-1-2.trace.json.gz").touch()
+    (traces / ".rank-0").mkdir()
+    (row,) = (row for row in report(run, capsys)["stages"] if row["stage"] == "pretrain")
+    assert row["speed"] == {
+        "tokens_per_second": 200.0,
+        "planned_tokens_per_second": 250.0,
+        "mfu": 0.4,
+        "planned_mfu": 0.5,
+        "memory": 40.0,
+        "data": pytest.approx(2.0 / 6.0),
+    }
+    assert row["profiles"] == [str(traces / "rank-0-steps-1-2.trace.json.gz")]
+    assert main(["report", str(run.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "Speed (medians over steps)" in shown
+    for cell in ("200", "250", "40.0%", "50.0%", "33.3%"):
+        assert cell in shown
+    assert "profile of pretrain: " in shown
 
 
 def test_the_tables_have_a_row_a_stage_and_a_column_a_measure(

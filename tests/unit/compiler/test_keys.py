@@ -171,7 +171,7 @@ def test_a_changed_placement_is_told_as_a_change_that_keeps_results() -> None:
 
 def test_what_is_outside_is_told_or_is_a_name_or_follows() -> None:
     (job, *_) = jobs(plan(BATCH))
-    assert set(placement(job)) == {"saving", "resources", "torchtitan"}
+    assert set(placement(job)) == {"saving", "profile", "resources", "torchtitan"}
     assert set(placement(job)["torchtitan"]) >= {"parallelism", "compile", "comm"}
 
 

@@ -162,7 +162,7 @@ def test_the_estimate_knows_what_the_host_keeps_and_what_stays_gathered() -> Non
         ("parallelism = { tensor_parallel_degree = 2 }", "E308", "a part of `parallel`"),
         ("debug = { seed = 2 }", "E308", "`seed` is an attribute of the recipe"),
         ("activation_checkpoint = { mode = full }", "E308", "did you mean `recompute`?"),
-        ("profiler = { enable_profiling = true }", "E308", "neither torchtitan's profiler"),
+        ("profiler = { enable_profiling = true }", "E308", "profile = "),
         ('override = { imports = ["os"] }', "E308", "a spec runs none"),
     ],
 )

@@ -142,6 +142,18 @@ def test_the_cache_can_go_and_kinds_can_be_kept(tmp_path: Path) -> None:
     assert removable(tmp_path, ["artifacts", "work"]) == []
 
 
+def test_profiles_go_only_when_they_are_named(tmp_path: Path) -> None:
+    ran(tmp_path, plan(BASE))
+    trace = tmp_path / "profiles" / "first" / "rank-0-steps-1-2.trace.json.gz"
+    trace.parent.mkdir(parents=True)
+    trace.write_bytes(b"x" * 64)
+    assert removable(tmp_path) == []
+    (found,) = removable(tmp_path, ["cache", "profiles"])
+    assert (found.kind, found.job, found.bytes) == ("profiles", "first", 64)
+    remove(tmp_path, [found])
+    assert not trace.exists()
+
+
 def test_what_has_a_link_elsewhere_frees_nothing(tmp_path: Path) -> None:
     ran(tmp_path, plan(BASE))
     cache = tmp_path / "cache" / "one"
@@ -196,7 +208,7 @@ def test_what_was_removed_counts_as_done_no_longer(tmp_path: Path) -> None:
 
 
 def run(folder: Path, **given: Any) -> int:
-    options = {"keep": [], "yes": False, "json": False} | given
+    options = {"keep": [], "profiles": False, "yes": False, "json": False} | given
     return clean.run(Namespace(folder=str(folder), **options))
 
 

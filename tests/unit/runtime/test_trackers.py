@@ -1,0 +1,60 @@
+"""What `tracking = tensorboard` writes for TensorBoard."""
+
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from etude.runtime.run_folder.recorder import Recorder
+
+
+def step(job: str, step: int, loss: float) -> dict[str, Any]:
+    return {
+        "event": "step",
+        "job": job,
+        "stage": job.partition(".")[0],
+        "step": step,
+        "loss": loss,
+        "lr": 1e-3,
+        "sequences": 4,
+        "seq_len": 16,
+        "tokens": 64 * (step + 1),
+        "mixture": {"web": 3, "code": 1},
+        "sources": {"web": 48, "code": 16},
+    }
+
+
+def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return [(each.step, each.value) for each in found.Scalars(tag)]
+
+
+def test_every_stage_is_a_run_over_its_steps_and_repeated_steps_replace_others(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "metrics").mkdir()
+    recorder = Recorder(tmp_path, "toy", "tensorboard")
+    for number in range(4):
+        recorder.step(step("first.1", number, 4.0 - number))
+    recorder.close()
+    resumed = Recorder(tmp_path, "toy", "tensorboard")
+    for number in range(2, 5):
+        resumed.step(step("first.1", number, 10.0 + number))
+    resumed.step(step("first.2", 5, 1.0))
+    resumed.step(step("second.1", 0, 0.5))
+    resumed.scores("exam", {"loss(web)": {"score": 2.5}})
+    resumed.close()
+    boards = tmp_path / "tensorboard"
+    assert scalars(boards / "first", "loss") == [
+        (0, 4.0),
+        (1, 3.0),
+        (2, 12.0),
+        (3, 13.0),
+        (4, 14.0),
+        (5, 1.0),
+    ]
+    assert scalars(boards / "first", "share/web")[0] == (0, 0.75)
+    assert scalars(boards / "first", "tokens")[-1] == (5, 384.0)
+    assert scalars(boards / "second", "loss") == [(0, 0.5)]
+    assert scalars(boards / "scores", "exam/loss(web)") == [(0, 2.5)]
