@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -123,9 +124,11 @@ def _arrow(folder: Path, name: str, flat: np.ndarray, texts: list[str]) -> None:
 
 
 def _mosaic(folder: Path, flat: np.ndarray) -> None:
-    from streaming import MDSWriter
-
-    with MDSWriter(out=str(folder), columns={"tokens": f"ndarray:uint16:{LENGTH + 1}"}) as writer:
+    # Not a dependency of etude; see the head of this file.
+    streaming: Any = import_module("streaming")
+    with streaming.MDSWriter(
+        out=str(folder), columns={"tokens": f"ndarray:uint16:{LENGTH + 1}"}
+    ) as writer:
         for row in _rows(flat):
             writer.write({"tokens": row})
 
@@ -220,11 +223,10 @@ def interleaved(folder: Path) -> Batches:
 
 def mosaic(folder: Path) -> Batches:
     """Rows of mosaicml-streaming's files, which are all on this machine."""
-    import streaming
-    from streaming.base.util import clean_stale_shared_memory
     from torch.utils.data import DataLoader
 
-    clean_stale_shared_memory()
+    streaming: Any = import_module("streaming")
+    import_module("streaming.base.util").clean_stale_shared_memory()
     parts = [
         streaming.Stream(local=str(folder / "streaming" / name), proportion=weight / 10)
         for name, weight in WEIGHTS.items()
@@ -388,7 +390,7 @@ def _one(what: str, folder: Path, name: str = "") -> dict[str, float]:
         prepare_any()
         from etude.runtime.engine import loader  # noqa: F401
     if find_spec("streaming"):
-        import streaming  # noqa: F401
+        import_module("streaming")
     if what == "cold":
         return cold(name, folder)
     return resumed(folder) if what == "resumed" else memory(folder)

@@ -127,8 +127,10 @@ def test_attention_by_spans_is_that_of_the_dense_mask(seed: int) -> None:
         for shape in ((heads * each, 8), (heads, 8), (heads, width))
     ]
     grouped = Grouped.of(spans).within(window)
-    by_spans = grouped.attend_with_sums(*given, scale) if sums else (grouped.attend(*given, scale),)
     q, k, v = given
+    by_spans = (
+        grouped.attend_with_sums(q, k, v, scale) if sums else (grouped.attend(q, k, v, scale),)
+    )
     dense = explicit(q, k, v, spans.dense(window), scale)[: len(by_spans)]
     upstream = [torch.randn_like(of) for of in dense]
     torch.testing.assert_close(by_spans, dense, rtol=1e-5, atol=1e-5)
@@ -199,7 +201,8 @@ def test_recomputation_finds_the_same() -> None:
     grouped = Grouped.of(spans).within(64)
     torch.manual_seed(0)
     given = [torch.randn(2, 129, 2, 8, requires_grad=True) for _ in range(3)]
-    plain = grouped.attend(*given)
+    q, k, v = given
+    plain = grouped.attend(q, k, v)
     again = checkpoint(grouped.attend, *given, use_reentrant=False)
     assert torch.equal(plain, again)
     one, other = (torch.autograd.grad(of.square().sum(), given) for of in (plain, again))

@@ -23,7 +23,7 @@ H100 = (
 
 
 def setting(size: str = "8B", gpus: int = 64, **changes: Any) -> Setting:
-    degrees = {
+    degrees: dict[str, Any] = {
         "tensor": 1,
         "context": 1,
         "pipeline": 1,

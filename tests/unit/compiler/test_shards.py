@@ -1,5 +1,7 @@
 """What a rank holds of a model: the layers of a pipeline's stages, and a part of every weight."""
 
+from typing import Any
+
 from etude.compiler.families.architectures import complete, parameters
 from etude.compiler.pipelines import first_layer, layers_of_stage
 from etude.compiler.placement import interleaves
@@ -15,7 +17,7 @@ def model(layers: int) -> ModelShape:
 
 
 def mesh(pipeline: int, interleave: int) -> Resources:
-    degrees = {"replicate": 1, "shard": 1, "tensor": 1, "context": 1, "expert": 1}
+    degrees: dict[str, Any] = {"replicate": 1, "shard": 1, "tensor": 1, "context": 1, "expert": 1}
     return Resources(
         world_size=pipeline,
         per_node=pipeline,
