@@ -89,6 +89,10 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E457": _CLOCK,
     "E458": ("data", "batch"),
     "E459": (_LENGTH, "data", "batch"),
+    "E483": _MESH,
+    "E484": (*_MESH, "torchtitan"),
+    "E485": (*_CLOCK, *_MESH),
+    "E486": (*_MESH, "torchtitan"),
     "E493": ("kind",),
     "E501": (),
     "E502": (),
@@ -115,6 +119,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E564": ("precision", "cluster", _START),
     "E565": ("recompute", "torchtitan", "cluster", _START),
     "E566": (_START,),
+    "E572": _CLOCK,
     UNKNOWN: (),
 }
 """Error → the attributes of its block that it depends on, besides the one where it is shown; `a|b`

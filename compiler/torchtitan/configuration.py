@@ -154,7 +154,7 @@ def _balanced(model: ModelShape, resources: Resources) -> dict[str, Any]:
         return {}
     found = {"context_parallel_load_balancer": "ptrr"}
     key = {"context_parallel_ptrr_mask_key": "basic_mask"}
-    return found | (key if model.family == "gpt_oss" else {})
+    return found | (key if model.window else {})
 
 
 def _compiled(resources: Resources) -> dict[str, Any]:
