@@ -1,4 +1,4 @@
-"""The cost of preparing 200 million tokens of one file, in one part and in two.
+"""The cost of preparing 190 million tokens of one file, in one part and in two.
 
     python -m benchmarks.preparing FOLDER
 
@@ -28,7 +28,7 @@ from etude.runtime.data import samples
 from .results import write_section
 
 SIZE = 720_000_000
-"""Bytes of the file: more than 200 million tokens."""
+"""Bytes of the file: about 190 million tokens."""
 SPEC = """recipe preparing {{ seed = 3 }}
 tokenizer words {{ {tokenizer} }}
 dataset library {{ sample = python_code }}
