@@ -57,6 +57,7 @@ def mesh(
         return None
     found = _pipelined(found, placement)
     rules = (
+        ("E487", _context),
         ("E433", _widths),
         ("E483", _schedule),
         ("E433", _pipeline),
@@ -128,6 +129,14 @@ def _shared_out(
         expert=degrees.get("expert", 1),
         per_node=min(hardware.per_node, world),
     )
+
+
+def _context(model: ModelShape, mesh: Resources) -> Wrong:
+    """Context parallelism where torchtitan does not have it (0.3, `apply_cp_to_forward`: of flex
+    attention and of SDPA without documents; the engine's attention for CPUs is neither)."""
+    if mesh.context == 1 or mesh.device != "cpu":
+        return None
+    return "context parallelism needs GPUs, but this stage runs on CPUs", "remove `context`"
 
 
 def _widths(model: ModelShape, mesh: Resources) -> Wrong:

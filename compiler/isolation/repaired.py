@@ -93,6 +93,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E484": (*_MESH, "torchtitan"),
     "E485": (*_CLOCK, *_MESH),
     "E486": (*_MESH, "torchtitan"),
+    "E487": _MESH,
     "E493": ("kind",),
     "E501": (),
     "E502": (),

@@ -150,3 +150,12 @@ def test_auto_takes_another_split_where_it_helps() -> None:
     mesh = only(jobs(plan(spec))).resources
     assert mesh.pipeline > 1
     assert (mesh.first_less, mesh.last_less) != (1, 1)
+
+
+def test_context_parallelism_needs_gpus() -> None:
+    here = "cluster here { cpus = 4 }\n"
+    (error,) = check(HEAD + here + stage(parallel="{ context 2 }", seq_len="64"))
+
+    assert error.code == "E487"
+    assert "runs on CPUs" in error.message
+    assert not check(HEAD + CLUSTER + stage(parallel="{ context 2 }", seq_len="64"))
