@@ -168,7 +168,7 @@ def test_the_speed_of_a_stage_is_the_median_of_its_steps_beside_the_plans(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The plan's estimates are those of the step's own job."""
-    (job,) = (each for each in run.plan.jobs if each.id == "pretrain.1")
+    job = next(each for each in run.plan.trained() if each.id == "pretrain.1")
     cost = job.cost.model_copy(update={"mfu": 0.5, "tokens_per_second": 250.0})
     resources = replace(job.resources, world_size=4)
     guessed = job.model_copy(update={"cost": cost, "resources": resources})

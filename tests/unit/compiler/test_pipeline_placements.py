@@ -154,8 +154,7 @@ def test_auto_takes_another_split_where_it_helps() -> None:
 
 def test_context_parallelism_needs_gpus() -> None:
     here = "cluster here { cpus = 4 }\n"
-    (error,) = check(HEAD + here + stage(parallel="{ context 2 }", seq_len="64"))
-
+    (error,) = check(HEAD + here + stage(parallel="{ context 2 }", seq_len="256"))
     assert error.code == "E487"
     assert "runs on CPUs" in error.message
-    assert not check(HEAD + CLUSTER + stage(parallel="{ context 2 }", seq_len="64"))
+    assert not check(HEAD + CLUSTER + stage(parallel="{ context 2 }", seq_len="256"))
