@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import engine_jobs  # noqa: F401 (before torchtitan is imported: on CPUs)
+
 # The benchmarks are no part of what is installed.
 sys.path.append(str(Path(__file__).parents[2]))
 

@@ -12,6 +12,7 @@ import etude
 from etude.compiler.plan.plan import DatasetJob, Plan, TokenizerJob, TrainJob
 from etude.runtime import preview as previews
 from etude.runtime.data import tokenizer
+from etude.runtime.engine.device import prepare
 from etude.runtime.engine.train import dataloader
 from etude.runtime.preparation.prepare import make_dataset, make_tokenizer
 from etude.runtime.preview import Shown
@@ -64,6 +65,7 @@ def batches(
     plan: Plan, made: dict[str, Path], stage: str, folder: Path
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """What the stage's loader yields, step after step."""
+    prepare("cpu")
     job = next(j for j in plan.jobs if isinstance(j, TrainJob) and j.stage == stage)
     inputs = {role: made[key] for role, key in job.inputs.items() if role.startswith("data:")}
     for source in job.data:
