@@ -255,6 +255,8 @@ class Writer:
             case g.Periodic():
                 over = f" over {self.one(LENGTHS)}" if self.often() else ""
                 return f"{kind.word} every {self.one(STEPS)}{over}"
+            case nk.Consecutive():
+                return self.one(["[10..12]", "[3]", "[5, 6..8]"])
             case Recompute():
                 return self.one([*kind.choices, "budget 60%", "budget 0%"])
             case k.OneOf():

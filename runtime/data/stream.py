@@ -161,8 +161,12 @@ class Stream:
     def _make_window(self, epoch: int, number: int) -> Window:
         ranges = self._layout.ranges(number, *self._identity, epoch)
         firsts, lengths = self._shards.cut(*ranges)
-        window = () if self._layout.windows == 1 else (number,)
-        return Window(firsts, lengths, drawn(len(firsts), *self._identity, epoch, *window))
+        return Window(firsts, lengths, self._numbers(len(firsts), epoch, number))
+
+    def _numbers(self, count: int, epoch: int, window: int) -> np.ndarray:
+        """What a window's pieces are ordered by: uint64, shape (count,)."""
+        several = () if self._layout.windows == 1 else (window,)
+        return drawn(count, *self._identity, epoch, *several)
 
 
 def pack(tokens: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

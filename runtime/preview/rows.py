@@ -34,8 +34,8 @@ _FIRST = (
 class InOrder(Stream):
     """The documents in the source's order."""
 
-    def _order(self, count: int, epoch: int, window: int) -> np.ndarray:
-        return np.arange(count)
+    def _numbers(self, count: int, epoch: int, window: int) -> np.ndarray:
+        return np.arange(count, dtype=np.uint64)
 
 
 class Lines(BadLines):

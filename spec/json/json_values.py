@@ -18,6 +18,7 @@ Of = TypeVar("Of")
 Entries: TypeAlias = dict[str, tuple[Node, Node]]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RANGE = re.compile(r"\s*[0-9][0-9_]*\s*\.\.\s*\S+\s*")
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _VALUE = "value = "
 
@@ -107,7 +108,7 @@ class Values:
                 word = s.Word("true" if node.value else "false", node.span)
                 return s.Path((word,), node.span)
             case tuple():
-                items = tuple(self.each(node.value, self._operand))
+                items = tuple(self.each(node.value, self._element))
                 return s.List(items, node.span)
             case dict():
                 items = tuple(self.each(self.object(node, "entries").values(), self._entry))
@@ -124,6 +125,14 @@ class Values:
             )
             raise Bad
         return number(node.value, None, node.span, node.span, self.report)
+
+    def _element(self, node: Node) -> s.Operand | s.Range:
+        """An entry of a list: a constant value, or a range."""
+        if type(node.value) is str and _RANGE.fullmatch(node.value):
+            (found,) = self._parsed(node, f"{_VALUE}[", "]")
+            if isinstance(found, s.Assign) and isinstance(found.value, s.List):
+                return found.value.items[0]
+        return self._operand(node)
 
     def _operand(self, node: Node) -> s.Operand:
         """A value that does not change over time, as in lists."""

@@ -2,6 +2,7 @@
 
 import random
 
+import engine_jobs  # noqa: F401 (before torchtitan is imported: on CPUs)
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
