@@ -8,6 +8,8 @@ EXTENSION := editors/vscode
 SKYPILOT := build/skypilot
 MOTO := build/moto
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
+# Three processes for two cores, as runs wait for each other; in the order of the files, so that the
+# long ones of whole runs come first.
 PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 ETUDE_NEEDS_STORES=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-exhaustive slurm miniatures compare-plans lint format bench fuzz docs gallery clean
