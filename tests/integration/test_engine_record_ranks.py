@@ -113,7 +113,6 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
     measured = {
         "loss",
         "grad_norm",
-        "tokens_per_second",
         "accuracy",
         "margin",
         "nll",
@@ -121,12 +120,11 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
         "rejected_reward",
         "preference_loss",
     }
-    assert one.keys() == two.keys()
-    for key, value in one.items():
-        if key not in measured:
-            assert value == two[key]
-        elif key != "tokens_per_second":
-            assert value == pytest.approx(two[key], rel=1e-4, abs=1e-6), key
+    assert one.keys() == two.keys() - {"max_loss"}  # of the ranks with data of their own
+    for key in one.keys() - {"tokens_per_second", "seconds", "data_seconds"}:
+        value = one[key]
+        near = pytest.approx(value, rel=1e-4, abs=1e-6) if key in measured else value
+        assert two[key] == near, key
     ours = tensors(tmp_path / "job" / "result" / "state")
     theirs = tensors(place.result(f"{name} {layout}") / "state")
     assert ours.keys() == theirs.keys()

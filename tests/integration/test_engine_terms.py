@@ -141,7 +141,7 @@ def test_two_ranks_compute_what_one_does_in_every_layout(
     ours = tensors(tmp_path / "one" / "result" / "state")
     for name in LAYOUTS:
         for mine, theirs in zip(one, place.events(name), strict=True):
-            assert mine.keys() == theirs.keys()
+            assert mine.keys() == theirs.keys() - {"max_loss"}
             for figure in ("loss", "z_loss", "grad_norm"):
                 assert mine[figure] == pytest.approx(theirs[figure], rel=1e-4), (name, figure)
         theirs = tensors(place.result(name) / "state")
