@@ -52,14 +52,16 @@ def train(task: Task) -> None:
         task.inputs,
         task.work,
         root=run.store.folder,
-        on_event=lambda event: _step(run, event),
+        on_event=lambda event: told(run, event),
         positions=task.known["positions"],
     )
 
 
-def _step(run: Run, event: dict[str, Any]) -> None:
-    assert run.recorder
-    run.recorder.step(event)
+def told(run: Run, event: dict[str, Any]) -> None:
+    """Passes on what a trainer tells: steps, which are recorded, and notes and warnings."""
+    if event["event"] == "step":
+        assert run.recorder
+        run.recorder.step(event)
     run.emit(event)
 
 
