@@ -22,11 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 from .results import write_section
 
@@ -121,16 +123,15 @@ def _saving(trainer: Any, folder: Path, pairs: int) -> Event:
         def hexdigest(self) -> str:
             return ""
 
-    own = checksums.hashlib.sha256
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for number in range(2 * pairs + 1):
         sums = number % 2 == 0
-        checksums.hashlib.sha256 = own if sums else lambda *_: NoSum()  # type: ignore[assignment]
+        unsummed = patch.object(checksums.hashlib, "sha256", lambda *_: NoSum())
         begin = time.perf_counter()
-        trainer.checkpoints.save_and_wait(number + 1)
+        with nullcontext() if sums else unsummed:
+            trainer.checkpoints.save_and_wait(number + 1)
         if number:
             seconds[sums].append(time.perf_counter() - begin)
-    checksums.hashlib.sha256 = own
     files = [path.stat().st_size for path in (folder / "job").rglob("*.distcp")]
     size = sum(files) / len([*(folder / "job").rglob("step-*")]) / 2**20
     with_, without = median(seconds[True]), median(seconds[False])

@@ -4,6 +4,7 @@ other."""
 import threading
 from collections.abc import Collection
 from contextlib import suppress
+from importlib import import_module
 
 from ..compiler.plan.plan import Plan, TrainJob
 from .jobs import WORK
@@ -27,15 +28,23 @@ def begin(plan: Plan, done: Collection[str]) -> None:
 
     def load() -> None:
         with suppress(Exception):
-            from .engine.device import prepare
-
-            prepare(device)
-            from .engine import config  # noqa: F401
+            engine(device)
 
     # Not a daemon: an exit in the middle of an import could crash.
     thread = threading.Thread(target=load, name="imports")
     thread.start()
     _threads.append(thread)
+
+
+def engine(device: str) -> None:
+    """Imports what trains on a device.
+
+    Raises: RunError: this process already trains on another one.
+    """
+    from .engine.device import prepare
+
+    prepare(device)  # before torchtitan, which chooses its device when it is imported
+    import_module(".engine.config", __package__)
 
 
 def wait() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ..compiler.plan.plan import Plan, TrainJob
 from ..compiler.plan.plan_schema import read_plan
 from ..compiler.values import Phase, Resources
+from . import imports
 from .errors import Interrupted, RunError
 from .launchers import messages
 from .launchers.allocation import here
@@ -127,7 +128,7 @@ def walk(
     if ranks.rank != 0:
         if any(isinstance(job, TrainJob) for job in plan.jobs):
             # While rank 0 prepares data; the first job would wait for it.
-            from .engine import config  # noqa: F401
+            imports.engine(device)
         return follow(plan, store, root, ranks)
     assert on_event
     return Scheduler(plan, store, root, gang=ranks, on_event=on_event).run()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..families.low_precision import KERNELS
+from ..pipelines import pipelining
 from ..program import Scheduled, ScheduledStage
 from ..torchtitan.told import is_compiled
 from . import Found, rule
@@ -15,11 +16,14 @@ def low_precision_without_compilation(stage: ScheduledStage, program: Scheduled)
     given = stage.spec.precision or stage.spec.torchtitan or stage.spec.cluster
     if not stage.precision.low or stage.hardware.device == "cpu" or not given:
         return
-    if not is_compiled(stage.hardware.torchtitan, told):
+    apart = any(pipelining(segment.resources).split for segment in stage.segments)
+    if apart or not is_compiled(stage.hardware.torchtitan, told):
         yield Found(
             f"`{stage.precision.kind}` without a compiled model is usually slower than bf16",
             stage.spec.at("precision" if stage.spec.precision else "torchtitan"),
-            "compile the model, or write `precision = bf16`",
+            "take a schedule of the pipeline that can be compiled, or write `precision = bf16`"
+            if apart
+            else "compile the model, or write `precision = bf16`",
         )
 
 

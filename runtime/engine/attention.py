@@ -130,29 +130,6 @@ def segment_blocks(
     return masks if window else masks[WHOLE]
 
 
-def span_blocks(
-    spans: Spans, device: torch.device, block_size: int | tuple[int, int], window: int = 0
-) -> BlockMask:
-    """The mask of `Spans.dense` in the form that FlexAttention takes."""
-    number_BL, first_BL, last_BL, place_BL = (
-        torch.tensor(of, device=device) for of in spans.of_each_token()
-    )
-
-    def sees(
-        b: torch.Tensor, _: torch.Tensor, q_idx: torch.Tensor, kv_idx: torch.Tensor
-    ) -> torch.Tensor:
-        own = (q_idx >= kv_idx) & (number_BL[b, q_idx] == number_BL[b, kv_idx])
-        seen = own | ((first_BL[b, q_idx] <= kv_idx) & (kv_idx < last_BL[b, q_idx]))
-        if not window:
-            return seen
-        # Where the token is in its span, or in the prefix.
-        at = torch.where(own, place_BL[b, kv_idx], kv_idx - first_BL[b, q_idx])
-        return seen & (place_BL[b, q_idx] - at < window)
-
-    B, L = number_BL.shape
-    return create_attention_mask(sees, B, None, L, L, device=device, BLOCK_SIZE=block_size)
-
-
 class DocumentAttention(Module):
     """Scaled dot-product attention by spans, in memory linear in the length, or with a dense mask:
     what `of_documents` and `of_segments` return for its layer.

@@ -98,23 +98,6 @@ class Spans:
 
         return cls(tuple(tuple(spans(row)) for row in segments_BL.tolist()), length)
 
-    @classmethod
-    def of_table(cls, table_S5: torch.Tensor, rows: int, length: int) -> Self:
-        """Spans as a batch carries them.
-
-        Args:
-            table_S5: int64, a line for each span: row, start, end, prefix start, prefix end; the
-                lines of a row in its order. What comes after a row's last span is padding, which
-                sees itself.
-        """
-        found: list[list[Span]] = [[] for _ in range(rows)]
-        for row, *of in table_S5.tolist():
-            found[row].append(Span(*of))
-        for spans in found:
-            end = spans[-1].end if spans else 0
-            spans += [Span(end, length)] if end < length else []
-        return cls(tuple(map(tuple, found)), length)
-
     def dense(self, window: int = 0) -> torch.Tensor:
         """The whole mask. Its size is the square of the length: for tests.
 
@@ -133,18 +116,3 @@ class Spans:
                 sees = (apart >= 0) & (apart < window) if window else apart >= 0
                 mask[row, 0, own[:, None], seen] = sees
         return mask
-
-    def of_each_token(self) -> tuple[list[list[int]], ...]:
-        """The number of each token's span, where its prefix begins and ends, and the token's place
-        in prefix and span together: each (B, L)."""
-        found: tuple[list[list[int]], ...] = ([], [], [], [])
-        for row in self.rows:
-            lines: tuple[list[int], ...] = ([], [], [], [])
-            for number, span in enumerate(row):
-                lines[0].extend([number] * span.length)
-                lines[1].extend([span.prefix_start] * span.length)
-                lines[2].extend([span.prefix_end] * span.length)
-                lines[3].extend(range(span.prefix, span.prefix + span.length))
-            for of, line in zip(found, lines, strict=True):
-                of.append(line)
-        return found

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from ..errors import RunError
 from .drawing import Request, Settings
 from .noise import drawn
 
@@ -303,7 +304,11 @@ def _joined(
             keys, values = (_aligned(found, name, columns, room) for name in ("keys", "values"))
             reserved.reserve((keys, values), columns)
         else:
-            raise NotImplementedError(f"rows cannot be joined in a cache of {type(layer).__name__}")
+            raise RunError(
+                "this model cannot write here: its layers keep what they have read as "
+                f"{type(layer).__name__}, whose rows cannot be put together",
+                "install vLLM, on a machine with a GPU: pip install vllm",
+            )
         for cache, _ in parts:
             cache.layers[number] = DynamicLayer()
     return made

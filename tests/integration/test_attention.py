@@ -15,7 +15,6 @@ from etude.runtime.engine.attention import (
     by_window,
     document_mask,
     segment_mask,
-    span_blocks,
 )
 from etude.runtime.engine.grouped import Grouped
 from etude.runtime.engine.spans import Span, Spans
@@ -46,16 +45,6 @@ def test_segments_are_spans_that_continue_the_first() -> None:
     assert (found.dense(3) & told).equal(near[NEAR] & told)
 
 
-def test_spans_come_as_a_table_and_what_is_left_is_padding() -> None:
-    table = torch.tensor([[0, 0, 2, 0, 0], [0, 2, 4, 0, 2], [1, 0, 3, 0, 0], [1, 3, 8, 1, 3]])
-    found = Spans.of_table(table, 3, 8)
-    assert found.rows == (
-        (Span(0, 2), Span(2, 4, 0, 2), Span(4, 8)),
-        (Span(0, 3), Span(3, 8, 1, 3)),
-        (Span(0, 8),),
-    )
-
-
 @pytest.mark.parametrize("window", [0, 3])
 def test_several_prompts_share_a_row(window: int) -> None:
     row = (Span(0, 3), Span(3, 5, 0, 3), Span(5, 7, 0, 3), Span(7, 9), Span(9, 12, 7, 9))
@@ -64,11 +53,6 @@ def test_several_prompts_share_a_row(window: int) -> None:
     assert [len(line.nonzero()) for line in sees] == (
         [1, 2, 3, 3, 3, 3, 3, 1, 2, 3, 3, 3] if window else [1, 2, 3, 4, 5, 4, 5, 1, 2, 3, 4, 5]
     )
-    blocks = span_blocks(spans, torch.device("cpu"), 4, window)
-    b = torch.tensor(0)
-    places = torch.arange(12)
-    theirs = blocks.mask_mod(b, b, places[:, None], places[None])
-    assert theirs.equal(sees)
 
 
 @pytest.mark.parametrize(

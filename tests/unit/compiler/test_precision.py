@@ -215,6 +215,9 @@ def test_low_precision_without_compilation_is_a_warning() -> None:
     codes = [each.code for each in check(spec(precision="fp8", torchtitan=OFF))]
     assert codes.count("W663") == 1
     assert "W663" not in [each.code for each in check(spec(precision="fp8"))]
+    apart = spec(precision="fp8", parallel="{ pipeline 2, schedule zero_bubble_v }")
+    (found,) = (each for each in check(apart) if each.code == "W663")
+    assert "schedule" in found.help
     assert "W663" not in [each.code for each in check(spec(precision="bf16", torchtitan=OFF))]
 
 
