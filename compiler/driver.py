@@ -19,6 +19,7 @@ from ..spec.record import Record
 from ..spec.schema import recipe as r
 from ..spec.schema.bind import bind
 from ..spec.schema.changes import changed
+from ..spec.schema.kept import Kept
 from .passes import CHECKS, Pass, through
 from .program import Claimed, Lowered, Program, Scheduled
 from .resolve.borrow import borrow
@@ -144,6 +145,7 @@ class _Driver:
         crashed: Callable[[str], None] | None,
     ) -> None:
         self.sources = sources
+        self.kept = sources.kept or Kept()
         self.variant = variant
         self.sets = sets
         self.ranks = ranks
@@ -182,7 +184,7 @@ class _Driver:
 
     def _checked(self, recipe: r.Recipe, borrowed: r.Recipe, report: Report) -> Analysis:
         """Runs the passes on a recipe."""
-        reached: Program = Program(borrowed, self.ranks)
+        reached: Program = Program(borrowed, self.ranks, self.kept)
         if not report.failures:
             reached = through(self.passes, reached, report)
         program = reached if isinstance(reached, Scheduled) and not report.failures else None
@@ -212,7 +214,7 @@ class _Driver:
 
     def _bound(self, items: Sequence[s.Item], report: Report, **more: Any) -> r.Recipe | None:
         changes: Any = {"variant": self.variant, "sets": self.sets} | more
-        return bind(items, report, where=self.sources.where, **changes)
+        return bind(items, report, where=self.sources.where, kept=self.kept, **changes)
 
     def bound(
         self, items: Sequence[s.Item], report: Report, left_out: frozenset[str]

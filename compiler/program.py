@@ -5,8 +5,9 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 from ..spec.quantity import Quantity
-from ..spec.record import Record, fields
+from ..spec.record import Record, field, fields
 from ..spec.schema import recipe as r
+from ..spec.schema.kept import Kept
 from .values import BatchPiece, Claim, LrPiece, ModelShape, Resources, Rounding
 
 
@@ -269,6 +270,7 @@ class Program(Record, kw_only=False):
 
     recipe: r.Recipe
     ranks: int | None
+    kept: Kept = field(default_factory=Kept, compare=False)
 
 
 class Resolved(Program):

@@ -13,6 +13,7 @@ from ..compiler.program import Resolved
 from ..spec import syntax as s
 from ..spec.findings.diagnostics import Diagnostic, Report
 from ..spec.load import MAX_BYTES, Files, Sources, bound
+from ..spec.schema.kept import Kept
 from ..spec.source import Source
 from .names import Names
 from .parsing import Parser
@@ -92,6 +93,7 @@ class Project:
         self.encoding = "utf-16"
         self.folders: list[Path] = []
         self._parsers: dict[tuple[Path, Path], Parser] = {}
+        self._kept: dict[Path, Kept] = {}
         self._analyses: dict[Path, Analysis] = {}
         self._mains: dict[Path, list[Path]] = {}
         self._matched = cache(matched)
@@ -108,6 +110,7 @@ class Project:
         """Forgets the text of a closed file: the one on disk counts again."""
         self.texts.pop(path, None)
         self._parsers = {of: parser for of, parser in self._parsers.items() if path not in of}
+        self._kept.pop(path, None)
         self.forget()
 
     def forget(self) -> None:
@@ -181,7 +184,9 @@ class Project:
             return self._parsers.setdefault(file, Parser()).parse(source, report)
 
         files = Files(reading, main.parent, self.texts, parse)
-        sources = Sources(files.read(main, None), files.start, reading.diagnostics)
+        kept = self._kept.setdefault(main, Kept())
+        kept.forget()
+        sources = Sources(files.read(main, None), files.start, reading.diagnostics, kept)
         if not any(_shape(source.text)[0] for source, _ in files.trees.values()):
             report = Report()
             bound(sources, report, part=True)

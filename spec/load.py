@@ -9,6 +9,7 @@ from . import syntax as s
 from .findings.diagnostics import Diagnostic, Report, did_you_mean
 from .schema.bind import bind
 from .schema.changes import changed
+from .schema.kept import Kept
 from .schema.recipe import Recipe
 from .source import Source, Span
 from .text.parse import parse
@@ -48,11 +49,13 @@ class Sources(NamedTuple):
         items: the statements of all files, in order.
         where: the beginning of the main file, if there is one.
         findings: what was wrong while reading them.
+        kept: what blocks declared in earlier readings, in an editor.
     """
 
     items: Sequence[s.Item]
     where: Span | None = None
     findings: Sequence[Diagnostic] = ()
+    kept: Kept | None = None
 
     def more(self, name: str, text: str) -> "Sources":
         """The same plus the statements of another text, which a command adds."""
@@ -117,7 +120,15 @@ def bound(
     if broken and not sources.items:
         return None
     items = changed(sources.items, report, variant=variant, sets=sets)
-    recipe = bind(items, report, broken=broken, where=sources.where, variant=variant, sets=sets)
+    recipe = bind(
+        items,
+        report,
+        broken=broken,
+        where=sources.where,
+        variant=variant,
+        sets=sets,
+        kept=sources.kept,
+    )
     return None if report.failures else recipe
 
 

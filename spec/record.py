@@ -6,6 +6,7 @@ a spec may take.
 """
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 Of = TypeVar("Of", bound="Record")
@@ -51,6 +52,7 @@ class Record:
     _fields: ClassVar[dict[str, Field]] = {}
     _positional: ClassVar[tuple[str, ...]] = ()
     _compared: ClassVar[tuple[str, ...]] = ()
+    _key: ClassVar[Any] = type
     _defaults: ClassVar[dict[str, Any]] = {}
     _factories: ClassVar[dict[str, Callable[[], Any]]] = {}
 
@@ -69,23 +71,24 @@ class Record:
         cls._fields = known
         cls._positional = () if kw_only else tuple(known)
         cls._compared = tuple(name for name, of in known.items() if of.compare)
+        cls._key = staticmethod(attrgetter(*cls._compared) if cls._compared else type)
         cls._defaults = {n: of.default for n, of in known.items() if of.default is not MISSING}
         cls._factories = {n: of.default_factory for n, of in known.items() if of.default_factory}
 
     def __init__(self, *args: Any, **values: Any) -> None:
         """Raises: TypeError: a value is missing, unknown or given twice."""
-        fields = self._fields
-        if not args and values.keys() == fields.keys():
-            self.__dict__.update(values)
-            return
-        own = self._defaults.copy()
-        own.update(zip(self._positional, args, strict=False))
-        twice = not values.keys().isdisjoint(self._positional[: len(args)])
-        own.update(values)
-        for name, make in self._factories.items():
-            if name not in own:
-                own[name] = make()
-        if twice or own.keys() != fields.keys() or len(args) > len(self._positional):
+        given = values
+        if args:
+            given = dict(zip(self._positional, args, strict=False))
+            given.update(values)
+        own = given
+        if len(own) < len(self._fields):
+            own = self._defaults | given
+            for name, make in self._factories.items():
+                if name not in own:
+                    own[name] = make()
+        lost = len(given) < len(args) + len(values)
+        if lost or own.keys() != self._fields.keys():
             self._refuse(args, values, own)
         self.__dict__.update(own)
 
@@ -108,10 +111,10 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self._compared)
+        return self is other or self._key(self) == self._key(other)
 
     def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in self._compared))
+        return hash(self._key(self))
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._compared)

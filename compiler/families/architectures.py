@@ -1,6 +1,7 @@
 """Complete architectures, and parameter and FLOP counts from the shape alone."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -116,6 +117,7 @@ def active_parameters(model: ModelShape) -> int:
     return _parameters(model, model.experts.active if model.experts else 0)
 
 
+@lru_cache(maxsize=1024)
 def _parameters(model: ModelShape, experts: int) -> int:
     of, dense = weights(model), dense_layers(model)
     mixed = of.shared + of.router + experts * of.expert

@@ -125,7 +125,8 @@ def with_references(
             ]
         elif value:
             changes[each.field] = str(stage_of(names.parse(value), at))
-    return replace(stage, **changes)
+    changes = {name: new for name, new in changes.items() if new != getattr(stage, name)}
+    return replace(stage, **changes) if changes else stage
 
 
 def _stages_first(stage: r.Stage) -> Iterator[Referring]:
@@ -136,17 +137,14 @@ def _stages_first(stage: r.Stage) -> Iterator[Referring]:
 
 
 def _schedule(written: Schedule, data_of: Callable[[str, Span | None], str]) -> Schedule:
-    return replace(
-        written,
-        segments=tuple(
-            replace(
-                segment,
-                start=_mixture(segment.start, data_of, segment.span),
-                end=_mixture(segment.end, data_of, segment.span),
-            )
-            for segment in written.segments
-        ),
-    )
+    segments = []
+    for segment in written.segments:
+        start = _mixture(segment.start, data_of, segment.span)
+        end = _mixture(segment.end, data_of, segment.span)
+        same = start is segment.start and end is segment.end
+        segments.append(segment if same else replace(segment, start=start, end=end))
+    same = all(new is old for new, old in zip(segments, written.segments, strict=True))
+    return written if same else replace(written, segments=tuple(segments))
 
 
 def _mixture(mixture: Any, data_of: Callable[[str, Span | None], str], at: Span | None) -> Any:
@@ -154,5 +152,6 @@ def _mixture(mixture: Any, data_of: Callable[[str, Span | None], str], at: Span 
         factors = tuple((data_of(name, at), factor) for name, factor in mixture.factors)
         return replace(mixture, factors=factors)
     if isinstance(mixture, Mapping):
-        return {data_of(name, at): share for name, share in mixture.items()}
+        named = {data_of(name, at): share for name, share in mixture.items()}
+        return mixture if [*named] == [*mixture] else named
     return mixture

@@ -62,7 +62,7 @@ class _Unroller:
     def _stage(self, stage: r.Stage, name: str, place: Place) -> r.Stage:
         """The stage under its own name, with every reference in it replaced."""
         return with_references(
-            replace(stage, name=name),
+            stage if stage.name == name else replace(stage, name=name),
             self.names,
             stage_of=lambda written, at: self._one_stage(written, place, at),
             stages_of=lambda written, at: self._stages(written, place, at),

@@ -62,12 +62,15 @@ def schedule(program: Resolved, report: Report) -> Resolved:
             continue
         last = before.end if isinstance(before, ScheduledStage) else None
         own = checkpoints.get(name, [])
-        scheduled = _Scheduler(stage, last, own, program.recipe, report).run()
+        scheduler = _Scheduler(stage, last, own, program.recipe, report)
+        counts = program.recipe.datasets if stage.spec.epochs is not None else None
+        given = stage, last, own, counts
+        scheduled = program.kept.once(("schedule", name), stage.spec, given, scheduler.run, report)
         if scheduled:
             stages[name] = scheduled
             stages |= {each.name: at_checkpoint(each, scheduled) for each in own}
     kind = Resolved if report.failures else Scheduled
-    return kind(recipe=program.recipe, ranks=program.ranks, stages=stages)
+    return kind(recipe=program.recipe, ranks=program.ranks, kept=program.kept, stages=stages)
 
 
 def _before(stage: TrainStage, stages: Mapping[str, Stage]) -> Stage | None:

@@ -24,4 +24,6 @@ def resolve(program: Program, report: Report) -> Resolved:
         resolved = KINDS[type(spec)].resolve(spec, scope)
         if resolved:
             scope.stages[name] = resolved
-    return Resolved(recipe=program.recipe, ranks=program.ranks, stages=scope.stages)
+    return Resolved(
+        recipe=program.recipe, ranks=program.ranks, kept=program.kept, stages=scope.stages
+    )

@@ -96,12 +96,14 @@ class Report:
     Attributes:
         silenced: findings that an `allow` silences.
         failures: how many findings prevent a plan, repeats included.
+        taken: how many findings there were, repeats included.
     """
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
         self.silenced: list[Silenced] = []
         self.failures = 0
+        self.taken = 0
         self._seen: set[tuple[Any, ...]] = set()
         self._written: dict[Span, tuple[Span, str]] = {}
 
@@ -128,6 +130,7 @@ class Report:
     def take(self, finding: Diagnostic) -> None:
         """Adds an existing finding, unless it repeats one."""
         self.failures += finding.stops
+        self.taken += 1
         place = finding.span and (finding.span.source.name, finding.span.start, finding.span.end)
         texts = map(without_rounds, (finding.message, finding.help))
         same = (finding.code, place, finding.label, *texts)

@@ -15,6 +15,7 @@ from . import recipe as r
 from .attributes import Attributes
 from .changes import changes
 from .convert import Invalid
+from .kept import Kept
 from .lets import Lets
 
 _PLURAL = {
@@ -39,6 +40,7 @@ def bind(
     variant: str = "",
     sets: Sequence[str] = (),
     left_out: frozenset[str] = frozenset(),
+    kept: Kept | None = None,
 ) -> r.Recipe | None:
     """The recipe that the statements of all files declare, or None after an error.
 
@@ -49,10 +51,11 @@ def bind(
         variant: the variant whose changes were made to the statements; "" for none.
         sets: the changes on top of it, as on the command line: `pretrain.lr=1e-3`.
         left_out: the keywords of blocks that errors removed.
+        kept: what blocks declared in earlier readings.
     """
-    kept, allowances = taken(items, report)
+    items, allowances = taken(items, report)
     unchanged = not (variant or sets or left_out)
-    recipe = _Binder(report, broken, where, unchanged=unchanged).recipe(kept)
+    recipe = _Binder(report, broken, where, kept or Kept(), unchanged=unchanged).recipe(items)
     if recipe is None:
         return None
     others = [block for name, block in recipe.variants.items() if name != variant]
@@ -63,9 +66,16 @@ def bind(
 
 class _Binder(Attributes):
     def __init__(
-        self, report: Report, broken: bool, where: Span | None, *, unchanged: bool = True
+        self,
+        report: Report,
+        broken: bool,
+        where: Span | None,
+        kept: Kept,
+        *,
+        unchanged: bool = True,
     ) -> None:
         super().__init__(report, broken)
+        self.kept = kept
         self.unchanged = unchanged
         self.where = where
         self.lets = Lets((), report)
@@ -327,11 +337,17 @@ class _Binder(Attributes):
         return r.Rounds(name=name, count=count, stages=stages, places={"": block.head})
 
     def _declaration(self, block: s.Block, model: type[r.Declaration], name: str) -> Any:
-        given = {item.path.name for item in block.items if isinstance(item, s.Assign)}
-        self.counts_steps = "tokens" not in given and bool(given & {"steps", "epochs"})
-        found = self._build(block.items, model, block.head, f"a {block.keyword.name}", name=name)
-        self.counts_steps = False
-        return found
+        """What a block declares, or None after reporting."""
+
+        def read() -> Any:
+            given = {item.path.name for item in block.items if isinstance(item, s.Assign)}
+            self.counts_steps = "tokens" not in given and bool(given & {"steps", "epochs"})
+            what = f"a {block.keyword.name}"
+            found = self._build(block.items, model, block.head, what, name=name)
+            self.counts_steps = False
+            return found
+
+        return self.kept.once((id(block), self.broken), block, None, read, self.report)
 
 
 def _declared(items: Iterable[s.Item]) -> dict[str, set[str]]:
