@@ -11,7 +11,7 @@ from ..compiler.families.architectures import published
 from ..compiler.files.published_config import Described, describe
 from ..compiler.files.published_weights import differences
 from ..compiler.resolve.shape import NUMBERS
-from ..compiler.values import ModelShape
+from ..compiler.values import ModelShape, Parts
 from ..spec.schema import recipe as r
 
 
@@ -107,6 +107,15 @@ def _shape(model: ModelShape) -> dict[str, Any]:
                 for of, value in values.items()
                 if value is not None and (of not in usual or usual[of] != value)
             }
+    if model.parts:
+        usual = Parts(published="")
+        shape["parts"] = {
+            of: getattr(model.parts, of)
+            for of in r.attributes(r.Parts)
+            if getattr(model.parts, of) != getattr(usual, of)
+        }
+        if not shape["parts"]:
+            del shape["parts"]
     return shape
 
 

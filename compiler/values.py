@@ -90,6 +90,22 @@ class Experts(Value):
     balance: float  # how far the bias moves per step; 0: no bias
 
 
+class Parts(Value):
+    """What the blocks of a decoder consist of; the defaults are Llama's."""
+
+    published: str  # model_type in transformers that computes the same; "": none does
+    norm: Literal["rms", "layer"] = "rms"
+    norms: Literal["before", "after", "both"] = "before"  # of attention and feed-forward layers
+    qk_norm: Literal["none", "head", "width"] = "none"  # RMSNorm of a head's, or all heads' width
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
+    gated: bool = True  # three matrices, of which one gates; without, two
+    biases: Literal["none", "qkv", "all"] = "none"
+    parallel: Literal["none", "one", "two"] = "none"  # side by side, behind one or two norms
+    rotary: float = 1.0  # share of a head's elements that rotate
+    rotary_skips: int = 0  # every so manieth layer rotates nothing; 0: all rotate
+    window_skips: int = 0  # every so manieth layer has no window; 0: all have it
+
+
 class ModelShape(Value):
     """A decoder's shape without the length of its sequences, which is set per job of a stage."""
 
@@ -116,6 +132,7 @@ class ModelShape(Value):
     window: int  # tokens that a token sees in layers with a window, including itself; 0: no window
     latent: Latent | None
     experts: Experts | None
+    parts: Parts | None = later(None)  # of families whose blocks a spec puts together
 
     def knowing(self, context: int, rope_theta: float | None = None) -> "Architecture":
         """The architecture for sequences of up to `context` tokens.

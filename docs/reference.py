@@ -14,6 +14,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`model`": r.Model,
     "`experts` of a model": r.Experts,
     "`latent` of a model": r.Latent,
+    "`parts` of a model": r.Parts,
     "`yarn` and `llama` of `rope_scaling`": r.RopeScaling,
     "`tokenizer`": r.Tokenizer,
     "`train` of a tokenizer": r.TokenizerTraining,

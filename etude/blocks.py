@@ -70,6 +70,22 @@ class Experts(Block):
     balance: Number | None = None
 
 
+class Parts(Block):
+    """What the blocks of a `decoder` consist of. What is left out is as in the size, else as in
+    Llama."""
+
+    norm: Literal["rms", "layer"] | Let | None = None
+    norms: Literal["before", "after", "both"] | Let | None = None
+    qk_norm: Literal["none", "head", "width"] | Let | None = None
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] | Let | None = None
+    gated: bool | Let | None = None
+    biases: Literal["none", "qkv", "all"] | Let | None = None
+    parallel: Literal["none", "one", "two"] | Let | None = None
+    rotary: Number | None = None
+    rotary_skips: Number | None = None
+    window_skips: Number | None = None
+
+
 class Model(Block):
     """An architecture, of a published size or your own shape, and its weights, if it has any."""
 
@@ -89,6 +105,7 @@ class Model(Block):
     window: Number | None = None
     latent: Latent | Let | None = None
     experts: Experts | Let | None = None
+    parts: Parts | Let | None = None
     weights: Text = None
     hub: Text = None
     revision: Text = None

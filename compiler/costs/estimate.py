@@ -9,6 +9,7 @@ from ...spec.schema.precision import budget
 from ..families.architectures import (
     attention_flops_per_token,
     flops_per_token,
+    weights,
     widths,
     windowed_layers,
 )
@@ -249,6 +250,7 @@ def shape_symbols(model: ModelShape) -> dict[str, float]:
         "normed": model.qk_norm,
         "biased": model.biased,
         "sinks": model.sinks,
+        "apart": _apart(model, queries, keys),
         "near": windowed_layers(model) / model.layers,
         "r_q": latent.queries if latent else 0,
         "r_k": latent.keys if latent else 0,
@@ -260,6 +262,15 @@ def shape_symbols(model: ModelShape) -> dict[str, float]:
         "E_s": experts.shared if experts else 0,
         "e": experts.ffn if experts else 0,
     }
+
+
+def _apart(model: ModelShape, queries: int, keys: int) -> int:
+    """Parameters that a layer has besides those of a Llama's, or fewer than it, by its parts."""
+    if model.parts is None:
+        return 0
+    of = weights(model)
+    llama = 2 * model.dim * (queries + keys) + 3 * model.dim * model.ffn + 2 * model.dim
+    return of.attention + of.feed_forward + of.norms - llama
 
 
 @cache

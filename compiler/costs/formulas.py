@@ -20,6 +20,7 @@ SYMBOLS = {
     "normed": "1 if queries and keys are normalized, else 0",
     "biased": "1 if attention, routers and experts have biases, else 0",
     "sinks": "1 if heads have sinks, else 0",
+    "apart": "parameters that a layer has more than a Llama's, by its parts; below 0 if fewer",
     "near": "share of the layers that have a window",
     "window": "tokens of a window, at most those of a sequence",
     "r_q": "width of the latent of queries, 0 if there is none",
@@ -134,8 +135,8 @@ MEMORY: dict[str, Formula] = {
         "parameters of attention: through latents (arXiv:2412.19437 §2.1.1), or of grouped queries",
     ),
     "N_layer": _of(
-        "N_attention + 3 * d * f + 2 * d",
-        "parameters of a layer without experts: attention, SwiGLU and two norms",
+        "N_attention + 3 * d * f + 2 * d + apart",
+        "parameters of a layer without experts: attention, SwiGLU and two norms, or other parts",
     ),
     "N_expert": _of("3 * d * e + biased * (2 * e + d)", "parameters of an expert"),
     "N_mixed": _of(

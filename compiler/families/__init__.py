@@ -1,6 +1,6 @@
 """Model families: one module each, with a counterpart in `runtime/engine/families`."""
 
-from . import deepseek_v3, gpt_oss, llama3, qwen3
+from . import decoder, deepseek_v3, gpt_oss, llama3, qwen3
 from .family import Family
 
 FAMILIES: dict[str, Family] = {
@@ -8,5 +8,6 @@ FAMILIES: dict[str, Family] = {
     "qwen3": qwen3.FAMILY,
     "deepseek_v3": deepseek_v3.FAMILY,
     "gpt_oss": gpt_oss.FAMILY,
+    "decoder": decoder.FAMILY,
 }
 """name → family, in the order in which they are listed."""

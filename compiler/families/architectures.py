@@ -6,9 +6,9 @@ from math import prod
 from typing import Any
 
 from ...spec.record import Record
-from ..values import Experts, Latent, ModelShape
+from ..values import Experts, Latent, ModelShape, Parts
 from . import FAMILIES
-from .weights import Weight, swiglu
+from .weights import Weight
 
 
 def published(family: str, size: str) -> ModelShape:
@@ -20,7 +20,7 @@ def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape
     """The decoder of a shape, with the family's defaults for missing fields.
 
     Args:
-        shape: fields of `ModelShape`; `latent` and `experts` as their fields by name.
+        shape: fields of `ModelShape`; `latent`, `experts` and `parts` as their fields by name.
     """
     kind = FAMILIES[family]
     latent, experts = shape.get("latent"), shape.get("experts")
@@ -49,6 +49,7 @@ def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape
         | {
             "latent": Latent(**{"queries": 0} | latent) if latent else None,
             "experts": Experts(**kind.usual_experts() | experts) if experts else None,
+            "parts": Parts(**kind.parts(usual | shape)) if kind.parts else None,
         },
     )
 
@@ -75,7 +76,13 @@ def dense_layers(model: ModelShape) -> int:
 def windowed(model: ModelShape, layer: int) -> bool:
     """Whether a layer, counted from 0, has the model's window."""
     has = FAMILIES[model.family].windowed
-    return has is not None and model.window > 0 and has(layer)
+    seen = model.parts is not None and skipped(model.parts.window_skips, layer)
+    return has is not None and model.window > 0 and has(layer) and not seen
+
+
+def skipped(every: int, layer: int) -> bool:
+    """Whether a layer, counted from 0, is an `every`-th one; 0: none is."""
+    return every > 0 and (layer + 1) % every == 0
 
 
 def windowed_layers(model: ModelShape) -> int:
@@ -90,8 +97,8 @@ def weights(model: ModelShape) -> Weights:
     table = model.vocab * model.dim
     return Weights(
         attention=_count(family.attention(model)),
-        norms=2 * model.dim,
-        feed_forward=_count(swiglu(model.dim, model.ffn)),
+        norms=_count(family.norms(model)),
+        feed_forward=_count(family.feed_forward(model)),
         shared=_count(each for each in mixed if each.part == "shared"),
         router=_count(each for each in mixed if each.part == "router"),
         expert=_count(each for each in mixed if each.part == "experts") // experts.count
@@ -99,7 +106,7 @@ def weights(model: ModelShape) -> Weights:
         else 0,
         embedding=table,
         output=0 if model.tied else table,
-        final_norm=model.dim,
+        final_norm=_count(family.last_norm(model)),
     )
 
 

@@ -90,12 +90,14 @@ class Kind(Record):
         fixed: key → the value that the family computes with, and why.
         shape: the fields of the shape that are specific to the kind; called with the fields common
             to all families.
+        eps: the key of the norms' epsilon.
     """
 
     defaults: Mapping[str, Any]
     read: tuple[str, ...] = ()
     fixed: Mapping[str, tuple[Any, str]] = {}
     shape: Callable[[Values, dict[str, Any]], dict[str, Any]] = _no_more
+    eps: str = "rms_norm_eps"
 
 
 def head_width(values: Values, shape: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from ...spec.record import Record
 from ..values import Architecture, ModelShape, Resources
 from .config_json import Kind
-from .weights import Weight, grouped_attention, mixture
+from .weights import Weight, dense, grouped_attention, last_norm, mixture, two_norms
 
 Shape = Mapping[str, Any]
 """Fields of `ModelShape` by name; `latent` and `experts` as their fields by name."""
@@ -40,7 +40,11 @@ class Family(Record):
             of transformers' class names as `name`, and the family's own keys.
         yarn: the YaRN keys of `config.json` for the family as built, besides the factor and the
             original length.
-        attention, mixture: the weights of a layer's attention, and of its experts.
+        attention, mixture, feed_forward, norms: the weights of a layer's attention, of its experts,
+            of its feed-forward layer if it has none, and of its norms.
+        last_norm: the weights of the norm before the output.
+        parts: fields of `Parts`, complete and with `published`, from a shape with those that
+            a spec gives; None: blocks are always the same.
         known: weights published by others, of these sizes or of other shapes.
         flavors: torchtitan's own names of sizes → how its models differ from the published ones;
             the whole shape if there is no such published size.
@@ -63,6 +67,10 @@ class Family(Record):
     yarn: Mapping[str, Any] = {"attention_factor": 1.0}
     attention: Callable[[ModelShape], Iterator[Weight]] = grouped_attention
     mixture: Callable[[ModelShape], Iterator[Weight]] = mixture
+    feed_forward: Callable[[ModelShape], Iterator[Weight]] = dense
+    norms: Callable[[ModelShape], Iterator[Weight]] = two_norms
+    last_norm: Callable[[ModelShape], Iterator[Weight]] = last_norm
+    parts: Callable[[Shape], dict[str, Any]] | None = None
     known: tuple[Known, ...] = ()
     flavors: Mapping[str, Shape] = {}
     emitted_otherwise: Callable[[ModelShape, Resources], tuple[str, ...]] = _nothing

@@ -10,7 +10,7 @@ from ...spec.schema.precision import PARTS, Precision
 from ..values import ModelShape, Resources
 from . import FAMILIES
 from .architectures import dense_layers
-from .weights import Weight, swiglu
+from .weights import Weight
 
 
 class Kernels(NamedTuple):
@@ -53,7 +53,7 @@ def products(model: ModelShape) -> dict[str, list[Weight]]:
         "attention": [
             weight for weight in family.attention(model) if not (model.biased and weight.cut == 1)
         ],
-        "feed_forward": list(swiglu(model.dim, model.ffn)) if dense_layers(model) else [],
+        "feed_forward": list(family.feed_forward(model)) if dense_layers(model) else [],
         "experts": [weight for weight in layer if weight.part == "experts"],
         "shared_experts": [weight for weight in layer if weight.part == "shared"],
         "router": [weight for weight in layer if weight.part == "router"],

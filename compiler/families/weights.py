@@ -28,6 +28,22 @@ def grouped_attention(model: ModelShape) -> Iterator[Weight]:
     yield Weight((model.dim, queries), 1)
 
 
+def two_norms(model: ModelShape) -> Iterator[Weight]:
+    """An RMSNorm of attention, and one of the feed-forward layer."""
+    yield Weight((model.dim,), None)
+    yield Weight((model.dim,), None)
+
+
+def last_norm(model: ModelShape) -> Iterator[Weight]:
+    """The RMSNorm before the output."""
+    yield Weight((model.dim,), None)
+
+
+def dense(model: ModelShape) -> Iterator[Weight]:
+    """The feed-forward layer of a layer without experts."""
+    yield from swiglu(model.dim, model.ffn)
+
+
 def swiglu(
     dim: int, ffn: int, part: Literal["router", "shared", "experts"] | None = None
 ) -> Iterator[Weight]:

@@ -60,7 +60,7 @@ class _Reader:
 
     def described(self) -> Described:
         self._language_model()
-        for key, (value, why) in {**FIXED, **self.kind.fixed}.items():
+        for key, (value, why) in self._only().items():
             self._fixed(key, value, why)
         shape = self._shape()
         rope = self._rope()
@@ -81,6 +81,12 @@ class _Reader:
             problems=tuple(problems),
             unknown=unknown,
         )
+
+    def _only(self) -> dict[str, tuple[Any, str]]:
+        """Keys that must have one value, and why: those of all families that the kind does not
+        read, and its own."""
+        read = {*self.kind.defaults, *self.kind.read}
+        return {key: of for key, of in FIXED.items() if key not in read} | dict(self.kind.fixed)
 
     def _language_model(self) -> None:
         named = self.config.get("architectures")
@@ -114,9 +120,7 @@ class _Reader:
             "ffn": values.number("intermediate_size"),
             "vocab": values.number("vocab_size"),
             "tied": bool(values.get("tie_word_embeddings")),
-            "norm_eps": values.real(
-                self.config, "rms_norm_eps", self.kind.defaults["rms_norm_eps"]
-            ),
+            "norm_eps": values.real(self.config, self.kind.eps, self.kind.defaults[self.kind.eps]),
         }
         return shape | self.kind.shape(values, shape)
 
@@ -124,6 +128,12 @@ class _Reader:
         """RoPE's base and the scaling of positions, under the two names that it has had."""
         given = self.config.get("rope_scaling") or self.values.get("rope_parameters")
         rope = given if isinstance(given, dict) else {}
+        near, whole = rope.get("sliding_attention"), rope.get("full_attention")
+        if self.family.parts and isinstance(near, dict) and isinstance(whole, dict):
+            # Layers with windows rotate as before the scaling of the others.
+            before = {"rope_type": "default", "rope_theta": whole.get("rope_theta")}
+            if {"rope_type": "default"} | near == before:
+                rope = whole
         base = self.values.real(self.config, "rope_theta", 10_000.0)
         found: dict[str, Any] = {"rope_theta": self.values.real(rope, "rope_theta", base)}
         name = str(rope.get("rope_type") or rope.get("type") or "default")

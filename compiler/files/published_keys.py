@@ -11,14 +11,11 @@ KINDS = {kind: name for name, family in FAMILIES.items() for kind in family.kind
 _BIASED = "its queries, keys and values have biases, which no family here has in this form"
 _GEMMA = "it scales embeddings, and normalizes the outputs of layers"
 _MIXED = "no family here has its kind of experts"
-_NORMED = "it normalizes the outputs of layers, not their inputs"
 _LINEAR = "some of its layers have no attention"
 UNKNOWN_KINDS = {
-    "qwen2": _BIASED,
     "qwen2_moe": _BIASED,
     "qwen2_5_vl": _BIASED,
     "qwen": _BIASED,
-    "smollm3": "every fourth layer has no positional encoding",
     "gemma": _GEMMA,
     "gemma2": _GEMMA,
     "gemma3": _GEMMA,
@@ -30,8 +27,6 @@ UNKNOWN_KINDS = {
     "llama4": _MIXED,
     "llama4_text": _MIXED,
     "olmo": "its norms have no weights",
-    "olmo2": _NORMED,
-    "olmo3": _NORMED,
     "granite": "it scales embeddings, residuals and logits",
     "cohere": "its attention and feed-forward layers are parallel",
     "cohere2": "its attention and feed-forward layers are parallel",
@@ -132,6 +127,8 @@ HARMLESS = frozenset(
         "attention_dropout",
         "hidden_dropout",
         "resid_pdrop",
+        "residual_dropout",
+        "embedding_dropout",
         "embd_pdrop",
         "dropout",
         "_name_or_path",

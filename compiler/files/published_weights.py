@@ -81,8 +81,12 @@ def differences(theirs: ModelShape, ours: ModelShape) -> Iterator[Difference]:
             ours=other,
             write=f"rope_scaling = {one}",
         )
-    for group in ("latent", "experts"):
+    for group in ("latent", "experts", "parts"):
         yield from _group(group, getattr(theirs, group), getattr(ours, group))
+
+
+_APART = {*_TRAINED_WITH, "published"}
+"""Fields of groups that do not differ by themselves."""
 
 
 def _group(group: str, theirs: Any, ours: Any) -> Iterator[Difference]:
@@ -98,7 +102,7 @@ def _group(group: str, theirs: Any, ours: Any) -> Iterator[Difference]:
         return
     for name, one in vars(theirs).items():
         other = getattr(ours, name)
-        if name not in _TRAINED_WITH and not alike(one, other):
+        if name not in _APART and not alike(one, other):
             yield Difference(
                 attribute=group,
                 key=f"{group}.{name}",

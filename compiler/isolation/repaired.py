@@ -54,7 +54,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E415": ("family",),
     "E417": (*_SHAPE, "weights", "hub", "context"),
     "E418": _SHAPE,
-    "E419": ("family", "latent", "experts"),
+    "E419": ("family", "latent", "experts", "parts"),
     "E420": (_START, "rope_scaling", "reference|of"),
     "E421": ("of",),
     "E422": (_MEASURES,),
@@ -121,6 +121,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E565": ("recompute", "torchtitan", "cluster", _START),
     "E566": (_START,),
     "E572": _CLOCK,
+    "E592": (*_SHAPE, "parts", "window"),
+    "E593": _MESH,
+    "E594": ("export",),
     UNKNOWN: (),
 }
 """Error → the attributes of its block that it depends on, besides the one where it is shown; `a|b`

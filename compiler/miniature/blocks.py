@@ -80,6 +80,12 @@ def model(full: r.Model, shape: ModelShape, lengths: Mapping[int, int]) -> r.Mod
         changes["window"] = max(round(shape.window * lengths[longest] / longest), WINDOW)
     if FAMILIES[shape.family].sparse:
         changes["ffn"] = None
+    if shape.parts:
+        kept = {name: getattr(shape.parts, name) for name in r.attributes(r.Parts)}
+        changes["parts"] = r.Parts(
+            **kept | {name: min(kept[name], LAYERS) for name in kept if name.endswith("_skips")},
+            places={},
+        )
     for name in ("latent", "experts"):
         group = getattr(shape, name)
         if group is not None:

@@ -170,7 +170,8 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     family = FAMILIES[model.family]
     latent = _latent(scope, model, family, shape.get("latent", {}))
     experts = _experts(scope, model, family, shape.get("experts", {}))
-    if latent is None or experts is None:
+    parts = _parts(scope, model, family, shape)
+    if latent is None or experts is None or parts is None:
         return None
     heads = shape["heads"]
     for name, known, why in (
@@ -201,14 +202,18 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
             help=f"{_dividing(shape['dim'], heads)}, or give the width of a head, `head_dim`",
         )
         return None
-    found = complete(model.family, model.size, shape | {"latent": latent, "experts": experts})
+    groups = {"latent": latent, "experts": experts, "parts": parts}
+    found = complete(model.family, model.size, shape | groups)
     rotary = found.latent.rotary if found.latent else found.head_dim
-    if rotary % 2:
+    if found.parts:
+        rotary = int(found.head_dim * found.parts.rotary)
+    if rotary % 2 or not rotary:
         scope.report.add(
             "E418",
             f"a head's {rotary} rotary elements cannot be paired",
             model.at("latent" if latent else "head_dim" if model.head_dim else "heads"),
-            help="rotary embeddings need an even head width",
+            help="rotary embeddings need an even head width"
+            + (", and `rotary` of `parts` an even number of it" if found.parts else ""),
         )
         return None
     if heads % found.kv_heads:
@@ -277,6 +282,50 @@ def _experts(
         place = (model.experts and model.experts.at(attribute)) or model.at("experts")
         scope.report.add("E419", message, place, help=help)
         return None
+    return found
+
+
+def _parts(
+    scope: Scope, model: r.Model, family: Family, shape: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The parts of a model that a spec or its size gives; None, with a report, if wrong."""
+    given = _given(model.parts, r.Parts)
+    if family.parts is None:
+        if model.parts:
+            other = next(name for name, of in FAMILIES.items() if of.parts)
+            scope.report.add(
+                "E419",
+                f"the blocks of {model.family} are always the same",
+                model.at("parts"),
+                help=f"write `family = {other}`, or remove `parts`",
+            )
+            return None
+        return {}
+    found = shape.get("parts", {}) | given
+    for name, wrong, message, help in (
+        (
+            "window_skips",
+            found.get("window_skips") and not shape.get("window"),
+            "layers cannot skip a window that the model does not have",
+            "write `window = 4Ki` in the model, or remove `window_skips`",
+        ),
+        (
+            "parallel",
+            found.get("parallel", "none") != "none" and found.get("norms", "before") != "before",
+            "attention and feed-forward layers side by side have their norms before them",
+            "remove `norms`, or write `parallel = none`",
+        ),
+        (
+            "rotary",
+            found.get("rotary", 1) > 1,
+            f"a share of {found.get('rotary', 1):g} of a head's elements cannot rotate",
+            "write a share of at most 1, such as `rotary = 0.25`",
+        ),
+    ):
+        if wrong:
+            place = (model.parts and model.parts.at(name)) or model.at("parts")
+            scope.report.add("E592", message, place, help=help)
+            return None
     return found
 
 

@@ -5,7 +5,7 @@ from math import prod
 
 from ..families import FAMILIES
 from ..families.architectures import dense_layers
-from ..families.weights import Weight, swiglu
+from ..families.weights import Weight
 from ..pipelines import Split, first_layer, layers_of_stage, split_of, stages_of_rank
 from ..placement import cut_inside
 from ..values import ModelShape, Resources
@@ -58,15 +58,14 @@ def _weights(
         yield Weight((model.vocab, dim), 0)
     first = first_layer(model.layers, stages, stage, split)
     for layer in range(first, first + layers_of_stage(model.layers, stages, stage, split)):
-        yield Weight((dim,), None)
-        yield Weight((dim,), None)
+        yield from family.norms(model)
         yield from family.attention(model)
         if layer < dense_layers(model):
-            yield from swiglu(dim, model.ffn)
+            yield from family.feed_forward(model)
         else:
             yield from family.mixture(model)
     if stage == stages - 1:
-        yield Weight((dim,), None)
+        yield from family.last_norm(model)
         if score:
             yield Weight((1, dim), None)
         elif not model.tied:

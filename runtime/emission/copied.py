@@ -121,8 +121,8 @@ def _definitions(sources: list[Source], names: set[str]) -> Iterator[str]:
     for of in sources:
         for name, text in of.texts.items():
             if name in names:
-                function = isinstance(of.nodes[name], ast.FunctionDef)
-                yield ("\n\n" if function else "") + text
+                long = isinstance(of.nodes[name], ast.FunctionDef | ast.ClassDef)
+                yield ("\n\n" if long else "") + text
 
 
 def _imports(imports: Iterable[Import]) -> Iterator[str]:

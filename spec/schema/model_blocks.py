@@ -94,6 +94,79 @@ class Latent(Declaration):
     )
 
 
+class Parts(Declaration):
+    """What the blocks of a `decoder` consist of. What is left out is as in the size, else as in
+    Llama."""
+
+    norm: str | None = attribute(
+        k.OneOf("rms", "layer"),
+        None,
+        otherwise="from the size, else `rms`",
+        doc="RMSNorm (arXiv:1910.07467), or LayerNorm with scale and bias (arXiv:1607.06450)",
+    )
+    norms: str | None = attribute(
+        k.OneOf("before", "after", "both"),
+        None,
+        otherwise="from the size, else `before`",
+        doc="where the norms are: `before` attention and feed-forward layers; `after` them, inside "
+        "the residual (OLMo 2, arXiv:2501.00656 §2.1); or `both`",
+    )
+    qk_norm: str | None = attribute(
+        k.OneOf("none", "head", "width"),
+        None,
+        otherwise="from the size, else `none`",
+        doc="RMSNorm of queries and keys: over each `head`, or over the `width` of all heads "
+        "together",
+    )
+    activation: str | None = attribute(
+        k.OneOf("silu", "gelu", "gelu_tanh", "relu", "relu2"),
+        None,
+        otherwise="from the size, else `silu`",
+        doc="of the feed-forward layers; `relu2` is squared ReLU (arXiv:2109.08668), `gelu_tanh` "
+        "the approximation of GELU by tanh",
+    )
+    gated: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `true`",
+        doc="feed-forward layers have a third matrix as a gate (arXiv:2002.05202): SwiGLU, GeGLU; "
+        "`false`: two matrices",
+    )
+    biases: str | None = attribute(
+        k.OneOf("none", "qkv", "all"),
+        None,
+        otherwise="from the size, else `none`",
+        doc="matrices with a bias: those of queries, keys and values, or `all` of a layer",
+    )
+    parallel: str | None = attribute(
+        k.OneOf("none", "one", "two"),
+        None,
+        otherwise="from the size, else `none`",
+        doc="attention and feed-forward layer side by side (arXiv:2204.02311 §2), behind `one` "
+        "norm for both or `two`",
+    )
+    rotary: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        takes="share of 1",
+        otherwise="from the size, else 1",
+        doc="share of a head's elements that rotate with the position, such as 0.25",
+    )
+    rotary_skips: int | None = attribute(
+        nk.Whole(least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else none",
+        doc="every so manieth layer has no positions (arXiv:2501.18795): with 4 the 4th, 8th, …",
+    )
+    window_skips: int | None = attribute(
+        nk.Whole(least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else none",
+        doc="every so manieth layer sees the whole document in spite of `window`: with 4, three of "
+        "four layers have the window",
+    )
+
+
 class RopeScaling(Declaration):
     """How rotary positions are stretched: by `factor` over an `original` length.
 
@@ -212,7 +285,8 @@ class Model(Declaration):
         None,
         otherwise="from the size, else none",
         doc="number of tokens that a token sees, including itself, in every other layer from the "
-        "first; 0: all layers see the whole document (`gpt_oss` only)",
+        "first of a `gpt_oss`, in the layers that `parts` says of a `decoder`; 0: all layers see "
+        "the whole document (no other family)",
     )
     latent: Latent | None = attribute(
         g.Group(Latent, "keys = 512, plain = 128, rotary = 64, values = 128"),
@@ -225,6 +299,12 @@ class Model(Declaration):
         None,
         otherwise="from the size, else none",
         doc="[experts](#experts-of-a-model), for all families except `llama3`",
+    )
+    parts: Parts | None = attribute(
+        g.Group(Parts, "norms = after, qk_norm = width"),
+        None,
+        otherwise="from the size, else as in Llama",
+        doc="[parts](#parts-of-a-model), for `decoder`",
     )
     weights: str | None = attribute(
         k.Text(),

@@ -46,6 +46,7 @@ from .model_blocks import ROPE_SCALING as ROPE_SCALING
 from .model_blocks import Experts as Experts
 from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
+from .model_blocks import Parts as Parts
 from .model_blocks import RopeScaling as RopeScaling
 from .precision import PRECISION as PRECISION
 from .precision import Precision as Precision

@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from etude.compiler.families.decoder import parts
 from etude.compiler.plan.plan import (
     Architecture,
     Averaging,
@@ -24,12 +25,13 @@ from etude.compiler.plan.plan import (
     TrainJob,
     Window,
 )
-from etude.compiler.values import Experts, Latent, Saving
+from etude.compiler.values import Experts, Latent, Parts, Saving
 from etude.runtime.data import tokenizer
 from etude.runtime.data.shards import write_shards
 from etude.runtime.engine.checksums import is_whole
 from etude.runtime.engine.device import prepare
 from etude.runtime.engine.train import train
+from etude.spec.record import replace
 
 # Before a test module, whose imports come after this one's, imports torchtitan.
 prepare("cpu")
@@ -99,6 +101,13 @@ def architecture(**changes: Any) -> Architecture:
         "experts": None,
     }
     return Architecture(**{**values, **changes})
+
+
+def decoder(**changes: Any) -> Architecture:
+    """A decoder of these `parts`."""
+    shape = vars(architecture(family="decoder", **{**changes, "parts": None}))
+    made = Parts(**parts(shape | {"parts": changes.get("parts", {})}))
+    return replace(architecture(family="decoder", **{**changes, "parts": None}), parts=made)
 
 
 def experts(**changes: Any) -> Experts:

@@ -65,8 +65,11 @@ class Case:
             self.degrees["interleave"] = draw.choice([2, 2, 3])
             self.micro = draw.choice([1, 2, pipeline, 2 * pipeline + 1])
         self.family = family
-        self.groups: dict[str, dict[str, int]] = {}
+        self.groups: dict[str, dict[str, Any]] = {}
         if family == "llama3":
+            return
+        if family == "decoder":
+            self.parts(draw)
             return
         if family == "gpt_oss":
             self.model["window"] = draw.choice([0, 32])
@@ -92,12 +95,29 @@ class Case:
             if (degree := draw.choice((1, 1, 2, 4))) > 1:
                 self.degrees["expert"] = degree
 
+    def parts(self, draw: random.Random) -> None:
+        self.model["window"] = draw.choice([0, 32])
+        of = {
+            "norm": draw.choice(["rms", "layer"]),
+            "norms": draw.choice(["before", "after", "both"]),
+            "qk_norm": draw.choice(["none", "none", "head", "width"]),
+            "activation": draw.choice(["silu", "gelu_tanh", "relu2"]),
+            "gated": draw.choice([True, False]),
+            "biases": draw.choice(["none", "qkv", "all"]),
+            "rotary": draw.choice([1, 0.5]),
+            "rotary_skips": draw.choice([0, 2]),
+            "window_skips": draw.choice([0, 2]) if self.model["window"] else 0,
+        }
+        if of["norms"] == "before":
+            of["parallel"] = draw.choice(["none", "one", "two"])
+        self.groups["parts"] = of
+
     def spec(self) -> str:
         shape = ", ".join(
             f"{name} = {value}" for name, value in ({"family": self.family} | self.model).items()
         )
         for name, group in self.groups.items():
-            values = ", ".join(f"{each} = {value}" for each, value in group.items())
+            values = ", ".join(f"{each} = {str(value).lower()}" for each, value in group.items())
             shape += f", {name} = {{ {values} }}"
         head = HEAD.replace(MODEL, shape + (", tied = true" if self.tied else ""))
         assert MODEL not in head
@@ -111,6 +131,7 @@ class Case:
                 seq_len=str(self.seq_len),
                 batch=f"{self.batch} seqs",
                 recompute=self.recompute,
+                export="none",
                 parallel=f"{{ {placed} }}",
             )
         )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from engine_jobs import architecture, experts, latent, run, tensors, train_job, weights
+from engine_jobs import architecture, decoder, experts, latent, run, tensors, train_job, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from etude.compiler.plan.plan import Architecture, AverageJob, ExportJob
@@ -88,6 +88,7 @@ def test_an_unknown_family_is_named() -> None:
         model_spec(architecture(family="gpt9"), "cpu", 32)
 
 
+OLMO = {"norms": "after", "qk_norm": "width"}
 SHAPES = {
     "grouped": architecture(),
     "tied": architecture(tied=True, kv_heads=4),
@@ -144,6 +145,29 @@ SHAPES = {
         rope_scaling="yarn",
         rope_factor=4.0,
         rope_original=64,
+    ),
+    "parts as in Llama": decoder(),
+    "qwen2": decoder(parts={"biases": "qkv"}, tied=True, head_dim=32),
+    "olmo2": decoder(parts=OLMO),
+    "olmo2 yarn": decoder(
+        parts=OLMO, kv_heads=4, rope_scaling="yarn", rope_factor=4.0, rope_original=64
+    ),
+    "olmo3": decoder(parts={**OLMO, "window_skips": 3}, window=16, layers=4),
+    "olmo3 yarn": decoder(
+        parts={**OLMO, "window_skips": 2},
+        window=16,
+        rope_scaling="yarn",
+        rope_factor=4.0,
+        rope_original=64,
+    ),
+    "smollm3": decoder(parts={"rotary_skips": 2}, tied=True, layers=3),
+    "nemotron": decoder(
+        parts={"norm": "layer", "activation": "relu2", "gated": False, "rotary": 0.5}
+    ),
+    "stablelm": decoder(parts={"norm": "layer", "rotary": 0.25, "biases": "qkv"}),
+    "starcoder2": decoder(
+        parts={"norm": "layer", "activation": "gelu_tanh", "gated": False, "biases": "all"},
+        window=16,
     ),
 }
 

@@ -54,7 +54,13 @@ def test_any_configuration_is_described_or_refused(kind: str, config: dict[str, 
         assert found.problems
 
 
-_SIZES = {"llama3": ["8B"], "qwen3": ["8B"], "deepseek_v3": ["671B"], "gpt_oss": ["20B"]}
+_SIZES = {
+    "llama3": ["8B"],
+    "qwen3": ["8B"],
+    "deepseek_v3": ["671B"],
+    "gpt_oss": ["20B"],
+    "decoder": ["olmo3-7B"],
+}
 
 
 @given(kind=values)

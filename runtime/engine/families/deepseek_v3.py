@@ -13,7 +13,7 @@ from torchtitan.models.deepseek_v3.model import DeepSeekV3TransformerBlock
 from torchtitan.models.deepseek_v3.state_dict_adapter import DeepSeekV3StateDictAdapter
 
 from .family import Family
-from .parts import Init, cut, decoder, linear, mixture, norm
+from .parts import Init, cut, linear, mixture, norm, whole
 
 
 def latent_attention(
@@ -89,14 +89,14 @@ def deepseek_v3(
             moe=mixture(dim, scaled, drawn, scaled, scaled, **experts) if mixed else None,
         )
 
-    return decoder(
+    return whole(
         DeepSeekV3Model.Config,
         [block(layer) for layer in range(layers)],
         nn.init.normal_,
         dim=dim,
         vocab=vocab,
         tied=tied,
-        norm_eps=norm_eps,
+        last=norm(dim, norm_eps),
     )
 
 

@@ -32,7 +32,7 @@ from torchtitan.models.gpt_oss.moe import GptOssGroupedExperts, GptOssMoE, swigl
 from torchtitan.models.gpt_oss.state_dict_adapter import GptOssStateDictAdapter
 
 from .family import Family
-from .parts import Init, cut, decoder, norm
+from .parts import Init, cut, norm, whole
 
 EXPERTS = {
     "mlp1_weight_EGD": "gate_up_proj",
@@ -214,14 +214,14 @@ def gpt_oss(
             moe=gpt_oss_mixture(dim, drawn, **experts),
         )
 
-    return decoder(
+    return whole(
         GptOssModel.Config,
         [block(layer) for layer in range(layers)],
         partial(nn.init.normal_, std=0.02),
         dim=dim,
         vocab=vocab,
         tied=tied,
-        norm_eps=norm_eps,
+        last=norm(dim, norm_eps),
     )
 
 

@@ -16,7 +16,7 @@ from torchtitan.models.llama3.model import Llama3TransformerBlock
 from torchtitan.models.llama3.state_dict_adapter import Llama3StateDictAdapter
 
 from .family import Family
-from .parts import cut, decoder, norm
+from .parts import cut, norm, whole
 
 
 def llama3(
@@ -55,14 +55,14 @@ def llama3(
             ),
         )
 
-    return decoder(
+    return whole(
         Llama3Model.Config,
         [block(layer) for layer in range(layers)],
         nn.init.normal_,
         dim=dim,
         vocab=vocab,
         tied=tied,
-        norm_eps=norm_eps,
+        last=norm(dim, norm_eps),
     )
 
 

@@ -35,7 +35,7 @@ def linear(rows: int, columns: int, init: Init) -> Linear.Config:
     return Linear.Config(in_features=columns, out_features=rows, param_init={"weight": init})
 
 
-def decoder(
+def whole(
     kind: Callable[..., Decoder.Config],
     layers: list[Any],
     embedding: Init,
@@ -43,9 +43,9 @@ def decoder(
     dim: int,
     vocab: int,
     tied: bool,
-    norm_eps: float,
+    last: Any,
 ) -> Decoder.Config:
-    """A decoder of these layers. Tied weights are drawn once, as the output's."""
+    """A decoder of these layers and a last norm. Tied weights are drawn once, as the output's."""
     std = dim**-0.5
     return kind(
         dim=dim,
@@ -56,7 +56,7 @@ def decoder(
             embedding_dim=dim,
             param_init={"weight": skip_param_init if tied else embedding},
         ),
-        norm=norm(dim, norm_eps),
+        norm=last,
         lm_head=linear(vocab, dim, partial(nn.init.trunc_normal_, std=std, a=-3 * std, b=3 * std)),
         layers=layers,
     )

@@ -16,7 +16,7 @@ from torchtitan.models.qwen3.model import Qwen3TransformerBlock
 from torchtitan.models.qwen3.state_dict_adapter import Qwen3StateDictAdapter
 
 from .family import Family
-from .parts import decoder, mixture, norm
+from .parts import mixture, norm, whole
 
 
 def qwen3(
@@ -62,14 +62,14 @@ def qwen3(
             moe=mixture(dim, drawn, drawn, drawn, last, **experts) if experts and mixed else None,
         )
 
-    return decoder(
+    return whole(
         Qwen3Model.Config,
         [block(layer) for layer in range(layers)],
         drawn,
         dim=dim,
         vocab=vocab,
         tied=tied,
-        norm_eps=norm_eps,
+        last=norm(dim, norm_eps),
     )
 
 

@@ -12,7 +12,12 @@ from etude.compiler.costs.estimate import FORMULAS, MEMORY_PARTS, TIME_PARTS, Se
 from etude.compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
 from etude.compiler.families import FAMILIES
-from etude.compiler.families.architectures import active_parameters, parameters, published
+from etude.compiler.families.architectures import (
+    active_parameters,
+    parameters,
+    published,
+    weights,
+)
 from etude.compiler.values import Resources
 
 ROOT = Path(__file__).parents[3]
@@ -82,7 +87,7 @@ def test_parameters_by_formula_are_those_of_the_architecture(family: str, size: 
     found = estimate(setting(size, family=family))
     shape = published(family, size)
     active = found.values["N_active"] + shape.vocab * shape.dim * (1 if shape.tied else 2)
-    assert active + shape.dim == active_parameters(shape)
+    assert active + weights(shape).final_norm == active_parameters(shape)
     layers = found.values["N"] - found.values["N_in"] - found.values["N_out"]
     table = shape.vocab * shape.dim * (1 if shape.tied else 2)
     assert layers + table + shape.dim == parameters(shape)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from specs import HEAD, check, jobs, miniature, only, plan, stage
 
+from etude.compiler.families import FAMILIES
 from etude.compiler.families.architectures import (
     active_parameters,
     attention_flops_per_token,
@@ -12,6 +13,9 @@ from etude.compiler.families.architectures import (
     published,
     windowed,
 )
+from etude.compiler.families.config_json import written
+from etude.compiler.files.published_config import describe
+from etude.compiler.files.published_weights import differences
 from etude.spec.record import replace
 
 MODEL = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
@@ -56,9 +60,114 @@ def test_a_model_of_ones_own_has_windows_and_no_feed_forward_width() -> None:
     assert [windowed(job.model, layer) for layer in range(3)] == [True, False, True]
 
 
+# config.json and the published weights; OLMo 2: arXiv:2501.00656; Qwen2.5: its model card.
+@pytest.mark.parametrize(
+    ("size", "total"),
+    [
+        ("olmo2-7B", 7_298_617_344),
+        ("olmo2-13B", 13_716_198_400),
+        ("olmo2-32B", 32_234_279_936),
+        ("qwen2.5-0.5B", 494_032_768),
+        ("qwen2.5-7B", 7_615_616_512),
+        ("smollm3-3B", 3_075_098_624),
+        ("starcoder2-3B", 3_030_371_328),
+    ],
+)
+def test_decoders_have_as_many_parameters_as_published(size: str, total: int) -> None:
+    assert parameters(published("decoder", size)) == total
+
+
+def test_the_parts_of_a_size_can_be_changed_one_by_one() -> None:
+    text = spec('family = decoder, size = "olmo3-7B", parts = { biases = qkv }')
+    job = only(jobs(plan(text.replace("lr =", "export = none, lr ="))))
+    of = job.model.parts
+    assert of
+    assert (of.norms, of.qk_norm, of.window_skips, of.biases) == ("after", "width", 4, "qkv")
+    assert [windowed(job.model, layer) for layer in range(5)] == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("size", FAMILIES["decoder"].sizes)
+def test_the_config_json_of_a_decoder_is_read_as_it_was_written(size: str) -> None:
+    family, ours = FAMILIES["decoder"], published("decoder", size)
+    for shape in (ours, replace(ours, rope_scaling="yarn", rope_factor=8.0, rope_original=8192)):
+        known = shape.knowing(65536)
+        config = written(known, family.yarn) | family.config_json(known)
+        found = describe(config | {"tie_word_embeddings": shape.tied})
+        assert (found.family, found.problems, found.unknown) == ("decoder", (), ())
+        assert found.model
+        assert found.model.parts == shape.parts
+        assert list(differences(found.model, shape)) == []
+        assert found.longest == 65536
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        ("smollm3", {"no_rope_layers": [1, 0, 1, 1]}, "not every n-th layer"),
+        ("qwen2", {"use_sliding_window": True}, "whole document"),
+        ("stablelm", {"use_parallel_residual": True}, "not parallel"),
+        ("nemotron", {"hidden_act": "silu"}, "squared ReLU"),
+        ("starcoder2", {"use_bias": False}, "biases"),
+        ("olmo3", {"layer_types": ["full_attention", "sliding_attention"] * 16}, "order"),
+        ("olmo2", {"clip_qkv": 8.0}, "not clipped"),
+    ],
+)
+def test_what_a_published_decoder_computes_otherwise_is_said(
+    kind: str, given: dict[str, Any], message: str
+) -> None:
+    (problem,) = describe({"model_type": kind} | given).problems
+    assert message in problem.message
+    assert problem.help
+
+
+def test_its_miniature_keeps_the_parts_of_a_decoder() -> None:
+    made = miniature(spec('family = decoder, size = "olmo3-7B"'))
+    job = only(jobs(made))
+    assert job.model.parts
+    assert (job.model.parts.norms, job.model.parts.published) == ("after", "olmo3")
+    assert [windowed(job.model, layer) for layer in range(job.model.layers)] == [True, False]
+
+
+DECODER = f"family = decoder, {MODEL}"
+
+
+@pytest.mark.parametrize(
+    ("parts", "model_type"),
+    [
+        ("gated = true", "llama"),
+        ("biases = qkv", "qwen2"),
+        ("norms = after, qk_norm = width", "olmo2"),
+        ("rotary_skips = 4", "smollm3"),
+        ("norm = layer, rotary = 0.25", "stablelm"),
+        ("norm = layer, biases = all", ""),
+        ("parallel = one", ""),
+        ("norms = both, activation = relu2", ""),
+    ],
+)
+def test_what_transformers_computes_a_decoder_is_found_by_its_parts(
+    parts: str, model_type: str
+) -> None:
+    text = spec(f"{DECODER}, parts = {{ {parts} }}")
+    found = check(text)
+    assert [each.code for each in found if each.severity == "error"] == (
+        [] if model_type else ["E594"]
+    )
+    job = only(jobs(plan(text.replace("lr =", "export = none, lr =") if not model_type else text)))
+    assert job.model.parts
+    assert job.model.parts.published == model_type
+
+
 @pytest.mark.parametrize(
     ("model", "code"),
     [
+        (DECODER + ", parts = { window_skips = 4 }", "E592"),
+        (DECODER + ", parts = { parallel = two, norms = after }", "E592"),
+        (DECODER + ", parts = { rotary = 1.5 }", "E592"),
+        (DECODER + ", parts = { norm = layer, rotary = 0.3 }", None),
+        (DECODER + ", parts = { rotary = 0.01 }", "E418"),
+        (MODEL + ", parts = { biases = qkv }", "E419"),
+        (DECODER + ", latent = { keys = 8 }", "E419"),
+        (DECODER + ", rope_scaling = llama", "E419"),
         (GPT_OSS.replace("family = gpt_oss", "family = qwen3, ffn = 128"), "E419"),
         (MODEL + ", window = 16", "E419"),
         (GPT_OSS + ", ffn = 128", "E419"),

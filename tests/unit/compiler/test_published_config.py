@@ -386,12 +386,11 @@ def test_what_is_computed_otherwise_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("qwen2", "biases"),
-        ("smollm3", "no positional"),
+        ("qwen2_moe", "biases"),
         ("gemma3_text", "embeddings"),
         ("phi3", "longrope"),
         ("mixtral", "experts"),
-        ("olmo2", "normalizes"),
+        ("gpt2", "learned"),
         ("bert", "no family"),
         (None, "names no model_type"),
         (7, "no family"),
