@@ -92,7 +92,8 @@ def test_the_config_json_of_a_decoder_is_read_as_it_was_written(size: str) -> No
     for shape in (ours, replace(ours, rope_scaling="yarn", rope_factor=8.0, rope_original=8192)):
         known = shape.knowing(65536)
         config = written(known, family.yarn) | family.config_json(known)
-        found = describe(config | {"tie_word_embeddings": shape.tied})
+        config |= {"tie_word_embeddings": shape.tied}
+        found = describe({key: of for key, of in config.items() if key != "name"})
         assert (found.family, found.problems, found.unknown) == ("decoder", (), ())
         assert found.model
         assert found.model.parts == shape.parts
