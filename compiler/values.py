@@ -105,6 +105,18 @@ class Parts(Value):
     rotary_skips: int = 0  # every so manieth layer rotates nothing; 0: all rotate
     window_skips: int = 0  # every so manieth layer has no window; 0: all have it
 
+    def rotates(self, layer: int) -> bool:
+        """Whether a layer, counted from 0, has rotary positions."""
+        return not _nth(self.rotary_skips, layer)
+
+    def near(self, layer: int) -> bool:
+        """Whether a layer, counted from 0, has the model's window, if there is one."""
+        return not _nth(self.window_skips, layer)
+
+
+def _nth(every: int, layer: int) -> bool:
+    return every > 0 and (layer + 1) % every == 0
+
 
 class ModelShape(Value):
     """A decoder's shape without the length of its sequences, which is set per job of a stage."""

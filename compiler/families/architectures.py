@@ -76,13 +76,8 @@ def dense_layers(model: ModelShape) -> int:
 def windowed(model: ModelShape, layer: int) -> bool:
     """Whether a layer, counted from 0, has the model's window."""
     has = FAMILIES[model.family].windowed
-    seen = model.parts is not None and skipped(model.parts.window_skips, layer)
-    return has is not None and model.window > 0 and has(layer) and not seen
-
-
-def skipped(every: int, layer: int) -> bool:
-    """Whether a layer, counted from 0, is an `every`-th one; 0: none is."""
-    return every > 0 and (layer + 1) % every == 0
+    near = model.parts is None or model.parts.near(layer)
+    return has is not None and model.window > 0 and has(layer) and near
 
 
 def windowed_layers(model: ModelShape) -> int:

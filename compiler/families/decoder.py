@@ -129,11 +129,6 @@ def _published(given: Mapping[str, Any], shape: Shape) -> str:
     return ""
 
 
-def rotated(head_dim: int, share: float) -> int:
-    """Elements of a head that rotate (transformers rounds down)."""
-    return int(head_dim * share)
-
-
 def attention(model: ModelShape) -> Iterator[Weight]:
     """Grouped-query attention with its biases and norms."""
     of = model.parts
@@ -202,12 +197,10 @@ def _nothing(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, 
 
 
 def _olmo3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    from .architectures import skipped
-
     return {
         "sliding_window": model.window,
         "layer_types": [
-            "full_attention" if skipped(of.window_skips, layer) else "sliding_attention"
+            "sliding_attention" if of.near(layer) else "full_attention"
             for layer in range(model.layers)
         ],
         # Layers with windows rotate as before the scaling.
@@ -219,12 +212,8 @@ def _olmo3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, An
 
 
 def _smollm3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    from .architectures import skipped
-
     return {
-        "no_rope_layers": [
-            int(not skipped(of.rotary_skips, layer)) for layer in range(model.layers)
-        ],
+        "no_rope_layers": [int(of.rotates(layer)) for layer in range(model.layers)],
         "no_rope_layer_interval": of.rotary_skips,
     }
 

@@ -1,7 +1,6 @@
 """Checks that what is exported is a model that transformers has."""
 
 from ...spec.findings.diagnostics import Report
-from ..plan.plan import ExportJob
 from ..program import Scheduled
 from ..values import ModelShape
 
@@ -11,9 +10,9 @@ def exported(program: Scheduled, report: Report) -> Scheduled:
     whose parts no model of transformers has."""
     if not any(_unknown(getattr(stage, "model", None)) for stage in program.stages.values()):
         return program
-    from .lower import lower
+    from .lower import lower  # it builds jobs, which no other check needs
 
-    found = [job for job in lower(program).jobs if isinstance(job, ExportJob)]
+    found = [job for job in lower(program).jobs if job.kind == "export"]
     for name in dict.fromkeys(job.stage for job in found if _unknown(job.model)):
         spec = program.stages[name].spec
         report.add(

@@ -382,7 +382,9 @@ def attention_of(
         )
         for width in widths
     ]
-    values = {**rope, "dim": int(head_dim * parts["rotary"])}
+    values: dict[str, Any] = {**rope, "dim": int(head_dim * parts["rotary"])}
+    if near:
+        values["scaling"] = "none"
     return PartsAttention.Config(
         dim=dim,
         n_heads=heads,
@@ -397,8 +399,26 @@ def attention_of(
         qk_norm=made[0] if made else None,
         k_norm=made[1] if made else None,
         inner_attention=get_attention_config("flex"),
-        rope=Rotary.Config(**values | ({"scaling": "none"} if near else {}), skipped=skipped),
+        rope=Rotary.Config(**values, skipped=skipped),
     )
+
+
+def feed_forward_of(
+    parts: dict[str, Any], dim: int, ffn: int, drawn: Init, last: Init
+) -> PartsFeedForward.Config:
+    """The feed-forward layer of a layer."""
+    bias = parts["biases"] == "all"
+    return PartsFeedForward.Config(
+        activation=parts["activation"],
+        w1=joined(ffn, dim, drawn, bias),
+        w2=joined(dim, ffn, last, bias, ScaledBiasRowwiseLinear),
+        w3=joined(ffn, dim, last, bias) if parts["gated"] else None,
+    )
+
+
+def is_nth(every: int, layer: int) -> bool:
+    """Whether a layer, counted from 0, is an `every`-th one; 0: none is."""
+    return every > 0 and (layer + 1) % every == 0
 
 
 def decoder(
@@ -417,10 +437,7 @@ def decoder(
     rope: dict[str, Any],
 ) -> Decoder.Config:
     """A decoder of these parts, initialized as torchtitan's Llama 3."""
-    drawn, gated, bias = cut(0.02), parts["gated"], parts["biases"] == "all"
-
-    def is_nth(every: int, layer: int) -> bool:
-        return every > 0 and (layer + 1) % every == 0
+    drawn = cut(0.02)
 
     def block(layer: int) -> PartsBlock.Config:
         last = cut(depth_scaled_std(0.02, layer))
@@ -448,12 +465,7 @@ def decoder(
                 near=near,
                 skipped=is_nth(parts["rotary_skips"], layer),
             ),
-            feed_forward=PartsFeedForward.Config(
-                activation=parts["activation"],
-                w1=joined(ffn, dim, drawn, bias),
-                w2=joined(dim, ffn, last, bias, ScaledBiasRowwiseLinear),
-                w3=joined(ffn, dim, last, bias) if gated else None,
-            ),
+            feed_forward=feed_forward_of(parts, dim, ffn, drawn, last),
         )
 
     return whole(
