@@ -137,7 +137,7 @@ class PartsBlock(TransformerBlock):
     @dataclass(kw_only=True, slots=True)
     class Config(TransformerBlock.Config):
         ffn_norm: Any  # None: one norm for both
-        feed_forward: Any
+        feed_forward: Any = None
         norms: str
         parallel: bool
         near: bool  # the layer has the window
