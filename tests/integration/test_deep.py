@@ -423,8 +423,6 @@ SHAPES = {
     "gpt_oss": "family = gpt_oss, layers = 3, dim = 64, heads = 4, kv_heads = 2, vocab = 300, "
     f"window = 32, {EXPERTS % ''}",
     "gpt_oss yarn": 'family = gpt_oss, size = "20B"',
-    "decoder": f"family = decoder, {MODEL}, window = 32, parts = {{ norm = layer, biases = all, "
-    "activation = gelu_tanh, gated = false }}",
 }
 
 
