@@ -8,6 +8,7 @@ from ..spec.quantity import counted, plain, short
 from ..spec.record import fields
 from ..spec.schema.recipe import Recipe, Training, attributes
 from .as_written import settings, written
+from .families.adapters import adapter_parameters
 from .plan.checkpoints import in_words as saving_in_words
 from .plan.checkpoints import profiled_in_words, saving
 from .plan.phases import phases_of
@@ -125,6 +126,9 @@ def _trained(stage: ScheduledStage) -> dict[str, str]:
         shown["profile"] = profiled_in_words(steps) + memory + ranks
     if "dialog" in stage.origins:
         shown["dialog"] = _dialog(stage.dialog)
+    if adapter := stage.spec.adapter:
+        count = adapter_parameters(adapter, stage.model)
+        shown["adapter"] = f"{adapter.shown()}, {short(count)} parameters"
     shown |= _optimized(stage.spec)
     if _reference(stage) and "reference" not in shown:
         shown["reference"] = stage.parent or ""

@@ -30,6 +30,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`stage NAME: sample`": r.Sample,
     "`optimizer`": r.Optimizer,
     "`precision`": r.Precision,
+    "`adapter`": r.Adapter,
     "`profile`": r.Profile,
     "`stage NAME: checkpoint`": r.Checkpoint,
     "`stage NAME: average`": r.Average,

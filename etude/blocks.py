@@ -291,6 +291,17 @@ class Precision(Attributes):
     bf16_last: Number | None = None
 
 
+class Adapter(Attributes):
+    """Low-rank adapters (LoRA, arXiv:2106.09685): beside a frozen matrix W, the product of a matrix
+    B of `rank` columns and a matrix A of `rank` rows."""
+
+    kind: Literal["lora"] = "lora"
+    rank: Number | None = None
+    alpha: Number | None = None
+    over: Literal["rank", "sqrt_rank"] | Let | None = None
+    on: Names | None = None
+
+
 class Profile(Block):
     """What torchtitan's profiler records of a stage."""
 
@@ -315,6 +326,7 @@ class Training(Stage):
     clip: Number | None = None
     precision: Literal["bf16", "fp32", "fp8", "mxfp8", "nvfp4"] | Precision | Let | None = None
     recompute: Literal["none", "selective", "full"] | Budget | Let | None = None
+    adapter: Literal["lora"] | Adapter | Let | None = None
     cluster: Name | None = None
     average: str | None = None
     checkpoint: Number | None = None

@@ -52,6 +52,7 @@ class Setting(Record):
         reads: the model only reads, without gradients (`recompute` is then "none").
         reshard: torchtitan's `fsdp_reshard_after_forward`: "default", "always" or "never".
         offload: the host keeps weights, gradients and moments.
+        adapters: parameters of adapters for each of the model's, which is frozen if there are some.
         scores: its head gives one score, not a logit for each token.
     """
 
@@ -73,6 +74,7 @@ class Setting(Record):
     merged: bool = False
     reads: bool = False
     scores: bool = False
+    adapters: float = 0.0
     reshard: str = "default"
     offload: bool = False
 
@@ -230,6 +232,8 @@ def _kept(setting: Setting) -> dict[str, float]:
     kept = setting.recompute == "none" if share is None else float(share)
     return {
         "backward": not setting.reads,
+        "frozen": setting.adapters > 0,
+        "adapters": setting.adapters,
         "save_all": kept * (not setting.reads),
         "save_some": setting.recompute == "selective",
         "recompute": setting.recompute == "full" if share is None else 1 - float(share),

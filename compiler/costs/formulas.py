@@ -64,6 +64,8 @@ SYMBOLS = {
     "recompute": "share of the forward pass that is repeated: 1 with full recomputation, the rest "
     "of a `budget`, else 0",
     "backward": "1 where a step trains, 0 where a model only reads",
+    "frozen": "1 where a step trains adapters alone, else 0",
+    "adapters": "parameters of adapters for each of the model's",
     "eager": "1 without torch.compile, else 0",
     "plain_loss": "1 if the loss is not compiled into one kernel, else 0",
     "merged": "1 if context parallelism merges parts of attention (PyTorch in 2024), else 0",
@@ -149,18 +151,21 @@ MEMORY: dict[str, Formula] = {
     ),
     "N_experts": _of("L_e * E * N_expert", "parameters of its experts"),
     "N": _of("N_rest + N_experts", "parameters of the pipeline stage"),
+    "trained": _of(
+        "adapters if frozen else 1", "parameters that are trained for each of the model's"
+    ),
     "parameters": _of(
-        "4 * N / (S * t) * (1 - offload)",
+        "4 * (1 + adapters) * N / (S * t) * (1 - offload)",
         "fp32 weights, sharded (FSDP2); the host has them where they are offloaded",
         "bytes",
     ),
     "gradients": _of(
-        "4 * backward * N / (S * t) * (1 - offload)",
+        "4 * backward * trained * N / (S * t) * (1 - offload)",
         "fp32 gradients, reduced and sharded (FSDP2), on the GPU",
         "bytes",
     ),
     "optimizer": _of(
-        "8 * backward * N / (S * t) * (1 - offload)",
+        "8 * backward * trained * N / (S * t) * (1 - offload)",
         "two fp32 moments of AdamW, sharded, on the GPU",
         "bytes",
     ),
@@ -213,13 +218,14 @@ MEMORY: dict[str, Formula] = {
         "parameters of the largest layer that a GPU works with",
     ),
     "buffers": _of(
-        "(gathered + 4 * backward) * 2 * N_gathered + bytes * (N_in + N_out) / t"
+        "(gathered + 4 * backward * trained) * 2 * N_gathered + bytes * (N_in + N_out) / t"
         " if p == 1 and kept == 0 else "
-        "a_pipeline * (gathered + 4 * backward) * (N_rest / t + N_experts / X)"
+        "a_pipeline * (gathered + 4 * backward * trained) * (N_rest / t + N_experts / X)"
         " if p > 1 and kept else "
-        "gathered * (N_rest / t + N_experts / X) + 4 * backward * 2 * N_gathered"
+        "gathered * (N_rest / t + N_experts / X) + 4 * backward * trained * 2 * N_gathered"
         " if p == 1 else "
-        "a_pipeline * 4 * backward * (N_rest / t + N_experts / X) + gathered * 2 * N_gathered",
+        "a_pipeline * 4 * backward * trained * (N_rest / t + N_experts / X)"
+        " + gathered * 2 * N_gathered",
         "gathered weights and whole gradients: of two layers. Weights that FSDP2 does not shard "
         "again after the forward pass, as in a pipeline, stay gathered, and between the "
         "micro-batches of a pipeline so do whole gradients",
@@ -245,13 +251,15 @@ TIME: dict[str, Formula] = {
         "parameters of the layers that a token goes through",
     ),
     "matmul_flops": _of(
-        "2 * T / t * (N_active * (1 + 2 * backward + recompute) + save_some * d * L * (k + u + F))",
-        "matrix products of the layers: 2 N forward, 4 N backward (arXiv:2001.08361 §2.1), and "
-        "what is recomputed, selectively keys, attention's output and up; of one micro-batch",
+        "2 * T / t * (N_active * (1 + (2 - frozen) * backward + recompute"
+        " + adapters * (1 + 2 * backward + recompute)) + save_some * d * L * (k + u + F))",
+        "matrix products of the layers: 2 N forward, 4 N backward (arXiv:2001.08361 §2.1), of "
+        "frozen ones 2 N, and what is recomputed, selectively keys, attention's output and up; of "
+        "one micro-batch",
         "FLOPs",
     ),
     "output_flops": _of(
-        "outs * (1 + 2 * backward) * 2 * T * d * V / (t * p)",
+        "outs * (1 + (2 - frozen) * backward) * 2 * T * d * V / (t * p)",
         "the output layer's, over all stages",
         "FLOPs",
     ),
@@ -322,16 +330,17 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "compute": _of("m * (matmul + attention + elementwise)", "work of the step", "s"),
-    "weights": _of(
+    "third": _of(
         "backward * ((1 - low * (1 - wide)) * 2 * T / t * N_active / (e_matmul * effective)"
         " + low * (1 - wide) * 2 * T / t * N_active / rate_low"
         " + outs * 2 * T * d * V / (t * p)"
         " / (rate_low if low_out else e_matmul * peak * power ** e_power))",
-        "the part of it that makes the gradients of weights: one of three equal products",
+        "one of three equal products: forward, gradients of inputs, gradients of weights",
         "s",
     ),
+    "weights": _of("(1 - frozen) * third", "the part that makes the gradients of weights", "s"),
     "forward": _of(
-        "weights + attention / (1 + 2.5 * backward + recompute)"
+        "third + attention / (1 + 2.5 * backward + recompute)"
         " + elementwise / (1 + 2 * backward + recompute + 0.5 * save_some)"
         " + (tensor + expert) / (1 + backward + recompute)"
         " + context / (1 + 2 * backward + recompute)",
@@ -368,11 +377,11 @@ TIME: dict[str, Formula] = {
         "in a pipeline each time that it fills",
     ),
     "data_all": _of(
-        "(gathers * ((1 + backward * max(p > 1, kept == 0)) * gathered + 4 * backward)"
+        "(gathers * ((1 + backward * max(p > 1, kept == 0)) * gathered + 4 * backward * trained)"
         " + (p > 1 and kept == 0) * (m - fills) * (1 + backward) * gathered)"
         " * (N_rest / t * (S - 1) / S"
         " + N_experts / X * (S * t - X) / (S * t)) / (e_network * bw_s)"
-        " + 8 * backward * N / (S * t) * (R - 1) / R / (e_network * bw_r)",
+        " + 8 * backward * trained * N / (S * t) * (R - 1) / R / (e_network * bw_r)",
         "weights gathered twice, or once where they stay gathered, gradients reduced in fp32 "
         "(FSDP2), and summed over replicas",
         "s",
@@ -381,7 +390,9 @@ TIME: dict[str, Formula] = {
         "max(data_all - e_hidden * compute, 0)", "the part that computation does not hide", "s"
     ),
     "update": _of(
-        "28 * backward * N / (S * t) / hbm", "AdamW: 28 bytes read and written per parameter", "s"
+        "28 * backward * trained * N / (S * t) / hbm",
+        "AdamW: 28 bytes read and written per parameter",
+        "s",
     ),
     "time": _of(
         "compute + m * (tensor + context + expert) + bubble + pipeline + data + update",

@@ -9,6 +9,8 @@ from ...spec.quantity import Quantity
 from ...spec.record import Record, replace
 from ...spec.schema import recipe as r
 from ...spec.schema.number_kinds import EVERY, SECONDS
+from ..families.adapters import adapter_parameters
+from ..families.architectures import parameters
 from ..families.low_precision import converted, share
 from ..pipelines import pipelining, told, told_split
 from ..program import Form, Hardware, ModelStage, ScheduledStage, Segment
@@ -29,6 +31,7 @@ class Work(Record):
     Attributes:
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
+        adapters: as in `Setting`.
     """
 
     model: ModelShape
@@ -37,10 +40,12 @@ class Work(Record):
     split: tuple[tuple[str, int], ...] = ()
     reshard: str = "default"
     offload: bool = False
+    adapters: float = 0.0
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
         """The work of a stage."""
+        adapter = getattr(stage.spec, "adapter", None)
         return cls(
             model=stage.model,
             hardware=stage.hardware,
@@ -48,6 +53,9 @@ class Work(Record):
             split=tuple(told_split(stage).items()),
             reshard=told(stage, "parallelism").get("fsdp_reshard_after_forward", "default"),
             offload=told(stage, "training").get("enable_cpu_offload", False),
+            adapters=adapter_parameters(adapter, stage.model) / parameters(stage.model)
+            if adapter
+            else 0.0,
         )
 
 
@@ -85,6 +93,7 @@ def step_estimate(work: Work, form: Form, recompute: str, sequences: int) -> Est
             eager=pipelining(form.resources).split,
             reshard=work.reshard,
             offload=work.offload,
+            adapters=work.adapters,
         )
     )
 

@@ -30,6 +30,7 @@ from ..program import Scheduled, ScheduledCheckpoint, ScheduledStage, Segment
 from ..resolve.scope import original
 from ..schedule.clock import nearest
 from ..schedule.mixture import Mixture
+from ..torchtitan.adapters import adapters
 from ..torchtitan.configuration import torchtitan
 from ..values import BatchPiece, Profile
 from .gates import Gates
@@ -167,7 +168,8 @@ class Training:
             "optimizer_state": "carry" if carry and model else "fresh",
             "average": average,
             "resources": segment.resources,
-            "torchtitan": torchtitan(stage, segment, steps, seed, schedule.lr),
+            "torchtitan": torchtitan(stage, segment, steps, seed, schedule.lr)
+            | (adapters(stage.spec.adapter, stage.model) if stage.spec.adapter else {}),
         }
         extra = {
             "id": id,

@@ -19,6 +19,8 @@ DRAWS, ANSWER, ANSWERS = 8, 64, 8
 """Draws of a prompt, tokens of an answer, and prompts that an evaluation answers, at most."""
 DEPTHS, SAMPLES = 3, 1
 """The most depths and samples of a needle test."""
+RANK = 4
+"""The largest rank of adapters: half of the least width of a matrix."""
 LOSS, RATIO = Fraction(100), Fraction(10)
 """Thresholds above any loss: in nats, and as a multiple of the loss at the start."""
 
@@ -117,6 +119,10 @@ class Stages:
             changes["checkpoint"] = Quantity(Fraction(every), "steps")
         if spec.profile:
             changes["profile"] = _profile(spec.profile, stage.steps, changes["steps"])
+        if spec.adapter:
+            rank = min(spec.adapter.rank, RANK)
+            alpha = spec.adapter.factor * rank
+            changes["adapter"] = replace(spec.adapter, rank=rank, alpha=alpha, over="rank")
         if spec.average:
             over = changes["steps"] - steps_of.at[averaged_from(stage)]
             every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))

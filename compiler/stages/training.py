@@ -14,6 +14,7 @@ from ..resolve.scope import Scope
 from ..resolve.shape import architecture, scaled
 from ..torchtitan.told import refused
 from ..values import ModelShape
+from .adapter import check_adapter
 from .precision import Chosen, check
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def resolve_training(
     precision = setting("precision", default_precision(where))
     recompute = setting("recompute", DEFAULTS["recompute"])
     check(scope, spec, Chosen(precision, recompute, settings["torchtitan"]), where, model)
+    check_adapter(scope, spec, model, random=start.parent is None)
     dialog = _dialog(scope, spec, start, origins)
     optimizer, carries = _stage_optimizer(scope, spec, start.before, force)
     origins["model"] = f"from {start.name}" if start.name else "spec"
@@ -259,7 +261,7 @@ def _stage_optimizer(
     """The optimizer's settings, and whether its state is carried over from the stage before.
 
     Moments belong to the weights for which they were collected: they are carried over if a stage
-    continues from a train stage's own weights, and not from any average.
+    continues from a train stage's own weights, and not from any average or merged adapters.
     """
     if isinstance(spec.optimizer, r.Optimizer):
         return spec.optimizer, False
@@ -278,6 +280,7 @@ def _stage_optimizer(
         not isinstance(before, TrainStage | CheckpointStage) or parent.spec.average is not None
     )
     averaged = averaged or _speaks(parent.spec)
+    averaged = averaged or spec.adapter is not None or parent.spec.adapter is not None
     if spec.optimizer == "last" and averaged:
         scope.report.add(
             "E410",

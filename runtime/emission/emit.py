@@ -17,6 +17,7 @@ from ...compiler.families import FAMILIES
 from ...compiler.plan.checkpoints import steps_between
 from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.schedule.timeline import Timeline
+from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.configuration import arguments
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.values import LrPiece
@@ -170,6 +171,10 @@ def _nodes(plan: Plan, world: int) -> int:
 
 def _left_out(job: TrainJob) -> str | None:
     """Why torchtitan alone cannot run a job."""
+    if ADAPTER in job.torchtitan:
+        return (
+            "torchtitan trains adapters, but does not merge them into the weights of the next job"
+        )
     if not isinstance(job.objective, NextToken | Sft):
         return f"torchtitan has no loss for the objective {job.objective.name}"
     return None

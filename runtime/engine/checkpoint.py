@@ -27,6 +27,7 @@ from ..errors import RunError
 from ..run_folder.patience import wait_for
 from ..run_folder.ran import in_words, starts
 from ..run_folder.saved import SUMS, step_of, steps_saved
+from .adapters import is_adapter
 from .border import hosts
 from .checksums import Writer, damage, is_whole
 from .lazy_reader import CheckpointReader
@@ -233,16 +234,18 @@ class Checkpoints(CheckpointManager):
         if MODEL in self.states:
             self.states[MODEL].load_state_dict(state_dict)
 
-    def save_result(self, folder: Path, mean: dict[str, torch.Tensor] | None) -> None:
-        """Writes all states into `folder/state` and `mean` into `folder/weights`, and moves the
-        checkpoints that are kept into `folder/checkpoints`."""
+    def save_result(
+        self, folder: Path, weights: Callable[[], dict[str, torch.Tensor]] | None
+    ) -> None:
+        """Writes all states into `folder/state`, then what `weights` returns into `folder/weights`,
+        and moves the checkpoints that are kept into `folder/checkpoints`."""
         self._settle()
-        parts: dict[str, dict[str, Any]] = {"state": self._flattened_model_states_sd()}
-        if mean is not None:
-            parts["weights"] = dict(mean)
+        parts: dict[str, Callable[[], dict[str, Any]]] = {"state": self._flattened_model_states_sd}
+        if weights is not None:
+            parts["weights"] = weights
         for name, states in parts.items():
             with writing(folder / name, self._help()):
-                self.dcp_save(states, str(folder / name), AsyncMode.DISABLED)
+                self.dcp_save(states(), str(folder / name), AsyncMode.DISABLED)
         if dist.get_rank() == 0:
             for step in filter(self._policy.stays, self._whole()):
                 target = folder / "checkpoints" / f"step-{self._policy.first_step + step}"
@@ -277,6 +280,7 @@ class Checkpoints(CheckpointManager):
             wanted_states = self._flattened_model_states_sd(states)
             if own is None and self._start is not None:
                 self._check_head(wanted_states, path, self._start.headless)
+                _without_new_adapters(wanted_states, path)
             self.dcp_load(
                 wanted_states,
                 checkpoint_id=str(path),
@@ -347,6 +351,13 @@ class Checkpoints(CheckpointManager):
         steps = self._whole()
         onwards = f"from step {steps[-1]} of the job" if steps else "from the job's beginning"
         return f"free some disk space and run again: it continues {onwards}"
+
+
+def _without_new_adapters(states: dict[str, Any], path: Path) -> None:
+    """Leaves out the adapters that a checkpoint does not have: they stay as they were drawn."""
+    theirs = model_tensors(path)
+    for name in [name for name in states if is_adapter(name) and name not in theirs]:
+        del states[name]
 
 
 def _damage_seen_by_any(path: Path) -> str:

@@ -12,8 +12,10 @@ from torchtitan.protocols.model_spec import ModelSpec
 
 from ...compiler.plan.plan import Dpo, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
+from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ..errors import RunError
+from . import adapters
 from .checkpoint import Checkpoints, Policy, Start
 from .families import Head, model_spec
 from .initial import by_name
@@ -72,7 +74,7 @@ def trainer_config(
     )
     own = {"training": {"steps": job.steps, "seq_len": job.seq_len}, "debug": {"seed": job.seed}}
     try:
-        for name in (own.keys() | job.torchtitan.keys()) - {SECTION}:
+        for name in (own.keys() | job.torchtitan.keys()) - {SECTION, ADAPTER}:
             if name == "activation_checkpoint":
                 config.activation_checkpoint = _recomputation(job.torchtitan[name])
             else:
@@ -106,7 +108,7 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
     """The job's model; weights that `start` lacks are drawn by name."""
 
     def drawn(name: str) -> bool:
-        return start is None or (start.headless and name == HEAD)
+        return start is None or (start.headless and name == HEAD) or adapters.is_adapter(name)
 
     spec = model_spec(job.model, job.resources.device, job.seq_len, head)
     if job.resources.device != "cpu":
@@ -114,6 +116,10 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
     if converters := job.torchtitan.get(SECTION):
         spec.model = convert(spec.model, converters, compiled=compiles(job.torchtitan))
     parallelize = by_name(spec.parallelize_fn, job.seed, drawn)
+    if converters := job.torchtitan.get(ADAPTER):
+        trains_head = head == "score"
+        spec.model = adapters.convert(spec.model, converters, trains_head=trains_head)
+        parallelize = adapters.frozen(parallelize, trains_head=trains_head)
     return dataclasses.replace(spec, parallelize_fn=parallelize)
 
 

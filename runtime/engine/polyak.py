@@ -1,6 +1,6 @@
 """Polyak averaging: the mean of the weights over the last part of training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,18 +17,17 @@ class Mean(Stateful):
     stochastic approximation by averaging, SIAM J. Control Optim. 30, 1992).
 
     Args:
-        weights: returns the model's state; its tensors may be DTensors.
+        weights: returns the model's weights by name; they may be DTensors.
     """
 
     def __init__(
-        self, averaging: Averaging, weights: Callable[[], Mapping[str, torch.Tensor]]
+        self, averaging: Averaging, weights: Callable[[], Iterable[tuple[str, torch.Tensor]]]
     ) -> None:
         self._averaging = averaging
         self._weights = weights
         self.count = 0
         self.mean = {
-            name: torch.zeros_like(weight, dtype=torch.float32)
-            for name, weight in weights().items()
+            name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights()
         }
 
     @torch.no_grad()
@@ -38,7 +37,7 @@ class Mean(Stateful):
         if since <= 0 or since % self._averaging.every:
             return
         self.count += 1
-        for name, weight in self._weights().items():
+        for name, weight in self._weights():
             _local(self.mean[name]).lerp_(_local(weight).float(), 1 / self.count)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """torchtitan's Trainer, following a plan."""
 
+import functools
 import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from inspect import unwrap
 from pathlib import Path
 from typing import Any, cast
@@ -20,8 +20,10 @@ from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
 from ...compiler.plan.plan import TrainJob
+from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ..errors import RunError
 from ..stopping import interrupted
+from .adapters import merge, merged
 from .attention import (
     DocumentAttention,
     of_documents,
@@ -61,11 +63,17 @@ class Trainer(TitanTrainer):
             metrics = cast(Metrics, self.metrics_processor)
             whole = self.parallel_dims.get_optional_mesh("loss")
             mesh = whole if loss.of_sequence else self.batch_mesh
-            metrics.details = partial(loss.collect, mesh)
+            metrics.details = functools.partial(loss.collect, mesh)
         self.mean: Mean | None = None
         if self.job.average is not None:
-            self.mean = Mean(self.job.average, self.checkpoints.states[MODEL].state_dict)
+            self.mean = Mean(self.job.average, self._weights)
             self.checkpoints.states[AVERAGE] = self.mean
+
+    def _weights(self) -> Iterable[tuple[str, torch.Tensor]]:
+        """The model's weights, with its adapters merged into them."""
+        state = self.checkpoints.states[MODEL].state_dict()
+        converters = self.job.torchtitan.get(ADAPTER)
+        return merged(state, converters) if converters else state.items()
 
     def init_distributed(self) -> ParallelDims:
         """Jobs of the same layout share its meshes: a new mesh creates process groups, whose
@@ -231,15 +239,22 @@ class Trainer(TitanTrainer):
         )
 
     def save_result(self, folder: Path) -> None:
-        """Writes `state`, `weights` if there is a mean, and `positions.json` into `folder`, which
-        then exists complete or not at all."""
+        """Writes `state`, `weights` if they are a mean or have adapters merged into them, and
+        `positions.json` into `folder`, which then exists complete or not at all."""
         partial = folder.with_suffix(".partial")
         if dist.get_rank() == 0:
             shutil.rmtree(partial, ignore_errors=True)
         dist.barrier()
-        self.checkpoints.save_result(
-            partial, self.mean.mean if self.mean is not None and self.mean.count else None
-        )
+        mean, converters = self.mean, self.job.torchtitan.get(ADAPTER)
+        weights = None
+        if mean is not None and mean.count:
+            weights = mean.mean.copy
+        elif converters:
+            # A second copy of the weights might not fit in memory.
+            weights = functools.partial(
+                merge, self.checkpoints.states[MODEL].state_dict(), converters
+            )
+        self.checkpoints.save_result(partial, weights)
         if dist.get_rank() == 0:
             positions = json.dumps(self.loader.positions(), indent=1)
             with writing(partial, "free some disk space and run again"):

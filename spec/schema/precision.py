@@ -19,17 +19,17 @@ RECIPES = ("rowwise", "rowwise_with_gw_hp")
 
 
 class Parts(k.Name):
-    """A list of parts of a model."""
+    """A list of parts of a model: of `among`."""
 
-    def __init__(self) -> None:
-        super().__init__(many=True, known=PARTS)
+    def __init__(self, among: tuple[str, ...] = PARTS) -> None:
+        super().__init__(many=True, known=among)
 
     @property
     def example(self) -> str:
-        return "[output, router]"
+        return f"[{', '.join(self.known[:2])}]"
 
     def takes(self, name: str) -> str:
-        return f"list of {k.listed(PARTS)}"
+        return f"list of {k.listed(self.known)}"
 
     def shown(self, value: Any) -> str:
         return f"[{', '.join(value)}]"
@@ -40,12 +40,12 @@ class Parts(k.Name):
         found = super().read(value)
         assert isinstance(value, s.List)
         for part, item in zip(found, value.items, strict=True):
-            if part not in PARTS:
+            if part not in self.known:
                 raise Invalid(
                     "E202",
-                    f"`{part}` is not one of {', '.join(PARTS)}",
+                    f"`{part}` is not one of {', '.join(self.known)}",
                     item.span,
-                    help=did_you_mean(part, PARTS),
+                    help=did_you_mean(part, self.known),
                 )
         return tuple(found)
 

@@ -16,6 +16,7 @@ from ..record import MISSING, field
 from ..source import Source, Span
 from . import kinds as k
 from . import number_kinds as nk
+from .adapter import Adapter as Adapter
 from .data_blocks import DATA as DATA
 from .data_blocks import FIELDS as FIELDS
 from .data_blocks import KINDS as KINDS

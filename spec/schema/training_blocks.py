@@ -10,6 +10,7 @@ from . import convert_schedule as cs
 from . import group_kinds as g
 from . import kinds as k
 from . import number_kinds as nk
+from .adapter import ADAPTER, Adapter
 from .data_blocks import PROTOCOLS
 from .declaration import Declaration, attribute, statement
 from .model_blocks import ROPE_SCALING, RopeScaling
@@ -221,6 +222,12 @@ class Training(Stage):
         None,
         otherwise="`none`",
         doc="activations [recomputed](#recompute) in the backward pass",
+    )
+    adapter: Adapter | None = attribute(
+        ADAPTER,
+        None,
+        otherwise="none: all weights are trained",
+        doc="train [adapters](#adapter) and freeze the weights; not inherited",
     )
     cluster: str | None = attribute(
         k.Name("cluster"), None, otherwise="the only one", doc="where the stage runs"
