@@ -25,6 +25,12 @@ def arguments(parser: ArgumentParser) -> None:
         help="type of the weights (default: as the plan exports them)",
     )
     parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="write the adapters of a stage with `adapter = lora`, as PEFT reads them, in place of "
+        "weights with the adapters merged into them",
+    )
+    parser.add_argument(
         "--root",
         metavar="FOLDER",
         default=".",
@@ -35,15 +41,25 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     from ..compiler.plan.part import NoSuchStage
     from ..runtime.errors import RunError
-    from ..runtime.model_export import export_stage, export_to_store
+    from ..runtime.model_export import export_stage, export_stage_adapter, export_to_store
+
+    if args.adapter and (args.dtype or "://" in args.to):
+        what = "a store" if "://" in args.to else "another type"
+        problem(
+            f"adapters cannot be written in {what}", "write them into a folder, without --dtype"
+        )
+        return 2
 
     opened = open_run(args.folder)
     if opened is None:
         return 1
     plan, store = opened
     try:
-        export = export_to_store if "://" in args.to else export_stage
-        made = export(plan, store, args.stage, args.to, Path(args.root), args.dtype)
+        if args.adapter:
+            made = export_stage_adapter(plan, store, args.stage, args.to)
+        else:
+            export = export_to_store if "://" in args.to else export_stage
+            made = export(plan, store, args.stage, args.to, Path(args.root), args.dtype)
     except NoSuchStage as reason:
         problem(reason.message, reason.help)
         return 2

@@ -2,13 +2,15 @@
 
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..compiler.plan.exports import export_of
 from ..compiler.plan.plan import GateJob, Plan, TrainJob
+from ..compiler.torchtitan.adapters import SECTION
 from .errors import RunError, reason
 from .jobs.measuring import VERDICT
 from .run_folder.outcomes import results
@@ -75,11 +77,54 @@ def export_stage(
         RunError: its result or tokenizer is missing, or the folder cannot be written.
         Stopped: the disk is full.
     """
-    to = Path(to)
     job = export_of(plan, stage)
     if dtype:
         job = job.model_copy(update={"dtype": "bf16" if dtype == "bf16" else None})
+    if "tokenizer" not in job.inputs:
+        raise RunError(
+            "the recipe declares no tokenizer, but a model is exported with one",
+            "declare one: tokenizer words { bytes }",
+        )
     inputs = _inputs(plan, store, job.inputs, stage)
+    with _new_folder(Path(to)) as aside:
+        from .engine.export import export
+
+        export(job, inputs, aside, root=root)
+    return Path(to)
+
+
+def export_stage_adapter(plan: Plan, store: Store, stage: str, to: str | Path) -> Path:
+    """Writes a stage's adapters in the format of PEFT; returns the folder.
+
+    Args, Raises: as `export_stage`; RunError also: the stage trains no adapters.
+    """
+    job = export_of(plan, stage)
+    inputs = _inputs(plan, store, {"model": job.inputs["model"]}, stage)
+    trained = next(each for each in plan.jobs if each.key == job.inputs["model"])
+    if not isinstance(trained, TrainJob) or SECTION not in trained.torchtitan:
+        raise RunError(
+            f"`{stage}` trains no adapters",
+            "remove --adapter to write its weights, or name a stage with `adapter = lora`",
+        )
+    with _new_folder(Path(to)) as aside:
+        from .engine.adapter_export import export_adapter
+
+        (aside / "result").mkdir()
+        try:
+            export_adapter(trained, inputs["model"], aside / "result")
+        except OSError as problem:
+            raise RunError(
+                f"{to} cannot be written: {reason(problem)}", "free space, or name another folder"
+            ) from problem
+    return Path(to)
+
+
+@contextmanager
+def _new_folder(to: Path) -> Iterator[Path]:
+    """A folder aside, whose `result` becomes `to` in the end.
+
+    Raises: RunError: `to` is there already, or cannot be written.
+    """
     aside = to.with_name(f".{to.name}.partial")
     try:
         if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -90,16 +135,13 @@ def export_stage(
         raise RunError(
             f"{to} cannot be written: {reason(problem)}", "name another folder"
         ) from None
-    from .engine.export import export
-
     try:
-        export(job, inputs, aside, root=root)
+        yield aside
         if to.exists():
             to.rmdir()
         (aside / "result").rename(to)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return to
 
 
 def _inputs(plan: Plan, store: Store, keys: dict[str, str], stage: str) -> dict[str, Path]:
@@ -108,11 +150,6 @@ def _inputs(plan: Plan, store: Store, keys: dict[str, str], stage: str) -> dict[
     Raises: RunError
     """
     found = results(plan, store)
-    if "tokenizer" not in keys:
-        raise RunError(
-            "the recipe declares no tokenizer, but a model is exported with one",
-            "declare one: tokenizer words { bytes }",
-        )
     folders = {}
     for role, key in keys.items():
         job = next(job for job in plan.jobs if job.key == key)
