@@ -164,17 +164,13 @@ OFF: list[list[Any]] = [[False], [False, 0]]
 """Values that turn something off."""
 _NONE = OFF[0]
 _ZERO = OFF[1]
-_ADAPTER = "all weights are trained: there are no adapters"
+_ADAPTER = "adapters are LoRA's, without dropout, beside attention and feed-forward layers"
 
 UNLESS: dict[str, tuple[list[Any], str]] = {
     "load_in_8bit": (_NONE, "weights are not quantized"),
     "load_in_4bit": (_NONE, "weights are not quantized"),
     "adapter": ([], _ADAPTER),
-    "lora_r": ([], _ADAPTER),
-    "lora_alpha": ([], _ADAPTER),
-    "lora_dropout": ([], _ADAPTER),
-    "lora_target_linear": (_NONE, _ADAPTER),
-    "lora_target_modules": ([], _ADAPTER),
+    "lora_dropout": ([0], _ADAPTER),
     "lora_modules_to_save": ([], _ADAPTER),
     "lora_fan_in_fan_out": (_NONE, _ADAPTER),
     "lora_model_dir": ([], _ADAPTER),

@@ -18,6 +18,15 @@ MOST_WARMUP = 100
 """Kinds of stages that compare responses."""
 _QUANTIZED = re.compile(r".*(8bit|4bit|bnb|torchao).*")
 
+LORA = ("lora", "qlora")
+"""Kinds of adapters that the language has; of weights in 4 bits, it has the same in their own."""
+_OF_LORA = ("lora_r", "lora_alpha", "lora_target_linear", "lora_target_modules", "peft_use_rslora")
+_MODULES = {
+    "attention": {"q_proj", "k_proj", "v_proj", "o_proj"},
+    "feed_forward": {"gate_proj", "up_proj", "down_proj"},
+}
+"""Part of a model → transformers' names of its matrices."""
+
 
 def is_axolotl(config: Config) -> bool:
     """Whether the configuration has axolotl's settings."""
@@ -57,6 +66,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _optimizer(config, made),
             ("clip", w.real(config.number("max_grad_norm", default=Fraction(1)) or Fraction(1))),
             _precision(config),
+            _adapter(config),
             ("recompute", "full") if _on(config, "gradient_checkpointing") else None,
             placement(micro_batch=micro if not pairs else None, **degrees),
             *_checkpoints(config),
@@ -172,13 +182,12 @@ def _length(config: Config, kind: str) -> w.Line:
 
 
 def _rates(config: Config, made: Draft) -> list[w.Line]:
-    """The learning rate; open if the configuration's is that of an adapter, or has a shape that the
-    language lacks. The schedule is then beside it, as a comment."""
+    """The learning rate; open if the configuration's is that of an adapter that the language lacks,
+    or has a shape that it lacks. The schedule is then beside it, as a comment."""
     kind = config.text("lr_scheduler", default="cosine")
     segments = _segments(config, kind)
     adapter = config.text("adapter")
-    if adapter:
-        config.lost("adapter", "all weights are trained: there are no adapters")
+    if adapter and adapter not in LORA:
         reason = (
             f"the configuration has the rate of a {adapter} adapter, but here all weights are "
             "trained, usually at a tenth of it or less"
@@ -188,6 +197,28 @@ def _rates(config: Config, made: Draft) -> list[w.Line]:
     else:
         return [("lr", w.schedule(segments))]
     return made.open_rates(segments, reason)
+
+
+def _adapter(config: Config) -> tuple[str, str] | None:
+    """The adapter; None if there is none, or one that the language lacks."""
+    kind = config.text("adapter")
+    if kind not in LORA:
+        if kind:
+            config.lost("adapter", "all weights are trained: there are only LoRA's adapters")
+        config.irrelevant(dict.fromkeys(_OF_LORA, "there is no LoRA"))
+        return None
+    rank = config.whole("lora_r", default=8, least=1)
+    alpha = config.number("lora_alpha", default=Fraction(16))
+    every = config.flag("lora_target_linear")
+    named = config.texts("lora_target_modules") or []
+    on = [part for part, of in _MODULES.items() if every or not of.isdisjoint(named)]
+    on = on or ["attention"]
+    wanted = set[str]().union(*(_MODULES[part] for part in on))
+    if not every and set(named) != wanted:
+        config.assumed("lora_target_modules", f"adapters beside all matrices of {', '.join(on)}")
+    stable = ", over = sqrt_rank" if config.flag("peft_use_rslora") else ""
+    settings = f"rank = {rank}, alpha = {w.real(alpha)}{stable}, on = [{', '.join(on)}]"
+    return "adapter", f"lora {{ {settings} }}"
 
 
 def _warmup(config: Config) -> str:

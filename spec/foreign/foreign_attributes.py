@@ -42,12 +42,19 @@ class Answer(NamedTuple):
 
 NOT_YET = (
     Answer(
-        "lora qlora dora loftq peft adapter adapters use_lora use_peft lora_r lora_rank lora_alpha "
-        "lora_dropout lora_target_modules lora_target_linear lora_config peft_config "
-        "target_modules ia3 prefix_tuning prompt_tuning modules_to_save",
+        "lora peft adapters use_lora use_peft lora_r lora_rank lora_alpha lora_target_modules "
+        "lora_target_linear lora_config peft_config target_modules use_rslora",
+        "train sft reward dpo",
+        "it is `adapter` here, which trains low-rank matrices beside frozen weights: "
+        "`adapter = lora { rank = 16, alpha = 32 }`",
+    ),
+    Answer(
+        "qlora dora loftq ia3 prefix_tuning prompt_tuning modules_to_save lora_dropout "
+        "lora peft adapters use_lora use_peft lora_r lora_rank lora_alpha lora_target_modules "
+        "lora_target_linear lora_config peft_config target_modules",
         ANY,
-        "this version has no adapters: a stage trains all weights. Remove it, and give `lr` for "
-        "a full fine-tune: usually a tenth of an adapter's or less",
+        "this version has LoRA alone, without dropout, beside weights that are not quantized: "
+        "`adapter = lora` in a stage that trains",
     ),
     Answer(
         "load_in_8bit load_in_4bit quantization quantize quantization_config bnb_config gptq awq "

@@ -412,8 +412,7 @@ VALUES = (
     Answer(
         "lora qlora dora peft adapter",
         "kind",
-        "this version has no adapters: `sft` trains all weights, mostly at a tenth of an adapter's "
-        "rate or less",
+        "adapters are no kind of stage: write `adapter = lora` in a stage that trains",
     ),
     Answer(
         "quantize quantization gptq awq prune pruning",

@@ -231,7 +231,7 @@ def test_what_no_family_computes_is_left_open_with_the_reason(
 def test_what_to_look_at_stands_at_the_end_of_the_spec() -> None:
     text = imported("axolotl_dpo_lora.yaml").text
     comments = text.partition("# Not converted:")[2]
-    for expected in ("lora_r = 32 (line 30)", "# Assumed:"):
+    for expected in ("lora_dropout = 0.05 (line 32)", "# Assumed:"):
         assert expected in comments
     assert all(line.startswith("#") for line in comments.splitlines()[1:] if line)
 

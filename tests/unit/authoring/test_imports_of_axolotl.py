@@ -101,17 +101,36 @@ def test_a_stage_of_dpo() -> None:
     assert (objective.beta, objective.nll, objective.label_smoothing) == (0.2, 0.5, 0.1)
     assert 'fields  = { prompt = "conversation" }' in spec
     lost = found(imported(name, text), "lost")
-    assert {"adapter", "lora_r", "lora_alpha", "load_in_8bit"} <= set(lost)
+    assert {"lora_dropout", "load_in_8bit"} <= set(lost)
+    assert {"adapter", "lora_r", "lora_alpha"}.isdisjoint(lost)
+    assert "lora { rank = 32, alpha = 16, on = [attention, feed_forward] }" in spec
     assert "base_model" not in lost
     assert "load_in_4bit" not in lost
 
 
-def test_the_rate_of_an_adapter_is_not_that_of_all_weights() -> None:
-    made = imported("axolotl_dpo_lora.yaml", gpus=4, sizes={"alpaca_messages_2k_dpo_test": 1000})
+def test_the_rate_of_an_unknown_adapter_is_not_that_of_all_weights() -> None:
+    sizes = {"alpaca_messages_2k_dpo_test": 1000}
+    text = config("axolotl_dpo_lora.yaml").replace("adapter: lora\n", "adapter: llama-adapter\n")
+    made = imported("axolotl_dpo_lora.yaml", text, gpus=4, sizes=sizes)
     assert "lr" in opened(made)
     assert "# lr = 0 -> " in made.text
-    without = config("axolotl_dpo_lora.yaml").replace("adapter: lora\n", "")
-    assert "lr" not in opened(imported("axolotl_dpo_lora.yaml", without))
+    assert "adapter" in found(made, "lost")
+    for kind in ("adapter: lora\n", "adapter: qlora\n", ""):
+        text = config("axolotl_dpo_lora.yaml").replace("adapter: lora\n", kind)
+        assert "lr" not in opened(imported("axolotl_dpo_lora.yaml", text, gpus=4, sizes=sizes))
+
+
+@pytest.mark.parametrize(
+    ("given", "on"),
+    [
+        ("lora_target_modules: [q_proj, v_proj]", "[attention]"),
+        ("lora_target_modules: [gate_proj, up_proj, down_proj]", "[feed_forward]"),
+        ("", "[attention]"),
+    ],
+)
+def test_the_layers_of_an_adapter(given: str, on: str) -> None:
+    text = config("axolotl_dpo_lora.yaml").replace("lora_target_linear: true", given)
+    assert f"on = {on} }}" in imported("axolotl_dpo_lora.yaml", text).text
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ MISTAKES = {
         STAGE + " data = web\n  lora = { rank = 16 } }",
         ("E308", (6, 3)),
         "a stage has no attribute `lora`",
-        "this version has no adapters",
+        "it is `adapter` here",
     ),
     "a folder in object storage": (
         STAGE + ' data = web\n  checkpoint_folder = "s3://bucket/run" }',

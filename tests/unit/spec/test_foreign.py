@@ -175,10 +175,10 @@ HELP: list[Any] = [
     ),
     ("recipe", "learning_rate = 3e-4", "this belongs in train, sft, reward and dpo stages"),
     ("train", "wandb = true", "this belongs in the recipe: did you mean `tracking`?"),
-    ("train", "lora { rank 16 }", "this version has no adapters"),
+    ("train", "lora { rank 16 }", "it is `adapter` here"),
     ("train", "eval every 100 steps", "there is no evaluation inside a stage"),
-    ("train", "LORA = 1", "this version has no adapters"),
-    ("train", 'open lora "the configuration has one"', "this version has no adapters"),
+    ("train", "LORA = 1", "it is `adapter` here"),
+    ("train", 'open lora "the configuration has one"', "it is `adapter` here"),
     ("train", "optimizer = muon { lr = 0.02 }", "this version has `adamw` and `adam`"),
     ("train", 'optimizer = "adamw_torch"', "did you mean `adamw`?"),
     ("train", "average = ema every 10 steps", "weight averages are plain means"),
@@ -216,13 +216,13 @@ def test_variants_are_answered_alike() -> None:
     report = Report()
     loads(text, report, variant="v")
     helps = [of.help[:26] for of in report.ordered() if of.code == "E308"]
-    assert helps == ["this version has no adapte", "did you mean `lr`? The rat"]
+    assert helps == ["it is `adapter` here, whic", "did you mean `lr`? The rat"]
 
 
 @pytest.mark.parametrize(
     ("attribute", "help"),
     [
-        ("lora = { rank = 16 }", "this version has no adapters"),
+        ("lora = { rank = 16 }", "it is `adapter` here"),
         ('checkpoint_folder = "s3://bucket/run"', "name a run's folder when you start it"),
     ],
     ids=["adapter", "remote"],
