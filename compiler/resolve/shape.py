@@ -7,7 +7,7 @@ from ...spec.findings.diagnostics import did_you_mean
 from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
-from ..families.architectures import complete
+from ..families.architectures import complete, windowed_layers
 from ..families.family import Family
 from ..values import ModelShape
 from .scope import Scope
@@ -110,6 +110,15 @@ def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> Mo
             f"{model.family} has no rope_scaling `{scaling.kind}`",
             scaling.at(),
             f"it has {', '.join(allowed)}",
+        )
+        return None
+    if scaling.kind == "yarn" and model.parts and windowed_layers(model) == model.layers:
+        scope.error(
+            "E419",
+            "`yarn` would change nothing: layers with a window rotate without it, and all layers "
+            "of this model have one",
+            scaling.at(),
+            "remove it or `window`, or write `window_skips = 4` in `parts`",
         )
         return None
     stretch = _STRETCHES[scaling.kind](scope, scaling)

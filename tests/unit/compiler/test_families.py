@@ -169,6 +169,7 @@ def test_what_transformers_computes_a_decoder_is_found_by_its_parts(
         (MODEL + ", parts = { biases = qkv }", "E419"),
         (DECODER + ", latent = { keys = 8 }", "E419"),
         (DECODER + ", rope_scaling = llama", "E419"),
+        (DECODER + ", window = 16, rope_scaling = yarn { factor = 4, original = 64 }", "E419"),
         (GPT_OSS.replace("family = gpt_oss", "family = qwen3, ffn = 128"), "E419"),
         (MODEL + ", window = 16", "E419"),
         (GPT_OSS + ", ffn = 128", "E419"),
