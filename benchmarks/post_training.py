@@ -43,8 +43,8 @@ dataset chats {{ files = "dialogs.jsonl", kind = dialogs, holdout = 0% }}
 dataset likes {{ files = "preferences.jsonl", kind = preferences, holdout = 0% }}
 stage start: train {{
   model = tiny, data = corpus, steps = 20, seq_len = {SEQ_LEN}, batch = 4 seqs, lr = 1e-3
+  export = fp32
 }}
-stage exported: evaluate {{ from = start, loss = [corpus] }}
 stage sft: sft {{
   from = start, data = chats, steps = {STEPS}, batch = {ROWS} seqs, lr = 1e-4
   checkpoint every 1000 steps

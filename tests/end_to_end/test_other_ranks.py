@@ -163,9 +163,8 @@ def test_experts_go_on_on_other_ranks(placed: str, tmp_path: Path) -> None:
     assert expert == ([2, None, 2] if placed == "apart" else [None, None, None])
 
 
-@pytest.mark.parametrize(
-    "degree", ["tensor", pytest.param("pipeline", marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("degree", ["tensor", "pipeline"])
 def test_a_stage_goes_on_in_another_layout(
     degree: str, tmp_path: Path, tiny: tuple[Path, dict[Any, Any]]
 ) -> None:
