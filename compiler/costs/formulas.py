@@ -17,6 +17,7 @@ SYMBOLS = {
     "k": "width of all keys: KV heads × width of a head",
     "w": "width of all values",
     "u": "width of the values that attention mixes: heads × width of a value",
+    "N_last": "parameters of the last norm",
     "normed": "1 if queries and keys are normalized, else 0",
     "biased": "1 if attention, routers and experts have biases, else 0",
     "sinks": "1 if heads have sinks, else 0",
@@ -404,11 +405,11 @@ TIME: dict[str, Formula] = {
 
 ACCOUNT: dict[str, Formula] = {
     "P": _of(
-        "dense * N_layer + mixed * (N_mixed + E * N_expert) + d + V * d * (2 - tied)",
+        "dense * N_layer + mixed * (N_mixed + E * N_expert) + N_last + V * d * (2 - tied)",
         "all parameters: layers, last norm, embedding and output layer",
     ),
     "P_active": _of(
-        "dense * N_layer + mixed * (N_mixed + K * N_expert) + d + V * d * (2 - tied)",
+        "dense * N_layer + mixed * (N_mixed + K * N_expert) + N_last + V * d * (2 - tied)",
         "parameters that a token goes through",
     ),
     "flops": _of(

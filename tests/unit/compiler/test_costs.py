@@ -90,7 +90,7 @@ def test_parameters_by_formula_are_those_of_the_architecture(family: str, size: 
     assert active + weights(shape).final_norm == active_parameters(shape)
     layers = found.values["N"] - found.values["N_in"] - found.values["N_out"]
     table = shape.vocab * shape.dim * (1 if shape.tied else 2)
-    assert layers + table + shape.dim == parameters(shape)
+    assert layers + table + weights(shape).final_norm == parameters(shape)
 
 
 def test_every_symbol_of_a_formula_is_explained() -> None:
