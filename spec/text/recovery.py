@@ -124,6 +124,9 @@ def _noted(
 def _kept(repair: Repair, text: str, reach: Reach) -> str:
     """The text to continue with after a repair: without what cannot be read."""
     if len(repair.text) != len(text):
+        shorter = _without_list(repair, text)
+        if shorter and reach(shorter) > repair.start:
+            return shorter
         return _without_statement(text, repair.start, reach)
     if repair.whole:
         return repair.text
@@ -139,6 +142,16 @@ def _kept(repair: Repair, text: str, reach: Reach) -> str:
     if text.count("\n", 0, offset) == text.count("\n", 0, repair.start):
         return _without_statement(repair.text, offset, reach)
     return repair.text
+
+
+def _without_list(repair: Repair, text: str) -> str | None:
+    """The text without the attribute whose list a repair closes; None if it closes none."""
+    opening = _last_open(text[: repair.start])
+    if text[repair.start] != "[" or not repair.note or opening < 0 or not repair.whole:
+        return None
+    start, _ = _around(text, opening, repair.start)
+    end = repair.note[0] + (text[repair.note[0] : repair.note[0] + 1] == ",")
+    return text[:start] + re.sub(r"[^\r\n]", " ", text[start:end]) + text[end:]
 
 
 def _offset(problem: Unreadable, text: str) -> int:

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from mutations import EXAMPLES, Mistake, errors, mistakes
 
-EACH = 120
+EACH = 60
 """Mistakes of an example; those that `use` files need them."""
 
 
