@@ -86,6 +86,10 @@ def _message(event: dict[str, Any]) -> str | None:
         judged = "" if reward is None else f", mean reward {measured(reward, 4)}"
         draws, prompts = counted(event["draws"], "draws"), counted(event["of"], "prompts")
         return f"{job}: {draws} for {prompts}{judged}"
+    if kind == "rollouts":
+        mean, idle = measured(event["reward"], 4), event["idle"]
+        same = f"; all alike in {idle:.0%} of the groups" if idle else ""
+        return f"{job}: {counted(event['answers'], 'answers')}, mean reward {mean}{same}"
     if kind == "gate":
         shown = ", ".join(
             f"{r['measure']} {measured(r['score'], 4)} ({r['op']} {measured(r['wanted'], 4)})"
@@ -98,6 +102,10 @@ def _message(event: dict[str, Any]) -> str | None:
     return None
 
 
+SHOWN = ("accuracy", "margin", "reward")
+"""What is shown of a step beside its loss, where there is such a figure."""
+
+
 def _rate(event: dict[str, Any], room: int | None = None) -> str:
     """A step's figures.
 
@@ -105,7 +113,7 @@ def _rate(event: dict[str, Any], room: int | None = None) -> str:
         room: columns that there are; the least important figures go where they are too few.
     """
     parts = {"loss": f"loss {event['loss']:.3f}"}
-    parts |= {name: f"{name} {event[name]:.3f}" for name in ("accuracy", "margin") if name in event}
+    parts |= {name: f"{name} {event[name]:.3f}" for name in SHOWN if name in event}
     parts["lr"] = f"lr {event['lr']:.3g}"
     parts["tokens"] = f"{short(event['tokens'])} tokens"
     parts["speed"] = f"{event['tokens_per_second']:,.0f} tokens/s"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 STEPS = 10
 """Training figures are means over this many last steps."""
 
-FIGURES = ("loss", "accuracy", "margin", "nll", "chosen_reward", "rejected_reward")
+FIGURES = ("loss", "accuracy", "margin", "nll", "reward", "chosen_reward", "rejected_reward")
 SECTIONS = ("stages", "data", "evaluations", "gates", "samples", "best")
 LEFT_OUT = ("bad lines", "limit", "dropped", "truncated", "too similar")
 SAMPLED = ("prompts", "draws", "finished", "reward", "kept", "kept_reward", "pairs")

@@ -36,14 +36,14 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def at_most(*kinds: str) -> str:
-    """The prefix for the tokens of stages of these kinds: for preferences they are an upper bound,
-    since each row is as long as its pair."""
-    return "≤ " if any(r.data_kind(kind) == "preferences" for kind in kinds) else ""
+    """The prefix for the tokens of stages of these kinds: for preferences and answers they are an
+    upper bound, since each row is as long as what it holds."""
+    return "≤ " if any(rows(kind) != r.Training.rows for kind in kinds) else ""
 
 
 def rows(kind: str) -> str:
-    """The unit of batches in a kind of stage: pairs for preferences, else sequences."""
-    return "pairs" if r.data_kind(kind) == "preferences" else "sequences"
+    """What batches count in a kind of stage: pairs of preferences, answers, or sequences."""
+    return r.rows(kind) or r.Training.rows
 
 
 def in_full(block: r.Declaration) -> str:

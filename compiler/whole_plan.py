@@ -98,7 +98,7 @@ def _summary(stage: Stage, origins: Origins) -> StageSummary:
 def _trained(stage: ScheduledStage) -> dict[str, str]:
     """What is shown for a training stage."""
     end = stage.end
-    unit = "pairs" if stage.spec.data_kind == "preferences" else "seqs"
+    unit = stage.spec.rows if stage.spec.padded else "seqs"
     shown = {
         "model": f"{stage.model.family} {stage.model.size or ''}".strip(),
         **_given(stage.spec, "tokens", "steps", "epochs"),

@@ -47,7 +47,7 @@ def length(stage: ScheduledStage) -> Length:
         return Length("tokens", Fraction(stage.spec.tokens))
     if stage.spec.steps is not None:
         return Length("steps", Fraction(stage.spec.steps))
-    unit = "steps" if stage.spec.data_kind == "preferences" else "tokens"
+    unit = "steps" if stage.spec.padded else "tokens"
     return Length(unit, Fraction(stage.steps if unit == "steps" else stage.tokens))
 
 
@@ -152,8 +152,7 @@ def epochs(stage: ScheduledStage, program: Resolved) -> dict[str, float]:
     parts: dict[str, Fraction] = {}
     for part in stage.mixture:
         total = sum(part.weights.values())
-        preferences = stage.spec.data_kind == "preferences"
-        if preferences:
+        if stage.spec.padded:
             size = stage.sequences_before(part.to_step) - stage.sequences_before(part.from_step)
         else:
             size = stage.tokens_before(part.to_step) - stage.tokens_before(part.from_step)
@@ -162,9 +161,7 @@ def epochs(stage: ScheduledStage, program: Resolved) -> dict[str, float]:
     times = {}
     for name, seen in parts.items():
         dataset = program.recipe.datasets.get(name)
-        declared = dataset and (
-            dataset.pairs if stage.spec.data_kind == "preferences" else dataset.tokens
-        )
+        declared = dataset and dataset.declared(stage.spec.rows)
         if declared:
             times[name] = float(seen / declared)
     return times
@@ -271,7 +268,7 @@ def _end(stage: ScheduledStage, segment: Segment | None, attribute: str) -> str:
 
 
 def _batches(stage: ScheduledStage) -> list[str]:
-    unit = "pairs" if stage.spec.data_kind == "preferences" else "sequences"
+    unit = stage.spec.rows
     starts = clock(stage).starts
     ends = [step for step, _, _ in starts[1:]] + [stage.steps]
     lines = []

@@ -87,16 +87,16 @@ class StandIns:
     def _value(self, block: s.Block, kind: str, name: str, span: Span) -> s.Value | None:
         model = r.STAGES.get(kind)
         if model and issubclass(model, r.Training):
-            pairs = issubclass(model, r.PreferenceTraining)
+            padded = model.rows != r.Training.rows
             match name:
                 case "steps" | "tokens" | "epochs" if not self._has(block, _LENGTH):
                     if name == "tokens":
-                        return None if pairs else _number(10**6, span, "tokens")
+                        return None if padded else _number(10**6, span, "tokens")
                     return _number(1000, span, "steps")
                 case "lr":
                     return _number(Fraction(1, 1000), span)
                 case "batch":
-                    return _number(8, span, "pairs" if pairs else "seqs")
+                    return _number(8, span, r.attributes(model)["batch"].kind.units[0])
                 case "seq_len":
                     return _number(128, span)
                 case "data":

@@ -252,12 +252,15 @@ class Models:
         """
         export = self.export(of.name, of.stage, of.model, extends)
         model, name = self.jobs.by_key[export].model, settings["prompts"]
+        window = settings.get("window")
         contexts = [model.context, *([self._judge(judge)[1]] if judge else [])]
+        contexts += [window.longest] if window else []
         dataset = self.jobs.recipe.datasets[name]
         prompts = self.jobs.records(
             name, of.trained.tokenizer, settings["dialog"], min(contexts) - 1
         )
         limit, draws, most = (settings[name] for name in ("limit", "draws", "max_tokens"))
+        limit = window.count if window else limit
         found = answers(dataset, limit, draws, most, model.context)
         known = None if found is None else [found]
         content = {**settings, **needs(of.trained, model, model.context, known)}

@@ -36,6 +36,7 @@ from ..values import BatchPiece, Profile
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
+from .policy import Policy, Turn
 from .reading import preferences, with_reading
 from .way import Way
 
@@ -50,6 +51,7 @@ class Training:
         self.jobs = jobs
         self.models = models
         self.ways = ways
+        self.policy = Policy(jobs, models)
         self.gates = Gates(program, jobs, models, self.job)
         self.positions: dict[str, dict[str, int]] = {}
         self.ends: dict[tuple[str, int], tuple[str, dict[str, int]]] = {}
@@ -111,18 +113,28 @@ class Training:
             for m in stage.mixture
             if m.from_step < stop and m.to_step > start
         ]
-        return self.job(
+        schedule, turn = Schedule(lr=lr, batch=batch, mixture=mixture), None
+        way = self._way(stage)
+        if way.writes:
+            assert model
+            near, seed = way.reference(stage), self._seed(stage)
+            turn = self.policy.turn(
+                stage, number, segment, schedule, model, positions, reference=near, seed=seed
+            )
+        key, after = self.job(
             stage,
             segment,
-            Schedule(lr=lr, batch=batch, mixture=mixture),
+            turn.schedule if turn else schedule,
             model,
-            positions,
+            {} if turn else positions,
             first_token=stage.tokens_before(start),
             carry=stage.carries if number == 0 else True,
             id=str(SegmentId(stage.name, number + 1)),
             number=number,
             extends=None,
+            turn=turn,
         )
+        return key, turn.positions if turn else after
 
     def job(
         self,
@@ -137,6 +149,7 @@ class Training:
         id: str,
         number: int,
         extends: Attempt | None,
+        turn: Turn | None = None,
     ) -> tuple[str, dict[str, int]]:
         """Adds the train job of a segment; returns its key and the sources' positions after it.
 
@@ -146,6 +159,7 @@ class Training:
             first_token: of the stage, including extensions before the job.
             number: of the segment, from 0.
             extends: the attempt of a gate that this job carries out.
+            turn: what it learns from, if its model has written it.
         """
         steps = segment.to_step - segment.from_step
         sequences = sum((p.to_step - p.from_step) * p.sequences for p in schedule.batch)
@@ -182,7 +196,10 @@ class Training:
             "cost": _cost(stage, segment, schedule.batch, tokens),
             "extends": extends,
         }
-        key = self.jobs.add(TrainJob, content, self._inputs(stage, list(data), model), **extra)
+        inputs = self._inputs(stage, list(data)) if turn is None else dict(turn.inputs)
+        if model:
+            inputs["model"] = model
+        key = self.jobs.add(TrainJob, content, inputs, **extra)
         return key, positions | {name: window.last_token for name, window in data.items()}
 
     def _windows(
@@ -219,14 +236,11 @@ class Training:
             steps = polyak.over.value / Fraction(stage.tokens, stage.steps)
         return Averaging(every=polyak.every, from_step=max(stage.steps - nearest(steps), 0))
 
-    def _inputs(
-        self, stage: ScheduledStage, sources: list[str], model: str | None
-    ) -> dict[str, str]:
+    def _inputs(self, stage: ScheduledStage, sources: list[str]) -> dict[str, str]:
+        """The data of a job, and what other jobs have computed of them."""
         inputs = {f"data:{name}": self._data(stage, name) for name in sources}
         if stage.tokenizer:
             inputs["tokenizer"] = self.jobs.tokenizer(stage.tokenizer)
-        if model:
-            inputs["model"] = model
         reference = self._way(stage).reference(stage)
         if reference:
             for name in sources:
@@ -283,10 +297,9 @@ class Training:
         )
 
     def _epochs(self, stage: ScheduledStage, name: str, rows: int, tokens: int) -> float | None:
-        dataset = self.jobs.recipe.datasets[name]
-        if stage.spec.data_kind == "preferences":
-            return rows / dataset.pairs if dataset.pairs else None
-        return tokens / dataset.tokens if dataset.tokens else None
+        dataset = self.jobs.recipe.datasets.get(name)
+        declared = dataset and dataset.declared(stage.spec.rows)
+        return (rows if stage.spec.padded else tokens) / declared if declared else None
 
     def _seed(self, stage: ScheduledStage) -> int:
         """The recipe's seed; after pre-training, one per stage, which starts on its data."""

@@ -141,7 +141,7 @@ def _tokens(stage: Any) -> int:
         return 0
     longest = max(length for _, _, length in stage.lengths)
     tokens = stage.tokens * (512 + longest) // 512
-    return tokens // (2 if stage.spec.data_kind == "preferences" else 1)
+    return tokens // (2 if stage.spec.padded else 1)
 
 
 def _scheduled(small: r.Recipe) -> Scheduled:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...spec.quantity import Quantity
 from ...spec.record import Record
+from ...spec.schema.training_blocks import Training
 from ...spec.source import Span
 from ..program import Scheduled, ScheduledStage
 from ..stages import KINDS
@@ -27,6 +28,8 @@ STEP_TOKENS = (2048, 8192)
 MOST_SEQUENCES = 32
 STRETCH = 3
 """The fewest steps between two changes."""
+GROUP = 4
+"""The most answers to a prompt in a group."""
 FRESH = 64
 """Steps of a stage from random weights, for a model that writes words and ends its answers."""
 PEAKS = {spec.kind: kind.peak for spec, kind in KINDS.items() if isinstance(kind, TrainingKind)}
@@ -48,7 +51,7 @@ class Scale(Record):
 
     Attributes:
         lengths: tokens of a sequence → tokens of a sequence.
-        batches: unit (`tokens`, `seqs` or `pairs`) and value → value.
+        batches: unit (`tokens`, `seqs`, `pairs` or `answers`) and value → value.
         rates: kind of stage → the factor of its learning rates.
     """
 
@@ -56,10 +59,9 @@ class Scale(Record):
     batches: dict[tuple[str, Fraction], Fraction]
     rates: dict[str, Fraction]
 
-    def batch(self, value: Quantity, kind: str) -> Quantity:
-        """The miniature of a batch of a stage with this kind of data."""
-        unit = "pairs" if kind == "preferences" else value.unit
-        return Quantity(self.batches[unit, value.value], value.unit)
+    def batch(self, value: Quantity, spec: Training) -> Quantity:
+        """The miniature of a batch of a stage."""
+        return Quantity(self.batches[_unit(value, spec), value.value], value.unit)
 
 
 def scale(program: Scheduled) -> Scale:
@@ -115,19 +117,25 @@ def _batches(
     """Maps batches; one in tokens stays a whole number of sequences at every length it may meet."""
     in_tokens = [stage for stage in trained if _in_tokens(stage)]
     whole = lcm(*(lengths[length] for stage in in_tokens for _, _, length in stage.lengths))
-    used: dict[str, dict[Fraction, int]] = {"tokens": {}, "seqs": {}, "pairs": {}}
+    used: dict[str, dict[Fraction, int]] = {}
     for stage in trained:
         longest = max(lengths[length] for _, _, length in stage.lengths)
         for value in _written(stage):
-            unit = "pairs" if stage.spec.data_kind == "preferences" else value.unit
-            each = whole if unit == "tokens" else longest
-            used[unit][value.value] = max(used[unit].get(value.value, 0), each)
+            unit = _unit(value, stage.spec)
+            each = whole if unit == "tokens" else longest * min(stage.spec.each, GROUP)
+            sizes = used.setdefault(unit, {})
+            sizes[value.value] = max(sizes.get(value.value, 0), each)
     found = {}
     for unit, sizes in used.items():
         times = whole if unit == "tokens" else 1
         for value, sequences in _spread(dict(sorted(sizes.items()))).items():
             found[unit, value] = Fraction(sequences * times)
     return found
+
+
+def _unit(value: Quantity, spec: Training) -> str:
+    """What a batch counts."""
+    return spec.rows if spec.padded else value.unit
 
 
 def _in_tokens(stage: ScheduledStage) -> bool:

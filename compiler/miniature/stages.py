@@ -146,7 +146,7 @@ class Stages:
         spec = stage.spec
         if spec.tokens is not None:
             return Length("tokens", Fraction(spec.tokens))
-        unit = "steps" if spec.steps is not None or spec.data_kind == "preferences" else "tokens"
+        unit = "steps" if spec.steps is not None or spec.padded else "tokens"
         return Length(unit, Fraction(stage.steps if unit == "steps" else stage.tokens))
 
     def _schedule(
@@ -184,7 +184,7 @@ class Stages:
         if knob == "seq_len":
             return self.scale.lengths[value]
         if knob == "batch":
-            return self.scale.batch(value, stage.spec.data_kind)
+            return self.scale.batch(value, stage.spec)
         return value * self.scale.rates[stage.spec.kind] if knob == "lr" else value
 
     def _over(
@@ -238,7 +238,7 @@ class Stages:
         values = []
         for value in (v for s in spec.batch.segments for v in (s.start, s.end)):
             if isinstance(value, Quantity):
-                small = self.scale.batch(value, spec.data_kind)
+                small = self.scale.batch(value, spec)
                 values.append(int(small.value / (longest if small.unit == "tokens" else 1)))
         common = gcd(*values)
         return common if max(values) - min(values) >= 3 * common else max(common // 4, 1)

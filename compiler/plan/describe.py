@@ -13,8 +13,10 @@ from .plan import (
     EvaluateJob,
     HeldOutJob,
     JudgeJob,
+    LikelihoodJob,
     Plan,
     ReferenceJob,
+    RolloutJob,
     SampleJob,
     ScoreJob,
     TrainJob,
@@ -55,7 +57,9 @@ def results(plan: Plan) -> dict[str, str]:
     """Key of a job → the name of its result: its stage, or a point in it."""
     found: dict[str, str] = {}
     for job in plan.jobs:
-        if isinstance(job, HeldOutJob | DrawJob | JudgeJob):  # their results are about the model
+        if isinstance(
+            job, HeldOutJob | DrawJob | JudgeJob | LikelihoodJob
+        ):  # their results are about the model
             found[job.key] = found.get(job.inputs["model"], "")
         elif job.stage:
             found[job.key] = job.stage + _how_far(job)
@@ -132,8 +136,9 @@ def _evaluate(job: EvaluateJob, takes: Mapping[str, str]) -> Described:
     return Described(job.id, job.kind, of, measures)
 
 
-def _elsewhere(job: HeldOutJob | DrawJob | JudgeJob, takes: Mapping[str, str]) -> None:
-    """Left out: the evaluation, gate, choice or sample that takes its result describes it."""
+def _elsewhere(job: Any, takes: Mapping[str, str]) -> None:
+    """Left out: the evaluation, gate, choice, sample or training that takes its result describes
+    it."""
 
 
 DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] = {
@@ -148,5 +153,7 @@ DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] =
     HeldOutJob: _elsewhere,
     DrawJob: _elsewhere,
     JudgeJob: _elsewhere,
+    RolloutJob: _elsewhere,
+    LikelihoodJob: _elsewhere,
 }
 """Kind of job → the function that describes it."""

@@ -30,6 +30,7 @@ from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
 from .summary import Sources as Sources
 from .value import Value, later
+from .verifiers import Verifier
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is rejected, never misread."""
@@ -155,7 +156,19 @@ class Dpo(Value):
     drop_last: bool = later(False, description=DROP_LAST)
 
 
-Objective = Annotated[NextToken | Sft | Reward | Dpo, Field(discriminator="name")]
+class Grpo(Value):
+    """Policy gradients on a model's own answers, by their advantages (arXiv:2402.03300)."""
+
+    name: Literal["grpo"] = "grpo"
+    objective: Literal["grpo", "dapo", "dr_grpo", "gspo", "rloo"]
+    clip_ratio: tuple[float, float] = Field(
+        description="how far the ratio to the writing policy may fall below 1 and rise above it"
+    )
+    kl: float = Field(description="coefficient of the divergence from the reference")
+    max_tokens: int = Field(description="of an answer")
+
+
+Objective = Annotated[NextToken | Sft | Reward | Dpo | Grpo, Field(discriminator="name")]
 
 
 class FilterRule(Value):
@@ -291,6 +304,14 @@ class ReferenceJob(ForwardJob):
     layout: Literal["joint", "pairs"] = "joint"
 
 
+class LikelihoodJob(ForwardJob):
+    """Log-probabilities of every token of answers, under the policy that wrote them or under a
+    reference."""
+
+    kind: Literal["likelihood"] = "likelihood"
+    source: str
+
+
 class ScoreJob(ForwardJob):
     """Mean cross-entropy of every document."""
 
@@ -336,6 +357,15 @@ class WritingJob(Job):
     )
 
 
+class PromptWindow(Value):
+    """Prompts that a stage reads: places in the source's shuffled order, epoch after epoch."""
+
+    first: int
+    count: int
+    seed: int = Field(description="of the order")
+    longest: int = Field(description="the most tokens of a prompt and its answer")
+
+
 class DrawJob(WritingJob):
     """Answers to prompts."""
 
@@ -348,6 +378,11 @@ class DrawJob(WritingJob):
     top_p: float
     max_tokens: int
     seed: int
+    window: PromptWindow | None = later(
+        None,
+        description="prompts of the shuffled set, and the answers' tokens kept; null: all, "
+        "in the order of the set",
+    )
 
 
 class JudgeJob(ForwardJob):
@@ -370,6 +405,24 @@ class SampleJob(Job):
     draws: int
     max_tokens: int
     keep: int = Field(description="best draws of a prompt that become dialogs; 0: all")
+
+
+class RolloutJob(Job):
+    """Rewards of drawn answers, and their advantages within the groups of their prompts."""
+
+    kind: Literal["rollout"] = "rollout"
+    dialog: dict[str, Any]
+    group: int
+    rewards: dict[str, float] = Field(description="verifier or reward stage → weight")
+    verifiers: dict[str, Verifier] = Field(description="those of the rewards that compute")
+    baseline: Literal["mean", "others"] = Field(
+        description="what is subtracted from a reward: the mean of its group, or of its others"
+    )
+    scale: Literal["group", "batch", "none"] = Field(
+        description="whose standard deviation divides the difference"
+    )
+    prompts: list[int] = Field(description="how many each step learns from")
+    sources: list[MixturePiece] = Field(description="how the sources' prompts take turns, in steps")
 
 
 class BestJob(WritingJob):
@@ -407,12 +460,14 @@ AnyJob = Annotated[
     | AverageJob
     | BestJob
     | ReferenceJob
+    | LikelihoodJob
     | ScoreJob
     | HeldOutJob
     | JudgeJob
     | ExportJob
     | DrawJob
     | SampleJob
+    | RolloutJob
     | EvaluateJob
     | GateJob,
     Field(discriminator="kind"),

@@ -61,7 +61,9 @@ def _needed(name: str, scope: Scope) -> list[str]:
     named = [(source, place) for source in parents(stage, scope)]
     for each in referring(stage):
         if "stage" in each.to and not each.reads_data and each.attribute not in MADE_OF:
-            named += [(source, stage.at(each.attribute)) for source in each.names]
+            others = scope.recipe.verifiers if "verifier" in each.to else {}
+            at = stage.at(each.attribute)
+            named += [(source, at) for source in each.names if source not in others]
     found = [n for n, at in named if scope.known(n, "stage", scope.specs, at)]
     for data in data_of(stage):
         dataset = scope.recipe.datasets.get(data)

@@ -24,7 +24,7 @@ class Referring(NamedTuple):
     Attributes:
         field: its name in Python.
         to: the keywords of the blocks that it may name.
-        value: a name, a list of names or a schedule of mixtures; None: not given.
+        value: a name, a list of names, weights by name or a schedule of mixtures; None: not given.
     """
 
     attribute: str
@@ -119,6 +119,10 @@ def with_references(
             changes[each.field] = [read_data(name, at) for name in value]
         elif each.reads_data and value:
             changes[each.field] = read_data(value, at)
+        elif isinstance(value, Mapping):
+            changes[each.field] = {
+                str(stage_of(names.parse(name), at)): weight for name, weight in value.items()
+            }
         elif isinstance(value, list):
             changes[each.field] = [
                 str(one) for of in value for one in stages_of(names.parse(of), at)

@@ -281,7 +281,7 @@ def place(
 def candidates(stage: TrainStage, stretches: Sequence[Stretch]) -> list[list[Candidate]]:
     """The placements of every stretch of a stage, fastest first."""
     kinds = (stage.recompute,) if stage.origins.get("recompute") == "spec" else RECOMPUTE
-    together = stage.spec.data_kind == "preferences"
+    together = stage.spec.padded
     work = Work.of(stage)
     return [search(work, stretch, kinds, together=together) for stretch in stretches]
 

@@ -215,6 +215,7 @@ class _Scheduler:
         profiled(self.spec, clock.steps, self.report)
         borders = self._checkpoints(course)
         cuts = [border.step for border in borders.values()]
+        cuts += range(0, clock.steps, self.spec.each_cut or clock.steps)
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
         self._unfit(stretches)
         if self.report.failures > before:
@@ -243,7 +244,7 @@ class _Scheduler:
         place = self.spec.at("precision" if self.spec.precision else "parallel") or self.spec.at()
         for segment in segments if segments[0].resources.device != "cpu" else ():
             wrong = unfit_widths(of.precision, of.model, segment.resources), "E436"
-            if wrong[0] is None and self.spec.data_kind != "preferences":  # rows are padded
+            if wrong[0] is None and not self.spec.padded:
                 tokens = unfit_tokens(of.precision, of.model, segment.resources, segment.seq_len)
                 wrong = tokens, "E437"
             if wrong[0]:
@@ -266,13 +267,13 @@ class _Scheduler:
             return Length("steps", Fraction(self.spec.steps))
         if self.spec.epochs is None:
             return None
-        preferences = self.spec.data_kind == "preferences"
+        preferences = self.spec.padded
         total = Fraction(0)
         mixes = [m for s in self._absolute("data") for m in (s.start, s.end) if m]
         for name in dict.fromkeys(name for mix in mixes for name in mix):
             dataset = self.recipe.datasets[name]
             what = "pairs" if preferences else "tokens"
-            declared = dataset.pairs if preferences else dataset.tokens
+            declared = dataset.declared(self.spec.rows)
             if declared is None:
                 self.report.add(
                     "E443",
@@ -359,7 +360,17 @@ class _Scheduler:
                     )
             segments.append(replace(segment, start=start, end=end))
             current = end
-        return segments
+        return segments if knob != "batch" else [self._in_rows(each) for each in segments]
+
+    def _in_rows(self, batch: sc.Segment) -> sc.Segment:
+        """A segment of a batch that counts what its rows hold, several to each."""
+        each = self.spec.each
+        if each == 1:
+            return batch
+        start, end = (
+            value and replace(value, value=value.value * each) for value in (batch.start, batch.end)
+        )
+        return replace(batch, start=start, end=end)
 
     def _value(self, knob: str, value: Any, current: Any, span: Span | None) -> Any:
         if not isinstance(value, sc.Last):
@@ -403,8 +414,8 @@ class _Scheduler:
                     )
 
     def _together(self, parallel: list[sc.Segment]) -> None:
-        """Reports placements that would separate the responses to be compared in preferences."""
-        if self.spec.data_kind != "preferences":
+        """Reports placements that would separate responses that are compared with each other."""
+        if not self.spec.padded:
             return
         for segment in parallel:
             for name in ("pipeline", "context"):

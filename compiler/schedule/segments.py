@@ -51,8 +51,7 @@ def cut(
     """
     found: list[Segment] = []
     lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
-    records = spec.data_kind == "preferences"
-    room = CPU_MICRO_BATCH_RECORDS if records else CPU_MICRO_BATCH_TOKENS
+    room = CPU_MICRO_BATCH_RECORDS if spec.padded else CPU_MICRO_BATCH_TOKENS
     for start, stop in pairwise(_cuts(clock, thetas, places, meshes, checkpoints)):
         seq_len, theta, degrees = (at(changes, start) for changes in (lengths, thetas, places))
         resources = meshes[frozen(degrees)]
@@ -195,9 +194,13 @@ def _uneven_batch(
 
 
 def _batch(sequences: int, noun: str, seq_len: int) -> str:
-    """A batch for people; of pairs, whose rows have any length, without its tokens."""
+    """A batch for people; without its tokens if rows may have any length."""
     shown = counted(sequences, noun)
-    return shown if noun == "pairs" else f"{shown} ({plain(Fraction(sequences * seq_len))} tokens)"
+    return (
+        shown
+        if noun != r.Training.rows
+        else f"{shown} ({plain(Fraction(sequences * seq_len))} tokens)"
+    )
 
 
 def _fitting(sequences: int, resources: Resources) -> str:

@@ -9,6 +9,7 @@ from .best import BEST
 from .checkpoint import CHECKPOINT
 from .dpo import DPO
 from .evaluate import EVALUATE
+from .grpo import GRPO
 from .kind import Kind
 from .reward import REWARD
 from .sample import SAMPLE
@@ -22,6 +23,7 @@ KINDS: Mapping[type[r.Stage], Kind] = {
     r.Sft: SFT,
     r.Reward: REWARD,
     r.Dpo: DPO,
+    r.Grpo: GRPO,
     r.Score: SCORE,
     r.Sample: SAMPLE,
     r.Checkpoint: CHECKPOINT,

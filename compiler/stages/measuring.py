@@ -1,7 +1,8 @@
 """The measures of evaluations and choices, and what judges score."""
 
 from ...spec.schema import recipe as r
-from ..program import ModelStage
+from ...spec.source import Span
+from ..program import ModelStage, Stage
 from ..resolve.scope import Scope
 
 SHOWN = (
@@ -75,13 +76,16 @@ def judge(spec: r.Sample | r.Measuring, scope: Scope, source: str | None) -> Non
     """Checks a judge, including against the stage `source` whose answers it scores."""
     assert spec.judge
     stage = scope.reward_model(spec.judge, spec.at("judge"))
-    if stage is None or source is None or source not in scope.stages:
-        return
-    tokenizer = scope.trained(scope.stages[source]).tokenizer
-    if scope.trained(stage).tokenizer != tokenizer:
+    if stage is not None and source is not None and source in scope.stages:
+        same_tokenizer(stage, source, scope, spec.at("judge"))
+
+
+def same_tokenizer(judge: Stage, source: str, scope: Scope, at: Span | None) -> None:
+    """Checks that a reward model reads the tokens that the stage `source` writes."""
+    if scope.trained(judge).tokenizer != scope.trained(scope.stages[source]).tokenizer:
         scope.error(
             "E411",
-            f"`{spec.judge}` has a different tokenizer from the model that it judges",
-            spec.at("judge"),
+            f"`{judge.name}` has a different tokenizer from the model that it judges",
+            at,
             "train both from the same model",
         )

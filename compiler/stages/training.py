@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 DEFAULTS: dict[str, Any] = {"recompute": "none"}
 
 
+_LENGTHS = {
+    "sequences": ("tokens", "steps", "epochs"),
+    "pairs": ("steps", "epochs"),
+    "answers": ("steps",),
+}
+"""What batches count → the ways to say how long a stage is."""
+
+
 class _Start(Record):
     """What a stage starts from: a model, or the weights of another stage.
 
@@ -180,15 +188,14 @@ def _with_weights(scope: Scope) -> Iterator[str]:
 
 
 def _length(scope: Scope, spec: r.Training) -> None:
-    preferences = spec.data_kind == "preferences"
-    ways = ("steps", "epochs") if preferences else ("tokens", "steps", "epochs")
+    ways = _LENGTHS[spec.rows]
     given = [n for n in ("tokens", "steps", "epochs") if getattr(spec, n) is not None]
     if len(given) != 1 or given[0] not in ways:
         scope.error(
             "E407",
             f"the stage `{spec.name}` needs exactly one length"
             + (f", not {' and '.join(given)}" if len(given) > 1 else "")
-            + (", in steps or epochs" if given and given[0] not in ways else ""),
+            + (f", in {' or '.join(ways)}" if given and given[0] not in ways else ""),
             spec.at(given[-1]) if given else spec.at(),
             "write " + " or ".join(f"`{way} = …`" for way in ways),
         )

@@ -82,7 +82,7 @@ def torchtitan(
 
 def _quantization(stage: ModelStage) -> dict[str, Any]:
     """The section with the converters to 8 or 4 bits, if there are any."""
-    logits = getattr(stage.spec, "data_kind", "") != "preferences"
+    logits = not getattr(stage.spec, "padded", False)
     found = quantization(stage.precision, stage.model, logits=logits)
     return {SECTION: found} if found else {}
 

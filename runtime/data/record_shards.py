@@ -20,7 +20,13 @@ from .split_writer import Batch
 from .streams import unreadable
 
 SUMMARY = "records.json"
-FORMS = ("dialogs", "preferences")
+ADVANTAGES = "advantages.npy"
+"""Beside rollouts: how much better each answer is than the others to its prompt; float32."""
+REWARDS = "rewards.npy"
+"""Beside rollouts: the reward of each answer; float32."""
+
+BRANCHES = {"dialogs": 0, "preferences": 3, "rollouts": 2}
+"""Form → the fewest branches of a record: a prompt, and answers to it."""
 _PARTS = 5
 _OLD_PARTS = 4
 """Parts in older data sets, made before EXCLUDED, whose summary does not say."""
@@ -28,7 +34,7 @@ _OLD_PARTS = 4
 
 @dataclass(frozen=True)
 class Record:
-    """A dialog, or a prompt with its responses, the best first.
+    """A dialog, or a prompt with its responses, the best first, or with one answer.
 
     Attributes:
         tokens: int64, shape (n,).
@@ -61,7 +67,7 @@ def write_records(
     Args:
         records: read once, never all in memory.
         folder: created if missing; the caller renames it into place.
-        form: "dialogs" or "preferences".
+        form: "dialogs", "preferences" or "rollouts".
         vocab: every token is smaller.
         extra: returns further entries of the summary, once all records have been written.
 
@@ -74,7 +80,7 @@ def write_records(
         ValueError: a record is empty, or its tokens, parts and branches do not match.
         OSError: writing failed.
     """
-    if form not in FORMS:
+    if form not in BRANCHES:
         raise ValueError(f"there is no form `{form}`")
     dtype = np.dtype("<u2" if vocab * _PARTS <= 2**16 else "<u4")
     branches: dict[str, list[tuple[int, ...]]] = {split: [] for split in SPLITS}
@@ -83,7 +89,7 @@ def write_records(
         for ordinal, record in enumerate(records):
             _check(record, form, vocab)
             split = "heldout" if held_out(ordinal, holdout, seed=seed, name=name) else "train"
-            if form == "preferences":
+            if BRANCHES[form]:
                 branches[split].append(record.branches)
             codes = (record.tokens * _PARTS + record.parts).astype(dtype)
             yield Batch(codes, np.array([len(codes)]))
@@ -99,7 +105,7 @@ def write_records(
         extra=lambda: {"form": form, "vocab": vocab, "parts": _PARTS, **(extra() if extra else {})},
         what="records",
     )
-    if form == "preferences":
+    if BRANCHES[form]:
         for split, lengths in branches.items():
             np.save(folder / f"{split}-branches.npy", _table(lengths))
     return summary
@@ -121,10 +127,11 @@ def _check(record: Record, form: str, vocab: int) -> None:
         raise ValueError("a record has a token or part that does not exist")
     if form == "dialogs" and record.branches:
         raise ValueError("a dialog has no branches")
-    if form == "preferences" and (
-        len(record.branches) < 3 or min(record.branches) <= 0 or sum(record.branches) != count
+    least = BRANCHES[form]
+    if least and (
+        len(record.branches) < least or min(record.branches) <= 0 or sum(record.branches) != count
     ):
-        raise ValueError("a preference has a prompt and two or more responses, none empty")
+        raise ValueError("a record has a prompt and the responses that it needs, none empty")
 
 
 class Records:
@@ -136,7 +143,7 @@ class Records:
         scattered: whether records are read in random order, not sequentially.
 
     Attributes:
-        form: "dialogs" or "preferences".
+        form: "dialogs", "preferences" or "rollouts".
         count: how many records.
         vocab: every token is smaller.
 
@@ -154,7 +161,7 @@ class Records:
             self.vocab: int = self._shards.summary["vocab"]
             self.name: str = self._shards.summary["name"]
             self._parts: int = self._shards.summary.get("parts", _OLD_PARTS)
-            if self.form == "preferences":
+            if BRANCHES[self.form]:
                 path = folder / f"{split}-branches.npy"
                 self._branches = np.asarray(np.load(path, mmap_mode="r"))
         except (FileNotFoundError, ValueError, KeyError, EOFError) as error:
@@ -193,6 +200,6 @@ class Records:
         branches: tuple[int, ...] = ()
         if self._branches is not None:
             branches = tuple(int(length) for length in self._branches[i] if length)
-            if len(branches) < 3 or sum(branches) != len(codes):
+            if len(branches) < BRANCHES[self.form] or sum(branches) != len(codes):
                 raise self._shards.damaged(f"the branches of record {i} do not add up to it")
         return Record(tokens, parts.astype(np.uint8), branches)

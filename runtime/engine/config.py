@@ -10,7 +10,7 @@ from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC, SelectiveAC
 from torchtitan.protocols.model_spec import ModelSpec
 
-from ...compiler.plan.plan import Dpo, Reward, TrainJob
+from ...compiler.plan.plan import Dpo, Grpo, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
@@ -24,6 +24,7 @@ from .lr import Schedulers
 from .metrics import Metrics, OnEvent
 from .objectives import BradleyTerryLoss, DpoLoss, LanguageLoss
 from .optimizer import Optimizers
+from .policy import PolicyLoss
 from .profiler import Profiler
 from .quantization import convert, reset
 from .storage import HEAD
@@ -129,6 +130,8 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
         return "score", BradleyTerryLoss.Config()
     if isinstance(job.objective, Dpo):
         return "tokens", DpoLoss.Config(objective=job.objective)
+    if isinstance(job.objective, Grpo):
+        return "tokens", PolicyLoss.Config(objective=job.objective)
     terms = job.objective.terms()
     vocab = job.model.vocab
     loss = (
@@ -149,7 +152,8 @@ def _check_placement(job: TrainJob, config: Trainer.Config) -> None:
     ):
         if degree > 1:
             raise RunError(
-                f"the job {job.id} learns from preferences, so it cannot use {name} parallelism",
+                f"the job {job.id} learns from rows of any length, so it cannot use {name} "
+                "parallelism",
                 f"remove `{name}` from the stage's placement",
             )
 

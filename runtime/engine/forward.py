@@ -7,7 +7,6 @@ kept in a file, so that a killed job continues with the chunk that it had begun.
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial as bound
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ...compiler.costs.reading import CHUNK
 from ...compiler.plan.measures import AccuracyMeasure
 from ...compiler.plan.plan import (
     BatchPiece,
@@ -38,28 +36,22 @@ from ...compiler.schedule.timeline import Timeline
 from ...compiler.values import Saving
 from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
-from ..data.whole_files import write_whole
 from ..errors import RunError, Stopped
-from ..stopping import interrupted
-from .border import agree
 from .device import prepare
 from .process import join, logging_to, own_garbage, rank_log, traces
 from .storage import weights_of
 from .train import RESULT, build, input_of, read_records
+from .walk import CHUNKS, Walk
 
 if TYPE_CHECKING:
     from .metrics import OnEvent
     from .rows import Row
     from .trainer import Trainer
 
-CHUNKS = "chunks"
 RESPONSES = 3
 """The columns of a reference: the most responses of a preference."""
 
 SCORES = "scores.json"
-
-Ask = Callable[[Sequence["Row"], int], dict[str, torch.Tensor]]
-Make = Callable[[int], Sequence["Row"]]
 
 
 def reference(
@@ -111,13 +103,13 @@ def reference(
             check_different(row, job.mask, job.source, number)
             return [row]
 
-        walk = _Walk(trainer, job, folder, on_event, bound(ask_tokens, mask=job.mask))
+        walk = Walk(trainer, job, folder, on_event, bound(ask_tokens, mask=job.mask))
         found = walk.over("train", records.count, rows, RESPONSES)
         # A response has at least one token that counts.
         values = np.where(found[:, 1] > 0, -found[:, 0], np.nan)
-        _save(partial / "reference.npy", values.astype(np.float32))
+        save(partial / "reference.npy", values.astype(np.float32))
 
-    _run(job, inputs, folder, root, on_event, work)
+    run(job, inputs, folder, root, on_event, work)
 
 
 def score(
@@ -140,7 +132,7 @@ def score(
     def work(trainer: "Trainer", partial: Path) -> None:
         from .rows import ask_tokens, check_vocab, window
 
-        walk = _Walk(trainer, job, folder, on_event, bound(ask_tokens, mask="none"))
+        walk = Walk(trainer, job, folder, on_event, bound(ask_tokens, mask="none"))
         for split in SPLITS:
             shards = Shards(input_of(inputs, f"data:{job.source}"), split)
 
@@ -153,9 +145,9 @@ def score(
             found = walk.over(split, shards.documents, rows, 1)[:, :, 0]
             values = np.full(shards.documents, np.nan)
             np.divide(found[:, 0], found[:, 1], out=values, where=found[:, 1] > 0)
-            _save(partial / f"{split}.npy", values.astype(np.float32))
+            save(partial / f"{split}.npy", values.astype(np.float32))
 
-    _run(job, inputs, folder, root, on_event, work)
+    run(job, inputs, folder, root, on_event, work)
 
 
 def held_out(
@@ -182,7 +174,7 @@ def held_out(
         for number, measure in enumerate(job.measures):
             accuracy = isinstance(measure, AccuracyMeasure)
             ask = ask_ends if accuracy else bound(ask_tokens, mask="none")
-            walk = _Walk(trainer, job, folder, on_event, ask)
+            walk = Walk(trainer, job, folder, on_event, ask)
             found = {}
             for place, source in enumerate(measure.data):
                 data = measures.rows_of(measure, job, input_of(inputs, f"data:{source}"), source)
@@ -194,7 +186,7 @@ def held_out(
         if dist.get_rank() == 0:
             (partial / SCORES).write_text(json.dumps(scores, indent=1) + "\n")
 
-    _run(job, inputs, folder, root, on_event, work)
+    run(job, inputs, folder, root, on_event, work)
 
 
 class Answers(Protocol):
@@ -233,134 +225,22 @@ def judge(
             check_vocab(tokens, "draws", job.model.vocab)
             return [scored(tokens)] if len(tokens) <= job.seq_len else []
 
-        walk = _Walk(trainer, job, folder, on_event, ask_ends)
+        walk = Walk(trainer, job, folder, on_event, ask_ends)
         found = walk.over("draws", answers.count, rows, 1)[:, :, 0]
         read = found[:, 1] > 0
         if not np.isfinite(found[read, 0]).all():
             raise RunError("the judge gives a reward that is not finite", "train it again")
-        _save(partial / "scores.npy", np.where(read, found[:, 0], np.nan).astype(np.float32))
+        save(partial / "scores.npy", np.where(read, found[:, 0], np.nan).astype(np.float32))
 
-    _run(job, inputs, folder, root, on_event, work)
-
-
-class _Walk:
-    """Sums a model's outputs over the responses in the rows of a split, chunk by chunk."""
-
-    def __init__(
-        self,
-        trainer: "Trainer",
-        job: ForwardJob,
-        folder: Path,
-        on_event: "OnEvent",
-        ask: Ask,
-    ) -> None:
-        """
-        Args:
-            ask: what to ask the model about the rows of a batch, padded to this many tokens:
-                `places`, `targets` if it has an output of tokens, and `counts`, the number of
-                values of each response.
-        """
-        self._trainer = trainer
-        self._job = job
-        self._folder = folder / CHUNKS
-        self._on_event = on_event
-        self._ask = ask
-
-    def over(self, split: str, count: int, make: Make, responses: int) -> np.ndarray:
-        """
-        Args:
-            split: name of the chunks' files.
-            count: how many items there are.
-            make: returns the rows of an item, each with at most `responses` responses.
-
-        Returns:
-            For each item and response, the sum of the model's outputs (cross-entropies in nats, or
-            scores) and the number of values: float64, shape (count, 2, responses); on rank 0,
-            zeros elsewhere.
-        """
-        found = np.zeros((count, 2, responses))
-        rank = dist.get_rank()
-        begins = range(0, count, CHUNK)
-        paths = [self._folder / f"{split}-{begin:012}.npy" for begin in begins]
-        # Only rank 0 looks at the files, so that all ranks continue from the same chunk.
-        done = [[_chunk(path, found[b : b + CHUNK]) for b, path in zip(begins, paths, strict=True)]]
-        dist.broadcast_object_list(done)
-        for begin, path, known in zip(begins, paths, done[0], strict=True):
-            part = found[begin : begin + CHUNK]
-            if not known:
-                rows = [(item, row) for item in range(len(part)) for row in make(begin + item)]
-                sums = self._sums(rows, part.shape)
-                if rank == 0:
-                    part[:] = sums
-                    write_whole(path, bound(np.save, arr=part))
-            if rank == 0:
-                self._on_event(
-                    {
-                        "event": "progress",
-                        "job": self._job.id,
-                        "stage": self._job.stage,
-                        "done": begin + len(part),
-                        "of": count,
-                    }
-                )
-        return found
-
-    def _sums(self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...]) -> np.ndarray:
-        """What `over` returns, for one chunk; on all ranks."""
-        from .objectives import sums_of
-        from .rows import collate, row_multiple
-
-        trainer, multiple = self._trainer, row_multiple(self._job.resources)
-        mesh = trainer.batch_mesh
-        rank, ranks = (mesh.get_local_rank(), mesh.size()) if mesh is not None else (0, 1)
-        room = trainer.config.training.local_batch_size * self._job.seq_len
-        found = torch.zeros(shape, dtype=torch.float64)
-        rows = sorted(rows, key=lambda each: -len(each[1].tokens))
-        first = 0
-        while first < len(rows):
-            if stop := agree().stop:
-                raise interrupted(
-                    stop, f"`{self._job.id}` continues with the chunk that it was working on"
-                )
-            length = len(rows[first][1].tokens)
-            here = max(room // (-(-length // multiple) * multiple), 1)
-            own = rows[first + rank * here : first + (rank + 1) * here]
-            # A rank without rows takes part too, because the ranks compute together.
-            given = [row for _, row in own or rows[first : first + 1]]
-            batch = collate(given, multiple, length)
-            batch |= self._ask(given, batch["input"].shape[1])
-            sums = sums_of(trainer.say(batch).cpu(), batch["counts"]).tolist()
-            counts = batch["counts"].tolist()
-            for item, row in own:
-                for response in range(len(row.parts)):
-                    found[item, 0, response] += sums.pop(0)
-                    found[item, 1, response] += counts.pop(0)
-            first += here * ranks
-        if mesh is not None:
-            found = found.to(trainer.device)
-            dist.all_reduce(found, group=mesh.get_group())
-        return found.cpu().numpy()
+    run(job, inputs, folder, root, on_event, work)
 
 
-def _chunk(path: Path, part: np.ndarray) -> bool:
-    """Reads a chunk's file into `part`, on rank 0; returns whether there is a complete one."""
-    if dist.get_rank() != 0:
-        return False
-    # A file that is missing, or truncated by a crash of the machine, is rebuilt.
-    with suppress(OSError, ValueError, EOFError):
-        values = np.load(path)
-        if values.shape == part.shape:
-            part[:] = values
-            return True
-    return False
-
-
-def _save(path: Path, values: np.ndarray) -> None:
+def save(path: Path, values: np.ndarray) -> None:
     if dist.get_rank() == 0:
         np.save(path, values)
 
 
-def _run(
+def run(
     job: ForwardJob,
     inputs: Mapping[str, Path],
     folder: Path,

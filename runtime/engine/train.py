@@ -8,7 +8,7 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from ...compiler.pipelines import pipelining
-from ...compiler.plan.plan import Dpo, NextToken, Reward, Sft, TrainJob
+from ...compiler.plan.plan import Dpo, Grpo, NextToken, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.packing import Packing, Shuffled
 from ..data.record_shards import Records
@@ -167,6 +167,8 @@ def dataloader(
         }
         every = job.objective.loss_on == "all"
         return DialogLoader.Config(packings=packings, every_token=every, **common)
+    if isinstance(job.objective, Grpo):
+        return _rollouts(job, inputs, folders, common)
     orders = {
         source: Shuffled.of(job, source, read_records(path, "preferences", source))
         for source, path in folders.items()
@@ -179,6 +181,32 @@ def dataloader(
         objective=job.objective,
         orders=orders,
         references=references,
+        multiple=row_multiple(job.resources),
+        **common,
+    )
+
+
+def _rollouts(
+    job: TrainJob, inputs: Mapping[str, Path], folders: Mapping[str, Path], common: Any
+) -> "Loader.Config":
+    """The loader of a policy's own answers."""
+    from .likelihood import LIKELIHOOD
+    from .policy import RolloutLoader, Rollouts
+    from .rows import row_multiple
+
+    assert isinstance(job.objective, Grpo)
+    rollouts = {}
+    for source, path in folders.items():
+        likelihoods = {
+            name: inputs[f"{name}:{source}"] / LIKELIHOOD
+            for name in ("old", "reference")
+            if f"{name}:{source}" in inputs
+        }
+        records = read_records(path, "rollouts", source)
+        rollouts[source] = Rollouts(records, path, likelihoods)
+    return RolloutLoader.Config(
+        objective=job.objective,
+        rollouts=rollouts,
         multiple=row_multiple(job.resources),
         **common,
     )

@@ -73,6 +73,13 @@ def draw(task: Task) -> None:
     )
 
 
+def rollout(task: Task) -> None:
+    """Scores answers, for a policy to learn from."""
+    from ..sampling import rollout
+
+    rollout(task.job, task.inputs, task.work, root=task.run.root, on_event=task.run.emit)
+
+
 def sample(task: Task) -> None:
     """Keeps the best draws."""
     from ..sampling import sample

@@ -21,6 +21,8 @@ def begin(task: Task) -> None:
 def _tell_repetition(task: Task) -> None:
     """Reports once how often the job's stage reads each source whose data exist by now."""
     job, run = task.job, task.run
+    if job.objective.name == "grpo":
+        return  # each answer is learned from once
     stage = job.stage or job.id
     sources = [name for name in job.data if (stage, name) not in run.told]
     made = {job.inputs[f"data:{name}"]: task.inputs[f"data:{name}"] for name in sources}
@@ -83,6 +85,14 @@ def reference(task: Task) -> None:
 
     run = task.run
     reference(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
+
+
+def likelihood(task: Task) -> None:
+    """Computes log-probabilities of each token of answers."""
+    from ..engine.likelihood import likelihood
+
+    run = task.run
+    likelihood(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
 
 
 def held_out(task: Task) -> None:

@@ -2,5 +2,6 @@
 
 from .draws import draw
 from .job import sample
+from .rollouts import rollout
 
-__all__ = ["draw", "sample"]
+__all__ = ["draw", "rollout", "sample"]

@@ -16,7 +16,7 @@ from ..run_folder.store import disk
 from .drawing import Generator, Request, Settings
 from .generators import generator
 from .noise import draw_seed
-from .prompts import Prompt, Protocol, read
+from .prompts import Prompt, Protocol, in_window, read
 
 DRAWS = "draws.jsonl"
 PARTIAL = "draws.partial.jsonl"
@@ -63,7 +63,9 @@ def draw(
     generate: Generator | None = None,
 ) -> None:
     """Draws answers and writes them into `folder/result/draws.jsonl`: every draw, ordered by prompt
-    and draw, with prompt, draw, seed, text, messages (None for plain text) and finished.
+    and draw, with prompt, draw, seed, text, messages (None for plain text) and finished. With a
+    window, prompts are counted in it, and a draw also has `record`, the prompt's number in the
+    set, and `tokens`.
 
     All ranks of the job's mesh call this together; one of them writes. The draws of a killed job
     are kept, and the file becomes the same, byte for byte.
@@ -89,11 +91,13 @@ def draw(
     context = job.generation.context if job.generation else None
     generate = generate or generator(model, job.resources, context)
     path = inputs["prompts"] / "prompts.jsonl"
-    prompts = read(path, protocol, context=generate.context, limit=job.limit)
+    numbers = in_window(path, job.window) if job.window else None
+    longest = min(generate.context, job.window.longest if job.window else generate.context)
+    prompts = read(path, protocol, context=longest, limit=job.limit, numbers=numbers)
     total = len(prompts) * job.draws
     have = {number for begin, end in done for number in range(begin, end) if number < total}
     left = [number for number in range(total) if number not in have]
-    requests = [_request(job, prompts, number, generate.context) for number in left]
+    requests = [_request(job, prompts, number, longest) for number in left]
     settings = Settings(job.temperature, job.top_p, protocol.stop)
     answers = generate.draw(requests, settings)
     if not leads:
@@ -107,17 +111,25 @@ def draw(
             for place, tokens in answers:
                 number = left[place]
                 line = _line(job, prompts, number, protocol.answer(tokens))
+                if numbers is not None:
+                    line |= {"record": numbers[number // job.draws], "tokens": tokens}
                 written.add(line)
                 stopping.check(f"`{job.id}` has {written.count} of {total} draws, and continues")
             written.save()
         _finish(folder, job.draws)
 
 
-def _request(job: DrawJob, prompts: list[Prompt], number: int, context: int) -> Request:
+def _request(job: DrawJob, prompts: list[Prompt], number: int, longest: int) -> Request:
+    tokens = prompts[number // job.draws].tokens
+    most = min(job.max_tokens, longest - len(tokens))
+    return Request(tokens, _seed(job, number), most)
+
+
+def _seed(job: DrawJob, number: int) -> int:
+    """The seed of an answer; in a window, of a stage's prompt at this place for the whole stage."""
     prompt, which = divmod(number, job.draws)
-    tokens = prompts[prompt].tokens
-    most = min(job.max_tokens, context - len(tokens))
-    return Request(tokens, draw_seed(job.seed, prompt, which), most)
+    first = job.window.first if job.window else 0
+    return draw_seed(job.seed, first + prompt, which)
 
 
 def _line(
@@ -128,7 +140,7 @@ def _line(
     return {
         "prompt": prompt,
         "draw": which,
-        "seed": draw_seed(job.seed, prompt, which),
+        "seed": _seed(job, number),
         "text": text,
         "messages": None if asked.messages is None else [*asked.messages, message],
         "finished": finished,

@@ -33,14 +33,16 @@ class Answered:
     def __init__(self, job: JudgeJob, inputs: Mapping[str, Path], root: Path) -> None:
         made = tokenizer.load(inputs["tokenizer"] / "tokenizer.json")
         self._protocol = Protocol(job.dialog, made, root)
-        self._prompts: list[Prompt] = read(
-            inputs["prompts"] / "prompts.jsonl", self._protocol, context=None
-        )
         self._file = (inputs["draws"] / DRAWS).open("rb")
         self._places = [0]
+        answered: dict[int, None] = {}
         for line in self._file:
             self._places.append(self._places[-1] + len(line))
+            answered[_record(json.loads(line))] = None
         self.count = len(self._places) - 1
+        path, numbers = inputs["prompts"] / "prompts.jsonl", list(answered)
+        found = read(path, self._protocol, context=None, numbers=numbers)
+        self._prompts: dict[int, Prompt] = dict(zip(numbers, found, strict=True))
 
     def tokens(self, number: int) -> np.ndarray:
         """Prompt and answer: int64, shape (n,).
@@ -51,4 +53,9 @@ class Answered:
         draw: dict[str, Any] = json.loads(self._file.readline())
         said = {"role": "assistant", "content": draw["text"]}
         message = draw["messages"][-1] if draw["messages"] else said
-        return self._protocol.whole(self._prompts[draw["prompt"]], message)
+        return self._protocol.whole(self._prompts[_record(draw)], message)
+
+
+def _record(draw: Mapping[str, Any]) -> int:
+    """The number of a draw's prompt in its set."""
+    return int(draw.get("record", draw["prompt"]))

@@ -1,7 +1,7 @@
 """Prompts as tokens, and answers as the messages that training renders."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...compiler.as_written import counted
+from ...compiler.plan.plan import PromptWindow
 from ..data.dialog import renderer
 from ..data.encode import Piece
+from ..data.permutation import Permutation, digest
 from ..data.records import Preference, Tokens
 from ..data.tokenizer import special
 from ..errors import DataError
@@ -123,20 +125,29 @@ def said(message: Message) -> bool:
 
 
 def read(
-    path: Path, protocol: Protocol, *, context: int | None, limit: int | None = None
+    path: Path,
+    protocol: Protocol,
+    *,
+    context: int | None,
+    limit: int | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Prompt]:
     """The prompts of a file of JSON lines, in order.
 
     Args:
         context: the most tokens that the model can read.
         limit: the most prompts.
+        numbers: the records to take, in this order; None: all.
 
     Raises: DataError: there are none, or one is damaged, empty, or leaves no room for an answer.
     """
-    prompts = []
+    found: dict[int, Prompt] = {}
+    wanted = None if numbers is None else set(numbers)
     for number, record in enumerate(records(path)):
         if limit is not None and number >= limit:
             break
+        if wanted is not None and number not in wanted:
+            continue
         place = str(record.get("place") or f"{path.name}:{number + 1}")
         prompt = protocol.prompt(record, place)
         if context is not None and len(prompt.tokens) >= context:
@@ -145,10 +156,27 @@ def read(
                 f"context of {context} of the model leaves no room for an answer",
                 "shorten or remove it, or use a model with a longer context",
             )
-        prompts.append(prompt)
-    if not prompts:
+        found[number] = prompt
+    if not found:
         raise DataError("there are no prompts to sample answers to", "add some to the dataset")
-    return prompts
+    return [found[number] for number in (found if numbers is None else numbers)]
+
+
+def in_window(path: Path, window: PromptWindow) -> list[int]:
+    """The records that a window takes from a file of prompts, in its order.
+
+    Raises: DataError: the file has none, or cannot be read.
+    """
+    count = sum(1 for _ in records(path))
+    if not count:
+        raise DataError("there are no prompts to sample answers to", "add some to the dataset")
+    places = np.arange(window.first, window.first + window.count)
+    found = np.empty(window.count, np.int64)
+    for epoch in range(places[0] // count, places[-1] // count + 1):
+        inside = places // count == epoch
+        order = Permutation(count, digest(window.seed, epoch))
+        found[inside] = order(places[inside] - epoch * count)
+    return found.tolist()
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:

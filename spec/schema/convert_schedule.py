@@ -6,6 +6,7 @@ from fractions import Fraction
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
 from ..quantity import UNITS, Quantity, plain
+from ..record import Record
 from ..schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constant
 from ..text.keywords import SHAPES
 from .convert import Invalid, plain_number, quantity, whole, wrong_value
@@ -119,6 +120,62 @@ class Pairs(Operand):
     def read(self, value: s.Value) -> Quantity:
         number = plain_number(value, "a number of pairs: 64 pairs")
         return Quantity(Fraction(whole(quantity(number, ["pairs"], "pairs"), value.span)), "seqs")
+
+
+class Prompts(Pairs):
+    """A batch of prompts, each with a group of answers."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return ("prompts",)
+
+    @property
+    def example(self) -> str:
+        return "64 prompts"
+
+    def takes(self, name: str) -> str:
+        return "prompts"
+
+    def read(self, value: s.Value) -> Quantity:
+        number = plain_number(value, "a number of prompts: 64 prompts")
+        found = quantity(number, ["prompts"], "prompts")
+        return Quantity(Fraction(whole(found, value.span)), "seqs")
+
+
+class Weighted(Kind):
+    """Names of blocks of the kinds `of` and their weights, or one name, whose weight is 1."""
+
+    of: tuple[str, ...]
+
+    def __init__(self, *of: str) -> None:
+        Record.__init__(self, of=of)
+
+    @property
+    def refers(self) -> tuple[str, ...]:
+        return self.of
+
+    @property
+    def example(self) -> str:
+        return "{ right 1, tidy 0.2 }"
+
+    def takes(self, name: str) -> str:
+        return f"names of {' or '.join(f'{of}s' for of in self.of)} with weights, or one name"
+
+    def read(self, value: s.Value) -> dict[str, float]:
+        if isinstance(value, s.Path | s.Indexed):
+            return {value.name: 1.0}
+        if not isinstance(value, s.Braces):
+            raise wrong_value(value, "names with weights", self.example)
+        weights = _entries(value, [""], "a weight: 0.5")
+        found = {name: float(number.value) for name, number in weights.items()}
+        if not any(found.values()):
+            raise Invalid(
+                "E210",
+                "nothing here has a weight above 0",
+                value.span,
+                help=f"write {self.example}",
+            )
+        return found
 
 
 class Mixture(Operand):

@@ -260,3 +260,11 @@ class Dataset(Declaration):
     deal: tuple[int, int, int] | None = None
     stages: list[str] = field(default_factory=list)
     output: str = ""
+
+    def declared(self, rows: str) -> int | None:
+        """Its size, as far as the spec says: pairs, or tokens of what is read in sequences.
+
+        Args:
+            rows: what the batches of a stage count that reads it.
+        """
+        return {"sequences": self.tokens, "pairs": self.pairs}.get(rows)

@@ -301,6 +301,29 @@ class Betas(Reals, kw_only=False):
         return rates
 
 
+class ClipRatio(Reals, kw_only=False):
+    """How far a ratio of probabilities may fall below 1 and rise above it."""
+
+    @property
+    def example(self) -> str:
+        return "[0.2, 0.28]"
+
+    def takes(self, name: str) -> str:
+        return "list of two numbers above 0, the first below 1"
+
+    def read(self, value: s.Value) -> tuple[float, ...]:
+        found = super().read(value)
+        if len(found) != 2 or not (0 < found[0] < 1 and found[1] > 0):
+            raise Invalid(
+                "E208",
+                "this must be two numbers: how far the ratio may fall, above 0 and below 1, and "
+                "how far it may rise, above 0",
+                value.span,
+                help=f"write {self.example}",
+            )
+        return found
+
+
 class Share(Kind):
     """A percentage from 0 to 100 (100 excluded)."""
 

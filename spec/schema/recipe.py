@@ -49,6 +49,7 @@ from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
 from .model_blocks import Parts as Parts
 from .model_blocks import RopeScaling as RopeScaling
+from .policy_blocks import Grpo as Grpo
 from .precision import PRECISION as PRECISION
 from .precision import Precision as Precision
 from .torchtitan_fields import TORCHTITAN
@@ -143,7 +144,7 @@ class Cluster(Declaration):
 
 STAGES: dict[str, type[Stage]] = {
     kind.kind: kind
-    for kind in (Train, Sft, Reward, Dpo, Score, Sample, Checkpoint, Average, Best, Evaluate)
+    for kind in (Train, Sft, Reward, Dpo, Grpo, Score, Sample, Checkpoint, Average, Best, Evaluate)
 }
 
 
@@ -151,6 +152,12 @@ def data_kind(kind: str) -> str:
     """What stages of a kind train on; "" if they do not train."""
     model = STAGES.get(kind)
     return model.data_kind if model and issubclass(model, Training) else ""
+
+
+def rows(kind: str) -> str:
+    """What batches of a kind of stage count, in the plural; "" if it does not train."""
+    model = STAGES.get(kind)
+    return model.rows if model and issubclass(model, Training) else ""
 
 
 INHERITED: dict[str, Any] = {
@@ -221,6 +228,7 @@ class Recipe(Declaration):
     datasets: dict[str, Dataset]
     clusters: dict[str, Cluster]
     dialogs: dict[str, Dialog] = field(default_factory=dict)
+    verifiers: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, Stage | Rounds]
     expectations: list[Expectation]
     main: Source | None = field(default=None, compare=False)

@@ -163,11 +163,13 @@ class Training(Stage):
 
     Attributes:
         data_kind: what they train on.
+        rows: what a batch counts, in the plural.
     """
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "steps", "epochs"),)
 
     data_kind: ClassVar[str] = "documents"
+    rows: ClassVar[str] = "sequences"
 
     model: str | None = None
     rope_theta: Schedule | None = None
@@ -258,6 +260,21 @@ class Training(Stage):
         doc="see [`torchtitan`](#torchtitan); a group replaces the one of the stage before",
     )
 
+    @property
+    def padded(self) -> bool:
+        """Whether a row is as long as what it holds, and not always of the same length."""
+        return self.rows != Training.rows
+
+    @property
+    def each(self) -> int:
+        """Rows of each thing that a batch counts in the spec."""
+        return 1
+
+    @property
+    def each_cut(self) -> int:
+        """Steps after which a new job begins, whatever changes; 0: none does."""
+        return 0
+
 
 class Train(Training):
     """Next-token training on documents."""
@@ -328,6 +345,7 @@ class PreferenceTraining(Training):
     """Training on preferences; leaves out pairs whose responses are more alike than `similar`."""
 
     data_kind: ClassVar[str] = "preferences"
+    rows: ClassVar[str] = "pairs"
     batch: Schedule | None = attribute(
         cs.ScheduleOf(cs.Pairs()), None, doc="preferences per step; inherited"
     )

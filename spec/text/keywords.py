@@ -30,6 +30,7 @@ STAGE_KINDS = (
     "sft",
     "reward",
     "dpo",
+    "grpo",
     "score",
     "sample",
     "checkpoint",

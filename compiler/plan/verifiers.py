@@ -1,0 +1,7 @@
+"""Placeholder."""
+
+from .value import Value
+
+
+class Verifier(Value):
+    kind: str

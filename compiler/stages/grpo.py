@@ -1,0 +1,76 @@
+"""Reinforcement learning from rewards of a model's own answers."""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from ...spec.schema import recipe as r
+from ..lowering.way import Way
+from ..program import ScheduledStage, TrainStage
+from ..resolve.scope import Scope
+from .kind import TrainingKind
+from .measuring import same_tokenizer
+from .training import resolve_training
+
+if TYPE_CHECKING:
+    from ..lowering.lowering import Lowering
+
+
+def resolve(spec: r.Grpo, scope: Scope) -> TrainStage | None:
+    """The stage with its names resolved; None after reporting."""
+    stage = resolve_training(spec, scope, needs=("lr", "data", "batch"))
+    for name in spec.reward:
+        _scores(name, spec, scope)
+    if spec.reference and not spec.kl:
+        scope.error(
+            "E522",
+            "`reference` has no effect here: it belongs to `kl`",
+            spec.at("reference"),
+            "write `kl = 0.01` too, or remove `reference`",
+        )
+    if stage and spec.reference:
+        other = scope.language_model(spec.reference, spec.at("reference"))
+        if other and scope.trained(other).model != stage.model:
+            scope.error(
+                "E420",
+                f"`{spec.reference}` has another shape",
+                spec.at("reference"),
+                "the reference of grpo must have the same shape as the trained model",
+            )
+    return stage
+
+
+def _scores(name: str, spec: r.Grpo, scope: Scope) -> None:
+    """Checks what scores the answers: a verifier, or a reward stage that reads the same tokens."""
+    if name in scope.recipe.verifiers or name not in scope.stages:
+        return
+    judge = scope.reward_model(name, spec.at("reward"))
+    if judge is not None and spec.from_ in scope.stages:
+        same_tokenizer(judge, spec.from_, scope, spec.at("reward"))
+
+
+def lower(stage: ScheduledStage, to: "Lowering") -> None:
+    """Adds the jobs that draw, score and learn, in turns."""
+    to.trained(stage)
+    for name in stage.spec.reward:
+        to.unused.pop(name, None)
+
+
+def objective() -> Any:
+    """The objective of a stage, as in the plan."""
+    from ..plan.plan import Grpo
+
+    return Grpo
+
+
+def reference(stage: TrainStage) -> str | None:
+    """The stage whose model the policy is kept close to; None if nothing keeps it there."""
+    spec: Any = stage.spec
+    return (spec.reference or stage.parent) if spec.kl else None
+
+
+GRPO = TrainingKind(
+    resolve=resolve,
+    lower=lower,
+    way=Way(objective=objective, reference=reference, writes=True),
+    peak=Fraction(1, 1000),
+)

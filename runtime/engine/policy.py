@@ -1,0 +1,219 @@
+"""Policy gradients: batches of a model's own answers, and the loss on them.
+
+Names carry shapes: N tokens of answers, R answers.
+"""
+# ruff: noqa: N806 (the names of the shapes)
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...compiler.plan.plan import Grpo
+from ..data.record_shards import ADVANTAGES, REWARDS, Records
+from ..data.stream import IGNORE
+from ..errors import DataError
+from .loader import Batch, Loader, check_vocab
+from .objectives import RecordLoss, sums_of
+from .rows import Row, ask_tokens, collate, lay_out
+
+PER_TOKEN = ("dapo",)
+"""Objectives whose loss is a mean over the tokens of a batch, not over its answers."""
+
+
+class Rollouts:
+    """Answers to learn from.
+
+    Args:
+        records: prompts with one answer each.
+        folder: with each answer's advantage and reward beside them.
+        likelihoods: "old" and "reference" → the file with the log-probabilities of the answers'
+            tokens, one after the other.
+
+    Attributes:
+        advantages, rewards: float32, shape (answers,).
+        begins: where each answer's tokens begin: int64, shape (answers,).
+
+    Raises:
+        DataError: a file is missing, damaged, or belongs to other answers.
+    """
+
+    def __init__(self, records: Records, folder: Path, likelihoods: Mapping[str, Path]) -> None:
+        sizes = records.branches[:, 1].astype(np.int64)
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        self.records = records
+        self.advantages = _values(folder / ADVANTAGES, records.count)
+        self.rewards = _values(folder / REWARDS, records.count)
+        self.likelihoods = {name: _values(p, int(ends[-1])) for name, p in likelihoods.items()}
+        self.begins = ends[:-1]
+
+    def likelihood(self, name: str, number: int) -> np.ndarray:
+        """The log-probabilities of an answer's tokens: float32, shape (its tokens,)."""
+        begin = int(self.begins[number])
+        return self.likelihoods[name][begin : begin + int(self.records.branches[number, 1])]
+
+
+def _values(path: Path, count: int) -> np.ndarray:
+    help = "remove the artifact that contains it; the next run rebuilds it"
+    try:
+        values = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}", help) from error
+    if values.shape != (count,) or values.dtype != np.float32:
+        raise DataError(f"{path} does not match the answers that it belongs to", help)
+    return np.asarray(values)
+
+
+class RolloutLoader(Loader):
+    """Yields answers with their prompts, one per row, for `PolicyLoss`.
+
+    The answers of a step, longest first, are cut into micro-batches of dp_world_size ×
+    local_batch_size; rank r has the r-th slice of each, padded to the longest row of all ranks.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(Loader.Config):
+        objective: Grpo
+        rollouts: Mapping[str, Rollouts]
+        multiple: int
+        """The multiple of tokens that rows are padded to."""
+
+    def __init__(self, config: Config, **keywords: Any) -> None:
+        super().__init__(config, **keywords)
+        self._objective = config.objective
+        self._rollouts = config.rollouts
+        self._multiple = config.multiple
+
+    def _micro_batches(self, step: int, size: int) -> Iterator[Batch]:
+        found = []
+        for index in range(size):
+            source, position = self._locate(step, index)
+            number = position // self.timeline.seq_len
+            length = int(self._rollouts[source].records.branches[number].sum())
+            found.append((length, source, number))
+        found.sort(key=lambda item: (-item[0], item[1], item[2]))
+        for start in range(0, size, self._micro_batch):
+            first = start + self._rank * self._local_batch
+            own = [item[1:] for item in found[first : first + self._local_batch]]
+            yield self._batch(own, found[start][0])
+
+    def _batch(self, items: Sequence[tuple[str, int]], length: int) -> Batch:
+        rows = [self._row(source, number) for source, number in items]
+        batch = collate(rows, self._multiple, length)
+        batch |= ask_tokens(rows, batch["input"].shape[1], "none")
+        of = [(self._rollouts[source], number) for source, number in items]
+        batch["advantages"] = torch.tensor([each.advantages[number] for each, number in of])
+        batch["rewards"] = torch.tensor([each.rewards[number] for each, number in of])
+        for name in of[0][0].likelihoods:
+            pieces = [each.likelihood(name, number) for each, number in of]
+            batch[name] = torch.from_numpy(np.concatenate(pieces))
+        batch["tokens"] = torch.tensor(sum(len(row.tokens) for row in rows))
+        # torchtitan divides the loss by the number of labels it finds.
+        per_token = self._objective.objective in PER_TOKEN
+        count = int(batch["counts"].sum()) if per_token else len(rows)
+        labels = torch.full_like(batch["input"], IGNORE)
+        labels.view(-1)[:count] = 0
+        return batch, labels
+
+    def _row(self, source: str, number: int) -> Row:
+        record = self._rollouts[source].records.record(number)
+        check_vocab(record.tokens, source, self._vocab)
+        return lay_out(record, [0], "joint")
+
+
+class PolicyLoss(RecordLoss):
+    """A clipped policy gradient on answers, with a penalty for leaving the reference.
+
+    With ρ the ratio of a token's probability to the one under the policy that wrote the answer, A
+    the answer's advantage, and c the clip to [1 − low, 1 + high], a token's loss is
+
+        −min(ρ A, c(ρ) A) + kl · (exp(d) − d − 1),   d = log π_reference − log π
+
+    (Schulman et al., arXiv:1707.06347, eq. 7; the penalty is Schulman: Approximating KL divergence,
+    2020, k3, as Shao et al. have it, arXiv:2402.03300, eq. 4). The objectives differ in the means:
+
+    - grpo: over the tokens of each answer, then over answers (arXiv:2402.03300, eq. 3).
+    - dapo: over all tokens of the batch (Yu et al., arXiv:2503.14476, eq. 8).
+    - dr_grpo: the sum over an answer's tokens divided by the most tokens of an answer, then the
+      mean over answers (Liu et al., arXiv:2503.20783, §3.2).
+    - gspo: ρ is the geometric mean of the ratios of an answer's tokens, one for all of them (Zheng
+      et al., arXiv:2507.18071, eq. 5 and 7).
+    - rloo: ρ is their product: an answer is one action (Ahmadian et al., arXiv:2402.14740, §3.2);
+      its penalty is the sum over the answer's tokens.
+
+    Reported, as means over answers: `reward`, `policy_loss` (the loss without the penalty), `divergence` (the
+    penalty without kl), `clipped` (the share of tokens whose gradient the clip removes) and
+    `ratio`, the mean of ρ.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(RecordLoss.Config):
+        objective: Grpo
+
+    names = ("reward", "policy_loss", "divergence", "clipped", "ratio")
+
+    def __init__(self, config: Config, **keywords: Any) -> None:
+        super().__init__(config, **keywords)
+        self._objective = config.objective
+
+    def __call__(
+        self,
+        pred: torch.Tensor,
+        labels: torch.Tensor,
+        global_valid_tokens: torch.Tensor | None = None,
+        **rows: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Args:
+            pred: cross-entropies of answers' tokens, shape (N,).
+            labels: unused; as many are not ignored as the loss is a mean over.
+            rows: `counts`, int64, shape (R,): tokens of each answer; `advantages` and `rewards`,
+                float32, shape (R,); `old`, float32, shape (N,): log-probabilities under the policy that wrote the
+                answers, absent if it is this one; `reference`, the same under the reference, absent
+                without a penalty.
+        """
+        counts = rows["counts"]
+        log_ratio_N = -pred - rows.get("old", -pred.detach())
+        advantages_N = rows["advantages"].repeat_interleave(counts)
+        ratio_N = self._ratios(log_ratio_N, counts)
+        low, high = self._objective.clip_ratio
+        plain = ratio_N * advantages_N
+        kept = ratio_N.clamp(1 - low, 1 + high) * advantages_N
+        losses_N = -torch.minimum(plain, kept)
+        if "reference" in rows:
+            d = rows["reference"] + pred
+            divergence_N = d.exp() - d - 1
+        else:
+            divergence_N = torch.zeros_like(losses_N)
+        policy = self._of_answers(losses_N, counts, whole=self._objective.objective == "rloo")
+        divergence = self._of_answers(divergence_N, counts)
+        clipped = sums_of((kept < plain).float(), counts) / counts
+        ratio = sums_of(ratio_N.detach(), counts) / counts
+        self._count(rows["rewards"], policy, divergence, clipped, ratio, tokens=rows["tokens"])
+        loss = (policy + self._objective.kl * divergence).sum()
+        return (loss if global_valid_tokens is None else loss / global_valid_tokens), {}
+
+    def _ratios(self, log_ratio: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """ρ of each token."""
+        if self._objective.objective not in ("gspo", "rloo"):
+            return log_ratio.exp()
+        whole = sums_of(log_ratio, counts)
+        if self._objective.objective == "gspo":
+            whole = whole / counts
+        return whole.exp().repeat_interleave(counts)
+
+    def _of_answers(
+        self, values: torch.Tensor, counts: torch.Tensor, *, whole: bool = False
+    ) -> torch.Tensor:
+        """What each answer adds to the loss, before it is divided by their number: shape (R,).
+
+        Args:
+            whole: whether the values of an answer's tokens are all the answer's one.
+        """
+        sums, objective = sums_of(values, counts), self._objective.objective
+        if objective in ("grpo", "gspo") or whole:
+            return sums / counts
+        return sums / self._objective.max_tokens if objective == "dr_grpo" else sums

@@ -1,0 +1,230 @@
+"""Walks over the rows of a split, chunk by chunk, to collect what a model says of them.
+
+The chunks depend only on the data. Each chunk's results are kept in a file, so that a killed job
+continues with the chunk that it had begun.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial as bound
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ...compiler.costs.reading import CHUNK
+from ...compiler.plan.plan import ForwardJob
+from ..data.whole_files import write_whole
+from ..stopping import interrupted
+from .border import agree
+
+if TYPE_CHECKING:
+    from .metrics import OnEvent
+    from .rows import Row
+    from .trainer import Trainer
+
+CHUNKS = "chunks"
+
+Ask = Callable[[Sequence["Row"], int], dict[str, torch.Tensor]]
+Make = Callable[[int], Sequence["Row"]]
+
+
+class Said(NamedTuple):
+    """What the model says of some rows of a chunk.
+
+    Attributes:
+        rows: this rank's rows, with the numbers of their items in the chunk.
+        values: of all responses, one after the other: float32, on the CPU.
+        counts: how many values each response has: int64.
+    """
+
+    rows: Sequence[tuple[int, "Row"]]
+    values: torch.Tensor
+    counts: torch.Tensor
+
+
+class Walk:
+    """Collects a model's outputs over the responses in the rows of a split, chunk by chunk."""
+
+    def __init__(
+        self,
+        trainer: "Trainer",
+        job: ForwardJob,
+        folder: Path,
+        on_event: "OnEvent",
+        ask: Ask,
+    ) -> None:
+        """
+        Args:
+            ask: what to ask the model about the rows of a batch, padded to this many tokens:
+                `places`, `targets` if it has an output of tokens, and `counts`, the number of
+                values of each response.
+        """
+        self._trainer = trainer
+        self._job = job
+        self._folder = folder / CHUNKS
+        self._on_event = on_event
+        self._ask = ask
+
+    def over(self, split: str, count: int, make: Make, responses: int) -> np.ndarray:
+        """
+        Args:
+            split: name of the chunks' files.
+            count: how many items there are.
+            make: returns the rows of an item, each with at most `responses` responses.
+
+        Returns:
+            For each item and response, the sum of the model's outputs (cross-entropies in nats, or
+            scores) and the number of values: float64, shape (count, 2, responses); on rank 0,
+            zeros elsewhere.
+        """
+        found = np.zeros((count, 2, responses))
+        begins = range(0, count, CHUNK)
+        parts = [found[begin : begin + CHUNK] for begin in begins]
+        self._fill(split, count, parts, make, self._sums)
+        return found
+
+    def each(self, split: str, sizes: np.ndarray, make: Make) -> np.ndarray:
+        """
+        Args:
+            split: name of the chunks' files.
+            sizes: how many values each item has: int64, shape (items,).
+            make: returns the rows of an item.
+
+        Returns:
+            The model's outputs for all items, one after the other: float64, shape (Σ sizes,); on
+            rank 0, zeros elsewhere.
+        """
+        count = len(sizes)
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        found = np.zeros(int(ends[-1]))
+        borders = [int(ends[min(place, count)]) for place in range(0, count + CHUNK, CHUNK)]
+        parts = [found[begin:end] for begin, end in pairwise(borders)]
+
+        def values(
+            rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...], begin: int
+        ) -> torch.Tensor:
+            return self._values(rows, shape, ends[begin : begin + CHUNK] - ends[begin])
+
+        self._fill(split, count, parts, make, values)
+        return found
+
+    def _fill(
+        self,
+        split: str,
+        count: int,
+        parts: Sequence[np.ndarray],
+        make: Make,
+        collect: Callable[[Sequence[tuple[int, "Row"]], tuple[int, ...], int], torch.Tensor],
+    ) -> None:
+        """Fills the results of all chunks, on rank 0: from their files, or from the model.
+
+        Args:
+            parts: the results of each chunk.
+            collect: what the model says of the rows of a chunk, of the shape of its results;
+                each rank has its share, and zeros elsewhere. Its last argument is the chunk's
+                first item.
+        """
+        rank = dist.get_rank()
+        begins = range(0, count, CHUNK)
+        paths = [self._folder / f"{split}-{begin:012}.npy" for begin in begins]
+        # Only rank 0 looks at the files, so that all ranks continue from the same chunk.
+        done = [[_chunk(path, part) for path, part in zip(paths, parts, strict=True)]]
+        dist.broadcast_object_list(done)
+        for begin, path, part, known in zip(begins, paths, parts, done[0], strict=True):
+            items = min(CHUNK, count - begin)
+            if not known:
+                rows = [(item, row) for item in range(items) for row in make(begin + item)]
+                values = self._together(collect(rows, part.shape, begin))
+                if rank == 0:
+                    part[:] = values
+                    write_whole(path, bound(np.save, arr=part))
+            if rank == 0:
+                self._on_event(
+                    {
+                        "event": "progress",
+                        "job": self._job.id,
+                        "stage": self._job.stage,
+                        "done": begin + items,
+                        "of": count,
+                    }
+                )
+
+    def _sums(
+        self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...], begin: int
+    ) -> torch.Tensor:
+        """The sums of each response, and how many values it has."""
+        from .objectives import sums_of
+
+        found = torch.zeros(shape, dtype=torch.float64)
+        for said in self._said(rows):
+            sums, counts = sums_of(said.values, said.counts).tolist(), said.counts.tolist()
+            for item, row in said.rows:
+                for response in range(len(row.parts)):
+                    found[item, 0, response] += sums.pop(0)
+                    found[item, 1, response] += counts.pop(0)
+        return found
+
+    def _values(
+        self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...], begins: np.ndarray
+    ) -> torch.Tensor:
+        """All values, item by item; items have one row with one response.
+
+        Args:
+            begins: where the values of each item begin.
+        """
+        found = torch.zeros(shape, dtype=torch.float64)
+        for said in self._said(rows):
+            pieces = said.values.double().split(said.counts.tolist())
+            for (item, _), piece in zip(said.rows, pieces, strict=False):
+                found[int(begins[item]) : int(begins[item]) + len(piece)] = piece
+        return found
+
+    def _said(self, rows: Sequence[tuple[int, "Row"]]) -> Iterator[Said]:
+        """What the model says of this rank's rows of a chunk, batch by batch, longest first."""
+        from .rows import collate, row_multiple
+
+        trainer, multiple = self._trainer, row_multiple(self._job.resources)
+        mesh = trainer.batch_mesh
+        rank, ranks = (mesh.get_local_rank(), mesh.size()) if mesh is not None else (0, 1)
+        room = trainer.config.training.local_batch_size * self._job.seq_len
+        rows = sorted(rows, key=lambda each: -len(each[1].tokens))
+        first = 0
+        while first < len(rows):
+            if stop := agree().stop:
+                raise interrupted(
+                    stop, f"`{self._job.id}` continues with the chunk that it was working on"
+                )
+            length = len(rows[first][1].tokens)
+            here = max(room // (-(-length // multiple) * multiple), 1)
+            own = rows[first + rank * here : first + (rank + 1) * here]
+            # A rank without rows takes part too, because the ranks compute together.
+            given = [row for _, row in own or rows[first : first + 1]]
+            batch = collate(given, multiple, length)
+            batch |= self._ask(given, batch["input"].shape[1])
+            yield Said(own, trainer.say(batch).cpu(), batch["counts"])
+            first += here * ranks
+
+    def _together(self, found: torch.Tensor) -> np.ndarray:
+        """The sum of what the ranks have found."""
+        mesh = self._trainer.batch_mesh
+        if mesh is not None:
+            found = found.to(self._trainer.device)
+            dist.all_reduce(found, group=mesh.get_group())
+        return found.cpu().numpy()
+
+
+def _chunk(path: Path, part: np.ndarray) -> bool:
+    """Reads a chunk's file into `part`, on rank 0; returns whether there is a complete one."""
+    if dist.get_rank() != 0:
+        return False
+    # A file that is missing, or truncated by a crash of the machine, is rebuilt.
+    with suppress(OSError, ValueError, EOFError):
+        values = np.load(path)
+        if values.shape == part.shape:
+            part[:] = values
+            return True
+    return False
