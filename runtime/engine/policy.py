@@ -144,9 +144,9 @@ class PolicyLoss(RecordLoss):
     - rloo: ρ is their product: an answer is one action (Ahmadian et al., arXiv:2402.14740, §3.2);
       its penalty is the sum over the answer's tokens.
 
-    Reported, as means over answers: `reward`, `policy_loss` (the loss without the penalty), `divergence` (the
-    penalty without kl), `clipped` (the share of tokens whose gradient the clip removes) and
-    `ratio`, the mean of ρ.
+    Reported, as means over answers: `reward`, `policy_loss` (the loss without the penalty),
+    `divergence` (the penalty without kl), `clipped` (the share of tokens whose gradient the clip
+    removes) and `ratio`, the mean of ρ.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -171,9 +171,9 @@ class PolicyLoss(RecordLoss):
             pred: cross-entropies of answers' tokens, shape (N,).
             labels: unused; as many are not ignored as the loss is a mean over.
             rows: `counts`, int64, shape (R,): tokens of each answer; `advantages` and `rewards`,
-                float32, shape (R,); `old`, float32, shape (N,): log-probabilities under the policy that wrote the
-                answers, absent if it is this one; `reference`, the same under the reference, absent
-                without a penalty.
+                float32, shape (R,); `old`, float32, shape (N,): log-probabilities under the policy
+                that wrote the answers, absent if it is this one; `reference`, the same under the
+                reference, absent without a penalty.
         """
         counts = rows["counts"]
         log_ratio_N = -pred - rows.get("old", -pred.detach())
