@@ -157,6 +157,8 @@ def _annotation(kind: k.Kind) -> str:
             return "str | int"
         case nk.Devices() | g.Periodic():
             return "str"
+        case Weighted():
+            return "dict[str, Number] | Name"
         case k.Suites():
             return "dict[str, str | Let | list[str | Let]] | Let"
         case g.Group(holds=model):

@@ -30,7 +30,6 @@ from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
 from .summary import Sources as Sources
 from .value import Value, later
-from .verifiers import Verifier
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is rejected, never misread."""

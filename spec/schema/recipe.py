@@ -228,7 +228,6 @@ class Recipe(Declaration):
     datasets: dict[str, Dataset]
     clusters: dict[str, Cluster]
     dialogs: dict[str, Dialog] = field(default_factory=dict)
-    verifiers: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, Stage | Rounds]
     expectations: list[Expectation]
     main: Source | None = field(default=None, compare=False)

@@ -1,7 +1,0 @@
-"""Placeholder."""
-
-from .value import Value
-
-
-class Verifier(Value):
-    kind: str
