@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from etude_cli import etude, metrics
 
+pytestmark = pytest.mark.exhaustive  # minutes; `test_rounds` runs small rounds every time
 EXAMPLE = Path(__file__).parents[2] / "examples" / "llama3_posttraining_tiny.etude"
 
 

@@ -111,5 +111,5 @@ def test_the_distribution_is_that_of_the_function() -> None:
 
 
 def test_a_function_that_is_not_known_is_refused() -> None:
-    with pytest.raises(RunError, match="cannot draw weights by `uniform_`"):
-        initial._quantile(nn.init.uniform_)
+    with pytest.raises(RunError, match="cannot draw weights by `zeros_`"):
+        initial._quantile(nn.init.zeros_)

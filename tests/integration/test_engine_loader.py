@@ -15,9 +15,9 @@ from etude.runtime.engine.loader import Loader
 from etude.runtime.errors import DataError
 
 
-def loader(inputs: dict[str, Path], *, vocab: int = 512) -> Loader:
+def loader(inputs: dict[str, Path], *, vocab: int = 512, steps: int = 6) -> Loader:
     config = Loader.Config(
-        timeline=Timeline.of(train_job(steps=6, mixture=[(0, {"web": 1})])),
+        timeline=Timeline.of(train_job(steps=steps, mixture=[(0, {"web": 1})])),
         streams={"web": Stream(Shards(inputs["data:web"], "train"), seed=7, name="web")},
         first_tokens={"web": 0},
         vocab=vocab,
@@ -37,7 +37,7 @@ def test_a_job_has_its_steps_and_no_more(inputs: dict[str, Path]) -> None:
 
 
 def test_closing_ends_the_thread_and_keeps_the_state(inputs: dict[str, Path]) -> None:
-    made = loader(inputs)
+    made = loader(inputs, steps=20)  # more than is read ahead: the thread has to wait
     batches = iter(made)
     for _ in range(5):
         next(batches)
