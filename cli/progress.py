@@ -87,19 +87,31 @@ def _message(event: dict[str, Any]) -> str | None:
         draws, prompts = counted(event["draws"], "draws"), counted(event["of"], "prompts")
         return f"{job}: {draws} for {prompts}{judged}"
     if kind == "rollouts":
-        mean, idle = measured(event["reward"], 4), event["idle"]
-        same = f"; all alike in {idle:.0%} of the groups" if idle else ""
-        return f"{job}: {counted(event['answers'], 'answers')}, mean reward {mean}{same}"
+        return f"{job}: {_rewarded(event)}"
     if kind == "gate":
-        shown = ", ".join(
-            f"{r['measure']} {measured(r['score'], 4)} ({r['op']} {measured(r['wanted'], 4)})"
-            for r in event["requirements"]
-        )
-        if event["passed"]:
-            return f"{job}: passed: {shown}"
-        more = event["attempts"] - event["attempt"]
-        return f"{job}: not passed: {shown}; {f'extending ({more} left)' if more else 'stopping'}"
+        return f"{job}: {_decided(event)}"
     return None
+
+
+def _decided(event: dict[str, Any]) -> str:
+    """What a gate has decided."""
+    shown = ", ".join(
+        f"{r['measure']} {measured(r['score'], 4)} ({r['op']} {measured(r['wanted'], 4)})"
+        for r in event["requirements"]
+    )
+    if event["passed"]:
+        return f"passed: {shown}"
+    more = event["attempts"] - event["attempt"]
+    return f"not passed: {shown}; {f'extending ({more} left)' if more else 'stopping'}"
+
+
+def _rewarded(event: dict[str, Any]) -> str:
+    """What became of a policy's answers."""
+    shown = f"{counted(event['answers'], 'answers')}, mean reward {measured(event['reward'], 4)}"
+    if len(event["rewards"]) > 1:
+        known = {name: mean for name, mean in event["rewards"].items() if mean is not None}
+        shown += f" ({', '.join(f'{name} {measured(known[name], 4)}' for name in known)})"
+    return shown + (f"; all alike in {event['idle']:.0%} of groups" if event["idle"] else "")
 
 
 SHOWN = ("accuracy", "margin", "reward")

@@ -67,6 +67,10 @@ class Segment(Form):
     from_step: int
     to_step: int
 
+    @property
+    def steps(self) -> int:
+        return self.to_step - self.from_step
+
 
 class Stage(Record):
     """A stage with its names resolved; each kind has its own record.

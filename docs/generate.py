@@ -42,6 +42,7 @@ SECTIONS = {
     "E546": "Tokens that exist",
     "E547": "Tokens that exist",
     "E54": "Published weights and exports",
+    "E58": "Reinforcement learning",
     "E59": "Models by parts",
     "E55": "Object stores",
     "E564": "Precision and recomputation",

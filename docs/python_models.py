@@ -10,7 +10,7 @@ from etude.spec.schema import group_kinds as g
 from etude.spec.schema import kinds as k
 from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
-from etude.spec.schema.convert_schedule import ScheduleOf
+from etude.spec.schema.convert_schedule import ScheduleOf, Weighted
 from etude.spec.schema.precision import Recompute
 
 TARGET = Path(__file__).resolve().parents[1] / "etude" / "blocks.py"

@@ -421,6 +421,22 @@ class Dpo(PreferenceTraining):
     mask: Literal["none", "formatting"] | Let | None = None
 
 
+class Grpo(Training):
+    """Reinforcement learning from rewards, relative to other answers to the same prompt."""
+
+    kind: Literal["grpo"] = "grpo"
+    group: Number | None = None
+    refresh: Number | None = None
+    max_tokens: Number
+    reward: dict[str, Number] | Name
+    objective: Literal["grpo", "dapo", "dr_grpo", "gspo", "rloo"] | Let | None = None
+    advantage: Literal["group", "batch", "none"] | Let | None = None
+    clip_ratio: Numbers | None = None
+    kl: Number | None = None
+    reference: Name | None = None
+    dialog: Name | None = None
+
+
 class Score(Stage):
     """Cross-entropy of every document of some datasets, for filters."""
 
@@ -494,6 +510,6 @@ class Evaluate(Measuring):
 
 
 AnyStage: TypeAlias = Annotated[
-    Train | Sft | Reward | Dpo | Score | Sample | Checkpoint | Average | Best | Evaluate,
+    Train | Sft | Reward | Dpo | Grpo | Score | Sample | Checkpoint | Average | Best | Evaluate,
     Field(discriminator="kind"),
 ]

@@ -123,6 +123,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E565": ("recompute", "torchtitan", "cluster", _START),
     "E566": (_START,),
     "E572": _CLOCK,
+    "E581": (*_CLOCK, "max_tokens"),
     "E573": (_START,),
     "E574": (_START,),
     "E575": (_START,),

@@ -1,6 +1,7 @@
 """The jobs of stages that learn from their own answers: drawing, scoring, likelihoods."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..costs.reading import Rows
@@ -11,15 +12,15 @@ from ..plan.plan import (
     PromptWindow,
     RolloutJob,
     Schedule,
-    TrainJob,
 )
+from ..plan.verifiers import Verifier
 from ..program import ScheduledStage, Segment
 from ..schedule.mixture import Mixture
 from ..torchtitan.configuration import torchtitan
 from .job_list import Jobs
 from .model_jobs import Measured, Models
 from .reading import with_reading
-from .verifiers import planned
+from .verifiers import all_planned, comparing
 
 
 class Turn(NamedTuple):
@@ -36,6 +37,54 @@ class Turn(NamedTuple):
     positions: dict[str, int]
 
 
+class Place(NamedTuple):
+    """A segment of a stage, before its training.
+
+    Attributes:
+        number: of the segment, from 0.
+        schedule: of the segment, in answers, with the prompts as sources.
+        model: key of the job whose weights write the answers.
+        seed: of the stage.
+    """
+
+    stage: ScheduledStage
+    number: int
+    segment: Segment
+    schedule: Schedule
+    model: str
+    seed: int
+
+    @property
+    def id(self) -> SegmentId:
+        return SegmentId(self.stage.name, self.number + 1)
+
+    @property
+    def steps(self) -> list[int]:
+        """The prompts of each step."""
+        return [
+            piece.sequences // self.stage.spec.each
+            for piece in self.schedule.batch
+            for _ in range(piece.to_step - piece.from_step)
+        ]
+
+    @property
+    def mixture(self) -> list[MixturePiece]:
+        """How the sources' prompts take turns, in steps from the segment's first."""
+        begin = self.segment.from_step
+        return [
+            piece.model_copy(
+                update={"from_step": piece.from_step - begin, "to_step": piece.to_step - begin}
+            )
+            for piece in self.schedule.mixture
+        ]
+
+    def prompts(self) -> dict[str, int]:
+        """How many prompts of each source the segment reads."""
+        steps = self.steps
+        pieces = [(p.weights, sum(steps[p.from_step : p.to_step])) for p in self.mixture]
+        return Mixture(pieces).counts(sum(steps))
+
+
 class Policy:
     """Adds the jobs in which a model writes answers and those that score them."""
 
@@ -43,158 +92,118 @@ class Policy:
         self.jobs = jobs
         self.models = models
 
-    def turn(
-        self,
-        stage: ScheduledStage,
-        number: int,
-        segment: Segment,
-        schedule: Schedule,
-        model: str,
-        positions: dict[str, int],
-        *,
-        reference: str | None,
-        seed: int,
-    ) -> Turn:
+    def turn(self, place: Place, read: Mapping[str, int], reference: str | None) -> Turn:
         """Adds the jobs before a segment's training.
 
         Args:
-            number: of the segment, from 0.
-            schedule: of the segment, in answers, with the prompts as sources.
-            model: key of the job whose weights write the answers.
-            positions: source → prompts that the stage has read before.
+            read: source → prompts that the stage has read before.
             reference: the stage whose model the policy stays near, if any.
-            seed: of the stage.
         """
-        steps = [
-            piece.sequences // stage.spec.each
-            for piece in schedule.batch
-            for _ in range(piece.to_step - piece.from_step)
-        ]
-        rollouts, after = self._rollouts(
-            stage, number, segment, schedule, model, positions, steps, seed
-        )
+        stage, segment = place.stage, place.segment
+        rollouts = self._rollouts(place, read)
         name, inputs = stage.name, {f"data:{stage.name}": rollouts}
-        if len(steps) > 1:
-            inputs[f"old:{name}"] = self._likelihood(
-                stage, segment, model, rollouts, f"old.{SegmentId(name, number + 1)}", seed
-            )
+        if len(place.steps) > 1:
+            inputs[f"old:{name}"] = self._likelihood(place, "old", place.model, rollouts)
         if reference:
-            inputs[f"reference:{name}"] = self._likelihood(
-                stage,
-                segment,
-                self.jobs.result[reference],
-                rollouts,
-                f"reference.{SegmentId(name, number + 1)}",
-                seed,
-            )
+            near = self.jobs.result[reference]
+            inputs[f"reference:{name}"] = self._likelihood(place, "reference", near, rollouts)
         if stage.tokenizer:
             inputs["tokenizer"] = self.jobs.tokenizer(stage.tokenizer)
         mixture = [
             MixturePiece(from_step=segment.from_step, to_step=segment.to_step, weights={name: 1})
         ]
-        return Turn(schedule.model_copy(update={"mixture": mixture}), inputs, after)
+        counts = place.prompts()
+        after = {n: read.get(n, 0) + counts.get(n, 0) for n in {**read, **counts}}
+        return Turn(place.schedule.model_copy(update={"mixture": mixture}), inputs, after)
 
-    def _rollouts(
-        self,
-        stage: ScheduledStage,
-        number: int,
-        segment: Segment,
-        schedule: Schedule,
-        model: str,
-        positions: dict[str, int],
-        steps: list[int],
-        seed: int,
-    ) -> tuple[str, dict[str, int]]:
-        """The key of the job that scores a segment's answers, and the prompts read after it."""
+    def _rollouts(self, place: Place, read: Mapping[str, int]) -> str:
+        """The key of the job that scores a segment's answers."""
+        stage, recipe = place.stage, self.jobs.recipe
         spec: Any = stage.spec
-        of = self._writer(stage, number, model)
+        verifiers = all_planned(recipe, [name for name in spec.reward if name in recipe.verifiers])
+        judges = [name for name in spec.reward if name not in verifiers]
         inputs: dict[str, str] = {}
-        after = dict(positions)
-        judges = [name for name in spec.reward if name not in self.jobs.recipe.verifiers]
-        place = SegmentId(stage.name, number + 1)
-        for source, count in _prompts(schedule, segment, steps).items():
-            first, own = positions.get(source, 0), _seed(seed, source)
-            after[source] = first + count
-            drawn = self.models.drawn(
-                of,
-                id=f"draws.{place}.{source}",
-                stage=stage.name,
-                judge=judges[0] if judges else None,
-                settings={
-                    "dialog": stage.dialog,
-                    "prompts": source,
-                    "limit": None,
-                    "draws": spec.group,
-                    "temperature": 1.0,
-                    "top_p": 1.0,
-                    "max_tokens": spec.max_tokens,
-                    "seed": own,
-                    "window": PromptWindow(
-                        first=first, count=count, seed=own, longest=segment.seq_len
-                    ),
-                },
-            )
+        for source, count in place.prompts().items():
+            drawn = self._drawn(place, source, read.get(source, 0), count, judges, verifiers)
             inputs[f"draws.{source}"] = drawn
-            inputs[f"prompts.{source}"] = self.jobs.by_key[drawn].inputs["prompts"]
-            inputs["model"] = self.jobs.by_key[drawn].inputs["model"]
+            inputs |= {
+                role: self.jobs.by_key[drawn].inputs[of]
+                for role, of in ((f"prompts.{source}", "prompts"), ("model", "model"))
+            }
             for judge in judges:
+                id = f"judge.{place.id}.{source}.{judge}"
                 inputs[f"judged.{source}.{judge}"] = self.models.judged(
-                    drawn,
-                    judge,
-                    stage.dialog or {},
-                    id=f"judge.{place}.{source}.{judge}",
-                    stage=stage.name,
+                    drawn, judge, stage.dialog or {}, id=id, stage=stage.name
                 )
-        scaled = spec.advantage or _SCALES[spec.objective]
         content = {
             "dialog": stage.dialog,
             "group": spec.group,
             "rewards": spec.reward,
-            "verifiers": {
-                name: planned(self.jobs.recipe, name)
-                for name in spec.reward
-                if name in self.jobs.recipe.verifiers
-            },
+            "verifiers": verifiers,
             "baseline": "others" if spec.objective == "rloo" else "mean",
-            "scale": scaled,
-            "prompts": steps,
-            "sources": [
-                piece.model_copy(update=_within(piece, segment)) for piece in schedule.mixture
-            ],
+            "scale": spec.advantage or _SCALES[spec.objective],
+            "prompts": place.steps,
+            "sources": place.mixture,
         }
-        key = self.jobs.add(RolloutJob, content, inputs, id=f"rollouts.{place}", stage=stage.name)
-        return key, after
+        id = f"rollouts.{place.id}"
+        return self.jobs.add(RolloutJob, content, inputs, id=id, stage=stage.name)
 
-    def _writer(self, stage: ScheduledStage, number: int, model: str) -> Measured:
+    def _drawn(
+        self,
+        place: Place,
+        source: str,
+        first: int,
+        count: int,
+        judges: list[str],
+        verifiers: dict[str, Verifier],
+    ) -> str:
+        """The key of the job that writes answers to a source's prompts from the `first` on."""
+        spec: Any = place.stage.spec
+        own = _seed(place.seed, source)
+        window = PromptWindow(first=first, count=count, seed=own, longest=place.segment.seq_len)
+        return self.models.drawn(
+            self._writer(place),
+            id=f"draws.{place.id}.{source}",
+            stage=place.stage.name,
+            judge=judges[0] if judges else None,
+            answers=comparing(verifiers),
+            settings={
+                "dialog": place.stage.dialog,
+                "prompts": source,
+                "limit": None,
+                "draws": spec.group,
+                # The policy itself, whose log-probabilities are learned.
+                "temperature": 1.0,
+                "top_p": 1.0,
+                "max_tokens": spec.max_tokens,
+                "seed": own,
+                "window": window,
+            },
+        )
+
+    def _writer(self, place: Place) -> Measured:
         """The model that writes the answers of a segment."""
-        job = self.jobs.by_key[model]
-        if number == 0 or not isinstance(job, TrainJob):
+        stage, number = place.stage, place.number
+        if number == 0:
             assert stage.parent
             return self.models.result(stage.parent)
         name = str(SegmentId(stage.name, number))
-        return Measured(name, stage.name, model, stage, stage.segments[number - 1])
+        return Measured(name, stage.name, place.model, stage, stage.segments[number - 1])
 
-    def _likelihood(
-        self,
-        stage: ScheduledStage,
-        segment: Segment,
-        model: str,
-        rollouts: str,
-        id: str,
-        seed: int,
-    ) -> str:
+    def _likelihood(self, place: Place, what: str, model: str, rollouts: str) -> str:
         """The key of the job that computes the log-probabilities of answers under a model."""
+        stage, segment = place.stage, place.segment
         content = {
             "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
             "source": stage.name,
             "seq_len": segment.seq_len,
             "resources": segment.resources,
-            "torchtitan": torchtitan(stage, segment, 1, seed, stage.lr),
+            "torchtitan": torchtitan(stage, segment, 1, place.seed, stage.lr),
         }
-        job = self.jobs.by_key[rollouts]
-        read = Rows(sum(job.prompts) * job.group, segment.seq_len)
-        content = with_reading(content, [read])
+        answers = sum(place.steps) * stage.spec.each
+        content = with_reading(content, [Rows(answers, segment.seq_len)])
         inputs = {"model": model, f"data:{stage.name}": rollouts}
+        id = f"{what}.{place.id}"
         return self.jobs.add(LikelihoodJob, content, inputs, id=id, stage=stage.name)
 
 
@@ -205,21 +214,3 @@ def _seed(seed: int, source: str) -> int:
 
 _SCALES = {"grpo": "group", "dapo": "group", "gspo": "group", "dr_grpo": "none", "rloo": "none"}
 """Objective → whose standard deviation divides the rewards, if the spec does not say."""
-
-
-def _within(piece: MixturePiece, segment: Segment) -> dict[str, int]:
-    """The steps of a piece, from the segment's first."""
-    return {
-        "from_step": piece.from_step - segment.from_step,
-        "to_step": piece.to_step - segment.from_step,
-    }
-
-
-def _prompts(schedule: Schedule, segment: Segment, steps: list[int]) -> dict[str, int]:
-    """How many prompts of each source a segment reads."""
-    begin = segment.from_step
-    pieces = [
-        (piece.weights, sum(steps[piece.from_step - begin : piece.to_step - begin]))
-        for piece in schedule.mixture
-    ]
-    return Mixture(pieces).counts(sum(steps))

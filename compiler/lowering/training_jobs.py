@@ -36,7 +36,7 @@ from ..values import BatchPiece, Profile
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
-from .policy import Policy, Turn
+from .policy import Place, Policy, Turn
 from .reading import preferences, with_reading
 from .way import Way
 
@@ -117,10 +117,8 @@ class Training:
         way = self._way(stage)
         if way.writes:
             assert model
-            near, seed = way.reference(stage), self._seed(stage)
-            turn = self.policy.turn(
-                stage, number, segment, schedule, model, positions, reference=near, seed=seed
-            )
+            place = Place(stage, number, segment, schedule, model, self._seed(stage))
+            turn = self.policy.turn(place, positions, way.reference(stage))
         key, after = self.job(
             stage,
             segment,
@@ -161,29 +159,25 @@ class Training:
             extends: the attempt of a gate that this job carries out.
             turn: what it learns from, if its model has written it.
         """
-        steps = segment.to_step - segment.from_step
         sequences = sum((p.to_step - p.from_step) * p.sequences for p in schedule.batch)
         tokens = sequences * segment.seq_len
         data = self._windows(stage, segment, schedule, sequences, positions)
-        average = self._averaging(stage)
-        seed = self._seed(stage)
         content = {
             **self._aim(stage, model),
             "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
-            "seed": seed,
+            "seed": self._seed(stage),
             "seq_len": segment.seq_len,
             "first_step": segment.from_step,
             "first_token": first_token,
             "sequences": sequences,
-            "steps": steps,
+            "steps": segment.steps,
             "tokens": tokens,
             "schedule": schedule,
             "data": data,
             "optimizer_state": "carry" if carry and model else "fresh",
-            "average": average,
+            "average": self._averaging(stage),
             "resources": segment.resources,
-            "torchtitan": torchtitan(stage, segment, steps, seed, schedule.lr)
-            | (adapters(stage.spec.adapter, stage.model) if stage.spec.adapter else {}),
+            "torchtitan": self._told(stage, segment, schedule),
         }
         extra = {
             "id": id,
@@ -196,9 +190,8 @@ class Training:
             "cost": _cost(stage, segment, schedule.batch, tokens),
             "extends": extends,
         }
-        inputs = self._inputs(stage, list(data)) if turn is None else dict(turn.inputs)
-        if model:
-            inputs["model"] = model
+        inputs = {"model": model} if model else {}
+        inputs |= turn.inputs if turn else self._inputs(stage, list(data))
         key = self.jobs.add(TrainJob, content, inputs, **extra)
         return key, positions | {name: window.last_token for name, window in data.items()}
 
@@ -222,6 +215,12 @@ class Training:
                 epochs=self._epochs(stage, name, count, tokens),
             )
         return windows
+
+    def _told(self, stage: ScheduledStage, segment: Segment, schedule: Schedule) -> dict[str, Any]:
+        """torchtitan's configuration of a job."""
+        found = torchtitan(stage, segment, segment.steps, self._seed(stage), schedule.lr)
+        adapter = stage.spec.adapter
+        return found | (adapters(adapter, stage.model) if adapter else {})
 
     def _averaging(self, stage: ScheduledStage) -> Averaging | None:
         polyak = stage.spec.average

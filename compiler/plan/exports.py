@@ -14,6 +14,7 @@ from .plan import (
     ExportJob,
     Plan,
     Reward,
+    RolloutJob,
     TrainJob,
     WeightsJob,
 )
@@ -55,7 +56,7 @@ def exporting(model: Any, jobs: Mapping[str, Any]) -> ExportJob:
     dialogs = [
         jobs[key].dialog
         for role, key in trained.inputs.items()
-        if role.startswith("data:") and isinstance(jobs[key], DatasetJob)
+        if role.startswith("data:") and isinstance(jobs[key], DatasetJob | RolloutJob)
     ]
     inputs = {"model": model.key}
     if "tokenizer" in trained.inputs:

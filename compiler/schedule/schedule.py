@@ -32,7 +32,7 @@ from ..program import (
 from ..values import Resources
 from . import learning_rate, mixture_parts
 from .auto import place
-from .clock import note_rounding, run_clock
+from .clock import Clock, note_rounding, run_clock
 from .course import Course
 from .knobs import Knobs
 from .order import ordered, profiled, within
@@ -205,6 +205,7 @@ class _Scheduler:
         """The stage with all knobs by step; None after reporting."""
         before = self.report.failures
         clock = course.clock
+        self._answers_fit(clock)
         after_zero = self.last is not None and not self.last.lr
         lr = learning_rate.pieces(knobs["lr"], course, self.spec.at("lr"), after_zero=after_zero)
         mixture, shares = mixture_parts.parts(knobs["data"], course)
@@ -237,6 +238,19 @@ class _Scheduler:
             begins=course.begins,
             checkpoints={name: (b.step, by_step.after(b.step)) for name, b in borders.items()},
         )
+
+    def _answers_fit(self, clock: Clock) -> None:
+        """Reports answers of a policy that leave no room for a prompt."""
+        longest = getattr(self.spec, "max_tokens", None)
+        shortest = min(length for _, _, length in clock.lengths)
+        if longest is not None and longest >= shortest:
+            self.report.add(
+                "E581",
+                f"an answer of {counted(longest, 'tokens')} leaves no room for a prompt: a row has "
+                f"{counted(shortest, 'tokens')}",
+                self.spec.at("max_tokens"),
+                help=f"lower `max_tokens`, or write `seq_len = {2 * longest}` or more",
+            )
 
     def _unfit(self, segments: Sequence[Segment]) -> None:
         """Reports the first widths and lengths that the kernels of the precision do not take."""

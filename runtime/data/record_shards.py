@@ -24,6 +24,8 @@ ADVANTAGES = "advantages.npy"
 """Beside rollouts: how much better each answer is than the others to its prompt; float32."""
 REWARDS = "rewards.npy"
 """Beside rollouts: the reward of each answer; float32."""
+LIKELIHOOD = "likelihood.npy"
+"""The log-probability of each token of all answers, one after the other; float32."""
 
 BRANCHES = {"dialogs": 0, "preferences": 3, "rollouts": 2}
 """Form → the fewest branches of a record: a prompt, and answers to it."""

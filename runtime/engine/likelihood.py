@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...compiler.plan.plan import LikelihoodJob
+from ..data.record_shards import LIKELIHOOD
 from .forward import run, save
 from .train import input_of, read_records
 from .walk import Walk
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from .metrics import OnEvent
     from .rows import Row
     from .trainer import Trainer
-
-LIKELIHOOD = "likelihood.npy"
 
 
 def likelihood(

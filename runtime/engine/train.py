@@ -11,7 +11,7 @@ from ...compiler.pipelines import pipelining
 from ...compiler.plan.plan import Dpo, Grpo, NextToken, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.packing import Packing, Shuffled
-from ..data.record_shards import Records
+from ..data.record_shards import LIKELIHOOD, Records
 from ..data.shards import Shards
 from ..data.stream import Stream
 from ..errors import DataError, RunError, Stopped
@@ -190,7 +190,6 @@ def _rollouts(
     job: TrainJob, inputs: Mapping[str, Path], folders: Mapping[str, Path], common: Any
 ) -> "Loader.Config":
     """The loader of a policy's own answers."""
-    from .likelihood import LIKELIHOOD
     from .policy import RolloutLoader, Rollouts
     from .rows import row_multiple
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import weight_files as files
+from ..verification import fingerprints
 from .task import Run, Task
 
 
@@ -78,6 +79,11 @@ def rollout(task: Task) -> None:
     from ..sampling import rollout
 
     rollout(task.job, task.inputs, task.work, root=task.run.root, on_event=task.run.emit)
+
+
+def schemas(job: Any, inputs: Mapping[str, Path], run: Run) -> list[str]:
+    """The digests of files that verifiers read."""
+    return fingerprints(job.verifiers, run.root)
 
 
 def sample(task: Task) -> None:

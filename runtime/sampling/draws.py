@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -63,9 +64,8 @@ def draw(
     generate: Generator | None = None,
 ) -> None:
     """Draws answers and writes them into `folder/result/draws.jsonl`: every draw, ordered by prompt
-    and draw, with prompt, draw, seed, text, messages (None for plain text) and finished. With a
-    window, prompts are counted in it, and a draw also has `record`, the prompt's number in the
-    set, and `tokens`.
+    and draw, with prompt, draw, seed, text, messages (None for plain text) and finished; for the
+    prompts of a window also the record's number in the set, and tokens.
 
     All ranks of the job's mesh call this together; one of them writes. The draws of a killed job
     are kept, and the file becomes the same, byte for byte.
@@ -86,34 +86,28 @@ def draw(
         Interrupted: asked to stop.
         Stopped: the disk cannot take the result.
     """
-    model = inputs["model"]
+    model, path = inputs["model"], inputs["prompts"] / "prompts.jsonl"
     protocol = Protocol(job.dialog, tokenizer.load(model / "tokenizer.json"), root)
     context = job.generation.context if job.generation else None
     generate = generate or generator(model, job.resources, context)
-    path = inputs["prompts"] / "prompts.jsonl"
-    numbers = in_window(path, job.window) if job.window else None
-    longest = min(generate.context, job.window.longest if job.window else generate.context)
+    numbers, longest = None, generate.context
+    if job.window:
+        numbers, longest = in_window(path, job.window), min(longest, job.window.longest)
     prompts = read(path, protocol, context=longest, limit=job.limit, numbers=numbers)
     total = len(prompts) * job.draws
     have = {number for begin, end in done for number in range(begin, end) if number < total}
     left = [number for number in range(total) if number not in have]
     requests = [_request(job, prompts, number, longest) for number in left]
-    settings = Settings(job.temperature, job.top_p, protocol.stop)
-    answers = generate.draw(requests, settings)
+    answers = generate.draw(requests, Settings(job.temperature, job.top_p, protocol.stop))
     if not leads:
-        for _ in answers:
-            pass
+        deque(answers, maxlen=0)
         return
-    partial = folder / PARTIAL
-    with disk(partial):
-        with partial.open("ab") as file:
+    with disk(folder / PARTIAL):
+        with (folder / PARTIAL).open("ab") as file:
             written = _Written(job, file, len(have), total, on_event)
             for place, tokens in answers:
-                number = left[place]
-                line = _line(job, prompts, number, protocol.answer(tokens))
-                if numbers is not None:
-                    line |= {"record": numbers[number // job.draws], "tokens": tokens}
-                written.add(line)
+                line = _line(job, prompts, left[place], protocol.answer(tokens))
+                written.add(line | _kept(job, numbers, left[place], tokens))
                 stopping.check(f"`{job.id}` has {written.count} of {total} draws, and continues")
             written.save()
         _finish(folder, job.draws)
@@ -123,6 +117,15 @@ def _request(job: DrawJob, prompts: list[Prompt], number: int, longest: int) -> 
     tokens = prompts[number // job.draws].tokens
     most = min(job.max_tokens, longest - len(tokens))
     return Request(tokens, _seed(job, number), most)
+
+
+def _kept(
+    job: DrawJob, numbers: Sequence[int] | None, number: int, tokens: list[int]
+) -> dict[str, Any]:
+    """What is kept of a draw besides, if its prompts are those of a window."""
+    if numbers is None:
+        return {}
+    return {"record": numbers[number // job.draws], "tokens": tokens}
 
 
 def _seed(job: DrawJob, number: int) -> int:

@@ -9,7 +9,7 @@ ANY = "any"
 """An answer that holds wherever the name is."""
 
 
-OBJECTIVES = "grpo ppo kto orpo simpo cpo rloo"
+OBJECTIVES = "ppo kto orpo simpo cpo"
 """Objectives of other programs for preferences and rewards that this version lacks."""
 OF_DPO = "sigmoid ipo"
 """Their names for forms of the loss of a dpo stage."""
@@ -123,11 +123,25 @@ NOT_YET = (
         "a dpo stage has the loss of DPO, and with `objective = ipo` that of IPO",
     ),
     Answer(
-        f"{OBJECTIVES} rl rlhf rlvr reinforce num_generations reward_funcs "
-        "kl_coef kl_coeff use_vllm vllm simpo_gamma cpo_alpha desirable_weight undesirable_weight",
+        "num_generations reward_funcs rl rlhf rlvr reinforce grpo rloo dr_grpo dapo gspo kl_coef "
+        "kl_coeff",
+        ANY,
+        "reinforcement learning has a kind of stage of its own, which writes answers, has them "
+        "scored, and learns: {}",
+        "stage x: grpo { data = asked, steps = 100, batch = 16 prompts, lr = 1e-6, "
+        "max_tokens = 64, reward = right }",
+    ),
+    Answer(
+        "use_vllm vllm",
+        ANY,
+        "etude chooses what writes text: vLLM on GPUs, in a phase of its own, and transformers on "
+        "CPUs",
+    ),
+    Answer(
+        f"{OBJECTIVES} simpo_gamma cpo_alpha desirable_weight undesirable_weight",
         ANY,
         "of preferences, this version has the objectives `dpo` and `reward`, and `sample` stages "
-        "that keep the best answers by a reward model; no reinforcement learning",
+        "that keep the best answers by a reward model",
     ),
     Answer(
         "early_stopping early_stopping_patience early_stopping_threshold",

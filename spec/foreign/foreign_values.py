@@ -119,7 +119,7 @@ VALUES = (
         "`kind = preferences`; an sft stage learns dialogs, with `loss = assistant` or `all`",
     ),
     Answer(
-        f"{OBJECTIVES} dft nft bnpo dr_grpo distillation kl gkd",
+        f"{OBJECTIVES} grpo rloo dft nft bnpo dr_grpo distillation kl gkd",
         "loss",
         "this version does not have it: an sft stage has the cross-entropy of what the assistant "
         "says or of all; preferences have the stages `dpo` and `reward`",
@@ -398,7 +398,12 @@ VALUES = (
         "did you mean `dpo`?",
     ),
     Answer(
-        f"{OBJECTIVES} rl rlhf rlvr reinforce online_dpo nash xpo prm gspo",
+        "rl rlhf rlvr reinforce rloo gspo dapo dr_grpo",
+        "kind",
+        "did you mean `grpo`? Its `objective` chooses among these losses",
+    ),
+    Answer(
+        f"{OBJECTIVES} online_dpo nash xpo prm",
         "kind",
         "this version does not have it. On preferences there are `dpo` and `reward`; a `sample` "
         "stage keeps the best answers by a reward model, and `sft` learns them",

@@ -1,0 +1,75 @@
+"""What training jobs learn from: the objectives of the plan."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .value import Value, later
+
+DROP_LAST = "an epoch ends with its last whole batch"
+
+
+class Learned(Value):
+    """Cross-entropy of tokens; numeric fields are coefficients of additional terms."""
+
+    def terms(self) -> dict[str, float]:
+        """The terms added to the cross-entropy: name → coefficient, without zeros."""
+        return {name: value for name, value in self if isinstance(value, float) and value}
+
+
+class NextToken(Learned):
+    """Cross-entropy of every token of documents."""
+
+    name: Literal["next_token"] = "next_token"
+    z_loss: float = later(0.0, description="coefficient of the mean of log² Z")
+
+
+class Sft(Learned):
+    """Cross-entropy of dialogs: the assistant's content and terminators, or all tokens."""
+
+    name: Literal["sft"] = "sft"
+    loss_on: Literal["assistant", "all"] = "assistant"
+    drop_last: bool = later(False, description=DROP_LAST)
+
+
+class Reward(Value):
+    """Bradley–Terry loss of a scalar head, over every ordered pair of a record's responses.
+
+    In the layout `joint` a row holds the prompt once, and every response sees the prompt and
+    itself; in `pairs` the row holds the prompt before every response.
+    """
+
+    name: Literal["reward"] = "reward"
+    layout: Literal["joint", "pairs"] = "joint"
+    drop_last: bool = later(False, description=DROP_LAST)
+
+
+class Dpo(Value):
+    """Direct preference optimization (arXiv:2305.18290), the best response against the worst."""
+
+    name: Literal["dpo"] = "dpo"
+    objective: Literal["dpo", "ipo"] = later(
+        "dpo", description="ipo: the squared distance of the log-ratios from 1/(2β)"
+    )
+    beta: float
+    nll: float = Field(description="coefficient of the chosen response's mean cross-entropy")
+    label_smoothing: float
+    normalize: bool = Field(description="log-probabilities are means over tokens, not sums")
+    mask: Literal["none", "formatting"]
+    layout: Literal["joint", "pairs"] = "joint"
+    drop_last: bool = later(False, description=DROP_LAST)
+
+
+class Grpo(Value):
+    """Policy gradients on a model's own answers, by their advantages (arXiv:2402.03300)."""
+
+    name: Literal["grpo"] = "grpo"
+    objective: Literal["grpo", "dapo", "dr_grpo", "gspo", "rloo"]
+    clip_ratio: tuple[float, float] = Field(
+        description="how far the ratio to the writing policy may fall below 1 and rise above it"
+    )
+    kl: float = Field(description="coefficient of the divergence from the reference")
+    max_tokens: int = Field(description="of an answer")
+
+
+Objective = Annotated[NextToken | Sft | Reward | Dpo | Grpo, Field(discriminator="name")]
