@@ -1,6 +1,6 @@
 """Prints a plan as a table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ..compiler.as_written import at_most, rows
@@ -96,57 +96,55 @@ def _lengths(jobs: list[TrainJob]) -> None:
     """The segments of all stages: their lengths and learning rates."""
     numbers = (Column(name, right=True) for name in ("tokens", "steps", "length"))
     sections = [
-        [
-            Row(
-                (
-                    job.id,
-                    at_most(job.objective.name) + short(job.tokens),
-                    f"{job.steps:,}",
-                    f"{job.seq_len:,}",
-                    _batches(job),
-                    _rates(job.schedule.lr),
-                )
-            )
-            for job in of_stage
-        ]
+        _alike(of_stage, _length, least=TURNS)
         for _, of_stage in groupby(jobs, key=lambda job: job.stage)
     ]
     show([Column("segment"), *numbers, Column("batch"), Column("learning rate")], sections)
 
 
+def _length(job: TrainJob) -> tuple[str, ...]:
+    return (
+        at_most(job.objective.name) + short(job.tokens),
+        f"{job.steps:,}",
+        f"{job.seq_len:,}",
+        _batches(job),
+        _rates(job.schedule.lr),
+    )
+
+
+TURNS = 4
+"""Segments in a row from which on those with equal figures, each of them, share a row."""
+
+
+def _alike(
+    jobs: Iterable[TrainJob], texts: Callable[[TrainJob], tuple[str, ...]], *, least: int = 2
+) -> list[Row]:
+    """Rows of segments; consecutive ones with equal texts, at least so many, share one."""
+    shown: list[Row] = []
+    for said, alike in groupby(jobs, key=texts):
+        found = list(alike)
+        if len(found) < least:
+            shown += [Row((job.id, *said)) for job in found]
+            continue
+        last = SegmentId.parse(found[-1].id)
+        each = " each" if texts in (_length, _estimated) else ""
+        shown.append(Row((f"{found[0].id} to {last.place if last else ''}{each}", *said)))
+    return shown
+
+
 def _settings(jobs: list[TrainJob]) -> None:
     """What segments train on, and where; consecutive segments with equal settings share a row."""
-    sections = []
-    for _, of_stage in groupby(jobs, key=lambda job: job.stage):
-        shown = []
-        for texts, alike in groupby(of_stage, key=lambda j: (_mixture(j), _epochs(j), _mesh(j))):
-            first, *others = alike
-            last = SegmentId.parse(others[-1].id) if others else None
-            shown.append(Row((first.id + (f" to {last.place}" if last else ""), *texts)))
-        sections.append(shown)
+    sections = [
+        _alike(of_stage, lambda job: (_mixture(job), _epochs(job), _mesh(job)))
+        for _, of_stage in groupby(jobs, key=lambda job: job.stage)
+    ]
     show([Column(name) for name in ("segment", "mixture", "epochs", "mesh")], sections)
 
 
 def _costs(plan: Plan) -> None:
     """Estimated costs of the train jobs, if their GPUs are known."""
-    rows = []
-    for job in plan.trained():
-        cost = job.cost
-        if cost.memory is None or cost.step_seconds is None:
-            continue
-        rows.append(
-            (
-                job.id,
-                f"{sum(cost.memory.values()) / 2**30:.1f} GiB",
-                f"{(cost.gpu_memory or 0) / 2**30:.0f}",
-                f"{measured(sum(cost.step_seconds.values()))} s",
-                f"{cost.tokens_per_second:,.0f}",
-                f"{cost.mfu:.1%}",
-                _hours((cost.seconds or 0) / 3600),
-                _hours(cost.gpu_hours),
-                _money(cost.price),
-            )
-        )
+    known = [job for job in plan.trained() if job.cost.memory and job.cost.step_seconds]
+    rows = [tuple(row.texts) for row in _alike(known, _estimated, least=TURNS)]
     total = plan.totals
     if not rows or not total:
         return
@@ -163,6 +161,22 @@ def _costs(plan: Plan) -> None:
         columns, rows = columns[:-1], [row[:-1] for row in rows]
         last = [row[:-1] for row in last]
     show(columns, [[Row(row) for row in rows], [Row(row) for row in last]])
+
+
+def _estimated(job: TrainJob) -> tuple[str, ...]:
+    cost = job.cost
+    assert cost.memory
+    assert cost.step_seconds
+    return (
+        f"{sum(cost.memory.values()) / 2**30:.1f} GiB",
+        f"{(cost.gpu_memory or 0) / 2**30:.0f}",
+        f"{measured(sum(cost.step_seconds.values()))} s",
+        f"{cost.tokens_per_second:,.0f}",
+        f"{cost.mfu:.1%}",
+        _hours((cost.seconds or 0) / 3600),
+        _hours(cost.gpu_hours),
+        _money(cost.price),
+    )
 
 
 def _phases(plan: Plan) -> None:

@@ -28,7 +28,7 @@ def check_verifier(scope: Scope, verifier: r.Verifier) -> None:
             verifier.at(name),
             f"remove it; {_listed(its)} {'has' if len(its) == 1 else 'have'} it",
         )
-    if kind.required and not any(name in verifier.places for name in kind.required):
+    if kind.required and all(getattr(verifier, name) is None for name in kind.required):
         scope.error(
             "E524",
             f"the verifier `{verifier.name}` of kind `{verifier.kind}` needs "

@@ -131,10 +131,16 @@ def _module(plan: Plan, jobs: list[TrainJob], name: str, run: str | None) -> str
         lines += [f"#   {job.id}: {'; '.join(said)}" for job, said in otherwise if said]
     starts = {job.key: job for job in plan.jobs if isinstance(job, TrainJob | WeightsJob)}
     functions = []
+    told: set[tuple[str | None, str]] = set()
     for job in jobs:
         reason = _left_out(job)
-        if reason:
+        if reason and job.segments < TURNS:
             functions.append(f"\n\n# {job.id} is left out: {reason}.")
+        elif reason and (job.stage, reason) not in told:
+            told.add((job.stage, reason))
+            functions.append(f"\n\n# All jobs of {job.stage} are left out: {reason}.")
+        elif reason:
+            continue
         else:
             before = starts.get(job.inputs.get("model", ""))
             functions += ["", "", *_job(job, before, tracking=plan.tracking)]
@@ -167,6 +173,10 @@ def _nodes(plan: Plan, world: int) -> int:
             if nodes * int(values["gpus"].value.partition(",")[0]) == world:
                 return nodes
     return 1
+
+
+TURNS = 4
+"""Segments of a stage from which on what all of them lack is said once."""
 
 
 def _left_out(job: TrainJob) -> str | None:

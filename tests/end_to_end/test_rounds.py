@@ -64,6 +64,10 @@ stage sft:     sft    { from = start, data = drafts, steps = 4, batch = 2 seqs, 
 stage dpo:     dpo    { data = labeled, nll = 0.2, mask = formatting, steps = 4, batch = 4 pairs
                         lr = 1e-4, checkpoint every 1 steps }
 stage pick:    best   { of = [sft, dpo], loss = [corpus] }
+verifier word { kind = regex, pattern = "^[a-z]{3}$" }
+stage rl:      grpo   { from = dpo, data = asked, steps = 4, refresh = 2 steps, batch = 2 prompts
+                        group = 4, max_tokens = 24, reward = { word 1, rm 0.1 }, kl = 0.1
+                        lr = 1e-4, checkpoint every 1 steps }
 """
 )
 
@@ -129,7 +133,7 @@ def test_labels_that_were_not_filled_in_are_named(tmp_path: Path) -> None:
 
 def weights(run: Path) -> dict[str, bytes]:
     return {
-        name: (run / "models" / name / "model.safetensors").read_bytes() for name in ("pick",)
+        name: (run / "models" / name / "model.safetensors").read_bytes() for name in ("pick", "rl")
     } | {"drafts": (run / "models" / "drafts" / "draws.jsonl").read_bytes()}
 
 
@@ -148,7 +152,10 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param("rm.1", marks=pytest.mark.exhaustive),
         pytest.param("drafts", marks=pytest.mark.exhaustive),
         pytest.param("reference.dpo.labeled", marks=pytest.mark.exhaustive),
-        "dpo.1",
+        pytest.param("dpo.1", marks=pytest.mark.exhaustive),
+        pytest.param("rollouts.rl.2", marks=pytest.mark.exhaustive),
+        pytest.param("old.rl.2", marks=pytest.mark.exhaustive),
+        "rl.2",
     ],
 )
 def test_killed_in_a_job_and_run_again_it_ends_the_same(
@@ -181,6 +188,8 @@ def test_killed_in_a_job_and_run_again_it_ends_the_same(
         pytest.param("reference.dpo.labeled", marks=pytest.mark.exhaustive),
         pytest.param("dpo.1", marks=pytest.mark.exhaustive),
         pytest.param("pick", marks=pytest.mark.exhaustive),
+        pytest.param("draws.rl.2.asked", marks=pytest.mark.exhaustive),
+        pytest.param("rl.1", marks=pytest.mark.exhaustive),
     ],
 )
 def test_asked_to_stop_in_a_job_of_any_kind_it_ends_the_same(
@@ -238,11 +247,11 @@ def test_two_ranks_train_all_kinds_of_stages(straight: Path, tmp_path: Path) -> 
         lines = (run / "metrics" / f"{job}.jsonl").read_text().splitlines()
         return [json.loads(line)["loss"] for line in lines]
 
-    for job in ("rm.1", "sft.1", "dpo.1"):
+    for job in ("rm.1", "sft.1", "dpo.1", "rl.1"):
         assert losses(tmp_path / "run", job) == pytest.approx(losses(straight, job), abs=2e-3)
 
 
 def test_the_plan_of_the_run_is_read_back(straight: Path) -> None:
     plan = Plan.model_validate_json((straight / "plan.json").read_bytes())
     kinds = {job.kind for job in plan.jobs}
-    assert {"filter", "score", "sample", "reference", "best"} <= kinds
+    assert {"filter", "score", "sample", "reference", "best", "rollout", "likelihood"} <= kinds
