@@ -76,7 +76,9 @@ def rollout(
         shutil.rmtree(ready, ignore_errors=True)
         ready.mkdir(parents=True)
         steps = _scored(job, sources)
-        summary = _write(job, steps, made.get_vocab_size(), ready)
+        # A model may write tokens that its tokenizer does not have.
+        vocab = json.loads((inputs["model"] / "config.json").read_text())["vocab_size"]
+        summary = _write(job, steps, vocab, ready)
         ready.rename(folder / "result")
     on_event({"event": "rollouts", "job": job.id, "stage": job.stage, **summary})
     if summary["idle"] == 1:
