@@ -33,7 +33,14 @@ from .checksums import Writer, damage, is_whole
 from .lazy_reader import CheckpointReader
 from .process import as_rank_0_sees
 from .storage import AVERAGE, HEAD, METADATA, model_tensors, reading, writing
-from .stored import copy_stored, remove_stored, send_steps, take_named, take_stored
+from .stored import (
+    copy_stored,
+    remove_stored,
+    send_steps,
+    settle_removals,
+    take_named,
+    take_stored,
+)
 
 
 @dataclass(frozen=True)
@@ -310,6 +317,7 @@ class Checkpoints(CheckpointManager):
                     shutil.rmtree(path, ignore_errors=True)
                     remove_stored(path)
         self._purge()
+        settle_removals(Path(self.folder))
         dist.barrier(group=self.pg)
         return good
 

@@ -1,16 +1,29 @@
 """Updates a local folder from the store before it is used."""
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .remote import JOURNAL, LEASE, MANIFEST, MARKER, SUMS, Remote, belongs_to_jobs, in_variant
+from .objects import Object
+from .remote import (
+    JOURNAL,
+    LEASE,
+    MANIFEST,
+    MARKER,
+    METADATA,
+    SUMS,
+    Remote,
+    belongs_to_jobs,
+    in_variant,
+)
 from .segments import SEGMENT, SUFFIX, files_in
 
 Tags = dict[str, list[str]]
 """Growing file → the tags of its segments that the local file has."""
+_NONE = Object(0, "", 0.0)
 
 
 def pull(remote: Remote) -> None:
@@ -36,7 +49,7 @@ def pull(remote: Remote) -> None:
         [n for n in plain if not ((remote.home / n).exists() and ahead.get(in_variant(n)))]
     )
     behind = not all(ahead.values())
-    _manifests(remote, remove=behind)
+    _manifests(remote, {}, remove=behind)
 
 
 def catch_up(remote: Remote) -> None:
@@ -81,7 +94,7 @@ def view(remote: Remote, tags: Tags) -> None:
         (remote.home / LEASE).unlink(missing_ok=True)
     elif LEASE in changed:
         os.utime(remote.home / LEASE, (objects[LEASE].written, objects[LEASE].written))
-    _manifests(remote, remove=True)
+    _manifests(remote, before, remove=True)
     for name, about in objects.items():
         if name.startswith("work/") and name.endswith(f"/{SUMS}"):
             path = remote.home / name
@@ -95,12 +108,52 @@ def sums(remote: Remote, work: Path) -> None:
 
     Raises: StoreError.
     """
-    prefix = remote.name(work / "checkpoints")
-    found = remote.bucket.listed(prefix)
+    found = remote.bucket.listed(remote.name(work / "checkpoints"))
     remote.objects |= found
-    whole = [name.rpartition("/")[0] for name in found if name.endswith(f"/{SUMS}")]
-    wanted = [f"{folder}/{name}" for folder in whole for name in (".metadata", SUMS)]
-    remote.get_small([n for n in wanted if n in found and not (remote.home / n).is_file()])
+    for name in found:
+        if name.endswith(f"/{SUMS}"):
+            renew(remote, (remote.home / name).parent)
+
+
+def renew(remote: Remote, checkpoint: Path) -> None:
+    """Makes a local checkpoint the one of that name in the store, without its shards: since this
+    machine wrote or fetched it, another may have written that step again.
+
+    Raises: StoreError.
+    """
+    path = checkpoint / SUMS
+    content = remote.bucket.read(remote.name(path))
+    if content is None:
+        return
+    try:
+        files = json.loads(content)["files"]
+        metadata = files[METADATA]["sha256"]
+    except (ValueError, KeyError, TypeError):  # damaged, as its reader finds
+        files, metadata = {}, ""
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    if _digest(path) != hashlib.sha256(content).hexdigest():
+        for stale in checkpoint.iterdir():
+            if stale.name not in files:
+                stale.unlink(missing_ok=True)
+    if _digest(checkpoint / METADATA) != metadata:
+        (checkpoint / METADATA).unlink(missing_ok=True)
+        remote.get_small([remote.name(checkpoint / METADATA)])
+    _write(path, content)
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 checksum of a file; "" if it does not exist."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _take(remote: Remote, name: str, content: bytes) -> bool:
@@ -111,10 +164,7 @@ def _take(remote: Remote, name: str, content: bytes) -> bool:
             return True
     except FileNotFoundError:
         pass
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    _write(path, content)
     return False
 
 
@@ -137,19 +187,35 @@ def _grow(remote: Remote, file: str, segments: list[str], tags: Tags) -> None:
     os.utime(path, (written, written))
 
 
-def _manifests(remote: Remote, *, remove: bool) -> None:
-    """Downloads the manifests of artifacts; can remove artifacts that the store lacks."""
+def _manifests(remote: Remote, before: Mapping[str, Object], *, remove: bool) -> None:
+    """Downloads the manifests of artifacts; can remove artifacts that the store lacks.
+
+    Args:
+        before: the objects at the last look; a manifest of another tag is compared with the local
+            one. If it differs, the artifact was made again, and its local files go.
+    """
     there = remote.keys()
+    wanted = []
+    for key in sorted(there):
+        name = f"artifacts/{key}/{MANIFEST}"
+        path = remote.home / name
+        tag = remote.objects[name].tag
+        if path.is_file():
+            # The tag of an object on S3 is usually the MD5 checksum of its content.
+            if tag == before.get(name, _NONE).tag or tag == _md5(path):
+                continue
+            if remote.bucket.read(name) == path.read_bytes():
+                continue
+            shutil.rmtree(path.parent)
+        wanted.append(name)
+    remote.get_small(wanted)
     here = {folder.name for folder in _folders(remote.home / "artifacts")}
-    remote.get_small(
-        [
-            f"artifacts/{key}/{MANIFEST}"
-            for key in sorted(there)
-            if not (remote.home / "artifacts" / key / MANIFEST).is_file()
-        ]
-    )
     for key in here - there if remove else ():
         shutil.rmtree(remote.home / "artifacts" / key, ignore_errors=True)
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _is_plain(name: str) -> bool:

@@ -27,6 +27,8 @@ MARKER = ".etude-store.json"
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
 SUMS = "checksums.json"
+METADATA = ".metadata"
+"""The file that DCP writes last, which locates all tensors of a checkpoint."""
 LEASE = "lease.json"
 SHARDS = ".distcp"
 """The suffix of checkpoint files that are downloaded one by one as they are read."""
@@ -197,6 +199,10 @@ class Remote:
                 new[object] = path
             self._put(new)
             self._put({f"artifacts/{key}/{MANIFEST}": folder / MANIFEST})
+            own = {MANIFEST, *files}
+            # Shards of results whose jobs were cut off while they wrote them.
+            stale = [name for name in there if name.removeprefix(f"artifacts/{key}/") not in own]
+            self.bucket.remove(stale)
         self.remove_later(f"work/{key}/")
 
     def remove_later(self, prefix: str, first: str = SUMS) -> None:
