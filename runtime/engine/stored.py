@@ -67,3 +67,10 @@ def remove_stored(checkpoint: Path) -> None:
     """Removes a checkpoint from the store in the background, beginning with its checksums."""
     if remote := remote_above(checkpoint):
         remote.remove_later(f"{remote.name(checkpoint)}/")
+
+
+def has_own_folder(path: Path) -> bool:
+    """Whether this rank's node has a local folder of its own of the run's store, so that what is
+    stale there is removed by its ranks, too."""
+    remote = remote_above(path)
+    return remote is not None and remote.apart

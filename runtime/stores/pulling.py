@@ -20,6 +20,7 @@ from .remote import (
     in_variant,
 )
 from .segments import SEGMENT, SUFFIX, files_in
+from .unsent import complete, drop, send_parts, unsent
 
 Tags = dict[str, list[str]]
 """Growing file → the tags of its segments that the local file has."""
@@ -53,25 +54,46 @@ def pull(remote: Remote) -> None:
 
 
 def catch_up(remote: Remote) -> None:
-    """Sends finished results and checkpoints that the store lacks.
+    """Sends finished results and checkpoints that the store lacks; removes those of which parts
+    were on machines that are gone.
 
     Raises: Interrupted.
     """
-    there = remote.keys()
-    for folder in _folders(remote.home / "artifacts"):
-        if folder.name not in there and (folder / MANIFEST).is_file():
-            files = json.loads((folder / MANIFEST).read_bytes())["files"]
-            if all((folder / name).is_file() for name in files):
-                remote.publish(folder.name, folder, list(files))
     with remote.going():
-        for path in sorted((remote.home / "work").glob(f"*/checkpoints/step-*/{SUMS}")):
-            if remote.name(path) in remote.objects:
-                continue
-            names = json.loads(path.read_bytes())["files"]
-            if all((path.parent / name).is_file() for name in names):
-                remote.put_checkpoint(path.parent)
-            else:  # parts of it were on machines that are gone
-                shutil.rmtree(path.parent)
+        marks = unsent(remote)
+        send_parts(remote, marks)
+        drop(remote, complete(remote, marks))
+
+
+def take_log(remote: Remote, path: Path) -> None:
+    """Downloads the log of a rank, which this machine continues.
+
+    Raises: StoreError.
+    """
+    name = remote.name(path)
+    segments = sorted(remote.bucket.listed(f"{name}{SUFFIX}"))
+    content = b"".join(remote.bucket.read(segment) or b"" for segment in segments)
+    remote.took(name, content)
+    _take(remote, name, content)
+
+
+def renew_result(remote: Remote, key: str) -> None:
+    """Makes the local manifest of an artifact that of the store, on another node than rank 0's. If
+    it was another, the artifact was made again, and its local files go.
+
+    Raises: StoreError.
+    """
+    name = f"artifacts/{key}/{MANIFEST}"
+    path = remote.home / name
+    remote.objects |= remote.bucket.listed(f"artifacts/{key}")
+    content = remote.bucket.read(name)
+    if content is None:
+        return
+    with remote.alone():
+        if path.is_file() and path.read_bytes() == content:
+            return
+        shutil.rmtree(path.parent, ignore_errors=True)
+        _write(path, content)
 
 
 def view(remote: Remote, tags: Tags) -> None:

@@ -364,10 +364,15 @@ def test_a_checkpoint_that_only_the_local_folder_has_goes_up(store: Server) -> N
     saved.mkdir(parents=True)
     for name in ("__0_0.distcp", ".metadata"):
         (saved / name).write_bytes(b"12")
-    (saved / "checksums.json").write_text('{"files": {"__0_0.distcp": {}, ".metadata": {}}}')
+    files = {name: {"bytes": 2} for name in ("__0_0.distcp", ".metadata")}
+    (saved / "checksums.json").write_text(json.dumps({"files": files}))
     assert here.remote
     catch_up(here.remote)
     assert len(store.names("run/work/k1/checkpoints/step-3/")) == 3
+    (saved.parent / "step-6").mkdir()
+    (saved.parent / "step-6" / "checksums.json").write_text('{"files": ')
+    catch_up(here.remote)
+    assert not (saved.parent / "step-6").exists(), "damaged, so the one before it counts"
 
 
 @pytest.fixture(scope="module")
