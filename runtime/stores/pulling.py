@@ -65,6 +65,16 @@ def catch_up(remote: Remote) -> None:
         drop(remote, complete(remote, marks))
 
 
+def take_results(remote: Remote) -> None:
+    """Downloads the manifests of artifacts that other machines have made.
+
+    Raises: StoreError.
+    """
+    before = dict(remote.objects)
+    remote.look()
+    _manifests(remote, before, remove=False)
+
+
 def take_log(remote: Remote, path: Path) -> None:
     """Downloads the log of a rank, which this machine continues.
 
