@@ -67,7 +67,9 @@ def _prepared(plan: "Plan", folder: Path) -> str:
 
 
 def _tokenized(part: "Part", plan: "Plan", folder: Path) -> str:
+    from ..runtime.run_folder.store import Store
+
     return (
-        f"part {part.number} of {part.of} is tokenized, in {folder}/work; once all parts are, "
-        "`etude prepare` or `etude run` joins them"
+        f"part {part.number} of {part.of} is tokenized, in {Store(folder).name}/work; once all "
+        "parts are, `etude prepare` or `etude run` joins them"
     )

@@ -15,6 +15,7 @@ from ..compiler.plan.plan import Plan
 from ..compiler.plan.plan_schema import read_plan
 from ..compiler.values import Resources
 from .errors import RunError
+from .gathering import bring_log, leading, send_unsent, sending_log
 from .launchers import LAUNCHERS
 from .launchers.launcher import Launcher, Leg
 from .preflight.nodes import require_nodes
@@ -22,6 +23,7 @@ from .preflight.preflight import require_all
 from .ranks import Ranks
 from .run_folder.recorder import OnEvent
 from .run_folder.store import Store, disk
+from .run_folder.variant_folders import folder_at
 from .scheduler import Scheduler
 from .worker import PLAN, keep_log, walk
 
@@ -69,10 +71,13 @@ def lead(
     """
     _require_claims(plan)
     _require_ranks(plan, ranks.world_size)
-    with _begun(plan, folder, root, on_event, prepare=False) as store:
+    with (
+        _begun(plan, folder, root, on_event, prepare=False, nodes=True) as store,
+        leading(store, ranks),
+    ):
         own = read_plan(folder / PLAN)
         start = {
-            "folder": str(folder.resolve()),
+            "folder": store.address,
             "root": str(root.resolve()),
             "device": _device(own),
             "plan": own.to_json(),
@@ -80,6 +85,7 @@ def lead(
         ranks.share("start", zlib.compress(json.dumps(start).encode()))
         # Installed packages were checked earlier: only rank 0 does jobs that need extra ones.
         require_nodes(folder, 0, {}, ranks.share, ranks.collect)
+        send_unsent(store, ranks)
 
         def tell(event: dict[str, Any]) -> None:
             store.tell(event)
@@ -95,11 +101,14 @@ def join_in(ranks: Ranks) -> None:
     """
     start = json.loads(zlib.decompress(ranks.share("start", None)))
     _ready_process()
-    store = Store(Path(start["folder"]))
+    store = Store(folder_at(start["folder"]))
+    bring_log(store, ranks.rank)
     keep_log(store, ranks.rank)
     require_nodes(store.folder, ranks.rank, None, ranks.share, ranks.collect)
     plan = Plan.model_validate_json(start["plan"])
-    walk(plan, store, Path(start["root"]), start["device"], ranks, None)
+    with sending_log(store, ranks):
+        send_unsent(store, ranks)
+        walk(plan, store, Path(start["root"]), start["device"], ranks, None)
 
 
 def _ready_process() -> None:
@@ -111,9 +120,12 @@ def _ready_process() -> None:
 
 @contextmanager
 def _begun(
-    plan: Plan, folder: Path, root: Path, on_event: OnEvent, *, prepare: bool
+    plan: Plan, folder: Path, root: Path, on_event: OnEvent, *, prepare: bool, nodes: bool = False
 ) -> Iterator[Store]:
     """The run folder with the plan in it, held exclusively.
+
+    Args:
+        nodes: as for `Store.lease`.
 
     Raises: RunError, Stopped.
     """
@@ -123,7 +135,7 @@ def _begun(
     require_all(plan, store, root, on_event, prepare=prepare)
     if words := store.create():
         on_event({"event": "note", "message": words})
-    with store.lease(lambda words: on_event({"event": "note", "message": words})):
+    with store.lease(lambda words: on_event({"event": "note", "message": words}), nodes=nodes):
         path = folder / PLAN
         with disk(path):
             path.write_text(plan.to_json() + "\n")

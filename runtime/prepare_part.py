@@ -15,6 +15,7 @@ from .preparation.units import Part
 from .run_folder.recorder import OnEvent
 from .run_folder.store import Store, disk
 from .scheduler import Scheduler
+from .stores.objects import StoreError
 
 _LOOK = 2.0
 """Seconds between two looks of a part that waits for a tokenizer."""
@@ -23,7 +24,8 @@ _LOOK = 2.0
 def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: Part) -> int:
     """Tokenizes this part's files of all document data sets that need no model.
 
-    Parts may run at the same time, on any hosts that share the run folder, and in any order. Their
+    Parts may run at the same time, on any hosts that share the run folder or its store, and in any
+    order. Their
     results are kept, and a killed part continues where it was. The first part makes the tokenizers,
     since training one reads all its documents; the others wait for it. `execute(…, prepare=True)`
     or a run then joins the parts, tokenizes what is missing, and makes all other data.
@@ -32,11 +34,7 @@ def prepare_part(plan: Plan, folder: Path, root: Path, on_event: OnEvent, part: 
     Raises: RunError, Stopped.
     """
     store = Store(folder)
-    if store.remote is not None:
-        raise RunError(
-            f"parts meet in a folder that their hosts share, and {store.name} is in a store",
-            "prepare into a shared folder, or leave --part out: etude prepare SPEC",
-        )
+    store.pull()
     store.create()
     # The process that joins the parts records the run.
     plan = plan.model_copy(update={"tracking": None})
@@ -62,6 +60,8 @@ class _Tokenizers(Scheduler):
             with ExitStack() as lease:
                 try:
                     lease.enter_context(self.store.lease())
+                except StoreError:
+                    raise
                 except RunError as problem:
                     if not told:
                         message = f"{problem.message}; this part waits for the tokenizer"
@@ -76,6 +76,7 @@ class _Tokenizers(Scheduler):
         return isinstance(job, TokenizerJob) and super()._prepares(job)
 
     def _all_there(self) -> bool:
+        self.store.look_again()
         jobs = [j for j in self.plan.jobs if self._prepares(j) and not self.plan.aside(j)]
         return all(self.store.artifact(self._key(job, {})) for job in jobs)
 

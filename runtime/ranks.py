@@ -32,6 +32,8 @@ TOGETHER_SECONDS = 180.0
 """Time limit of the first collective of all ranks."""
 JOIN_SECONDS = 600.0
 """Time limit for ranks to find each other."""
+PARTING_SECONDS = 20.0
+"""Time limit of what a rank does before a problem ends it: sending its log to a store."""
 _AGAIN = "run again to continue from the last checkpoint"
 _LOGS = "the output of each rank is in logs/ of the run folder"
 _KINDS = {kind.exit_code: kind for kind in (RunError, Stopped, Interrupted)}
@@ -53,6 +55,8 @@ class Ranks:
         self.rank = place.rank
         self.world_size = place.world_size
         self._tell = tell
+        self.before_exit: Callable[[], None] = lambda: None
+        """Called before a problem ends this process; it has `PARTING_SECONDS`."""
         self._store = _join(place)
         self._number = 0
         self._tick = max(TICK_SECONDS, self.world_size / 1000)
@@ -249,6 +253,7 @@ class Ranks:
                 if not self._over.is_set():
                     # Rank 0 is gone, or the process that hosts its store.
                     print(f"rank {self.rank} has lost rank 0: {error}", file=sys.stderr)
+                    self._part()
                     _exit(Interrupted.exit_code)
 
     def _look_for_lost(self, seen: dict[int, tuple[str | None, float]]) -> None:
@@ -264,6 +269,7 @@ class Ranks:
             return
         if self.rank != 0:
             print(f"rank 0 does not answer; rank {self.rank} ends", file=sys.stderr)
+            self._part()
             _exit(Interrupted.exit_code)
         seconds = max(now - seen[rank][1] for rank in lost)
         self._report(
@@ -297,11 +303,21 @@ class Ranks:
                 self._tell(problem)
             else:
                 logging.getLogger(__name__).error("the gang ends: %s", problem.message)
+            self._part()
             self._store.add("left", 1)
             if self.rank == 0:
                 self._all_have_left()
         finally:
             _exit(code)
+
+    def _part(self) -> None:
+        """Does what is left to do before this process ends, and waits only so long for it."""
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        part = threading.Thread(target=self.before_exit, daemon=True)
+        part.start()
+        part.join(PARTING_SECONDS)
 
 
 def _join(place: Place) -> Any:

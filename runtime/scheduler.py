@@ -277,10 +277,12 @@ def follow(plan: Plan, store: Store, root: Path, ranks: Following) -> Resources 
         inputs = {role: artifacts / key for role, key in decision.inputs.items()}
         for key in decision.inputs.values():
             store.take_over(key)
+        store.make_room(decision.key)
         wait_for([folder / MANIFEST for folder in inputs.values()], ranks.rank)
         job, work = jobs[decision.job], store.work(decision.key)
         WORK[type(job)].do(Task(job, decision.key, inputs, work, shared, decision.known))
         ranks.arrive()
+    store.make_room("")
     return decision.needs
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,27 @@ from ..compiler.plan.plan_schema import read_plan
 from ..compiler.values import Phase, Resources
 from . import imports
 from .errors import Interrupted, RunError
+from .gathering import bring_log, leading, send_unsent, sending_log
 from .launchers import messages
 from .launchers.allocation import here
 from .launchers.launcher import Outcome
 from .part import phase_of, up_to
 from .preflight.nodes import needed, require_nodes
 from .ranks import Ranks
-from .run_folder.patience import wait_for
+from .run_folder.lease import INHERITED
 from .run_folder.store import LOGS, RANK_LOG, Store
+from .run_folder.variant_folders import folder_at
 from .scheduler import Scheduler, follow
 from .stopping import listening
 
 PLAN = "plan.json"
 
 
-def main(folder: Path, root: Path, device: str) -> int:
+def main(address: str, root: Path, device: str) -> int:
     """Walks the plan in the run folder together with the other ranks; returns the exit code.
 
     Args:
+        address: the run folder: a path, or a URL of a store.
         root: the spec's folder, which relative data paths start from.
         device: "cpu", or this rank's GPU.
     """
@@ -48,7 +52,11 @@ def main(folder: Path, root: Path, device: str) -> int:
                 "start it with torchrun or srun, or use `etude run`",
             )
         )
-    store = Store(folder)
+    try:
+        store = Store(folder_at(address))
+    except RunError as problem:
+        return _refused(problem)
+    bring_log(store, place.rank)
     keep_log(store, place.rank)
 
     def tell(problem: RunError) -> None:
@@ -61,37 +69,51 @@ def main(folder: Path, root: Path, device: str) -> int:
             tell(problem)
         return _refused(problem)
     try:
-        plan, phase = _ready(folder, ranks)
         if place.rank == 0:
-            store.create()
-            with store.lease():
-                needs = walk(plan, store, root, device, ranks, store.tell)
-                if phase and needs:  # the others have left
-                    tell(problem := _unfinished(phase, needs))
-                    return problem.exit_code
-                store.tell(messages.ended(Outcome(needs)))
-        else:
+            return _lead(store, root, device, ranks)
+        plan, _ = _ready(store, ranks)
+        with sending_log(store, ranks):
+            send_unsent(store, ranks)
             walk(plan, store, root, device, ranks, None)
     except Exception as problem:
         ranks.fail(problem)
     return 0
 
 
-def _ready(folder: Path, ranks: Ranks) -> tuple[Plan, Phase | None]:
+def _lead(store: Store, root: Path, device: str, ranks: Ranks) -> int:
+    """Rank 0's part; returns the exit code.
+
+    Raises: RunError, Stopped.
+    """
+    if INHERITED not in os.environ:
+        store.pull()
+    plan, phase = _ready(store, ranks)
+    store.create()
+    with store.lease(nodes=True), leading(store, ranks):
+        send_unsent(store, ranks)
+        needs = walk(plan, store, root, device, ranks, store.tell)
+        if phase and needs:  # the others have left
+            store.tell(messages.failed(problem := _unfinished(phase, needs)))
+            return problem.exit_code
+        store.tell(messages.ended(Outcome(needs)))
+    return 0
+
+
+def _ready(store: Store, ranks: Ranks) -> tuple[Plan, Phase | None]:
     """The gang's part of the plan and its phase, once all nodes are known to be ready for it.
 
     Raises: RunError: a node is not ready.
     """
+    needs = None
     if ranks.rank == 0:
-        plan = read_plan(folder / PLAN)
+        plan = read_plan(store.folder / PLAN)
         phase = phase_of(plan, os.environ)
         needs = needed(plan, phase.jobs if phase else ())
-        require_nodes(folder, 0, needs, ranks.share, ranks.collect)
+        ranks.share("plan", zlib.compress(plan.to_json().encode()))
     else:
-        require_nodes(folder, ranks.rank, None, ranks.share, ranks.collect)
-        wait_for([folder / PLAN], ranks.rank)
-        plan = read_plan(folder / PLAN)
+        plan = Plan.model_validate_json(zlib.decompress(ranks.share("plan", None)))
         phase = phase_of(plan, os.environ)
+    require_nodes(store.folder, ranks.rank, needs, ranks.share, ranks.collect)
     return (up_to(plan, phase) if phase else plan), phase
 
 
@@ -161,4 +183,4 @@ def _refused(problem: RunError) -> int:
 
 if __name__ == "__main__":
     with listening(last=True):
-        sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+        sys.exit(main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -83,6 +84,12 @@ class Server:
         except client.exceptions.ClientError:
             return False
         return True
+
+    def vanish(self) -> None:
+        """Removes everything at once, while somebody may be writing: all buckets are gone."""
+        request = Request(f"{self.endpoint}/moto-api/reset", method="POST")
+        with urlopen(request, timeout=60) as answer:
+            assert answer.status == 200
 
     def empty(self) -> None:
         """Removes all objects, and the bucket."""

@@ -33,7 +33,15 @@ from .checksums import Writer, damage, is_whole
 from .lazy_reader import CheckpointReader
 from .process import as_rank_0_sees
 from .storage import AVERAGE, HEAD, METADATA, model_tensors, reading, writing
-from .stored import copy_stored, remove_stored, send_steps, take_named, take_stored
+from .stored import (
+    copy_stored,
+    has_own_folder,
+    remove_stored,
+    send_steps,
+    settle_removals,
+    take_named,
+    take_stored,
+)
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,14 @@ class Checkpoints(CheckpointManager):
         """Does nothing: the newest is not complete before `_settle`."""
 
     def _purge(self) -> None:
-        if dist.get_rank() == 0:
+        if dist.get_rank() != 0:
+            # Of those that this node has, rank 0 knows which are complete, and has removed stale
+            # ones from the store.
+            if has_own_folder(Path(self.folder)):
+                here = sorted(map(step_of, Path(self.folder).glob("step-*")))
+                for step in self._policy.stale(here):
+                    shutil.rmtree(self._path(step), ignore_errors=True)
+        else:
             for step in self._policy.stale(self._whole()):
                 path = self._path(step)
                 # Half a checkpoint must not look complete.
@@ -295,7 +310,8 @@ class Checkpoints(CheckpointManager):
             take_stored(Path(self.folder).parent)
         found = [self._whole()]
         dist.broadcast_object_list(found, group=self.pg)
-        steps, good = found[0], None
+        whole, good = found[0], None
+        steps = [*whole]
         while steps and good is None:
             step = steps.pop()
             wrong = _damage_seen_by_any(self._path(step))
@@ -309,7 +325,12 @@ class Checkpoints(CheckpointManager):
                 if good is None or step_of(path) > good or not is_whole(path):
                     shutil.rmtree(path, ignore_errors=True)
                     remove_stored(path)
+        elif has_own_folder(Path(self.folder)):
+            for path in Path(self.folder).glob("step-*"):
+                if good is None or step_of(path) > good or step_of(path) not in whole:
+                    shutil.rmtree(path, ignore_errors=True)
         self._purge()
+        settle_removals(Path(self.folder))
         dist.barrier(group=self.pg)
         return good
 

@@ -7,9 +7,11 @@ with the size and SHA-256 of all files. A checkpoint without it was never finish
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,9 @@ from torch.futures import Future
 from ..errors import Interrupted
 from ..run_folder.saved import SUMS
 from ..stores.objects import StoreError
-from ..stores.remote import remote_above
-from .lazy_reader import why_not
+from ..stores.remote import METADATA, remote_above
+from .lazy_reader import fetched_again, why_not
 
-METADATA = ".metadata"
-"""The file that DCP writes last, which locates all tensors."""
 THREADS = 4
 """Files that a rank checks in parallel."""
 
@@ -80,11 +80,27 @@ class Writer(FileSystemWriter):
     Each rank uploads its own files when they are complete, in the background if the checkpoint is
     written in the background. The last file is uploaded once all ranks are done. If the store is
     unreachable, the checkpoint is complete here, and finishing it raises Interrupted.
+
+    In a store, the names of the shards contain a number of their own for each time that a
+    checkpoint is written. So a shard of the same step that another start has left, on the disk of a
+    machine or by an upload that came late, is never taken for one of this checkpoint.
     """
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path)
         self.fs: Any = _Files()
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """The ranks' plans with the names of their files; one rank makes them for all."""
+        named = super().prepare_global_plan(plans)
+        if remote_above(Path(self.path)) is None:
+            return named
+        own = secrets.token_hex(4)
+        return [
+            replace(plan, storage_data=replace(data, prefix=f"{data.prefix}{own}_"))
+            for plan in named
+            for data in [plan.storage_data]
+        ]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         written = _Written(super().write_data(plan, planner).wait())
@@ -144,8 +160,8 @@ def damage(path: Path, rank: int = 0, ranks: int = 1) -> str:
 
 
 def _writer(name: str) -> int:
-    """The rank that wrote a checkpoint's file, `__RANK_NUMBER.distcp`. It checks the file, because
-    it also reads it."""
+    """The rank that wrote a checkpoint's file, `__RANK_NUMBER.distcp`, with a number of its own in
+    between in a store. It checks the file, because it also reads it."""
     number = name.removeprefix("__").partition("_")[0]
     return int(number) if number.isdecimal() else 0
 
@@ -161,4 +177,6 @@ def _damage(file: Path, wanted: dict[str, Any]) -> str:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as problem:
         return f"{file.name}: {(problem.strerror or str(problem)).lower()}"
-    return "" if digest == wanted["sha256"] else f"{file.name} is not what was written"
+    if digest == wanted["sha256"] or fetched_again(file):
+        return ""
+    return f"{file.name} is not what was written"

@@ -38,10 +38,11 @@ class CheckpointReader(FileSystemReader):
 def fetch(path: Path) -> None:
     """Fetches a checkpoint's file if it is in a store and not here, and checks it.
 
+    A file of that name and size is what the store has, since names in a store contain a number of
+    their own for each time that a checkpoint is written (`checksums.Writer`).
+
     Raises: RunError: it is damaged, or the store is unreachable.
     """
-    if path.is_file():
-        return
     remote = remote_above(path)
     if remote is None or not (path.parent / SUMS).is_file():
         return
@@ -49,6 +50,17 @@ def fetch(path: Path) -> None:
     if entry is not None:
         with remote.going():
             remote.fetch(path.parent, {path.name: entry}, f"the checkpoint {path.parent.name}")
+
+
+def fetched_again(path: Path) -> bool:
+    """Whether a file that is damaged here could be replaced by the one in the store.
+
+    Raises: Interrupted: the store is unreachable.
+    """
+    if remote_above(path) is None:
+        return False
+    path.unlink(missing_ok=True)
+    return not why_not(path)
 
 
 def why_not(path: Path) -> str:

@@ -15,7 +15,8 @@ from torch.distributed.checkpoint.planner import ReadItem, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ..errors import RunError, Stopped
-from .checksums import METADATA, Writer
+from ..stores.remote import METADATA
+from .checksums import Writer
 from .lazy_reader import CheckpointReader
 
 AVERAGE = "average"

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from ..run_folder.saved import SUMS
-from ..stores.pulling import sums
+from ..stores.pulling import renew, sums
 from ..stores.remote import remote_above
-from .checksums import METADATA
 
 
 def take_stored(work: Path) -> None:
@@ -23,13 +21,15 @@ def take_named(checkpoint: Path) -> None:
 
     Raises: Interrupted: the store is unreachable.
     """
-    remote = remote_above(checkpoint)
-    if remote is None:
-        return
-    wanted = [checkpoint / name for name in (METADATA, SUMS)]
-    missing = [remote.name(path) for path in wanted if not path.is_file()]
-    with remote.going():
-        remote.get_small(missing)
+    if remote := remote_above(checkpoint):
+        with remote.going():
+            renew(remote, checkpoint)
+
+
+def settle_removals(folder: Path) -> None:
+    """Waits until what this process removes from the store is gone: it may be written again."""
+    if remote := remote_above(folder):
+        remote.settle()
 
 
 def send_steps(folder: Path) -> None:
@@ -67,3 +67,10 @@ def remove_stored(checkpoint: Path) -> None:
     """Removes a checkpoint from the store in the background, beginning with its checksums."""
     if remote := remote_above(checkpoint):
         remote.remove_later(f"{remote.name(checkpoint)}/")
+
+
+def has_own_folder(path: Path) -> bool:
+    """Whether this rank's node has a local folder of its own of the run's store, so that what is
+    stale there is removed by its ranks, too."""
+    remote = remote_above(path)
+    return remote is not None and remote.apart

@@ -37,6 +37,7 @@ from .metrics import Metrics, not_finite
 from .objectives import reported
 from .polyak import Mean
 from .storage import AVERAGE, writing
+from .stored import has_own_folder
 
 
 class Trainer(TitanTrainer):
@@ -242,7 +243,7 @@ class Trainer(TitanTrainer):
         """Writes `state`, `weights` if they are a mean or have adapters merged into them, and
         `positions.json` into `folder`, which then exists complete or not at all."""
         partial = folder.with_suffix(".partial")
-        if dist.get_rank() == 0:
+        if dist.get_rank() == 0 or has_own_folder(partial):
             shutil.rmtree(partial, ignore_errors=True)
         dist.barrier()
         mean, converters = self.mean, self.job.torchtitan.get(ADAPTER)

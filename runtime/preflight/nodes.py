@@ -25,6 +25,8 @@ from ...compiler.plan.phases import ranks_of
 from ...compiler.plan.plan import DatasetJob, Plan, WritingJob
 from ...compiler.torchtitan.quantization import SECTION
 from ..errors import RunError
+from ..stores.objects import StoreError
+from ..stores.remote import Remote, remote_above
 from .disk_space import in_bytes
 
 FILES = 1024
@@ -46,6 +48,7 @@ class Node:
         free: free bytes in the run folder.
         lacks: packages that the phase needs and that are missing.
         sees: whether the file that rank 0 has written into the run folder is visible.
+        store: what is wrong with the object store that the run folder is in, and a fix.
     """
 
     rank: int
@@ -55,6 +58,7 @@ class Node:
     free: int
     lacks: Sequence[str] = field(default=())
     sees: bool = True
+    store: Sequence[str] = field(default=())
 
     def to_json(self) -> bytes:
         """The node as JSON."""
@@ -70,7 +74,7 @@ class Node:
 
 
 def look(rank: int, folder: Path, needs: Iterable[str], sign: str) -> Node:
-    """Checks this rank's node.
+    """Checks this rank's node, and notes whether it has a local folder of its own of a store.
 
     Args:
         folder: the run folder.
@@ -78,6 +82,9 @@ def look(rank: int, folder: Path, needs: Iterable[str], sign: str) -> Node:
         sign: the name of the file that rank 0 has written there.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remote = remote_above(folder / sign)
+    if remote is not None:
+        remote.apart = not (folder / sign).exists()
     return Node(
         rank,
         socket.gethostname(),
@@ -85,7 +92,8 @@ def look(rank: int, folder: Path, needs: Iterable[str], sign: str) -> Node:
         _open_files(),
         shutil.disk_usage(folder).free,
         [module for module in needs if importlib.util.find_spec(module) is None],
-        _appears(folder / sign, PATIENCE),
+        remote is not None or _appears(folder / sign, PATIENCE),
+        _store(remote, folder / sign, rank) if remote is not None else [],
     )
 
 
@@ -133,6 +141,26 @@ def _appears(path: Path, patience: float) -> bool:
     return True
 
 
+def _store(remote: Remote, sign: Path, rank: int) -> Sequence[str]:
+    """What is wrong with the store as this rank sees it: it must find what rank 0 has written, and
+    be able to write."""
+    name = remote.name(sign)
+    try:
+        if remote.bucket.about(name) is None:
+            return [
+                f"what rank 0 has written there, {name}, is not in the store that it asks",
+                "give all nodes the same endpoint and credentials: AWS_ENDPOINT_URL, "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws",
+            ]
+        if rank != 0:
+            own = f"{name}.rank-{rank}"
+            remote.bucket.write(own, b"")
+            remote.bucket.remove([own])
+    except StoreError as problem:
+        return [problem.message, problem.help]
+    return []
+
+
 def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Module → its purpose, and the extra of etude that provides it, for jobs of a plan."""
     own, found = set(jobs), {}
@@ -175,6 +203,13 @@ def wrong(
 
 
 def _unshared(nodes: Sequence[Node], folder: Path) -> RunError | None:
+    if wrong := [node for node in nodes if node.store]:
+        remote = remote_above(folder / "any")
+        place = remote.url if remote else folder
+        message, help = wrong[0].store
+        return RunError(
+            f"{wrong[0]}{_more(wrong)} cannot use the run folder {place}: {message}", help
+        )
     blind = [node for node in nodes if not node.sees]
     if not blind:
         return None
@@ -182,7 +217,7 @@ def _unshared(nodes: Sequence[Node], folder: Path) -> RunError | None:
         f"{blind[0]}{_more(blind)} does not see the run folder {folder} of rank 0 on "
         f"{nodes[0].host}: a file written there did not appear in {PATIENCE:.0f} seconds",
         "choose a folder on a file system that all nodes share, with --folder or `scratch` in "
-        "the site file",
+        "the site file, or one in an object store: --folder s3://…",
     )
 
 
@@ -213,7 +248,8 @@ def _limits(nodes: Sequence[Node], folder: Path) -> RunError | None:
         if node.free < FREE:
             return RunError(
                 f"{node} has {in_bytes(node.free)} free in {folder}",
-                "free some space, or choose another folder with --folder",
+                "free some space, or choose another folder with --folder, or with "
+                "ETUDE_STORE_CACHE the local one of a run in a store",
             )
     return None
 
@@ -240,9 +276,12 @@ def require_nodes(
     Raises: RunError: on rank 0.
     """
     sign = folder / f".shared-{time.time_ns()}"
+    remote = remote_above(sign)
     if rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         sign.touch()
+        if remote is not None:
+            remote.bucket.write(remote.name(sign), b"")
     try:
         said = json.dumps([sign.name, list(needs)]).encode() if needs is not None else None
         name, modules = json.loads(share("sign", said))
@@ -256,3 +295,6 @@ def require_nodes(
     finally:
         if rank == 0:
             sign.unlink(missing_ok=True)
+            if remote is not None:
+                with suppress(StoreError):
+                    remote.bucket.remove([remote.name(sign)])

@@ -2,7 +2,8 @@
 
 A unit is the result for a stretch of a data set's files, or for several small files:
 `units/NUMBER` in the work folder of the data set's job, with `unit.json` and the files that its
-task writes. It is made under another name and renamed, so that it exists complete or not at all.
+task writes. It is made under another name and renamed, so that it exists complete or not at all. If
+the run folder is in a store, the units of parts are there, too.
 Two processes that make the same unit write the same bytes. The units do not depend on who makes
 them, and neither does the result of joining them in the order of the files.
 """
@@ -27,9 +28,9 @@ import numpy as np
 from .. import stopping
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
+from .stored_units import UNIT, StoredUnits
 
 UNITS = "units"
-_UNIT = "unit.json"
 _LOOK = 0.5
 """Seconds between checks whether the run should stop."""
 _MUCH = 2**25
@@ -92,34 +93,58 @@ def make(
 
     Raises:
         DataError: a file cannot be read, or has more bad lines than the data set allows.
-        Interrupted: the run was asked to stop; complete units are kept.
+        Interrupted: the run was asked to stop, or the store cannot be reached; complete units are
+            kept.
         OSError: writing failed.
     """
     folder = folder / UNITS
     folder.mkdir(parents=True, exist_ok=True)
     wanted = (part or Part()).units(task)
-    left = [number for number in wanted if there(task, folder, number) is None]
+    stored = StoredUnits.of(folder)
     counts = np.zeros(2, np.int64)
 
-    def made(unit: Mapping[str, Any]) -> None:
+    def made(number: int, unit: Mapping[str, Any]) -> None:
+        if stored and part:
+            stored.send(number, task.sizes(unit))
         counts[:] += unit["documents"], unit["tokens"]
         event = {"event": "tokenized", "job": job}
         on_event(event | {"documents": int(counts[0]), "tokens": int(counts[1])})
 
-    for number in sorted(set(wanted) - set(left)):
-        if unit := there(task, folder, number):
-            made(unit)
+    left = []
+    for number, unit in _done(task, folder, wanted, stored, keep=part is None):
+        if unit is None:
+            left.append(number)
+        else:
+            made(number, unit)
     processes = min(_cores(), len(left))
     if processes > 1 and _much(task, left):
         try:
-            for unit in _in_processes(task, folder, left, processes):
-                made(unit)
+            for number, unit in _in_processes(task, folder, left, processes):
+                made(number, unit)
         except BrokenProcessPool:
             # A process was killed, perhaps for its memory, or this program cannot start any.
             on_event({"event": "note", "message": _ALONE})
     left = [number for number in left if there(task, folder, number) is None]
-    for unit in _here(task, folder, left):
-        made(unit)
+    for number, unit in _here(task, folder, left):
+        made(number, unit)
+
+
+def _done(
+    task: Task, folder: Path, numbers: Sequence[int], stored: StoredUnits | None, *, keep: bool
+) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The numbers of units with their `unit.json`; None for those that are yet to be made.
+
+    Args:
+        keep: whether units that are only in the store are fetched.
+    """
+    if stored:
+        stored.take_descriptions(numbers)
+    for number in numbers:
+        unit = there(task, folder, number, stored)
+        if stored and unit and keep:
+            sums = {"tokens": unit["sha256"]} if "sha256" in unit else {}
+            stored.take(number, task.sizes(unit), sums)
+        yield number, unit
 
 
 def _cores() -> int:
@@ -135,21 +160,22 @@ def _much(task: Task, numbers: Sequence[int]) -> bool:
     return None in sizes or sum(filter(None, sizes)) > _MUCH
 
 
-def _here(task: Task, folder: Path, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _here(task: Task, folder: Path, numbers: Sequence[int]) -> Iterator[tuple[int, dict[str, Any]]]:
     for number in numbers:
         if unit := _make(task, folder, number, stopping.asked):
-            yield unit
+            yield number, unit
         stopping.check("what is left comes next")
 
 
 def _in_processes(
     task: Task, folder: Path, numbers: Sequence[int], processes: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[int, dict[str, Any]]]:
     # Spawned, because a fork would keep locks held by this process's threads locked.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(processes, context, _begin, (task, folder, stop)) as pool:
-        pending: set[Future[dict[str, Any]]] = {pool.submit(_work, each) for each in numbers}
+        of: dict[Future[dict[str, Any]], int] = {pool.submit(_work, n): n for n in numbers}
+        pending = set(of)
         try:
             while pending:
                 done, pending = wait(pending, _LOOK, FIRST_COMPLETED)
@@ -158,7 +184,7 @@ def _in_processes(
                     unit = each.result()
                     if "error" in unit:
                         raise DataError(*unit["error"])
-                    yield unit
+                    yield of[each], unit
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -204,7 +230,7 @@ def _make(task: Task, folder: Path, number: int, stop: Stop) -> dict[str, Any] |
     if made is None:
         return None
     unit = {"of": task.identity(number), **made}
-    (partial / _UNIT).write_text(json.dumps(unit), encoding="utf-8")
+    (partial / UNIT).write_text(json.dumps(unit), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     try:
         partial.rename(final)
@@ -215,12 +241,25 @@ def _make(task: Task, folder: Path, number: int, stop: Stop) -> dict[str, Any] |
     return unit
 
 
-def there(task: Task, folder: Path, number: int) -> dict[str, Any] | None:
-    """The `unit.json` of a unit; None if it is missing, or a crash has truncated its files."""
+def there(
+    task: Task, folder: Path, number: int, stored: StoredUnits | None = None
+) -> dict[str, Any] | None:
+    """The `unit.json` of a unit; None if it is missing, or a crash has truncated its files.
+
+    Args:
+        stored: where its files may be, too.
+    """
     unit = folder / f"{number:06}"
+
+    def size(name: str) -> int | None:
+        try:
+            return (unit / name).stat().st_size
+        except FileNotFoundError:
+            return stored.size(unit.name, name) if stored else None
+
     try:
-        found = json.loads((unit / _UNIT).read_text(encoding="utf-8"))
-        whole = all((unit / n).stat().st_size == size for n, size in task.sizes(found).items())
+        found = json.loads((unit / UNIT).read_text(encoding="utf-8"))
+        whole = all(size(name) == wanted for name, wanted in task.sizes(found).items())
         return found if whole and found["of"] == task.identity(number) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

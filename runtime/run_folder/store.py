@@ -25,13 +25,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, Stopped, reason
-from ..stores.pulling import catch_up, pull
+from ..stores.pulling import catch_up, pull, renew_result, take_results
 from ..stores.remote import MANIFEST, SHARDS, Remote, remote_of
 from ..stores.remote import SUMS as CHECKPOINT_SUMS
 from .journal import Journal
@@ -86,6 +86,15 @@ class Store:
         if self.remote is not None:
             pull(self.remote)
 
+    def look_again(self) -> None:
+        """Looks for results that other machines have made since, if there is a store.
+
+        Raises: Interrupted: the store cannot be reached.
+        """
+        if self.remote is not None:
+            with self.remote.going():
+                take_results(self.remote)
+
     def create(self) -> str | None:
         """Creates the folder and its journal, if they do not exist.
 
@@ -134,12 +143,24 @@ class Store:
         with disk(self._events.path):
             self._events.append({"time": time.time(), **event}, durable=event["event"] != "step")
 
+    @property
+    def address(self) -> str:
+        """The run folder as other nodes find it: an absolute path, or a URL."""
+        return str(self.folder.resolve()) if self.remote is None else self.name
+
     @contextmanager
-    def lease(self, on_wait: Callable[[str], None] = lambda message: None) -> Iterator[Lease]:
+    def lease(
+        self,
+        on_wait: Callable[[str], None] = lambda message: None,
+        *,
+        nodes: bool = False,
+    ) -> Iterator[Lease]:
         """Keeps other runs, on any host, out of the folder.
 
         Args:
             on_wait: called with the reason if this may take a while.
+            nodes: whether other nodes may have what a store lacks, so that the gang looks for it
+                (`gathering.send_unsent`).
 
         Raises: RunError: another process is using the folder.
         """
@@ -150,7 +171,8 @@ class Store:
         try:
             if remote is not None and lease.mine:
                 pull(remote)
-                catch_up(remote)
+                if not nodes:
+                    catch_up(remote)
             with remote.following(rest=True) if remote and lease.mine else nullcontext():
                 yield lease
         finally:
@@ -250,11 +272,32 @@ class Store:
         """
         if self.remote is None:
             return
-        manifest = home_of(self.folder) / "artifacts" / key / MANIFEST
-        if not manifest.is_file():
-            self.remote.look()
-            self.remote.get_small([self.remote.name(manifest)])
+        if self.remote.apart:
+            renew_result(self.remote, key)
+            self._adopt(key)
         self.fetch(key)
+
+    def make_room(self, key: str) -> None:
+        """Removes what earlier jobs and starts have left on this node, before a job of all ranks
+        or, with "", after the last. Nothing on rank 0's node, or where all nodes share the folder.
+        """
+        if self.remote is None or not self.remote.apart:
+            return
+        for each in (home_of(self.folder) / "work").glob("*"):
+            if each.name != key:
+                shutil.rmtree(each, ignore_errors=True)
+        for name in ("result", "result.partial") if key else ():
+            shutil.rmtree(self.work(key) / name, ignore_errors=True)
+
+    def _adopt(self, key: str) -> None:
+        """Moves the shards of a result that this node has written to the artifact."""
+        folder = home_of(self.folder) / "artifacts" / key
+        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+        for name in (name for name in files if name.endswith(SHARDS)):
+            with suppress(FileNotFoundError):  # another rank of this node was faster
+                for own in self.work(key).rglob(Path(name).name):
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    own.replace(folder / name)
 
     def publish(self, key: str, result: Path, job: str) -> Path:
         """Makes the folder `result` the artifact of a key, and deletes the job's work folder.

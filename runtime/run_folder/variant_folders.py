@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import RunError, reason
+from ..stores import places
 from .store import VARIANTS, Store, home_of
 
 _FOLDERS = ("artifacts", "work", "cache")
@@ -37,6 +38,21 @@ def variant_folder(folder: Path, variant: str) -> Path:
             "choose another with --folder",
         ) from None
     return own
+
+
+def folder_at(address: str) -> Path:
+    """The run folder of a recipe or variant in which this node's jobs work; created if needed.
+
+    Args:
+        address: a path, or a URL of a store (`Store.address`), of which it is the local folder.
+
+    Raises: RunError: the URL is not of a store, or the folder cannot be created.
+    """
+    if "://" not in address:
+        return Path(address)
+    home, variant = places.split(address)
+    folder = places.working(home).home
+    return variant_folder(folder, variant) if variant else folder
 
 
 def runs(folder: Path) -> dict[str, Path]:

@@ -1,16 +1,30 @@
 """Updates a local folder from the store before it is used."""
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .remote import JOURNAL, LEASE, MANIFEST, MARKER, SUMS, Remote, belongs_to_jobs, in_variant
+from .objects import Object
+from .remote import (
+    JOURNAL,
+    LEASE,
+    MANIFEST,
+    MARKER,
+    METADATA,
+    SUMS,
+    Remote,
+    belongs_to_jobs,
+    in_variant,
+)
 from .segments import SEGMENT, SUFFIX, files_in
+from .unsent import complete, drop, send_parts, unsent
 
 Tags = dict[str, list[str]]
 """Growing file → the tags of its segments that the local file has."""
+_NONE = Object(0, "", 0.0)
 
 
 def pull(remote: Remote) -> None:
@@ -36,29 +50,60 @@ def pull(remote: Remote) -> None:
         [n for n in plain if not ((remote.home / n).exists() and ahead.get(in_variant(n)))]
     )
     behind = not all(ahead.values())
-    _manifests(remote, remove=behind)
+    _manifests(remote, {}, remove=behind)
 
 
 def catch_up(remote: Remote) -> None:
-    """Sends finished results and checkpoints that the store lacks.
+    """Sends finished results and checkpoints that the store lacks; removes those of which parts
+    were on machines that are gone.
 
     Raises: Interrupted.
     """
-    there = remote.keys()
-    for folder in _folders(remote.home / "artifacts"):
-        if folder.name not in there and (folder / MANIFEST).is_file():
-            files = json.loads((folder / MANIFEST).read_bytes())["files"]
-            if all((folder / name).is_file() for name in files):
-                remote.publish(folder.name, folder, list(files))
     with remote.going():
-        for path in sorted((remote.home / "work").glob(f"*/checkpoints/step-*/{SUMS}")):
-            if remote.name(path) in remote.objects:
-                continue
-            names = json.loads(path.read_bytes())["files"]
-            if all((path.parent / name).is_file() for name in names):
-                remote.put_checkpoint(path.parent)
-            else:  # parts of it were on machines that are gone
-                shutil.rmtree(path.parent)
+        marks = unsent(remote)
+        send_parts(remote, marks)
+        drop(remote, complete(remote, marks))
+
+
+def take_results(remote: Remote) -> None:
+    """Downloads the manifests of artifacts that other machines have made.
+
+    Raises: StoreError.
+    """
+    before = dict(remote.objects)
+    remote.look()
+    _manifests(remote, before, remove=False)
+
+
+def take_log(remote: Remote, path: Path) -> None:
+    """Downloads the log of a rank, which this machine continues.
+
+    Raises: StoreError.
+    """
+    name = remote.name(path)
+    segments = sorted(remote.bucket.listed(f"{name}{SUFFIX}"))
+    content = b"".join(remote.bucket.read(segment) or b"" for segment in segments)
+    remote.took(name, content)
+    _take(remote, name, content)
+
+
+def renew_result(remote: Remote, key: str) -> None:
+    """Makes the local manifest of an artifact that of the store, on another node than rank 0's. If
+    it was another, the artifact was made again, and its local files go.
+
+    Raises: StoreError.
+    """
+    name = f"artifacts/{key}/{MANIFEST}"
+    path = remote.home / name
+    remote.objects |= remote.bucket.listed(f"artifacts/{key}")
+    content = remote.bucket.read(name)
+    if content is None:
+        return
+    with remote.alone():
+        if path.is_file() and path.read_bytes() == content:
+            return
+        shutil.rmtree(path.parent, ignore_errors=True)
+        _write(path, content)
 
 
 def view(remote: Remote, tags: Tags) -> None:
@@ -81,7 +126,7 @@ def view(remote: Remote, tags: Tags) -> None:
         (remote.home / LEASE).unlink(missing_ok=True)
     elif LEASE in changed:
         os.utime(remote.home / LEASE, (objects[LEASE].written, objects[LEASE].written))
-    _manifests(remote, remove=True)
+    _manifests(remote, before, remove=True)
     for name, about in objects.items():
         if name.startswith("work/") and name.endswith(f"/{SUMS}"):
             path = remote.home / name
@@ -95,12 +140,52 @@ def sums(remote: Remote, work: Path) -> None:
 
     Raises: StoreError.
     """
-    prefix = remote.name(work / "checkpoints")
-    found = remote.bucket.listed(prefix)
+    found = remote.bucket.listed(remote.name(work / "checkpoints"))
     remote.objects |= found
-    whole = [name.rpartition("/")[0] for name in found if name.endswith(f"/{SUMS}")]
-    wanted = [f"{folder}/{name}" for folder in whole for name in (".metadata", SUMS)]
-    remote.get_small([n for n in wanted if n in found and not (remote.home / n).is_file()])
+    for name in found:
+        if name.endswith(f"/{SUMS}"):
+            renew(remote, (remote.home / name).parent)
+
+
+def renew(remote: Remote, checkpoint: Path) -> None:
+    """Makes a local checkpoint the one of that name in the store, without its shards: since this
+    machine wrote or fetched it, another may have written that step again.
+
+    Raises: StoreError.
+    """
+    path = checkpoint / SUMS
+    content = remote.bucket.read(remote.name(path))
+    if content is None:
+        return
+    try:
+        files = json.loads(content)["files"]
+        metadata = files[METADATA]["sha256"]
+    except (ValueError, KeyError, TypeError):  # damaged, as its reader finds
+        files, metadata = {}, ""
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    if _digest(path) != hashlib.sha256(content).hexdigest():
+        for stale in checkpoint.iterdir():
+            if stale.name not in files:
+                stale.unlink(missing_ok=True)
+    if _digest(checkpoint / METADATA) != metadata:
+        (checkpoint / METADATA).unlink(missing_ok=True)
+        remote.get_small([remote.name(checkpoint / METADATA)])
+    _write(path, content)
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 checksum of a file; "" if it does not exist."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _take(remote: Remote, name: str, content: bytes) -> bool:
@@ -111,10 +196,7 @@ def _take(remote: Remote, name: str, content: bytes) -> bool:
             return True
     except FileNotFoundError:
         pass
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    _write(path, content)
     return False
 
 
@@ -137,19 +219,35 @@ def _grow(remote: Remote, file: str, segments: list[str], tags: Tags) -> None:
     os.utime(path, (written, written))
 
 
-def _manifests(remote: Remote, *, remove: bool) -> None:
-    """Downloads the manifests of artifacts; can remove artifacts that the store lacks."""
+def _manifests(remote: Remote, before: Mapping[str, Object], *, remove: bool) -> None:
+    """Downloads the manifests of artifacts; can remove artifacts that the store lacks.
+
+    Args:
+        before: the objects at the last look; a manifest of another tag is compared with the local
+            one. If it differs, the artifact was made again, and its local files go.
+    """
     there = remote.keys()
+    wanted = []
+    for key in sorted(there):
+        name = f"artifacts/{key}/{MANIFEST}"
+        path = remote.home / name
+        tag = remote.objects[name].tag
+        if path.is_file():
+            # The tag of an object on S3 is usually the MD5 checksum of its content.
+            if tag == before.get(name, _NONE).tag or tag == _md5(path):
+                continue
+            if remote.bucket.read(name) == path.read_bytes():
+                continue
+            shutil.rmtree(path.parent)
+        wanted.append(name)
+    remote.get_small(wanted)
     here = {folder.name for folder in _folders(remote.home / "artifacts")}
-    remote.get_small(
-        [
-            f"artifacts/{key}/{MANIFEST}"
-            for key in sorted(there)
-            if not (remote.home / "artifacts" / key / MANIFEST).is_file()
-        ]
-    )
     for key in here - there if remove else ():
         shutil.rmtree(remote.home / "artifacts" / key, ignore_errors=True)
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _is_plain(name: str) -> bool:

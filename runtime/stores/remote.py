@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +27,8 @@ MARKER = ".etude-store.json"
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
 SUMS = "checksums.json"
+METADATA = ".metadata"
+"""The file that DCP writes last, which locates all tensors of a checkpoint."""
 LEASE = "lease.json"
 SHARDS = ".distcp"
 """The suffix of checkpoint files that are downloaded one by one as they are read."""
@@ -85,12 +87,14 @@ class Remote:
     Attributes:
         home: the local folder.
         objects: the objects at the last listing, and those written since.
+        apart: whether this process belongs to a gang whose rank 0 works in another folder.
     """
 
     def __init__(self, home: Path, url: str) -> None:
         self.home = home
         self.bucket = Bucket(url)
         self.objects: dict[str, Object] = {}
+        self.apart = False
         self._looked = False
         self._growing: dict[str, Growing] = {}
         self._plain: dict[str, tuple[int, int]] = {}
@@ -130,9 +134,10 @@ class Remote:
 
     def size(self, path: Path) -> int | None:
         """The size of an object at the last listing; None if it did not exist."""
-        if not self._looked:
+        name = self.name(path)
+        if not self._looked and name not in self.objects:
             self.look()
-        found = self.objects.get(self.name(path))
+        found = self.objects.get(name)
         return None if found is None else found.size
 
     def name(self, path: Path) -> str:
@@ -156,21 +161,24 @@ class Remote:
 
         Raises: StoreError.
         """
-        self._put({self.name(path): path for path in paths})
+        self.put_as({self.name(path): path for path in paths})
 
-    def _put(self, files: Mapping[str, Path]) -> None:
+    def put_as(self, files: Mapping[str, Path]) -> None:
+        """Uploads files: object → file.
+
+        Raises: StoreError.
+        """
         self.bucket.put(files)
         for name, path in files.items():
             self.objects[name] = Object(path.stat().st_size, "", 0.0)
 
-    def put_checkpoint(self, folder: Path) -> None:
-        """Uploads a checkpoint that the store lacks, its checksums last.
+    def write(self, name: str, content: bytes) -> None:
+        """Creates or replaces an object.
 
         Raises: StoreError.
         """
-        files = [path for path in folder.iterdir() if path.is_file() and path.name != SUMS]
-        self.put(files)
-        self.put([folder / SUMS])
+        self.bucket.write(name, content)
+        self.objects[name] = Object(len(content), "", 0.0)
 
     def publish(self, key: str, folder: Path, files: Collection[str]) -> None:
         """Uploads the files of an artifact that the store lacks, its manifest last; then removes
@@ -195,8 +203,12 @@ class Remote:
                 if name.endswith(SHARDS) and sent and sent.size == path.stat().st_size:
                     continue
                 new[object] = path
-            self._put(new)
-            self._put({f"artifacts/{key}/{MANIFEST}": folder / MANIFEST})
+            self.put_as(new)
+            self.put_as({f"artifacts/{key}/{MANIFEST}": folder / MANIFEST})
+            own = {MANIFEST, *files}
+            # Shards of results whose jobs were cut off while they wrote them.
+            stale = [name for name in there if name.removeprefix(f"artifacts/{key}/") not in own]
+            self.bucket.remove(stale)
         self.remove_later(f"work/{key}/")
 
     def remove_later(self, prefix: str, first: str = SUMS) -> None:
@@ -257,28 +269,38 @@ class Remote:
         """Records what the store has of a growing file."""
         self._grown(name, self.home / name).known(content)
 
+    def send_log(self, path: Path) -> None:
+        """Sends what has been added to a rank's log since the last call.
+
+        Raises: StoreError.
+        """
+        with self._sending:
+            self._grown(self.name(path), path).send(rewritten=False)
+
     @contextmanager
     def following(self, *, metrics: bool = False, rest: bool = False) -> Iterator[None]:
         """Sends steps, or events and logs, every few seconds, and the rest at the end.
 
         A store that cannot be reached is no error here: what jobs need is uploaded elsewhere.
         """
-        ended = threading.Event()
-
-        def follow() -> None:
-            while not ended.wait(SYNC_SECONDS):
-                with suppress(StoreError, OSError):
-                    self.send(metrics=metrics, rest=rest)
-
-        thread = threading.Thread(target=follow, name="store", daemon=True)
-        thread.start()
         try:
-            yield
+            with _every_few_seconds(lambda: self.send(metrics=metrics, rest=rest)):
+                yield
         finally:
-            ended.set()
             with suppress(StoreError, OSError):
                 self.settle()
                 self.send(metrics=metrics, rest=rest, plain=rest)
+
+    @contextmanager
+    def following_log(self, path: Path) -> Iterator[None]:
+        """Sends a rank's log every few seconds, and the rest at the end, on another node than rank
+        0's. A store that cannot be reached is no error here."""
+        try:
+            with _every_few_seconds(lambda: self.send_log(path)):
+                yield
+        finally:
+            with suppress(StoreError, OSError):
+                self.send_log(path)
 
     # Downloading
 
@@ -293,7 +315,7 @@ class Remote:
             StoreError.
             RunError: an object is not what was written.
         """
-        with self._alone():
+        with self.alone():
             wanted = {}
             for name, entry in files.items():
                 path = folder / name
@@ -305,7 +327,7 @@ class Remote:
                 wanted[name] = path
             if not wanted:
                 return
-            aside = self.home / "cache" / f".fetched-{os.getpid()}"
+            aside = self.home / "cache" / f".fetched-{os.uname().nodename}-{os.getpid()}"
             shutil.rmtree(aside, ignore_errors=True)
             try:
                 got = {name: aside / name for name in wanted}
@@ -327,7 +349,7 @@ class Remote:
                 shutil.rmtree(aside, ignore_errors=True)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Keeps other processes of this machine from downloading the same files meanwhile."""
         path = self.home / "cache" / ".fetching"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -341,6 +363,23 @@ class Remote:
         Raises: StoreError.
         """
         self.bucket.get({name: self.home / name for name in names})
+
+
+@contextmanager
+def _every_few_seconds(send: Callable[[], None]) -> Iterator[None]:
+    """Sends in the background until the end, which does not wait for it."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(SYNC_SECONDS):
+            with suppress(StoreError, OSError):
+                send()
+
+    threading.Thread(target=follow, name="store", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _files(home: Path) -> Iterator[Path]:

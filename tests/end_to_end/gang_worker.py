@@ -56,4 +56,4 @@ if __name__ == "__main__":
     if os.environ["RANK"] == "1" and "TEST_LATE" in os.environ:
         see_late(run_folder, float(os.environ["TEST_LATE"]))
     with listening():
-        sys.exit(worker.main(run_folder, Path(sys.argv[2]), sys.argv[3]))
+        sys.exit(worker.main(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

@@ -12,36 +12,7 @@ from pathlib import Path
 
 import pytest
 from etude_cli import TINY, environment, etude, lines, metrics, weights
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def on_two_nodes(folder: Path, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
-    """`etude` under torchrun on two "nodes" of this machine, one rank each."""
-    torchrun = (
-        f"{sys.executable} -m torch.distributed.run --nnodes 2 --nproc-per-node 1 --rdzv-id two "
-        f"--rdzv-backend c10d --rdzv-endpoint 127.0.0.1:{free_port()}"
-    )
-    nodes = [
-        subprocess.Popen(
-            [*torchrun.split(), "--module", "etude.cli.main", *arguments],
-            cwd=folder,
-            env={**environment(), "OMP_NUM_THREADS": "1"},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]
-    ended = [node.communicate(timeout=900) for node in nodes]
-    return [
-        subprocess.CompletedProcess(node.args, node.returncode, *said)
-        for node, said in zip(nodes, ended, strict=True)
-    ]
+from two_nodes import on_two_nodes
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,13 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from etude.runtime.engine.checksums import Writer, damage
 from etude.runtime.engine.lazy_reader import CheckpointReader
-from etude.runtime.engine.stored import take_stored
+from etude.runtime.engine.stored import take_named, take_stored
 from etude.runtime.errors import Interrupted
 from etude.runtime.run_folder.saved import steps_saved
 from etude.runtime.stores import remote as remote_module
 from etude.runtime.stores.objects import PATIENCE
 from etude.runtime.stores.places import CACHE, working
+from etude.runtime.stores.remote import remote_above
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,66 @@ def test_a_checkpoint_is_found_and_fetched_by_another_machine(store: Server) -> 
     assert read(saved) == 1.5
 
 
+def on_machine(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The work folder of the job on a machine with a local folder of its own."""
+    monkeypatch.setenv(CACHE, str(folder / name))
+    again = work()
+    take_stored(again)
+    return again
+
+
+def test_a_step_that_another_machine_has_written_again_is_read_as_it_wrote_it(
+    store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = on_machine("one", tmp_path, monkeypatch)
+    write(here, 3, 1.5)
+    write(here, 6, 1.5)
+    there = on_machine("two", tmp_path, monkeypatch)
+    remote = remote_above(there)
+    assert remote
+    remote.remove_later("work/k1/checkpoints/step-6/")
+    remote.settle()
+    write(there, 6, 2.5)
+    back = on_machine("one", tmp_path, monkeypatch) / "checkpoints"
+    assert steps_saved(back) == [3, 6]
+    assert damage(back / "step-6") == ""
+    assert read(back / "step-6") == 2.5
+    assert read(back / "step-3") == 1.5
+
+
+def test_a_shard_of_another_start_is_not_taken_for_one_of_this_checkpoint(
+    store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a machine whose rank wrote its shards, when another was killed before it had."""
+    here = on_machine("one", tmp_path, monkeypatch)
+    write(here, 6, 1.5)
+    saved = here / "checkpoints" / "step-6"
+    left = {path.name: path.read_bytes() for path in saved.glob("*.distcp")}
+    for name in (".metadata", "checksums.json"):
+        (saved / name).unlink()
+        key = f"run/work/k1/checkpoints/step-6/{name}"
+        store.client().delete_object(Bucket="bucket", Key=key)
+    write(on_machine("two", tmp_path, monkeypatch), 6, 2.5)
+    back = on_machine("one", tmp_path, monkeypatch) / "checkpoints" / "step-6"
+    take_named(back)
+    assert not left.keys() & {path.name for path in back.iterdir()}, "what was left takes no space"
+    assert read(back) == 2.5
+    # A rank that was thought lost sends its shards now.
+    store.put({f"run/work/k1/checkpoints/step-6/{name}": text for name, text in left.items()})
+    late = on_machine("three", tmp_path, monkeypatch) / "checkpoints" / "step-6"
+    assert damage(late) == ""
+    assert read(late) == 2.5
+
+
+def test_a_file_that_is_damaged_here_alone_is_fetched_again(store: Server) -> None:
+    folder = work()
+    write(folder, 3, 1.5)
+    (shard,) = (folder / "checkpoints" / "step-3").glob("*.distcp")
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    assert damage(shard.parent) == ""
+    assert read(shard.parent) == 1.5
+
+
 def test_a_checkpoint_whose_upload_was_cut_off_is_none(store: Server) -> None:
     write(work(), 3, 1.5)
     write(work(), 6, 2.5)
@@ -94,7 +155,8 @@ def test_a_damaged_object_is_damage(store: Server, how: str) -> None:
     content = store.read(name)
     store.put({name: content[:-100] if how == "cut off" else content[:-1] + b"?"})
     saved = gone(work()) / "checkpoints" / "step-3"
-    assert damage(saved) == "__0_0.distcp in the store is not what was written"
+    shard = name.rpartition("/")[2]
+    assert damage(saved) == f"{shard} in the store is not what was written"
 
 
 def test_where_the_store_is_gone_the_checkpoint_is_complete_here(store: Server) -> None:
@@ -117,6 +179,6 @@ def test_what_a_job_writes_into_its_result_belongs_to_the_artifact(store: Server
     path = folder / "result.partial" / "state"
     save(state, storage_writer=Writer(path), no_dist=True)
     names = store.names("run/")
-    assert "run/artifacts/k1/state/__0_0.distcp" in names
+    (shard,) = [n.rpartition("/")[2] for n in names if n.startswith("run/artifacts/k1/state/__0_")]
     sums = json.loads(store.read("run/artifacts/k1/state/checksums.json"))
-    assert set(sums["files"]) == {"__0_0.distcp", ".metadata"}
+    assert set(sums["files"]) == {shard, ".metadata"}

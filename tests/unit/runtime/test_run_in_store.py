@@ -169,6 +169,35 @@ def test_where_another_machine_went_on_the_store_is_right(
     assert back.artifact("k2")
 
 
+def test_an_artifact_that_another_machine_has_made_again_is_fetched_again(
+    store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make(opened(), "k1", b"one" * 100)
+    there = on_another_machine(monkeypatch, tmp_path / "two")
+    assert there.remote
+    there.remote.bucket.remove(store_names(store, "run/artifacts/k1/"))
+    there.pull()
+    make(there, "k1", b"two" * 100)
+    monkeypatch.setenv(CACHE, str(tmp_path / "one"))
+    back = opened()
+    folder = back.fetch("k1")
+    assert folder
+    assert (folder / "model").read_bytes() == b"two" * 100
+
+
+def store_names(store: Server, prefix: str) -> list[str]:
+    return [name.removeprefix("run/") for name in store.names(prefix)]
+
+
+def test_what_an_earlier_start_left_of_a_result_goes_from_the_store(store: Server) -> None:
+    store.put({"run/artifacts/k1/state/__0_other_0.distcp": b"half"})
+    make(opened(), "k1")
+    assert store_names(store, "run/artifacts/") == [
+        "artifacts/k1/manifest.json",
+        "artifacts/k1/model",
+    ]
+
+
 def test_files_that_grow_go_up_in_segments(
     store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -335,10 +364,15 @@ def test_a_checkpoint_that_only_the_local_folder_has_goes_up(store: Server) -> N
     saved.mkdir(parents=True)
     for name in ("__0_0.distcp", ".metadata"):
         (saved / name).write_bytes(b"12")
-    (saved / "checksums.json").write_text('{"files": {"__0_0.distcp": {}, ".metadata": {}}}')
+    files = {name: {"bytes": 2} for name in ("__0_0.distcp", ".metadata")}
+    (saved / "checksums.json").write_text(json.dumps({"files": files}))
     assert here.remote
     catch_up(here.remote)
     assert len(store.names("run/work/k1/checkpoints/step-3/")) == 3
+    (saved.parent / "step-6").mkdir()
+    (saved.parent / "step-6" / "checksums.json").write_text('{"files": ')
+    catch_up(here.remote)
+    assert not (saved.parent / "step-6").exists(), "damaged, so the one before it counts"
 
 
 @pytest.fixture(scope="module")
