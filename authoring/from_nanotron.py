@@ -3,10 +3,10 @@
 from fractions import Fraction
 
 from ..compiler.families import FAMILIES
+from ..compiler.resolve.shape_attributes import llama_scaling
 from . import writing as w
 from .config import Config, shorten
 from .draft import NO_TOKENIZER, Draft, Options, attributes, optimizer, placement
-from .published_models import llama_scaling
 from .tree import ConfigError
 
 IRRELEVANT = {

@@ -3,8 +3,8 @@
 from fractions import Fraction
 
 from ..compiler.families import FAMILIES
+from ..compiler.resolve.shape_attributes import llama_scaling
 from .config import Config
-from .published_models import llama_scaling
 from .tree import ConfigError
 
 BUILT = "model_spec.model"

@@ -23,6 +23,7 @@ from ..spec.schema.kept import Kept
 from .passes import CHECKS, Pass, through
 from .program import Claimed, Lowered, Program, Scheduled
 from .resolve.borrow import borrow
+from .resolve.from_folder import from_folders
 from .values import Claim
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ def analyse(
         variant: the variant to apply; "" for none.
         sets: changes on top of it, in the syntax of `--set`.
         ranks: run every stage on this many CPU processes of this machine instead of its cluster.
-        root: the folder of the spec, to check the files that it names. None: check none; the
-            figures of a spec do not depend on them, and a miniature needs none.
+        root: the folder of the spec, to check the files that it names. None: check none; a
+            miniature needs none. What a model leaves to the folder of its weights is read in any
+            case, from the folder of the sources.
         each_variant: when to check every variant as well. `etude check` is about the whole spec;
             planning is about one recipe. An editor, which answers after every keystroke, waits
             until the recipe itself can be bound. Errors in a variant do not affect `program`.
@@ -184,7 +186,8 @@ class _Driver:
 
     def _checked(self, recipe: r.Recipe, borrowed: r.Recipe, report: Report) -> Analysis:
         """Runs the passes on a recipe."""
-        reached: Program = Program(borrowed, self.ranks, self.kept)
+        borrowed, folders = from_folders(borrowed, self.sources.folder, report)
+        reached: Program = Program(borrowed, self.ranks, self.kept, folders)
         if not report.failures:
             reached = through(self.passes, reached, report)
         program = reached if isinstance(reached, Scheduled) and not report.failures else None

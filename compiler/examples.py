@@ -33,7 +33,7 @@ def findings(example: Example, folder: Path | None = None) -> list[Diagnostic]:
         files = Files(report, folder or Path(), texts)
         items += files.read((folder or Path()) / MAIN, None)
         start = files.start
-    sources = Sources(items, start, report.diagnostics)
+    sources = Sources(items, start, report.diagnostics, folder=folder)
     found = analyse(sources, root=folder, each_variant="always").report.ordered()
     return [d for d in found if not d.span or d.span.source.name != "frame"]
 

@@ -231,11 +231,13 @@ class WeightsStage(ModelStage):
 
     Attributes:
         source: `folder`, or `hub` with `revision`, as in the plan.
+        also: what is shown of the folder besides the model: name → value.
         last: the form in which a job that does not train takes them.
     """
 
     spec: Weights
     source: dict[str, str]
+    also: dict[str, str]
     last: Form
 
     @property
@@ -269,12 +271,37 @@ Trained = ScheduledStage | WeightsStage
 """The stages from which all weights originally come."""
 
 
+class FromFolder(Record):
+    """What a model with published weights has from the folder of the weights.
+
+    Attributes:
+        folder: as the spec writes it.
+        filled: attributes of the model that the spec leaves to the folder.
+        tokenizer: the name of the tokenizer, if the folder's is used.
+        dialog: the settings of the folder's chat protocol, if it is used and there is one.
+        shown: name → value and file, of what else the folder says, for people.
+        files: path, as seen from the spec → SHA-256, of every file that was read.
+    """
+
+    folder: str
+    filled: tuple[str, ...]
+    tokenizer: str | None
+    dialog: dict[str, Any] | None
+    shown: dict[str, tuple[str, str]]
+    files: dict[str, str]
+
+
 class Program(Record, kw_only=False):
-    """The recipe between passes. Each kind of program knows more than the last."""
+    """The recipe between passes. Each kind of program knows more than the last.
+
+    Attributes:
+        folders: model → what it has from the folder of its weights.
+    """
 
     recipe: r.Recipe
     ranks: int | None
     kept: Kept = field(default_factory=Kept, compare=False)
+    folders: dict[str, FromFolder] = field(default_factory=dict)
 
 
 class Resolved(Program):

@@ -69,6 +69,7 @@ def planned(
         claims=list(claims),
         jobs=program.jobs,
         phases=phases_of(program.jobs),
+        files={path: sha for each in program.folders.values() for path, sha in each.files.items()},
     )
 
 

@@ -83,7 +83,8 @@ def _analysed(
     from .spec.load import reads
 
     if not isinstance(spec, Spec):
-        return analyse(reads(spec.json_text()), ranks=ranks, each_variant=each_variant)
+        sources = reads(spec.json_text())._replace(folder=Path())
+        return analyse(sources, ranks=ranks, each_variant=each_variant)
     return analyse(
         spec.sources,
         variant=spec.variant,

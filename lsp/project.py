@@ -186,7 +186,8 @@ class Project:
         files = Files(reading, main.parent, self.texts, parse)
         kept = self._kept.setdefault(main, Kept())
         kept.forget()
-        sources = Sources(files.read(main, None), files.start, reading.diagnostics, kept)
+        items = files.read(main, None)
+        sources = Sources(items, files.start, reading.diagnostics, kept, main.parent)
         if not any(_shape(source.text)[0] for source, _ in files.trees.values()):
             report = Report()
             bound(sources, report, part=True)
@@ -200,7 +201,7 @@ class Project:
         )
         program = analysed.reached
         if program and not isinstance(program, Resolved):
-            program = Resolved(recipe=program.recipe, ranks=program.ranks, stages={})
+            program = Resolved(**vars(program), stages={})
         return Analysis(main, files.trees, analysed.report.diagnostics, program, self.encoding)
 
 

@@ -50,12 +50,14 @@ class Sources(NamedTuple):
         where: the beginning of the main file, if there is one.
         findings: what was wrong while reading them.
         kept: what blocks declared in earlier readings, in an editor.
+        folder: the folder of the main file, if there is one.
     """
 
     items: Sequence[s.Item]
     where: Span | None = None
     findings: Sequence[Diagnostic] = ()
     kept: Kept | None = None
+    folder: Path | None = None
 
     def more(self, name: str, text: str) -> "Sources":
         """The same plus the statements of another text, which a command adds."""
@@ -89,7 +91,7 @@ def read(path: Path) -> Sources:
     report = Report()
     files = Files(report, path.parent)
     items = files.read(path, None)
-    return Sources(items, files.start, report.diagnostics)
+    return Sources(items, files.start, report.diagnostics, folder=path.parent)
 
 
 def reads(text: str, *, name: str = "<text>") -> Sources:

@@ -59,7 +59,7 @@ def claims(program: Scheduled, report: Report) -> Claimed:
                 "figure or its tolerance; where the source contradicts itself, add "
                 '`contradicted "by what"`',
             )
-    return Claimed(recipe=program.recipe, ranks=program.ranks, stages=program.stages, claims=found)
+    return Claimed(**vars(program), claims=found)
 
 
 def shown(claimed: r.Expectation) -> str:

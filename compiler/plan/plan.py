@@ -454,6 +454,12 @@ class Plan(Value):
     claims: list[Claim]
     jobs: list[AnyJob]
     part: Part | None = later(None, description="null: the plan is whole")
+    files: dict[str, str] = later(
+        {},
+        description="path, relative to the spec's folder → SHA-256 of the contents, of the files "
+        "beside the spec that the plan was made of: what a model leaves to the folder of its "
+        "weights",
+    )
     phases: list[Phase] = Field(
         default=[], description="stretches of jobs that need the same machines, in their order"
     )

@@ -16,11 +16,13 @@ from ...spec.schema import recipe as r
 from ...spec.source import SET, Span
 from ...spec.text.parse import SUFFIXES
 from ..families import FAMILIES
-from ..program import Resolved, Stage, TrainStage
+from ..files.published_weights import CONFIG
+from ..files.weights_folder import TOKENIZER
+from ..program import FromFolder, Resolved, Stage, TrainStage, WeightsStage
 from ..values import ModelShape, Value
 from .plan import Provenance
 
-Kind = Literal["file", "use", "let", "variant", "set", "size", "from", "default"]
+Kind = Literal["file", "use", "let", "variant", "set", "size", "folder", "from", "default"]
 
 
 class Origin(NamedTuple):
@@ -28,12 +30,14 @@ class Origin(NamedTuple):
 
     Attributes:
         kind: the main file, a used file, a `let` (anywhere), the variant, `--set`, the published
-            size of the model, the stage that the stage continues `from`, or etude's default.
+            size of the model, the folder of its weights, the stage that the stage continues `from`,
+            or etude's default.
         span: where it was written; None if nobody wrote it. For a `let` it is the place of its
-            name, for a published size the attribute `size`.
+            name, for a published size the attribute `size`, for a folder the attribute `weights`.
         text: the same for people, in a few words, such as `recipe.etude:12:9`, "let peak, …",
             "variant hot, …" or "from pretrain". Paths are relative to the spec's folder.
-        subject: the name of the `let`, variant, size or stage, or the argument of --set.
+        subject: the name of the `let`, variant, size or stage, the file in the folder, or the
+            argument of --set.
         source: the source that the spec gives for the value, `cite` or `assumed`; for an inherited
             value, the source given at its origin.
     """
@@ -103,6 +107,9 @@ class Origins:
 
     def model(self, model: r.Model, attribute: str) -> Origin:
         """The origin of an attribute of a model, including its published size."""
+        folder = self.program.folders.get(model.name)
+        if folder and attribute in folder.filled:
+            return self.inside(folder, CONFIG, model)
         family = FAMILIES.get(model.family)
         size = family.sizes.get(model.size or "", {}) if family else {}
         if attribute not in model.places and attribute in size:
@@ -115,6 +122,20 @@ class Origins:
             )
         return self.of(model, attribute)
 
+    def declared(self, block: r.Declaration, attribute: str) -> Origin:
+        """The origin of an attribute of a block other than a stage."""
+        if isinstance(block, r.Model):
+            return self.model(block, attribute)
+        for name, folder in self.program.folders.items():
+            if isinstance(block, r.Tokenizer) and folder.tokenizer == block.name == name:
+                return self.inside(folder, TOKENIZER, self.recipe.models[name])
+        return self.of(block, attribute)
+
+    def inside(self, folder: FromFolder, file: str, model: r.Model) -> Origin:
+        """The origin of a value in a file of the folder of a model's weights."""
+        path = f"{folder.folder}/{file}"
+        return Origin("folder", model.at("weights"), f"from {path}", path)
+
     def record(self, value: str, origin: Origin) -> Provenance:
         """A value and its origin, as in plans."""
         names = {
@@ -122,6 +143,7 @@ class Origins:
             "default": "etude",
             "set": "--set",
             "from": origin.text,
+            "folder": origin.text,
             "use": "use",
         }
         of = names.get(origin.kind) or f"{origin.kind} {origin.subject}"
@@ -143,6 +165,9 @@ class Origins:
         """The origin of an attribute of a resolved stage."""
         if attribute in stage.spec.places:
             return self.of(stage.spec, attribute)
+        if isinstance(stage, WeightsStage) and (folder := self.program.folders.get(stage.name)):
+            _, file = folder.shown.get(attribute, ("", CONFIG))
+            return self.inside(folder, file, self.recipe.models[stage.name])
         known = stage.origins.get(attribute, "") if isinstance(stage, TrainStage) else ""
         if known == "model":
             named = stage.begins_with or next(iter(stage.sources), None)
@@ -174,7 +199,7 @@ def _all(program: Resolved) -> Iterator[tuple[tuple[str, str], Origin]]:
     for keyword in _GROUPS:
         for name, block in getattr(recipe, f"{keyword}s").items():
             for attribute in _valued(block):
-                yield (f"{keyword}.{name}", attribute), origins.of(block, attribute)
+                yield (f"{keyword}.{name}", attribute), origins.declared(block, attribute)
     for name, shape in shapes(program).items():
         model = recipe.models[name]
         for attribute, of in r.attributes(r.Model).items():

@@ -15,7 +15,7 @@ class Provenance(Value):
     value: str
     origin: str = Field(
         description="spec, use (a used file), let NAME, variant NAME, --set, size SIZE (the "
-        "published one), from STAGE, or etude (a default)"
+        "published one), from FILE (in the folder of the weights), from STAGE, or etude (a default)"
     )
     place: str | None = Field(
         default=None, description="file:line:column, the file relative to the spec's folder"

@@ -16,12 +16,14 @@ class Scope:
 
     Attributes:
         specs: the recipe's stages, with rounds already unrolled.
+        folders: model → what it has from the folder of its weights.
         above: stage → the default of `from`.
     """
 
     def __init__(self, program: Program, report: Report) -> None:
         self.recipe = program.recipe
         self.ranks = program.ranks
+        self.folders = program.folders
         self.report = report
         self.stages: dict[str, Stage] = {}
         self.specs = {
@@ -176,6 +178,18 @@ class Scope:
                 f"there are {len(declared)} dialogs to choose from",
                 span,
                 f"write `dialog = {next(iter(declared))}`",
+            )
+            return None
+        silent = next((each for each in self.folders.values() if each.tokenizer), None)
+        if name is None and not declared and silent:
+            self.error(
+                "E549",
+                f"the folder `{silent.folder}` has no chat template, and its tokenizer has the "
+                "special tokens of no built-in protocol",
+                span,
+                'name a template, `dialog chat { template = "chat.jinja" }`, or write your own '
+                "protocol with special tokens that the tokenizer has: `dialog chat { header = "
+                '"<|{role}|>", end_of_turn = "<|end|>" }`',
             )
             return None
         name = name or next(iter(declared), "llama3")

@@ -12,7 +12,7 @@ from ..families.family import Family
 from ..values import ModelShape
 from .scope import Scope
 
-_LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
+LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
 """Llama 3.1's position scaling (config.json of the published weights)."""
 NUMBERS = (
     "layers",
@@ -130,11 +130,11 @@ def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> Mo
 
 
 def _unscaled(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any]:
-    return _LLAMA_31 | {"factor": 1.0, "original": 0}
+    return LLAMA_31 | {"factor": 1.0, "original": 0}
 
 
 def _llama(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
-    found = _LLAMA_31 | _given(scaling, r.RopeScaling)
+    found = LLAMA_31 | _given(scaling, r.RopeScaling)
     if found["low"] < found["high"]:
         return found
     low, high = f"{found['low']:g}", f"{found['high']:g}"
@@ -169,7 +169,7 @@ def _yarn(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any] | None:
                 "remove it: `low` and `high` belong to `llama`; YaRN's are fixed at 1 and 32 turns",
             )
             return None
-    return _LLAMA_31 | _given(scaling, r.RopeScaling)
+    return LLAMA_31 | _given(scaling, r.RopeScaling)
 
 
 _STRETCHES = {"none": _unscaled, "llama": _llama, "yarn": _yarn}

@@ -70,7 +70,8 @@ def schedule(program: Resolved, report: Report) -> Resolved:
             stages[name] = scheduled
             stages |= {each.name: at_checkpoint(each, scheduled) for each in own}
     kind = Resolved if report.failures else Scheduled
-    return kind(recipe=program.recipe, ranks=program.ranks, kept=program.kept, stages=stages)
+    whole: dict[str, Any] = vars(program) | {"stages": stages}
+    return kind(**whole)
 
 
 def _before(stage: TrainStage, stages: Mapping[str, Stage]) -> Stage | None:

@@ -19,6 +19,7 @@ def lower(program: Scheduled) -> Lowered:
     return Lowered(
         recipe=program.recipe,
         ranks=program.ranks,
+        folders=program.folders,
         stages=program.stages,
         jobs=to.jobs.jobs,
         outputs=to.outputs,

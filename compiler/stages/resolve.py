@@ -24,6 +24,4 @@ def resolve(program: Program, report: Report) -> Resolved:
         resolved = KINDS[type(spec)].resolve(spec, scope)
         if resolved:
             scope.stages[name] = resolved
-    return Resolved(
-        recipe=program.recipe, ranks=program.ranks, kept=program.kept, stages=scope.stages
-    )
+    return Resolved(**vars(program), stages=scope.stages)

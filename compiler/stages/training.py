@@ -121,7 +121,7 @@ def _dialog(
     scope: Scope, spec: Any, start: _Start, origins: dict[str, str]
 ) -> dict[str, Any] | None:
     """The protocol of a stage; notes its origin if the stage may give it."""
-    inherited = start.force.dialog if start.force else None
+    inherited = start.parent.dialog if start.parent else None
     if not _speaks(spec):
         return inherited
     origins["dialog"] = "spec" if spec.dialog else f"from {start.name}" if inherited else "etude"

@@ -3,11 +3,13 @@
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from ...spec.quantity import counted, plain
 from ...spec.schema import recipe as r
 from ..placement import mesh
-from ..program import Form, Weights, WeightsStage
+from ..program import Form, FromFolder, Weights, WeightsStage
 from ..resolve.scope import Scope
 from ..resolve.shape import architecture
+from ..values import ModelShape
 from .kind import Kind
 from .training import DEFAULTS, cluster_hardware, default_precision, only_tokenizer
 
@@ -21,7 +23,9 @@ REVISION = "main"
 def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
     """The published weights of a model, as a result without settings in force."""
     model = spec.model
-    tokenizer = _tokenizer(spec, model, scope)
+    folder = scope.folders.get(spec.name)
+    tokenizer = folder.tokenizer if folder else None
+    tokenizer = tokenizer or _tokenizer(spec, model, scope)
     shape = architecture(model, tokenizer, scope)
     if model.context is None:
         scope.error(
@@ -60,9 +64,23 @@ def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
         settings=r.INHERITED,
         precision=default_precision(where),
         recompute=DEFAULTS["recompute"],
+        dialog=folder.dialog if folder else None,
         source=source,
+        also=_also(folder, shape) if folder else {},
         last=form,
     )
+
+
+def _also(folder: FromFolder, shape: ModelShape) -> dict[str, str]:
+    """What the folder of the weights says, for people."""
+    heads = f"{shape.heads} heads" + (
+        f" ({shape.kv_heads} of keys and values)" if shape.kv_heads != shape.heads else ""
+    )
+    model = [shape.family, counted(shape.layers, "layers"), f"dim {plain(shape.dim)}", heads]
+    model += [f"ffn {plain(shape.ffn)}"] * bool(shape.ffn)
+    model += [f"{counted(shape.experts.count, 'experts')}"] if shape.experts else []
+    model += [f"vocab {plain(shape.vocab)}"]
+    return {"model": ", ".join(model)} | {name: value for name, (value, _) in folder.shown.items()}
 
 
 def _tokenizer(spec: Weights, model: r.Model, scope: Scope) -> str | None:
@@ -99,12 +117,18 @@ def lower(stage: WeightsStage, to: "Lowering") -> None:
 
 
 SHOWN = ("weights", "hub", "revision", "context")
+ALSO = ("model", "dtype", "tokenizer", "chat", "end_of_text", "end_of_answer")
+"""What is shown of the folder, where the spec leaves anything to it."""
+
+
+def _said(stage: WeightsStage) -> dict[str, str]:
+    model = stage.spec.model
+    return {n: str(value) for n in SHOWN if (value := getattr(model, n))} | stage.also
+
 
 WEIGHTS = Kind(
     resolve=resolve,
     lower=lower,
-    shown=SHOWN,
-    said=lambda stage: {
-        name: str(value) for name in SHOWN if (value := getattr(stage.spec.model, name))
-    },
+    shown=(*SHOWN, *ALSO),
+    said=_said,
 )

@@ -4,6 +4,7 @@ Two protocols are built in (`protocols`). A recipe may also define its own, or u
 template of a Hugging Face tokenizer (`dialog_template`).
 """
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,15 +63,39 @@ def needed_tokens(settings: Mapping[str, Any], root: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _in_settings(text: str, path: Path) -> str:
+    """The chat template in a tokenizer_config.json; of several, the one called `default`.
+
+    Raises: DataError: there is none.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    template = found.get("chat_template") if isinstance(found, dict) else None
+    if isinstance(template, list):
+        named = {
+            each.get("name"): each.get("template") for each in template if isinstance(each, dict)
+        }
+        template = named.get("default")
+    if isinstance(template, str) and template:
+        return template
+    raise DataError(
+        f"{path} has no `chat_template`" + (" called `default`" if found else ""),
+        "name a tokenizer_config.json that has one, or a Jinja file, as `template` in the dialog",
+    )
+
+
 def read_template(settings: Mapping[str, Any], root: Path) -> str:
-    """The text of a Jinja template.
+    """The text of a Jinja template, which may be in a tokenizer_config.json.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or is JSON without a chat template.
     """
     path = root / settings["template"]
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        return _in_settings(text, path) if path.suffix == ".json" else text
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise DataError(

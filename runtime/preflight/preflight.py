@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from ...compiler.files.store_errors import missing_package
 from ...compiler.files.urls import in_store, shown
+from ...compiler.files.weights_folder import digest
 from ...compiler.plan.fitting import misfits
 from ...compiler.plan.measures import SuiteMeasure
 from ...compiler.plan.plan import (
@@ -101,6 +102,7 @@ class _Preflight:
             yield from self._each(_wandb, "the recipe")
         if not (prepare or elsewhere):
             yield from self._each(lambda: require_before(self.plan, self.store), "")
+        yield from self._files()
         if not prepare:
             yield from (RunError(each.message, each.help) for each in misfits(self.plan))
         for job in self.plan.jobs:
@@ -110,6 +112,21 @@ class _Preflight:
             data = WORK[type(job)].prepares
             if looks and (data or not (prepare or job.id in self.done)):
                 yield from self._each(lambda job=job, looks=looks: looks(self, job), self._who(job))
+
+    def _files(self) -> Iterator[RunError]:
+        """Files beside the spec that the plan was made of, and that are others now."""
+        read = [job.id for job in self.plan.jobs if isinstance(job, WeightsJob)]
+        if read and all(name in self.done for name in read):
+            return
+        for path, sha in self.plan.files.items():
+            found = digest(self.root / path)
+            if found != sha:
+                what = "is not there any more" if found is None else "has changed since"
+                yield RunError(
+                    f"the plan was made of other files: {path} {what}",
+                    "run the spec, or plan it again, to take the files as they are now; or put "
+                    "back the file of the plan",
+                )
 
     def _each(self, look: Callable[[], None], who: str) -> Iterator[RunError]:
         try:

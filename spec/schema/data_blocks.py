@@ -112,7 +112,10 @@ class Dialog(Declaration):
         k.OneOf(*PROTOCOLS, foreign="protocol"), None, doc="a built-in protocol"
     )
     template: str | None = attribute(
-        k.Text(), None, doc="a Hugging Face chat template (Jinja), relative to the spec's folder"
+        k.Text(),
+        None,
+        doc="a Hugging Face chat template, relative to the spec's folder: a Jinja file, or a "
+        "`tokenizer_config.json` that holds one",
     )
     header: str | None = attribute(
         k.Text(),

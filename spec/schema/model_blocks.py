@@ -310,7 +310,7 @@ class Model(Declaration):
         k.Text(),
         None,
         doc="a folder with [published weights](#published-weights), relative to the spec's folder, "
-        "or its URL in an [object store](cluster.md#object-stores)",
+        "which says everything else; or its URL in an [object store](cluster.md#object-stores)",
     )
     hub: str | None = attribute(
         k.Text(), None, doc="a Hugging Face repository with published weights, instead of `weights`"
@@ -326,6 +326,7 @@ class Model(Declaration):
         nk.Whole("tokens", least=2),
         None,
         needs=("weights", "hub"),
-        doc="the longest sequence that the weights were trained on; required with published "
-        "weights",
+        otherwise="from the folder",
+        doc="the longest sequence that the weights were trained on; required with `hub`, and with "
+        "weights in a store",
     )

@@ -135,3 +135,55 @@ def test_weights_that_are_not_there_stop_the_run_with_a_message(tmp_path: Path) 
     assert done.returncode == 1
     assert "there is no folder" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_folder_alone_is_the_same_recipe(place: Path) -> None:
+    """Every job is known already: typed or read, it is the same model, tokenizer and protocol."""
+    (start,) = (line for line in USE.splitlines() if line.startswith("model small"))
+    (words,) = (line for line in USE.splitlines() if line.startswith("tokenizer words"))
+    short = USE.replace(start, 'model small { weights = "published" }').replace(
+        words, "dialog chat { protocol = llama3 }"
+    )
+    (place / "short.etude").write_text(short)
+    said = run(place, "short.etude", "--json")
+    assert "already done" in run(place, "short.etude")
+    assert not [event for event in events_of(said) if event["event"] == "step"]
+
+
+def events_of(said: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+def test_a_model_is_tuned_from_its_folder_in_its_own_protocol(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "published", tmp_path / "published")
+    (tmp_path / "talk.jsonl").write_text(
+        "".join(
+            json.dumps(
+                {
+                    "messages": [
+                        {"role": "user", "content": f"{n} + 1"},
+                        {"role": "assistant", "content": str(n + 1)},
+                    ]
+                }
+            )
+            + "\n"
+            for n in range(40)
+        )
+    )
+    (tmp_path / "tune.etude").write_text(
+        'recipe tune { seed = 1 }\nmodel base { weights = "published" }\n'
+        'dataset talk { files = "talk.jsonl", kind = dialogs }\n'
+        "stage sft: sft { from = base, data = talk, steps = 2, seq_len = 128, batch = 4 seqs\n"
+        "  lr = 1e-4 }\n"
+    )
+    assert etude("plan", "tune.etude", "-o", "plan.json", cwd=tmp_path).returncode == 0
+    run(tmp_path, "plan.json")
+    made = tmp_path / "runs" / "tune" / "models" / "sft"
+    own, theirs = (at / "tokenizer_config.json" for at in (tmp_path / "published", made))
+    settings = json.loads(own.read_text())
+    assert json.loads(theirs.read_text())["chat_template"] == settings["chat_template"]
+    own.write_text(json.dumps(settings | {"chat_template": "{# another #}"}))
+    done = etude("run", "plan.json", "--folder", "again", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "the plan was made of other files: published/tokenizer_config.json" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 """Chat templates as models have them: what is the assistant's is found in each."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from test_dialog import say
 from transformers import PreTrainedTokenizerFast
 
 from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import renderer
+from etude.runtime.data.dialog import read_template, renderer
 from etude.runtime.data.encode import CONTENT, FORMATTING, TERMINATION
 from etude.runtime.errors import DataError
 
@@ -189,3 +190,23 @@ def test_special_tokens_that_a_template_hides(made, tmp_path):
     thought[1] = {"role": "assistant", "content": "<think>x</think>A <end> one"}
     with pytest.raises(DataError, match="does not show where"):
         rendering(made, tmp_path, THINKING).render(thought)
+
+
+def test_a_template_may_be_in_the_settings_of_a_tokenizer(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer_config.json"
+    settings = {"template": file.name}
+    for given in (
+        FOLDED,
+        [{"name": "tools", "template": CALLING}, {"name": "default", "template": FOLDED}],
+    ):
+        file.write_text(json.dumps({"chat_template": given}))
+        assert read_template(settings, tmp_path) == FOLDED
+    for text, what in (
+        (json.dumps({"eos_token": "x"}), "has no `chat_template`"),
+        (json.dumps({"chat_template": [{"name": "tools", "template": "x"}]}), "called `default`"),
+        ("[", "has no `chat_template`"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError) as found:
+            read_template(settings, tmp_path)
+        assert what in found.value.message

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from specs import plan
 from tokenizers import Tokenizer
+from weights_folders import write_folder
 
+from etude.compiler.driver import analyse, compile
 from etude.runtime.data import tokenizer
 from etude.runtime.errors import DataError
 from etude.runtime.gang import execute
@@ -19,6 +21,7 @@ from etude.runtime.preflight.disk_space import in_bytes, needed
 from etude.runtime.preflight.preflight import Unready, require_all
 from etude.runtime.run_folder.store import Store
 from etude.runtime.weight_files import require_whole
+from etude.spec.load import read
 
 HEAD = """recipe late { seed = 1 }
 model tiny { layers = 1, dim = 32, heads = 2, ffn = 64, vocab = 300 }
@@ -373,3 +376,34 @@ def test_added_tokens_that_may_never_occur_need_no_row(tmp_path: Path) -> None:
     tokenizer.byte_level(["<|image|>"]).save(str(tmp_path / "t.json"))
     text = HEAD.replace("{ bytes }", '{ file = "t.json" }').replace("300", "258")
     assert lacking(text, tmp_path) == []
+
+
+def test_a_plan_is_not_run_with_other_files_than_it_was_made_of(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.etude"
+    spec.write_text(
+        'recipe s { seed = 1 }\nmodel base { weights = "base" }\n'
+        f"{TALK}{SFT.replace('{ steps', '{ from = base, steps')}"
+    )
+    write(tmp_path / "talk.jsonl", DIALOG)
+    base = write_folder(tmp_path / "base")
+    made = compile(analyse(read(spec), root=tmp_path))
+    assert made
+    store = Store(tmp_path / "run")
+
+    def problems() -> list[str]:
+        try:
+            require_all(made.plan, store, tmp_path, lambda _: None)
+        except Unready as found:
+            return [problem.message for problem in found.problems]
+        return []
+
+    assert problems() == []
+    for name, what in (("chat_template.jinja", "has changed since"), ("config.json", "any more")):
+        whole = (base / name).read_bytes()
+        if "changed" in what:
+            (base / name).write_bytes(whole.replace(b"assistant", b"helper"))
+        else:
+            (base / name).unlink()
+        assert problems()[0].startswith("the plan was made of other files: base/" + name)
+        assert what in problems()[0]
+        (base / name).write_bytes(whole)
