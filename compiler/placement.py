@@ -59,7 +59,6 @@ def mesh(
     rules = (
         ("E487", _context),
         ("E433", _widths),
-        ("E593", _parts),
         ("E483", _schedule),
         ("E433", _pipeline),
         ("E484", _split),
@@ -202,17 +201,6 @@ def _most_less(layers: int, stages: int, split: Split, name: str) -> int:
     other = min(split[1 if name == "first_less" else 0], layers // stages)
     fits = (n for n in range(max(split), -1, -1) if max(n, other) <= (layers + n + other) // stages)
     return next(fits, 0)
-
-
-def _parts(model: ModelShape, mesh: Resources) -> Wrong:
-    """Why a model of such parts cannot be cut by tensor parallelism."""
-    if mesh.tensor == 1 or model.parts is None or model.parts.qk_norm != "width":
-        return None
-    return (
-        "tensor parallelism gives each rank some of the heads, but `qk_norm = width` norms the "
-        "queries and keys of all heads together",
-        "write `tensor = 1`, and shard the model with `shard` or `pipeline`",
-    )
 
 
 def _pipeline(model: ModelShape, mesh: Resources) -> Wrong:

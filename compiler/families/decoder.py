@@ -32,7 +32,11 @@ _QWEN: dict[str, Any] = {
 }
 _QWEN_LARGE: dict[str, Any] = _QWEN | {"vocab": 152_064}
 
-# config.json of the published weights.
+# config.json of the published weights: allenai/OLMo-2-1124-7B, -13B and OLMo-2-0325-32B;
+# allenai/Olmo-3-1025-7B and Olmo-3-1125-32B, whose vocabulary is cut to the tokenizer's (OLMo-core,
+# `nn/hf/checkpoint.py`); Qwen/Qwen2.5-0.5B and -7B; HuggingFaceTB/SmolLM3-3B, with the RoPE base of
+# its last stage (huggingface/smollm, `pretraining/smollm3/long_context_32k_to_64.yaml`; before that
+# 50,000); bigcode/starcoder2-3b.
 SIZES: dict[str, dict[str, Any]] = {
     "olmo2-7B": _OLMO2 | _OLMO_7B,
     "olmo2-13B": _OLMO2 | {"layers": 40, "dim": 5120, "heads": 40, "ffn": 13824},

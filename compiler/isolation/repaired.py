@@ -128,7 +128,6 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E574": (_START,),
     "E575": (_START,),
     "E592": (*_SHAPE, "parts", "window"),
-    "E593": _MESH,
     "E594": ("export",),
     UNKNOWN: (),
 }

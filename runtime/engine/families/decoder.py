@@ -244,11 +244,14 @@ def shard_parts(config: Any, *, enable_sp: bool) -> None:
         heads = dense_activation_placement(tp=spmd.S(2))
         for of in (layer.attention.qk_norm, layer.attention.k_norm):
             if of is not None:
+                wide = isinstance(of, WideNorm.Config)
+                # A norm over all heads needs those of all ranks.
+                inside = dense_activation_placement(tp=spmd.R) if wide else heads
                 of.sharding_config = ShardingConfig(
                     state_shardings={"weight": dense_param_placement(tp=spmd.R)},
-                    in_src_shardings={"input": heads},
-                    in_dst_shardings={"input": heads},
-                    out_src_shardings=heads,
+                    in_src_shardings={"x" if wide else "input": heads},
+                    in_dst_shardings={"x" if wide else "input": inside},
+                    out_src_shardings=inside,
                     out_dst_shardings=heads,
                 )
         fed = layer.feed_forward

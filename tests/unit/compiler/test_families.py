@@ -67,6 +67,7 @@ def test_a_model_of_ones_own_has_windows_and_no_feed_forward_width() -> None:
         ("olmo2-7B", 7_298_617_344),
         ("olmo2-13B", 13_716_198_400),
         ("olmo2-32B", 32_234_279_936),
+        ("olmo3-7B", 7_298_011_136),
         ("qwen2.5-0.5B", 494_032_768),
         ("qwen2.5-7B", 7_615_616_512),
         ("smollm3-3B", 3_075_098_624),

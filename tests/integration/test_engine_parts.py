@@ -1,0 +1,48 @@
+"""Decoders that a spec puts together from parts, on two ranks that share each matrix."""
+
+from pathlib import Path
+
+import pytest
+from engine_jobs import decoder, run, train_job
+from test_engine_ranks import Run, Workplace
+
+from etude.compiler.plan.plan import TrainJob
+
+PARTS = {
+    "norms after, of the whole width": {"norms": "after", "qk_norm": "width"},
+    "parallel, with biases": {
+        "norm": "layer",
+        "activation": "gelu",
+        "gated": False,
+        "biases": "all",
+        "parallel": "two",
+        "rotary": 0.5,
+    },
+    "four norms": {"norms": "both", "qk_norm": "head", "activation": "gelu_tanh"},
+}
+
+
+def job(name: str, ranks: int) -> TrainJob:
+    return train_job(
+        steps=3,
+        model=decoder(parts=PARTS[name]),
+        world_size=ranks,
+        torchtitan={"parallelism": {"tensor_parallel_degree": ranks}},
+    )
+
+
+@pytest.fixture(scope="module")
+def two_ranks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    place = Workplace(inputs, tmp_path_factory.mktemp("parts"))
+    assert place.run(*(Run(job(name, 2), name) for name in PARTS)) == 0
+    return place
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_tensor_parallelism_changes_no_loss(
+    name: str, two_ranks: Workplace, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    alone = run(job(name, 1), inputs, tmp_path / "alone")
+    for one, two in zip(alone, two_ranks.events(name), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
