@@ -64,7 +64,7 @@ def torchtitan(
             **_balanced(stage.model, resources),
         },
         "optimizer": {
-            "implementation": "foreach" if on_cpu else "fused",
+            "implementation": "fused",
             "param_groups": _groups(stage.optimizer, peak),
         },
         "activation_checkpoint": _recomputation(stage.recompute, on_cpu=on_cpu),

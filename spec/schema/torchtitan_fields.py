@@ -137,7 +137,7 @@ class OptimizerFields(Declaration):
     implementation: str | None = attribute(
         k.OneOf("foreach", "fused"),
         None,
-        otherwise="`fused` on GPUs, `foreach` on CPUs",
+        otherwise="`fused`",
         doc="how a step is computed",
     )
 

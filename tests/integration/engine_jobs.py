@@ -195,7 +195,7 @@ def train_job(
             "disable_cuda_graphs": True,
         },
         "optimizer": {
-            "implementation": "foreach",
+            "implementation": "fused",
             "param_groups": [
                 {
                     "pattern": ".*",

@@ -89,7 +89,7 @@ def groups(kind: str, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def trained(kind: str, decay: float, rate: float, inputs: dict[str, Path], folder: Path) -> Any:
-    sections = {"implementation": "foreach", "param_groups": groups(kind, decay)}
+    sections = {"implementation": "fused", "param_groups": groups(kind, decay)}
     made = train_job(
         steps=1,
         schedule_lr=[lr(0, 1, "hold", rate, rate)],
