@@ -51,7 +51,8 @@ def _scores(name: str, spec: r.Grpo, scope: Scope) -> None:
 def lower(stage: ScheduledStage, to: "Lowering") -> None:
     """Adds the jobs that draw, score and learn, in turns."""
     to.trained(stage)
-    for name in stage.spec.reward:
+    spec: Any = stage.spec
+    for name in spec.reward:
         to.unused.pop(name, None)
 
 
