@@ -37,6 +37,7 @@ from .blocks import Evaluate as Evaluate
 from .blocks import Experts as Experts
 from .blocks import Fields as Fields
 from .blocks import Gate as Gate
+from .blocks import Grpo as Grpo
 from .blocks import Header as Header
 from .blocks import Latent as Latent
 from .blocks import Measuring as Measuring
