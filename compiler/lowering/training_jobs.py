@@ -284,6 +284,9 @@ class Training:
 
     def _epochs(self, stage: ScheduledStage, name: str, rows: int, tokens: int) -> float | None:
         dataset = self.jobs.recipe.datasets[name]
+        if count := stage.counts.get(name):
+            read = tokens if count.unit == "tokens" else rows
+            return read * len(count.numbers) / sum(count.numbers)
         if stage.spec.data_kind == "preferences":
             return rows / dataset.pairs if dataset.pairs else None
         return tokens / dataset.tokens if dataset.tokens else None
