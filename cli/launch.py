@@ -95,7 +95,9 @@ def _launch(plan: "Plan", args: Namespace) -> int:
     """Raises: RunError"""
     from ..runtime.launchers import sites
     from ..runtime.launchers.engine import folder_name
+    from ..runtime.preparation.counting import require_exact
 
+    require_exact(plan)
     if args.folder and "://" in args.folder:
         from ..runtime.errors import RunError
 

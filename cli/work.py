@@ -50,6 +50,15 @@ def work(args: Namespace, do: "Do", done: Callable[["Plan", Path], str]) -> int:
     try:
         with listening(last=args.alone):
             plan = plan_of(args)
+            if not isinstance(plan, int) and plan.counts:
+                from .counting import counted
+
+                plan = counted(
+                    plan,
+                    args,
+                    prepared=lambda plan, do: execute(plan, args, do),
+                    again=lambda: plan_of(args, quiet=True),
+                )
             if isinstance(plan, int):
                 return plan
             folder = execute(plan, args, do)
@@ -67,11 +76,12 @@ def work(args: Namespace, do: "Do", done: Callable[["Plan", Path], str]) -> int:
     return 0
 
 
-def plan_of(args: Namespace, ranks: int | None = None) -> "Plan | int":
+def plan_of(args: Namespace, ranks: int | None = None, *, quiet: bool = False) -> "Plan | int":
     """The plan to run; or the exit code, after a message, if there is none.
 
     Args:
         ranks: of the gang that this process leads; None: there is none yet.
+        quiet: whether findings about a plan that can be run have been shown.
 
     Raises: PlanError: the file of a plan cannot be read.
     """
@@ -88,7 +98,8 @@ def plan_of(args: Namespace, ranks: int | None = None) -> "Plan | int":
     if plan is None:
         print(findings([report])) if args.json else show(report)
         return 1
-    show(report)
+    if report.errors or not quiet:
+        show(report)
     return 1 if report.errors else _part(plan, args)  # claims do not hold
 
 

@@ -27,6 +27,7 @@ from .resolve.from_folder import from_folders
 from .values import Claim
 
 if TYPE_CHECKING:
+    from .files.counts_file import Counts
     from .files.data_files import Matched
     from .plan.plan import Plan
 
@@ -187,7 +188,8 @@ class _Driver:
     def _checked(self, recipe: r.Recipe, borrowed: r.Recipe, report: Report) -> Analysis:
         """Runs the passes on a recipe."""
         borrowed, folders = from_folders(borrowed, self.sources.folder, report)
-        reached: Program = Program(borrowed, self.ranks, self.kept, folders)
+        folder, counted = self.sources.folder, self._counted(borrowed)
+        reached: Program = Program(borrowed, self.ranks, self.kept, folders, folder, counted)
         if not report.failures:
             reached = through(self.passes, reached, report)
         program = reached if isinstance(reached, Scheduled) and not report.failures else None
@@ -204,6 +206,19 @@ class _Driver:
             silenced=silenced,
             report=report,
         )
+
+    def _counted(self, recipe: r.Recipe) -> "Counts":
+        """The counts beside the spec, if a stage has a length that depends on them."""
+        blocks: list[Any] = [
+            block
+            for stage in recipe.stages.values()
+            for block in (stage.stages.values() if isinstance(stage, r.Rounds) else [stage])
+        ]
+        if all(getattr(each, "epochs", None) is None for each in blocks):
+            return {}
+        from .files.counts_file import read_counts
+
+        return read_counts(self.sources.counts)
 
     def _sound_blocks(self, report: Report) -> None:
         from .isolation.sound_blocks import check_rest  # only needed after errors

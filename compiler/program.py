@@ -1,8 +1,9 @@
 """The program: the graph of stages, which the passes resolve field by field."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from ..spec.quantity import Quantity
 from ..spec.record import Record, field, fields
@@ -163,6 +164,25 @@ class TrainStage(ModelStage):
         return self.spec.model
 
 
+class SourceCount(Record):
+    """How much of a source a stage has whose length is in epochs.
+
+    Attributes:
+        identity: a digest of what decides it.
+        unit: "tokens" of documents, "rows" of packed dialogs, or "pairs" of preferences.
+        numbers: of each epoch, if epochs differ; else one.
+        exact: whether it was counted.
+        said: what it was estimated from, for people.
+    """
+
+    dataset: str
+    identity: str
+    unit: Literal["tokens", "rows", "pairs"]
+    numbers: tuple[int, ...]
+    exact: bool
+    said: str
+
+
 class ScheduledStage(TrainStage):
     """A training stage with every knob by step.
 
@@ -171,6 +191,7 @@ class ScheduledStage(TrainStage):
         begins: knob → the step at which each segment of its schedule, as written, begins.
         end: the values in force at its end.
         checkpoints: checkpoint stage → the step that follows it, and the values in force there.
+        counts: of each source whose size is not declared, for a length in epochs.
     """
 
     steps: int
@@ -184,6 +205,7 @@ class ScheduledStage(TrainStage):
     begins: dict[str, list[int]]
     end: State
     checkpoints: dict[str, tuple[int, State]]
+    counts: dict[str, SourceCount]
 
     @classmethod
     def of(cls, stage: TrainStage, **schedules: Any) -> "ScheduledStage":
@@ -296,12 +318,16 @@ class Program(Record, kw_only=False):
 
     Attributes:
         folders: model → what it has from the folder of its weights.
+        folder: that of the spec, if there is one.
+        counted: the counts beside the spec, see `files/counts_file.py`.
     """
 
     recipe: r.Recipe
     ranks: int | None
     kept: Kept = field(default_factory=Kept, compare=False)
     folders: dict[str, FromFolder] = field(default_factory=dict)
+    folder: Path | None = None
+    counted: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 class Resolved(Program):

@@ -1,6 +1,6 @@
 """The plan of a program: its jobs, and a summary of its stages for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..spec.findings.diagnostics import Silenced
@@ -12,7 +12,7 @@ from .families.adapters import adapter_parameters
 from .plan.checkpoints import in_words as saving_in_words
 from .plan.checkpoints import profiled_in_words, saving
 from .plan.phases import phases_of
-from .plan.plan import Plan, SilencedFinding, StageSummary
+from .plan.plan import Count, Plan, SilencedFinding, StageSummary, TrainJob
 from .plan.provenance import Origins, declared, in_words
 from .plan.sources import count
 from .plan.totals import totals
@@ -69,8 +69,31 @@ def planned(
         claims=list(claims),
         jobs=program.jobs,
         phases=phases_of(program.jobs),
+        counts=list(_counts(program)),
         files={path: sha for each in program.folders.values() for path, sha in each.files.items()},
     )
+
+
+def _counts(program: Lowered) -> Iterator[Count]:
+    """The counts on which the lengths of stages depend."""
+    first = {job.stage: job for job in reversed(program.jobs) if isinstance(job, TrainJob)}
+    for name, stage in program.stages.items():
+        if not isinstance(stage, ScheduledStage):
+            continue
+        for each in stage.counts.values():
+            job = first[name]
+            yield Count(
+                stage=name,
+                dataset=each.dataset,
+                job=job.inputs[f"data:{each.dataset}"],
+                identity=each.identity,
+                unit=each.unit,
+                numbers=list(each.numbers),
+                exact=each.exact,
+                said=each.said,
+                seed=job.seed,
+                seq_len=stage.segments[-1].seq_len,
+            )
 
 
 def _scaling(stage: ScheduledStage) -> dict[str, str]:

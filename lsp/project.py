@@ -7,6 +7,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from ..compiler.driver import analyse
+from ..compiler.files.counts_file import counts_path
 from ..compiler.files.surroundings import matched
 from ..compiler.plan.provenance import Origin, provenance
 from ..compiler.program import Resolved
@@ -187,7 +188,9 @@ class Project:
         kept = self._kept.setdefault(main, Kept())
         kept.forget()
         items = files.read(main, None)
-        sources = Sources(items, files.start, reading.diagnostics, kept, main.parent)
+        sources = Sources(
+            items, files.start, reading.diagnostics, kept, main.parent, counts_path(main)
+        )
         if not any(_shape(source.text)[0] for source, _ in files.trees.values()):
             report = Report()
             bound(sources, report, part=True)

@@ -20,6 +20,7 @@ from .launchers import LAUNCHERS
 from .launchers.launcher import Launcher, Leg
 from .preflight.nodes import require_nodes
 from .preflight.preflight import require_all
+from .preparation.counting import require_counted, require_exact
 from .ranks import Ranks
 from .run_folder.recorder import OnEvent
 from .run_folder.store import Store, disk
@@ -49,13 +50,23 @@ def execute(
     _require_claims(plan)
     engine = LAUNCHERS[launcher]()
     if not prepare:
+        require_exact(plan)
         engine.ready(plan)
+    if plan.counts and not prepare:
+        # What a plan counts on has to be there before anything is trained.
+        execute(plan, folder, root, _told_once(on_event), prepare=True, launcher=launcher)
+        require_counted(plan, Store(folder))
     with _begun(plan, folder, root, on_event, prepare=prepare) as store:
         own = read_plan(folder / PLAN)
         if prepare:
             Scheduler(own, store, root, prepare=True, on_event=on_event).run()
         else:
             _walk(own, engine, store, root, on_event)
+
+
+def _told_once(on_event: OnEvent) -> OnEvent:
+    """Tells what preparing does, and not what is there already: the run says so again."""
+    return lambda event: None if event["event"] == "kept" else on_event(event)
 
 
 def lead(
@@ -70,11 +81,13 @@ def lead(
     Raises: RunError, Stopped.
     """
     _require_claims(plan)
+    require_exact(plan)
     _require_ranks(plan, ranks.world_size)
     with (
         _begun(plan, folder, root, on_event, prepare=False, nodes=True) as store,
         leading(store, ranks),
     ):
+        require_counted(plan, store)
         own = read_plan(folder / PLAN)
         start = {
             "folder": store.address,

@@ -18,6 +18,8 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
 JSON = ".json"
 """The file extension of specs in JSON."""
+COUNTS = ".counts.json"
+"""The ending of the file of counts beside a spec, in place of its own."""
 _CONFIGURATIONS = (".yaml", ".yml", ".toml")
 DATA = "data"
 _DATA = {
@@ -51,6 +53,7 @@ class Sources(NamedTuple):
         findings: what was wrong while reading them.
         kept: what blocks declared in earlier readings, in an editor.
         folder: the folder of the main file, if there is one.
+        counts: the file of counts beside it, if there is a main file.
     """
 
     items: Sequence[s.Item]
@@ -58,6 +61,7 @@ class Sources(NamedTuple):
     findings: Sequence[Diagnostic] = ()
     kept: Kept | None = None
     folder: Path | None = None
+    counts: Path | None = None
 
     def more(self, name: str, text: str) -> "Sources":
         """The same plus the statements of another text, which a command adds."""
@@ -91,7 +95,8 @@ def read(path: Path) -> Sources:
     report = Report()
     files = Files(report, path.parent)
     items = files.read(path, None)
-    return Sources(items, files.start, report.diagnostics, folder=path.parent)
+    counts = path.with_suffix(COUNTS)
+    return Sources(items, files.start, report.diagnostics, folder=path.parent, counts=counts)
 
 
 def reads(text: str, *, name: str = "<text>") -> Sources:

@@ -91,6 +91,8 @@ class Kind(Record):
         shape: the fields of the shape that are specific to the kind; called with the fields common
             to all families.
         eps: the key of the norms' epsilon.
+        near: model_types that no family takes, and to which this one comes closest.
+        example: well-known models of this kind.
     """
 
     defaults: Mapping[str, Any]
@@ -98,6 +100,8 @@ class Kind(Record):
     fixed: Mapping[str, tuple[Any, str]] = {}
     shape: Callable[[Values, dict[str, Any]], dict[str, Any]] = _no_more
     eps: str = "rms_norm_eps"
+    near: tuple[str, ...] = ()
+    example: str = ""
 
 
 def head_width(values: Values, shape: dict[str, Any]) -> dict[str, Any]:

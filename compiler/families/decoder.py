@@ -306,6 +306,8 @@ def _defaults(**others: Any) -> dict[str, Any]:
 
 KINDS = {
     "olmo2": Kind(
+        near=("olmo",),
+        example="OLMo 2",
         defaults=_defaults(vocab_size=50_304, intermediate_size=11_008, rms_norm_eps=1e-5),
         shape=lambda values, shape: _alone(values, shape, **_OLMO),
     ),
@@ -316,6 +318,8 @@ KINDS = {
         shape=_read_olmo3,
     ),
     "qwen2": Kind(
+        near=("qwen", "qwen2_5_vl"),
+        example="Qwen2.5",
         defaults=_defaults(
             vocab_size=151_936,
             intermediate_size=22_016,

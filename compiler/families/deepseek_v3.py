@@ -98,6 +98,8 @@ def _shape(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 KIND = Kind(
+    near=("deepseek_v2",),
+    example="Moonlight 16B-A3B",
     defaults={
         **LLAMA_DEFAULTS,
         "vocab_size": 129_280,

@@ -127,7 +127,9 @@ _FIXED = {
     "qk_norm": _NOT_NORMED,
 }
 KINDS = {
-    "llama": Kind(defaults=LLAMA_DEFAULTS, fixed=_FIXED, shape=head_width),
+    "llama": Kind(
+        defaults=LLAMA_DEFAULTS, fixed=_FIXED, shape=head_width, example="Llama 3.2 or SmolLM2"
+    ),
     "mistral": Kind(
         defaults={
             **LLAMA_DEFAULTS,

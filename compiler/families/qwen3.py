@@ -70,6 +70,8 @@ def _dense(values: Values, layers: int) -> int:
 
 KINDS = {
     "qwen3": Kind(
+        near=("gemma3", "gemma3_text", "qwen3_5"),
+        example="Qwen3",
         defaults={
             **LLAMA_DEFAULTS,
             "vocab_size": 151_936,
@@ -83,6 +85,8 @@ KINDS = {
         shape=head_width,
     ),
     "qwen3_moe": Kind(
+        near=("qwen2_moe", "mixtral", "olmoe", "llama4", "llama4_text", "qwen3_next"),
+        example="Qwen3 30B-A3B",
         defaults={
             **LLAMA_DEFAULTS,
             "vocab_size": 151_936,

@@ -45,30 +45,9 @@ UNKNOWN_KINDS = {
 }
 """model_type → why its weights are not supported."""
 
-_NEAR = {
-    "qwen2_moe": "qwen3_moe",
-    "qwen2_5_vl": "qwen2",
-    "qwen": "qwen2",
-    "gemma3": "qwen3",
-    "gemma3_text": "qwen3",
-    "mixtral": "qwen3_moe",
-    "olmoe": "qwen3_moe",
-    "llama4": "qwen3_moe",
-    "llama4_text": "qwen3_moe",
-    "olmo": "olmo2",
-    "deepseek_v2": "deepseek_v3",
-    "qwen3_next": "qwen3_moe",
-    "qwen3_5": "qwen3",
-}
+_KNOWN = {kind: of for family in FAMILIES.values() for kind, of in family.kinds.items()}
+_NEAR = {other: kind for kind, of in _KNOWN.items() for other in of.near}
 """model_type → the one that comes closest to it; for all others it is `llama`."""
-_EXAMPLES = {
-    "llama": "Llama 3.2 or SmolLM2",
-    "qwen2": "Qwen2.5",
-    "qwen3": "Qwen3",
-    "qwen3_moe": "Qwen3 30B-A3B",
-    "olmo2": "OLMo 2",
-    "deepseek_v3": "Moonlight 16B-A3B",
-}
 
 
 def nearest(kind: Any) -> str:
@@ -77,8 +56,8 @@ def nearest(kind: Any) -> str:
         return ""
     near = _NEAR.get(kind, "llama")
     return (
-        f"the nearest that works is the model_type {near}, such as {_EXAMPLES[near]}; all that "
-        f"work: {', '.join(KINDS)}"
+        f"the nearest that works is the model_type {near}, such as {_KNOWN[near].example}; all "
+        f"that work: {', '.join(KINDS)}"
     )
 
 

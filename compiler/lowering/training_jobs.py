@@ -296,6 +296,9 @@ class Training:
         )
 
     def _epochs(self, stage: ScheduledStage, name: str, rows: int, tokens: int) -> float | None:
+        if count := stage.counts.get(name):
+            read = tokens if count.unit == "tokens" else rows
+            return read * len(count.numbers) / sum(count.numbers)
         dataset = self.jobs.recipe.datasets.get(name)
         declared = dataset and dataset.declared(stage.spec.rows)
         return (rows if stage.spec.padded else tokens) / declared if declared else None

@@ -32,6 +32,7 @@ from .objectives import NextToken as NextToken
 from .objectives import Objective as Objective
 from .objectives import Reward as Reward
 from .objectives import Sft as Sft
+from .summary import Count as Count
 from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
 from .summary import Sources as Sources
@@ -62,7 +63,7 @@ class Window(Value):
     first_token: int
     last_token: int
     sequences: int
-    epochs: float | None = Field(description="of the declared tokens; null where none are declared")
+    epochs: float | None = Field(description="of the declared or counted tokens; null if neither")
 
 
 class Averaging(Value):
@@ -454,6 +455,9 @@ class Plan(Value):
     claims: list[Claim]
     jobs: list[AnyJob]
     part: Part | None = later(None, description="null: the plan is whole")
+    counts: list[Count] = later(
+        [], description="sizes that are known only after tokenizing, of stages in epochs"
+    )
     files: dict[str, str] = later(
         {},
         description="path, relative to the spec's folder → SHA-256 of the contents, of the files "

@@ -1,5 +1,7 @@
 """A plan's summary for people: its stages with the origin of every value, totals, sources."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from .value import Value, later
@@ -67,6 +69,24 @@ class StageSummary(Value):
     tokens: int
     steps: int
     values: dict[str, Provenance]
+
+
+class Count(Value):
+    """How much of a source a stage has whose length is in epochs and whose data set declares no
+    size."""
+
+    stage: str
+    dataset: str
+    job: str = Field(description="key of the job that makes the data")
+    identity: str = Field(description="digest of what decides the count, in the file of counts")
+    unit: Literal["tokens", "rows", "pairs"] = Field(
+        description="tokens of documents, rows of packed dialogs, or pairs of preferences"
+    )
+    numbers: list[int] = Field(description="of each epoch, if epochs differ; else one")
+    exact: bool = Field(description="false: an estimate, with which a run does not begin")
+    said: str = Field(description="what the numbers come from, for people")
+    seed: int = Field(description="of the stage, by which rows are packed")
+    seq_len: int
 
 
 class SilencedFinding(Value):

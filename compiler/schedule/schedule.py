@@ -7,9 +7,8 @@ from typing import Any
 
 from ...spec import schedule as sc
 from ...spec.findings.diagnostics import Report
-from ...spec.quantity import counted, short
+from ...spec.quantity import counted
 from ...spec.record import replace
-from ...spec.schema import recipe as r
 from ...spec.schema.kinds import listed
 from ...spec.schema.precision import budget
 from ...spec.source import Span
@@ -25,6 +24,7 @@ from ..program import (
     ScheduledCheckpoint,
     ScheduledStage,
     Segment,
+    SourceCount,
     Stage,
     State,
     TrainStage,
@@ -34,6 +34,7 @@ from . import learning_rate, mixture_parts
 from .auto import place
 from .clock import Clock, note_rounding, run_clock
 from .course import Course
+from .epochs import note_estimates, of_epochs
 from .knobs import Knobs
 from .order import ordered, profiled, within
 from .part import at_checkpoint
@@ -62,8 +63,11 @@ def schedule(program: Resolved, report: Report) -> Resolved:
             continue
         last = before.end if isinstance(before, ScheduledStage) else None
         own = checkpoints.get(name, [])
-        scheduler = _Scheduler(stage, last, own, program.recipe, report)
-        counts = program.recipe.datasets if stage.spec.epochs is not None else None
+        scheduler = _Scheduler(stage, last, own, program, report)
+        recipe, known = program.recipe, (program.counted, program.folder)
+        counts = (
+            (recipe.datasets, recipe.tokenizers, known) if stage.spec.epochs is not None else None
+        )
         given = stage, last, own, counts
         scheduled = program.kept.once(("schedule", name), stage.spec, given, scheduler.run, report)
         if scheduled:
@@ -89,16 +93,18 @@ class _Scheduler:
         stage: TrainStage,
         last: State | None,
         checkpoints: list[CheckpointStage],
-        recipe: r.Recipe,
+        program: Resolved,
         report: Report,
     ) -> None:
         self.stage = stage
         self.checkpoints = checkpoints
         self.spec = stage.spec
         self.last = last
-        self.recipe = recipe
+        self.program = program
+        self.recipe = program.recipe
         self.report = report
         self.origins = dict(stage.origins)
+        self.counts: dict[str, SourceCount] = {}
 
     def run(self) -> ScheduledStage | None:
         """The stage with its schedules; None after reporting."""
@@ -134,6 +140,7 @@ class _Scheduler:
         )
         if clock is None or self.report.failures > before:
             return None
+        note_estimates(self.spec, self.counts, clock.tokens, self.report)
         return self._laid_out(knobs, meshes, Course(length, clock, self.report))
 
     def _place(self, knobs: dict[str, list[sc.Segment]], length: Length) -> bool:
@@ -238,6 +245,7 @@ class _Scheduler:
             end=by_step.at_end(),
             begins=course.begins,
             checkpoints={name: (b.step, by_step.after(b.step)) for name, b in borders.items()},
+            counts=self.counts,
         )
 
     def _answers_fit(self, clock: Clock) -> None:
@@ -282,31 +290,20 @@ class _Scheduler:
             return Length("steps", Fraction(self.spec.steps))
         if self.spec.epochs is None:
             return None
-        preferences = self.spec.padded
-        total = Fraction(0)
-        mixes = [m for s in self._absolute("data") for m in (s.start, s.end) if m]
-        for name in dict.fromkeys(name for mix in mixes for name in mix):
-            dataset = self.recipe.datasets[name]
-            what = "pairs" if preferences else "tokens"
-            declared = dataset.declared(self.spec.rows)
-            if declared is None:
-                self.report.add(
-                    "E443",
-                    f"a length in epochs needs the number of {what} in `{name}`",
-                    self.spec.at("epochs"),
-                    help=f"declare `{what} = …` in the dataset `{name}`",
-                )
-                return None
-            total += declared
-        batch = self._absolute("batch")[0].end
-        if getattr(self.spec, "drop_last", False):
-            tokens = (
-                1 if preferences or batch.unit == "tokens" else self._absolute("seq_len")[0].end
-            )
-            return self._whole_batches(total / (batch.value * tokens))
-        if preferences:
-            return Length("steps", total * self.spec.epochs.value / batch.value)
-        return Length("tokens", total * self.spec.epochs.value)
+        sources = [m for s in self._absolute("data") for m in (s.start, s.end) if m]
+        found = of_epochs(
+            self.stage,
+            self.spec.epochs.value,
+            self.program,
+            self.report,
+            sources=list(dict.fromkeys(name for mix in sources for name in mix)),
+            batch=self._absolute("batch")[0].end,
+            seq_len=self._absolute("seq_len")[-1].end,
+        )
+        if found is None:
+            return None
+        length, self.counts = found
+        return length
 
     def _drop_last(self, knobs: dict[str, list[sc.Segment]]) -> None:
         """Reports `drop_last` if no epoch ends between two batches."""
@@ -328,21 +325,6 @@ class _Scheduler:
                 self.spec.at("drop_last"),
                 help="remove `drop_last`: a batch is then filled from the next epoch",
             )
-
-    def _whole_batches(self, batches: Fraction) -> Length | None:
-        """The length of epochs with `batches` batches, counting only whole ones."""
-        assert self.spec.epochs
-        whole, part = divmod(self.spec.epochs.value, 1)
-        steps = whole * (batches // 1) + part * batches // 1
-        if steps:
-            return Length("steps", Fraction(steps))
-        self.report.add(
-            "E459",
-            f"`drop_last` leaves no batch: {short(self.spec.epochs.value)} epochs have "
-            f"{short(self.spec.epochs.value * batches)}",
-            self.spec.at("drop_last"),
-            help="lower `batch`, or remove `drop_last`",
-        )
         return None
 
     def _absolute(self, knob: str, default: Any = None) -> list[sc.Segment]:

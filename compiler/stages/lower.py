@@ -20,6 +20,7 @@ def lower(program: Scheduled) -> Lowered:
         recipe=program.recipe,
         ranks=program.ranks,
         folders=program.folders,
+        folder=program.folder,
         stages=program.stages,
         jobs=to.jobs.jobs,
         outputs=to.outputs,

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from ..preparation.repetition import ALLOWED, advice, of_stage
+from ..preparation.repetition import ALLOWED, advice, of_stage, rows
 from ..run_folder.variant_folders import begun
 from .task import Run, Task
 
@@ -27,7 +27,7 @@ def _tell_repetition(task: Task) -> None:
     sources = [name for name in job.data if (stage, name) not in run.told]
     made = {job.inputs[f"data:{name}"]: task.inputs[f"data:{name}"] for name in sources}
     allowed = any(found.code in ALLOWED for found in run.plan.silenced)
-    for each in of_stage(stage, run.trained[stage], made):
+    for each in of_stage(stage, run.trained[stage], made, rows(run.plan, stage)):
         run.told.add((each.stage, each.source))
         run.emit({"event": "reading", **asdict(each), "message": str(each)})
         if each.much and not allowed:

@@ -57,7 +57,17 @@ def readings(plan: Plan, made: Mapping[str, Path]) -> list[Reading]:
         made: key of a data set's job in the plan → folder of its result.
     """
     stages = by_stage(plan).items()
-    return [each for name, jobs in stages for each in of_stage(name, jobs, made)]
+    return [each for name, jobs in stages for each in of_stage(name, jobs, made, rows(plan, name))]
+
+
+def rows(plan: Plan, stage: str) -> dict[str, float]:
+    """Source → tokens of the rows into which an epoch of its dialogs is packed, as far as the plan
+    counts them: rows are not quite full."""
+    return {
+        each.dataset: each.seq_len * sum(each.numbers) / len(each.numbers)
+        for each in plan.counts
+        if each.stage == stage and each.unit == "rows"
+    }
 
 
 def by_stage(plan: Plan) -> dict[str, list[TrainJob]]:
@@ -77,8 +87,14 @@ def readings_in(plan: Plan, store: Store) -> list[Reading]:
     return readings(plan, {keys[job]: folder for job, folder in results(plan, store).items()})
 
 
-def of_stage(name: str, jobs: list[TrainJob], made: Mapping[str, Path]) -> Iterator[Reading]:
-    """The readings of a stage's jobs for the data sets that exist; `made` as in `readings`."""
+def of_stage(
+    name: str, jobs: list[TrainJob], made: Mapping[str, Path], rows: Mapping[str, float]
+) -> Iterator[Reading]:
+    """The readings of a stage's jobs for the data sets that exist; `made` as in `readings`.
+
+    Args:
+        rows: source → tokens of an epoch's rows of packed dialogs, where they are counted.
+    """
     for source in dict.fromkeys(source for job in jobs for source in job.data):
         reading = [job for job in jobs if source in job.data]
         folder = made.get(reading[0].inputs[f"data:{source}"])
@@ -96,7 +112,7 @@ def of_stage(name: str, jobs: list[TrainJob], made: Mapping[str, Path]) -> Itera
             read = sum(n * job.seq_len for job, n in drawn)
         else:
             read = sum(n for _, n in drawn)
-        yield Reading(name, source, form, held, read / held)
+        yield Reading(name, source, form, held, read / rows.get(source, held))
 
 
 def _sequences(job: TrainJob, source: str) -> int:

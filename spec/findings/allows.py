@@ -11,7 +11,7 @@ from ..record import Record
 from ..source import Span
 from .diagnostics import Diagnostic, Report, Silenced, did_you_mean
 
-OUTSIDE = frozenset(("N657", "W678", "W679"))
+OUTSIDE = frozenset(("N657", "N664", "W678", "W679"))
 """Codes that are found on some machines only: an `allow` of theirs may silence nothing."""
 
 

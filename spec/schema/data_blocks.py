@@ -225,7 +225,7 @@ class Dataset(Declaration):
         nk.Whole("tokens"),
         None,
         doc="number of tokens, as far as you know: for epochs in the plan and for lengths in "
-        "`epochs`",
+        "[`epochs`](#epochs), which are counted otherwise",
     )
     holdout: Fraction = attribute(
         nk.Share(),
@@ -253,7 +253,8 @@ class Dataset(Declaration):
     pairs: int | None = attribute(
         nk.Whole("pairs"),
         None,
-        doc="number of preferences, as far as you know: for `epochs`",
+        doc="number of preferences, as far as you know: for [`epochs`](#epochs), which are "
+        "counted otherwise",
     )
     awaited: bool = attribute(
         g.Mark("awaited"),

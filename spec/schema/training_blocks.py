@@ -188,7 +188,7 @@ class Training(Stage):
     epochs: Quantity | None = attribute(
         nk.Amount("epochs"),
         None,
-        doc="length: passes over the declared tokens of all sources in `data`",
+        doc="length: passes over all sources in `data`, see [epochs](#epochs)",
     )
     seq_len: Schedule | None = attribute(
         cs.ScheduleOf(cs.SeqLen()), None, doc="sequence length; changes in steps"

@@ -9,6 +9,7 @@ import pytest
 from etude.compiler.program import Stage, Weights
 from etude.compiler.stages import KINDS
 from etude.compiler.stages.kind import TrainingKind
+from etude.compiler.stages.weights import ALSO
 from etude.spec.record import fields
 from etude.spec.schema import recipe as r
 from etude.spec.text.keywords import STAGE_KINDS
@@ -76,7 +77,9 @@ def test_kinds_that_train_say_how() -> None:
 def test_what_is_shown_of_a_kind_are_attributes_that_it_has() -> None:
     for spec, kind in KINDS.items():
         model = r.Model if spec is Weights else spec
-        assert {*(kind.shown or ())} <= {*r.attributes(model)}, spec.kind
+        # Of weights also what their folder says.
+        also = ALSO if spec is Weights else ()
+        assert {*(kind.shown or ())} <= {*r.attributes(model), *also}, spec.kind
 
 
 def test_a_stage_is_asked_for_its_kind_in_its_room_alone() -> None:

@@ -253,7 +253,14 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E441", train(lr="1e-3 for 100 steps then ¦1e-4"), "can never be reached"),
     ("E441", train(seq_len="16 for 200 steps then ¦32"), "can never be reached"),
     ("E442", train(batch="¦40 tokens"), "32 (2 sequences) and 48 (3 sequences)"),
-    ("E443", train(epochs="¦2"), "declare `tokens = …` in the dataset `web`"),
+    (
+        "E443",
+        HEAD.replace("python_docs }", "python_docs\n keep 50% where quality.loss > 4.0 }")
+        + stage(data="math")
+        + "stage quality: score { from = first, data = [web] }\n"
+        + stage("second", epochs="¦2", from_="first", model=None),
+        "declare `tokens = …` in the dataset `web`, or write the length in `steps`",
+    ),
     ("E444", train(lr="¦-> 1e-3 for 10 steps then 1e-3"), "write the starting value"),
     ("E445", then(data="¦last with { math 2x }"), "the mixture has web"),
     ("E445", then(data="¦last with { web 0x }"), "all shares of this mixture are 0"),
@@ -350,7 +357,12 @@ EXAMPLES: list[tuple[str, str, str]] = [
         + post_stage(DPO, reference="¦big"),
         "another shape",
     ),
-    ("E443", post(REWARD, steps=None, epochs="¦2"), "declare `pairs = …` in the dataset `ranked`"),
+    (
+        "E443",
+        post(SFT, steps=None, epochs="¦2", data="drafts")
+        + "stage drafts: sample { from = first, prompts = asks, draws = 2, max_tokens = 8 }\n",
+        "write the length in `steps`",
+    ),
     ("E445", post(SFT, data="¦last with { talk 2x }"), "the mixture has web"),
 ]
 
