@@ -45,6 +45,7 @@ def base_of(spec: Path, folder: Path, report: Report) -> tuple[Base, Model] | No
         recipe.datasets,
         recipe.clusters,
         recipe.dialogs,
+        recipe.verifiers,
         recipe.stages,
     )
     names = frozenset(name for group in groups for name in group)

@@ -27,6 +27,7 @@ from .attributes import (
     EXCEPT,
     FIELDS,
     FROM,
+    SCHEMA,
     Attributes,
     Block,
     Budget,
@@ -44,6 +45,7 @@ from .attributes import (
 ALIASES = {
     "from": ("from_", "FROM"),
     "fields": ("fields_", "FIELDS"),
+    "schema": ("schema_", "SCHEMA"),
     "except": ("except_", "EXCEPT"),
 }
 """Attribute → its name in Python, and the field that has both."""

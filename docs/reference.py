@@ -21,6 +21,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`dataset`": r.Dataset,
     "`fields` of a dataset": r.Fields,
     "`dialog`": r.Dialog,
+    "`verifier`": r.Verifier,
     "`cluster`": r.Cluster,
     "`stage NAME: train`": r.Train,
     "`stage NAME: sft`": r.Sft,

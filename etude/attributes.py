@@ -93,6 +93,9 @@ FROM = Field(
 FIELDS = Field(
     default=None, validation_alias=AliasChoices("fields", "fields_"), serialization_alias="fields"
 )
+SCHEMA = Field(
+    default=None, validation_alias=AliasChoices("schema", "schema_"), serialization_alias="schema"
+)
 EXCEPT = Field(
     default=None, validation_alias=AliasChoices("except", "except_"), serialization_alias="except"
 )

@@ -11,6 +11,7 @@ from .attributes import (
     EXCEPT,
     FIELDS,
     FROM,
+    SCHEMA,
     Attributes,
     Block,
     Budget,
@@ -136,6 +137,7 @@ class Fields(Block):
     prompt: Text = None
     completion: Text = None
     chosen: Text = None
+    answer: Text = None
     rejected: Text = None
     edited: Text = None
     tools: Text = None
@@ -264,6 +266,19 @@ class Dialog(Block):
     end_of_message: Text = None
     roles: Names | None = None
     system: Text = None
+
+
+class Verifier(Block):
+    """A program that scores an answer: 1 if it is right, 0 if it is not."""
+
+    kind: Literal["math", "exact", "choice", "regex", "format", "length", "json_schema"] | Let
+    extract: Text = None
+    ignore_case: bool | Let | None = None
+    pattern: Text = None
+    options: Texts = None
+    schema_: Text = SCHEMA
+    most: Number | None = None
+    least: Number | None = None
 
 
 class Stage(Block):

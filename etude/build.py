@@ -55,6 +55,7 @@ from .blocks import Tokenizer as Tokenizer
 from .blocks import TokenizerTraining as TokenizerTraining
 from .blocks import Train as Train
 from .blocks import Training as Training
+from .blocks import Verifier as Verifier
 
 if TYPE_CHECKING:
     from .loaded import Spec
@@ -126,6 +127,7 @@ class Recipe(Header):
     tokenizers: dict[str, Tokenizer] = {}
     datasets: dict[str, Dataset] = {}
     dialogs: dict[str, Dialog] = {}
+    verifiers: dict[str, Verifier] = {}
     clusters: dict[str, Cluster] = {}
     stages: dict[str, Annotated[AnyStage | Rounds, Field(discriminator="kind")]] = {}
     expect: dict[str, Claim | list[Claim]] | Expect | list[Expect] = {}

@@ -9,10 +9,19 @@ from ..spec.schema import recipe as r
 from ..spec.source import Source, Span
 
 STAGES = ("stage",)
-DECLARING = ("recipe", "model", "tokenizer", "dataset", "dialog", "cluster", "variant")
+DECLARING = (
+    "recipe",
+    "model",
+    "tokenizer",
+    "dataset",
+    "dialog",
+    "verifier",
+    "cluster",
+    "variant",
+)
 
 
-CHANGEABLE = ("stage", "model", "dataset", "tokenizer", "dialog", "cluster")
+CHANGEABLE = ("stage", "model", "dataset", "tokenizer", "dialog", "verifier", "cluster")
 """Blocks that variants change, in the order in which a name without a keyword is looked up."""
 
 

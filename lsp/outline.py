@@ -15,6 +15,7 @@ _KINDS = {
     "dataset": types.SymbolKind.Array,
     "cluster": types.SymbolKind.Object,
     "dialog": types.SymbolKind.Interface,
+    "verifier": types.SymbolKind.Operator,
     "stage": types.SymbolKind.Function,
     "rounds": types.SymbolKind.Namespace,
     "variant": types.SymbolKind.Namespace,

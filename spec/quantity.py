@@ -20,6 +20,8 @@ UNITS = {
     "pairs": "pairs",
     "prompt": "prompts",
     "prompts": "prompts",
+    "word": "words",
+    "words": "words",
     "GiB": "GiB",
     "h": "h",
     "min": "min",

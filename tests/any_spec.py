@@ -96,6 +96,7 @@ class Writer:
             "tokenizer": ["words"],
             "cluster": ["box"],
             "dialog": ["chat"],
+            "verifier": ["right"],
             "dataset": ["web", "math", "asked", "ranked"],
         }.items():
             blocks += [self.block(f"{keyword} {name}", r.BLOCKS[keyword]) for name in names]

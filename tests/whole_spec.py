@@ -14,6 +14,7 @@ SPEC: dict[str, dict[str, str]] = {
     "tokenizer plain": {"bytes": ""},
     "cluster box": {"nodes": "2", "gpus": '8 of "H100 80GB"'},
     "dialog plain": {"protocol": "chatml"},
+    "verifier right": {"kind": "math"},
     "dataset web": {"files": '"web.jsonl"', "tokens": "1B"},
     "dataset code": {"files": '"code.jsonl"', "tokens": "1B"},
     "dataset chats": {"files": '"chats.jsonl"', "kind": "dialogs", "tokens": "100M"},
@@ -59,7 +60,7 @@ SPEC: dict[str, dict[str, str]] = {
 }
 HEADS = {
     block: next(head for head in SPEC if head.startswith(f"{block} "))
-    for block in ("recipe", "model", "tokenizer", "cluster", "dialog")
+    for block in ("recipe", "model", "tokenizer", "cluster", "dialog", "verifier")
 }
 HEADS |= {"dataset": "dataset other"}
 HEADS |= {kind: next(h for h in SPEC if h.endswith(f": {kind}")) for kind in r.STAGES}

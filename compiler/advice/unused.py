@@ -88,9 +88,10 @@ def unused_declaration(program: Scheduled) -> Iterator[Found]:
         ("tokenizer", recipe.tokenizers),
         ("cluster", recipe.clusters),
         ("dialog", recipe.dialogs),
+        ("verifier", recipe.verifiers),
     ):
         named = {name for each in refers if what in each.to for name in each.names}
-        alone = len(declared) == 1 and what != "model"
+        alone = len(declared) == 1 and what not in ("model", "verifier")
         for name, declaration in declared.items():
             if name not in named and not alone:
                 yield Found(

@@ -225,6 +225,14 @@ def _named(program: Scheduled) -> Iterator[Named]:
             yield Named(
                 dialog.template, f"the dialog `{dialog.name}`", dialog.at("template"), "chat.jinja"
             )
+    for verifier in recipe.verifiers.values():
+        if verifier.schema:
+            yield Named(
+                verifier.schema,
+                f"the verifier `{verifier.name}`",
+                verifier.at("schema"),
+                "answer.schema.json",
+            )
     for dataset in recipe.datasets.values():
         for each in dataset.filters:
             if each.file:

@@ -112,6 +112,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E521": ("keep", "draws", "judge"),
     "E522": (_MEASURES,),
     "E523": ("sample", "kind"),
+    "E524": ("kind", "pattern", "options", "schema", "most", "least"),
+    "E526": ("kind",),
     "E535": ("kind",),
     "E541": ("rope_scaling.low", "rope_scaling.high"),
     "E545": ("tokenized", "kind"),
@@ -131,7 +133,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 }
 """Error → the attributes of its block that it depends on, besides the one where it is shown; `a|b`
 means whichever of them is given."""
-_AT_HEAD = {"E405", "E407", "E408", "E412", "E413", "E417", "E422", "E423", "E424", "E517"}
+_AT_HEAD = {"E405", "E407", "E408", "E412", "E413", "E417", "E422", "E423", "E424", "E517", "E524"}
 """Errors of a block as a whole, about what it lacks."""
 _OF_OTHERS = {"from", "model", "of", "data", "judge", "prompts", "reference"}
 """Attributes that refer to other stages."""

@@ -38,6 +38,7 @@ def _stage(scope: Scope, stage: r.Stage) -> None:
         "tokenizer": scope.recipe.tokenizers,
         "cluster": scope.recipe.clusters,
         "dataset": scope.recipe.datasets,
+        "verifier": scope.recipe.verifiers,
     }
     for each in referring(stage):
         if each.to == ("dialog",) and each.value:

@@ -12,6 +12,7 @@ from ..plan.plan import (
     FilterRule,
     TokenizerJob,
 )
+from ..plan.verifiers import Verifier
 from ..program import Scheduled
 
 
@@ -115,6 +116,7 @@ class Jobs:
         similar: float | None = None,
         *,
         every_token: bool = False,
+        answers: dict[str, Verifier] | None = None,
     ) -> str:
         """The key of the job that makes a dataset's dialogs, preferences or prompts.
 
@@ -122,13 +124,14 @@ class Jobs:
             longest: tokens of the longest record that its reader takes.
             similar: pairs of responses more similar than this are dropped.
             every_token: whether dialogs are learned whole.
+            answers: verifiers that compare with the answer of each prompt.
         """
         spec = self.recipe.datasets[name]
         more: dict[str, Any] = {"form": spec.kind, "dialog": dialog, "longest": longest}
         more["drop_similar"] = similar
         # Nobody can shorten records that stages draw, unlike those in files.
         long = "drop" if spec.stages else spec.long
-        more |= {"long": long, "every_token": every_token}
+        more |= {"long": long, "every_token": every_token, "answers": answers or {}}
         return self._dataset(name, tokenizer, more)
 
     def _dataset(self, name: str, tokenizer: str | None, more: dict[str, Any]) -> str:
@@ -195,7 +198,13 @@ class Jobs:
         return source
 
 
-_LATER = {"system": "system", "role": None, "content": "content", "ignore": None}
+_LATER = {
+    "system": "system",
+    "role": None,
+    "content": "content",
+    "answer": "answer",
+    "ignore": None,
+}
 """Fields added later, and their defaults: they are part of keys only if they differ from these."""
 
 

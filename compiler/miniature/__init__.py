@@ -91,6 +91,7 @@ def _miniature(recipe: r.Recipe, full: Scheduled) -> Miniature:
         datasets=datasets,
         clusters={},
         dialogs=blocks.dialogs(recipe),
+        verifiers=blocks.verifiers(recipe),
         expectations=[],
         allowances=[],
     )
@@ -189,6 +190,8 @@ def _mapping(
         )
     for name, dialog in recipe.dialogs.items():
         yield from _whole(f"dialog {name}", dialog, small.dialogs[name])
+    for name, verifier in recipe.verifiers.items():
+        yield from _whole(f"verifier {name}", verifier, small.verifiers[name])
     for name, stage in recipe.stages.items():
         other = small.stages[name]
         if isinstance(stage, r.Rounds) and isinstance(other, r.Rounds):

@@ -30,6 +30,7 @@ from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
 from .summary import Sources as Sources
 from .value import Value, later
+from .verifiers import Verifier
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is rejected, never misread."""
@@ -198,6 +199,9 @@ class DatasetJob(Job):
     )
     every_token: bool = Field(
         default=False, description="dialogs are learned whole, not the assistant's part alone"
+    )
+    answers: dict[str, Verifier] = later(
+        {}, description="verifiers that compare with each prompt's answer, so that it needs one"
     )
     drop_similar: float | None = Field(
         default=None, description="responses more alike than this share are dropped"

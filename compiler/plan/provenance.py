@@ -53,7 +53,7 @@ _LITERAL = re.compile(
 _WRITTEN = ("file", "use", "variant", "set")
 """Kinds of origins whose place is where the value itself is written."""
 DEFAULT = Origin("default", None, "etude's default")
-_GROUPS = ("model", "tokenizer", "dataset", "cluster", "dialog")
+_GROUPS = ("model", "tokenizer", "dataset", "cluster", "dialog", "verifier")
 
 
 class Origins:

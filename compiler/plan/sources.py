@@ -16,6 +16,7 @@ _NAMES = frozenset(
         "tokenizer",
         "cluster",
         "dialog",
+        "verify",
         "reference",
         "of",
         "judge",

@@ -6,6 +6,7 @@ from ..files.urls import has_secret, secret
 from ..ids import DataId
 from .graph import data_of
 from .scope import Scope
+from .verifiers import check_verifier
 from .weights import check_weights
 
 
@@ -26,6 +27,8 @@ def check_declared(scope: Scope) -> None:
         check_weights(model, scope.report)
     for dialog in scope.recipe.dialogs.values():
         _dialog(scope, dialog)
+    for verifier in scope.recipe.verifiers.values():
+        check_verifier(scope, verifier)
 
 
 def _dataset(scope: Scope, dataset: r.Dataset) -> None:
@@ -73,12 +76,14 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
                 way_out(pattern, kind, records=records),
             )
 
-    if dataset.sample and dataset.sample != "python_functions" and dataset.kind != "documents":
+    sample, kind = dataset.sample, dataset.kind
+    if sample and kind != "documents" and kind not in r.RECORDS.get(sample, ()):
+        others = [f"`sample = {name}`" for name, kinds in r.RECORDS.items() if kind in kinds]
         scope.error(
             "E523",
-            f"the sample `{dataset.sample}` has no {dataset.kind}",
+            f"the sample `{sample}` has no {kind}",
             dataset.at("kind"),
-            "write `sample = python_functions`, or name `files`",
+            f"write {' or '.join(others)}, or name `files`",
         )
 
 

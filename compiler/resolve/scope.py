@@ -63,6 +63,7 @@ class Scope:
             ("tokenizer", recipe.tokenizers),
             ("cluster", recipe.clusters),
             ("dialog", recipe.dialogs),
+            ("verifier", recipe.verifiers),
         ):
             if other != what and name in names:
                 help = f"`{name}` is a {other}; a {what} is meant here"

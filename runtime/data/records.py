@@ -68,15 +68,23 @@ class Preference:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The prompt for a model to answer."""
+    """The prompt for a model to answer.
+
+    Attributes:
+        answer: right answers, of which any will do; empty if the record has none, or nobody asks.
+    """
 
     text: Text
     tools: list[dict[str, Any]] | None = None
+    answer: list[str] = field(default_factory=list)
 
     def normalized(self) -> dict[str, Any]:
+        """As a line of prompts.jsonl."""
+        answer = {"answer": self.answer[0] if len(self.answer) == 1 else self.answer}
+        more = answer if self.answer else {}
         if isinstance(self.text, str):
-            return {"prompt": self.text}
-        return {"messages": self.text, "tools": self.tools}
+            return {"prompt": self.text, **more}
+        return {"messages": self.text, "tools": self.tools, **more}
 
 
 def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:

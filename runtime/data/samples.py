@@ -76,12 +76,14 @@ def records(sample: str, form: str, *, count: int | None, seed: int) -> Iterator
         count, seed: as for `documents`.
 
     Raises:
-        DataError: the sample has only documents.
+        DataError: the sample has no such records.
     """
     if sample == "python_functions":
         from . import functions
 
         return functions.records(form, count=count, seed=seed)
+    if sample == "arithmetic" and form != "preferences":
+        return _questions(form, seed, GENERATED_DOCUMENTS if count is None else count)
     raise DataError(
         f"the sample corpus `{sample}` has no {form}",
         "write `python_functions` as `sample`, or name `files`",
@@ -172,3 +174,20 @@ def _problem(random_numbers: random.Random) -> str:
     if random_numbers.random() < 0.5:
         return f"{a} + {b} = {a + b}\n"
     return f"{max(a, b)} - {min(a, b)} = {abs(a - b)}\n"
+
+
+def _questions(form: str, seed: int, count: int) -> Iterator[dict[str, Any]]:
+    """Questions for sums and differences of numbers below 100, with their answers; the same ones in
+    the same order as dialogs and as prompts."""
+    random_numbers = random.Random(f"arithmetic questions {seed}")
+    for _ in range(count):
+        a, b = (random_numbers.randrange(100) for _ in range(2))
+        plus = random_numbers.random() < 0.5
+        more, less = max(a, b), min(a, b)
+        asked = f"What is {a} + {b}?" if plus else f"What is {more} - {less}?"
+        answer = str(a + b if plus else more - less)
+        prompt = [{"role": "user", "content": asked}]
+        if form == "prompts":
+            yield {"prompt": prompt, "answer": answer}
+        else:
+            yield {"messages": [*prompt, {"role": "assistant", "content": answer}]}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from ...compiler.plan.plan import DatasetJob
 from .. import stopping
 from ..data import readers, records
+from ..data.answers import right_answers
 from ..data.bad_lines import BadLines
 from ..data.dialog import renderer
 from ..data.encode import Rendered
@@ -23,6 +24,7 @@ from ..data.record_shards import Record, write_records
 from ..data.similar import unlike
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
+from ..verification import misfit
 
 PROMPTS = "prompts.jsonl"
 
@@ -230,9 +232,27 @@ class RecordMaker:
     def _prompt(self, fields: dict[str, Any]) -> records.Prompt | None:
         """None if it is dropped as too long."""
         found = records.prompt(fields, self._fields)
+        if self._job.answers:
+            found = replace(found, answer=self._answers(fields))
         asked = self.asked(found)
         if asked is not None and not self._long.fits(len(asked), "the prompt", cut=False):
             return None
+        return found
+
+    def _answers(self, fields: dict[str, Any]) -> list[str]:
+        """The right answers to a prompt, which verifiers of the job need.
+
+        Raises: DataError: there is none, or one that a verifier never takes for right.
+        """
+        verifiers = self._job.answers
+        who = " and ".join(f"`{name}`" for name in verifiers)
+        found = right_answers(fields, self._fields, f"{who} must know the right answer")
+        for name, each in verifiers.items():
+            if why := misfit(each, found):
+                raise DataError(
+                    f"{why} of the verifier `{name}`",
+                    "correct the answer, or `options` of the verifier",
+                )
         return found
 
 

@@ -35,6 +35,7 @@ PLACES: Mapping[str, str] = {
     "dataset": "a dataset",
     "fields": "`fields = { … }` of a dataset",
     "dialog": "a dialog",
+    "verifier": "a verifier",
     "cluster": "a cluster",
     "optimizer": "`optimizer = adamw { … }` of a stage",
     "gate": "a gate",

@@ -26,6 +26,7 @@ BLOCKS = {
     "tokenizers": "tokenizer",
     "datasets": "dataset",
     "dialogs": "dialog",
+    "verifiers": "verifier",
     "clusters": "cluster",
 }
 """Key → the keyword of the blocks that it holds by name."""

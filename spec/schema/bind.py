@@ -24,6 +24,7 @@ _PLURAL = {
     "dataset": "datasets",
     "cluster": "clusters",
     "dialog": "dialogs",
+    "verifier": "verifiers",
     "stage": "stages",
     "rounds": "stages",
 }

@@ -18,7 +18,7 @@ from . import kinds as k
 from . import recipe as r
 from .convert_schedule import Placement, ScheduleOf
 
-_NAMED = ("stage", "rounds", "model", "dataset", "tokenizer", "dialog", "cluster")
+_NAMED = ("stage", "rounds", "model", "dataset", "tokenizer", "dialog", "verifier", "cluster")
 """Blocks whose attributes a path may name. The first that has the name counts, unless the path
 begins with the keyword."""
 _PATH = re.compile(r"[A-Za-z_][\w.\[\]]*")

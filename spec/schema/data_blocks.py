@@ -1,5 +1,6 @@
 """The attributes of data sets, tokenizers and dialogs."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import ClassVar
 
@@ -63,6 +64,9 @@ class Fields(Declaration):
         k.Text(), "completion", doc="the second part of a dialog in two parts"
     )
     chosen: str = attribute(k.Text(), "chosen", doc="the better response")
+    answer: str = attribute(
+        k.Text(), "answer", doc="the right answer to a prompt, which [verifiers](#verifier) need"
+    )
     rejected: str = attribute(k.Text(), "rejected", doc="the worse response")
     edited: str = attribute(k.Text(), "edited", doc="a response better than the chosen one")
     tools: str = attribute(k.Text(), "tools", doc="definitions of tools")
@@ -137,6 +141,13 @@ class Dialog(Declaration):
     system: str | None = attribute(k.Text(), None, doc="system prompt for dialogs without one")
 
 
+RECORDS: Mapping[str, tuple[str, ...]] = {
+    "python_functions": ("dialogs", "preferences", "prompts"),
+    "arithmetic": ("dialogs", "prompts"),
+}
+"""Built-in samples of more than documents → the other kinds that they have."""
+
+
 SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
 
 
@@ -172,7 +183,8 @@ class Dataset(Declaration):
     sample: str | None = attribute(
         k.OneOf(*SAMPLES),
         None,
-        doc="a corpus that needs no download; `python_functions` holds all four kinds",
+        doc="a corpus that needs no download; `python_functions` holds all four kinds, "
+        "`arithmetic` documents, dialogs, and prompts with answers",
     )
     tokenized: list[str] | None = attribute(
         k.Text(many=True),

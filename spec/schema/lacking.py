@@ -16,6 +16,7 @@ BLOCKS: Mapping[type[r.Declaration], str] = {
     r.Dataset: "dataset",
     r.Fields: "fields",
     r.Dialog: "dialog",
+    r.Verifier: "verifier",
     r.Cluster: "cluster",
     r.Optimizer: "optimizer",
     r.Gate: "gate",

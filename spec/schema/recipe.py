@@ -22,6 +22,7 @@ from .data_blocks import FIELDS as FIELDS
 from .data_blocks import KINDS as KINDS
 from .data_blocks import LONG as LONG
 from .data_blocks import PROTOCOLS as PROTOCOLS
+from .data_blocks import RECORDS as RECORDS
 from .data_blocks import SAMPLES as SAMPLES
 from .data_blocks import Dataset as Dataset
 from .data_blocks import Dialog as Dialog
@@ -76,6 +77,8 @@ from .training_blocks import Sft as Sft
 from .training_blocks import Stage as Stage
 from .training_blocks import Train as Train
 from .training_blocks import Training as Training
+from .verifier_blocks import VERIFIERS as VERIFIERS
+from .verifier_blocks import Verifier as Verifier
 
 
 class Header(Declaration):
@@ -169,6 +172,7 @@ BLOCKS: dict[str, type[Declaration]] = {
     "dataset": Dataset,
     "cluster": Cluster,
     "dialog": Dialog,
+    "verifier": Verifier,
 }
 """The models of blocks, by keyword; those of stages are in `STAGES`."""
 
@@ -221,6 +225,7 @@ class Recipe(Declaration):
     datasets: dict[str, Dataset]
     clusters: dict[str, Cluster]
     dialogs: dict[str, Dialog] = field(default_factory=dict)
+    verifiers: dict[str, Verifier] = field(default_factory=dict)
     stages: dict[str, Stage | Rounds]
     expectations: list[Expectation]
     main: Source | None = field(default=None, compare=False)

@@ -16,6 +16,7 @@ BLOCKS = {
     "dataset": "dataset NAME { … }",
     "cluster": "cluster NAME { … }",
     "dialog": "dialog NAME { … }",
+    "verifier": "verifier NAME { … }",
     "stage": "stage NAME: KIND { … }",
     "rounds": "rounds NAME 6 { … }",
     "expect": "expect { … }",

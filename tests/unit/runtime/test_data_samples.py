@@ -100,3 +100,19 @@ def test_a_python_without_sources(monkeypatch, tmp_path):
     monkeypatch.setattr(python_sources.sysconfig, "get_path", lambda _: str(tmp_path))
     with pytest.raises(DataError, match="no standard library sources"):
         list(itertools.islice(samples.documents("python_code", count=1, seed=0), 1))
+
+
+def test_arithmetic_asks_as_dialogs_what_it_asks_as_prompts():
+    asked = list(samples.records("arithmetic", "prompts", count=200, seed=3))
+    dialogs = list(samples.records("arithmetic", "dialogs", count=200, seed=3))
+    for prompt, dialog in zip(asked, dialogs, strict=True):
+        assert dialog["messages"][:1] == prompt["prompt"]
+        assert dialog["messages"][1:] == [{"role": "assistant", "content": prompt["answer"]}]
+        question = prompt["prompt"][0]["content"]
+        a, sign, b = re.fullmatch(r"What is (\d+) ([+-]) (\d+)\?", question).groups()  # type: ignore[union-attr]
+        result = int(a) + int(b) if sign == "+" else int(a) - int(b)
+        assert prompt["answer"] == str(result)
+        assert result >= 0
+    assert asked != list(samples.records("arithmetic", "prompts", count=200, seed=4))
+    with pytest.raises(DataError, match="has no preferences"):
+        list(samples.records("arithmetic", "preferences", count=1, seed=0))

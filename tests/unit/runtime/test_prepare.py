@@ -11,6 +11,7 @@ from preparing import LLAMA3, job, lines, make, tokenized
 from test_dialog import say
 
 from etude.compiler.plan.plan import DatasetJob, FilterJob, FilterRule, TokenizerJob
+from etude.compiler.plan.verifiers import Verifier
 from etude.runtime.data import tokenizer
 from etude.runtime.data.dialog import renderer, special_tokens
 from etude.runtime.data.record_shards import Records
@@ -93,6 +94,54 @@ def test_prompts_are_normalized(inputs, tmp_path):
         ]
 
 
+RIGHT = {"right": Verifier(kind="math")}
+LETTER = {"letter": Verifier(kind="choice", options=["A", "B"])}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"), [("22", "22"), (22, "22"), (2.5, "2.5"), (["22", "23"], ["22", "23"])]
+)
+def test_prompts_keep_the_answers_that_a_verifier_needs(answer, kept, inputs, tmp_path):
+    record = {"prompt": "7 + 15?", "solution": answer}
+    lines(tmp_path / "d.jsonl", record)
+    pq.write_table(pa.Table.from_pylist([record]), tmp_path / "d.parquet")
+    source = {"kind": "files", "files": ["d.*"], "fields": {"answer": "solution"}}
+    result, _ = make(job("prompts", source=source, answers=RIGHT), inputs, tmp_path)
+    made = [json.loads(line) for line in (result / "prompts.jsonl").open()]
+    assert [each["answer"] for each in made] == [kept, kept]
+
+
+def test_prompts_have_no_answers_that_nobody_needs(inputs, tmp_path):
+    lines(tmp_path / "d.jsonl", {"prompt": "7 + 15?", "answer": "22"})
+    result, _ = make(job("prompts"), inputs, tmp_path)
+    assert "answer" not in json.loads((result / "prompts.jsonl").read_text())
+
+
+@pytest.mark.parametrize(
+    ("record", "answers", "reason", "help"),
+    [
+        ({}, RIGHT, "`answer` is missing: `right` must know the right answer", "fields are prompt"),
+        ({"solution": "22"}, RIGHT, "`answer` is missing", 'fields = { answer = "solution" }'),
+        ({"answer": None}, RIGHT, "`answer` is null", "fields"),
+        ({"answer": " "}, RIGHT, "`answer` is empty", "remove the line"),
+        ({"answer": []}, RIGHT, "`answer` is empty", "remove the line"),
+        ({"answer": {"a": 1}}, RIGHT, "neither a text, a number", "write answers as texts"),
+        ({"answer": True}, RIGHT, "neither a text, a number", "write answers as texts"),
+        ({"answer": "C"}, LETTER, "`C` is none of the options A, B", "`options` of the verifier"),
+    ],
+)
+def test_a_prompt_without_the_answer_that_a_verifier_needs_has_its_place(
+    record, answers, reason, help, inputs, tmp_path
+):
+    good = {"prompt": "?", "answer": "A"}
+    lines(tmp_path / "d.jsonl", good, {"prompt": "?", **record})
+    with pytest.raises(DataError) as problem:
+        make(job("prompts", answers=answers), inputs, tmp_path)
+    assert "d.jsonl:2: " in problem.value.message
+    assert reason in problem.value.message
+    assert help in problem.value.help
+
+
 def test_records_of_jobs_come_in_their_order(inputs, tmp_path):
     for number in range(11):
         inputs[f"from.{number}"] = folder = tmp_path / f"job{number}"
@@ -110,8 +159,8 @@ def test_functions_of_the_library(form, inputs, tmp_path):
     source = {"kind": "sample", "sample": "python_functions", "documents": 12, "seed": 3}
     _, events = make(job(form, source=source), inputs, tmp_path)
     assert events[-1]["documents"] == 12
-    with pytest.raises(DataError, match=f"`arithmetic` has no {form}"):
-        make(job(form, source=source | {"sample": "arithmetic"}), inputs, tmp_path)
+    with pytest.raises(DataError, match=f"`needles` has no {form}"):
+        make(job(form, source=source | {"sample": "needles"}), inputs, tmp_path)
 
 
 def test_records_are_dealt_out(inputs, tmp_path):

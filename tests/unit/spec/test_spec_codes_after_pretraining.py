@@ -162,7 +162,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ),
     (
         "E523",
-        post(body="dataset x { sample = arithmetic, kind = ¦dialogs }"),
+        post(body="dataset x { sample = arithmetic, kind = ¦preferences }"),
         "write `sample = python_functions`",
     ),
 ]

@@ -1,0 +1,104 @@
+"""Scores of answers by programs: no model is asked.
+
+Verifiers run in a process of their own, one for all verifiers of a call, with limits on the
+processor time and the memory that an answer takes. So an answer that would run for ever, such as a
+text on which a regular expression backtracks, costs its own score and nothing else. Limits are in
+processor time, not in time that passes, so that a busy machine scores like an idle one.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...compiler.plan.verifiers import Verifier
+from ..errors import RunError
+from .kinds import option
+from .process import Process
+
+__all__ = ["Score", "fingerprints", "misfit", "require", "right_answers", "verifiers"]
+
+Score = Callable[[Mapping[str, Any], str], float]
+"""(record of prompts.jsonl, text of an answer) → a score from 0 to 1."""
+ANSWER = "answer"
+"""The key of records of prompts with the right answer: a text, or a list of texts."""
+
+
+def verifiers(planned: Mapping[str, Verifier], root: Path) -> dict[str, Score]:
+    """The functions of verifiers, by name.
+
+    They raise for no answer: what cannot be verified within the limits scores 0. Their process
+    starts with the first answer.
+
+    Args:
+        root: the folder of the spec, which paths are relative to.
+
+    Raises (the functions): RunError: a verifier cannot be used, or its process does not start.
+    """
+    process = Process({name: _settings(each) for name, each in planned.items()}, root)
+
+    def scoring(name: str) -> Score:
+        def score(record: Mapping[str, Any], text: str) -> float:
+            return process.score(name, right_answers(record), text)
+
+        return score
+
+    return {name: scoring(name) for name in planned}
+
+
+def right_answers(record: Mapping[str, Any]) -> list[str]:
+    """The right answers of a record of prompts, of which any will do."""
+    answer = record.get(ANSWER)
+    if answer is None:
+        return []
+    return [answer] if isinstance(answer, str) else list(answer)
+
+
+def misfit(verifier: Verifier, answers: list[str]) -> str:
+    """Why a record's answers can never be given, for people; "" if they can."""
+    if verifier.kind != "choice":
+        return ""
+    wrong = [each for each in answers if option(_settings(verifier), each) is None]
+    options = ", ".join(verifier.options or ())
+    return f"`{wrong[0]}` is none of the options {options}" if wrong else ""
+
+
+def require(planned: Mapping[str, Verifier], root: Path) -> None:
+    """Checks that verifiers can be used here.
+
+    Raises: RunError: a package is missing, or a schema cannot be read.
+    """
+    for name, each in planned.items():
+        if each.kind == "math" and importlib.util.find_spec("math_verify") is None:
+            raise RunError(
+                f"the verifier `{name}` needs the package math-verify, which is not installed",
+                "install it: pip install 'etude[verify]'",
+            )
+    files = {name: each for name, each in planned.items() if each.schema_file}
+    if files:
+        Process({name: _settings(each) for name, each in files.items()}, root).start()
+
+
+def fingerprints(planned: Mapping[str, Verifier], root: Path) -> list[str]:
+    """Digests of the files that verifiers read.
+
+    Raises: RunError: one cannot be read.
+    """
+    found = []
+    for name, each in planned.items():
+        if each.schema_file:
+            try:
+                content = (root / each.schema_file).read_bytes()
+            except OSError as problem:
+                raise RunError(
+                    f"the schema {each.schema_file} of the verifier `{name}` cannot be read: "
+                    f"{problem.strerror}",
+                    "correct `schema`; it is relative to the folder of the spec",
+                ) from None
+            found.append(hashlib.sha256(content).hexdigest())
+    return found
+
+
+def _settings(verifier: Verifier) -> dict[str, Any]:
+    return verifier.model_dump(mode="json")

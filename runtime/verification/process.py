@@ -1,0 +1,119 @@
+"""The process that verifies answers, from the outside: it is started when first needed, and again
+after an answer has ended it."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError
+
+START = 300
+"""Seconds that the process may take to start, on a slow file system."""
+ANSWER = 120
+"""Seconds after which an answer has failed that has used up no processor time."""
+_CHILD = "etude.runtime.verification.child"
+
+
+class Process:
+    """Verifies answers; any thread may ask.
+
+    Args:
+        of: verifiers of the plan, as JSON.
+        root: the folder of the spec.
+    """
+
+    def __init__(self, of: Mapping[str, Mapping[str, Any]], root: Path) -> None:
+        self._first = {"of": of, "root": os.path.abspath(root)}
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+
+    def start(self) -> None:
+        """Raises: RunError: a verifier cannot be used, or the process does not start."""
+        with self._lock:
+            self._started()
+
+    def score(self, name: str, right: list[str], text: str) -> float:
+        """The score of an answer; 0 if verifying it has ended the process.
+
+        Raises: RunError: the process does not start.
+        """
+        with self._lock:
+            child = self._started()
+            reply = child.ask({"name": name, "right": right, "text": text}, ANSWER)
+            if reply is None:
+                child.end()
+                self._child = None
+                return 0.0
+            return reply["score"]
+
+    def _started(self) -> "_Child":
+        if self._child is None:
+            child = _Child()
+            reply = child.ask(self._first, START)
+            if reply is None or "message" in reply:
+                child.end()
+                said = reply or {"message": "the process that verifies answers does not start"}
+                raise RunError(said["message"], said.get("help", f"try: python -m {_CHILD}"))
+            self._child = child
+        return self._child
+
+
+class _Child:
+    """One process, and its replies that are not read yet."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", _CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._read = b""
+        # It also ends by itself when its input does, that is with this process.
+        weakref.finalize(self, _end, self._process)
+
+    def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
+        """The reply; None if the process has ended, or has not replied in time."""
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            return None
+        return self._reply(time.monotonic() + seconds)
+
+    def _reply(self, until: float) -> dict[str, Any] | None:
+        assert self._process.stdout
+        place = self._process.stdout.fileno()
+        while b"\n" not in self._read:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([place], [], [], left)[0]:
+                return None
+            found = os.read(place, 1 << 16)
+            if not found:
+                return None
+            self._read += found
+        line, _, self._read = self._read.partition(b"\n")
+        return json.loads(line)
+
+    def end(self) -> None:
+        _end(self._process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        try:
+            if pipe:
+                pipe.close()
+        except OSError:
+            continue  # what was written to a process that has ended
