@@ -82,10 +82,7 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "picked":
         return f"{job}: {event['winner']}, {measured(event['score'], 4)}"
     if kind == "sampled" and event["prompts"] == event["of"]:
-        reward = event.get("reward")
-        judged = "" if reward is None else f", mean reward {measured(reward, 4)}"
-        draws, prompts = counted(event["draws"], "draws"), counted(event["of"], "prompts")
-        return f"{job}: {draws} for {prompts}{judged}"
+        return f"{job}: {_sampled(event)}"
     if kind == "gate":
         shown = ", ".join(
             f"{r['measure']} {measured(r['score'], 4)} ({r['op']} {measured(r['wanted'], 4)})"
@@ -96,6 +93,15 @@ def _message(event: dict[str, Any]) -> str | None:
         more = event["attempts"] - event["attempt"]
         return f"{job}: not passed: {shown}; {f'extending ({more} left)' if more else 'stopping'}"
     return None
+
+
+def _sampled(event: dict[str, Any]) -> str:
+    """What was drawn, and how good it is."""
+    reward = event.get("reward")
+    judged = "" if reward is None else f", mean reward {measured(reward, 4)}"
+    right = f", {event['right']:.1%} right" if "right" in event else ""
+    draws, prompts = counted(event["draws"], "draws"), counted(event["of"], "prompts")
+    return f"{draws} for {prompts}{right}{judged}"
 
 
 def _rate(event: dict[str, Any], room: int | None = None) -> str:

@@ -431,7 +431,7 @@ class Score(Stage):
 
 
 class Sample(Stage):
-    """Rejection sampling: draws for every prompt; the judge keeps the best."""
+    """Rejection sampling: draws for every prompt; verifiers keep right ones, a judge the best."""
 
     kind: Literal["sample"] = "sample"
     from_: Name | None = FROM
@@ -441,6 +441,7 @@ class Sample(Stage):
     top_p: Number | None = None
     max_tokens: Number
     judge: Name | None = None
+    verify: Names | None = None
     keep: Number | None = None
     dialog: Name | None = None
 

@@ -109,7 +109,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E518": (),
     "E519": (),
     "E520": (_MEASURES,),
-    "E521": ("keep", "draws", "judge"),
+    "E521": ("keep", "draws", "judge", "verify"),
     "E522": (_MEASURES,),
     "E523": ("sample", "kind"),
     "E524": ("kind", "pattern", "options", "schema", "most", "least"),

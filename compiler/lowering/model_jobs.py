@@ -17,12 +17,14 @@ from ..plan.plan import (
     JudgeJob,
     TrainJob,
 )
+from ..plan.verifiers import Verifier
 from ..program import Form, Scheduled, ScheduledStage, Trained
 from ..torchtitan.configuration import torchtitan
 from ..values import Architecture
 from .job_list import Jobs
 from .reading import answered, held_out, with_reading
-from .writing import answers, for_measures, needs
+from .writing import answers as known_answers
+from .writing import for_measures, needs
 
 HeldOut = LossMeasure | AccuracyMeasure
 
@@ -242,6 +244,7 @@ class Models:
         stage: str,
         judge: str | None,
         settings: dict[str, Any],
+        answers: dict[str, Verifier] | None = None,
         extends: Attempt | None = None,
     ) -> str:
         """Adds the job that samples answers of a model; returns its key.
@@ -249,16 +252,17 @@ class Models:
         Args:
             judge: the stage whose model reads the answers, if any.
             settings: the fields of the job that say what is sampled.
+            answers: verifiers that compare with the right answers of the prompts.
         """
         export = self.export(of.name, of.stage, of.model, extends)
         model, name = self.jobs.by_key[export].model, settings["prompts"]
         contexts = [model.context, *([self._judge(judge)[1]] if judge else [])]
         dataset = self.jobs.recipe.datasets[name]
         prompts = self.jobs.records(
-            name, of.trained.tokenizer, settings["dialog"], min(contexts) - 1
+            name, of.trained.tokenizer, settings["dialog"], min(contexts) - 1, answers=answers
         )
         limit, draws, most = (settings[name] for name in ("limit", "draws", "max_tokens"))
-        found = answers(dataset, limit, draws, most, model.context)
+        found = known_answers(dataset, limit, draws, most, model.context)
         known = None if found is None else [found]
         content = {**settings, **needs(of.trained, model, model.context, known)}
         inputs = {"model": export, "prompts": prompts}
@@ -277,7 +281,7 @@ class Models:
         assert isinstance(job, DrawJob)
         context = self.jobs.by_key[job.inputs["model"]].model.context
         dataset = self.jobs.recipe.datasets[job.prompts]
-        return answers(dataset, job.limit, job.draws, job.max_tokens, context)
+        return known_answers(dataset, job.limit, job.draws, job.max_tokens, context)
 
     def judged(self, drawn: str, judge: str, dialog: dict[str, Any], *, id: str, stage: str) -> str:
         """Adds the job in which the ranks of a reward model score answers; returns its key."""

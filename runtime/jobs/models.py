@@ -77,4 +77,5 @@ def sample(task: Task) -> None:
     """Keeps the best draws."""
     from ..sampling import sample
 
-    sample(task.job, task.inputs, task.work, on_event=task.run.emit)
+    run = task.run
+    sample(task.job, task.inputs, task.work, root=run.root, on_event=run.emit)

@@ -25,13 +25,14 @@ from ...compiler.plan.plan import (
     EvaluateJob,
     GateJob,
     Plan,
+    SampleJob,
     TokenizerJob,
     TrainJob,
     WeightsJob,
 )
 from ...compiler.torchtitan.quantization import SECTION
 from ...compiler.values import Resources
-from .. import weight_files
+from .. import verification, weight_files
 from ..asked import require_before
 from ..data import dialog, readers, token_files, tokenizer
 from ..data.bad_lines import BadLines
@@ -191,6 +192,9 @@ class _Preflight:
         self._dialog(job.dialog)
         _require_vllm(job.resources)
 
+    def sample(self, job: SampleJob) -> None:
+        verification.require(job.verify, self.root)
+
     def measures(self, job: EvaluateJob | GateJob | BestJob) -> None:
         _require_vllm(job.resources)
         found = [job.measure] if isinstance(job, BestJob) else job.measures
@@ -279,6 +283,7 @@ LOOKS: dict[type, Callable[[_Preflight, Any], None]] = {
     TrainJob: _Preflight.train,
     WeightsJob: _Preflight.weights,
     DrawJob: _Preflight.draw,
+    SampleJob: _Preflight.sample,
     EvaluateJob: _Preflight.measures,
     GateJob: _Preflight.measures,
     BestJob: _Preflight.measures,

@@ -20,6 +20,8 @@ from .training_blocks import (
     Stage,
 )
 
+VERIFY = k.Name("verifier", many=True)
+
 
 class Score(Stage):
     """Cross-entropy of every document of some datasets, for filters."""
@@ -47,7 +49,7 @@ class Score(Stage):
 
 
 class Sample(Stage):
-    """Rejection sampling: draws for every prompt; the judge keeps the best."""
+    """Rejection sampling: draws for every prompt; verifiers keep right ones, a judge the best."""
 
     kind: ClassVar[str] = "sample"
     has_weights: ClassVar[bool] = False
@@ -67,6 +69,9 @@ class Sample(Stage):
     max_tokens: int = attribute(nk.Whole("tokens"), doc="longest answer")
     judge: str | None = attribute(
         k.Ref("stage"), None, takes="reward stage", doc="scores every draw"
+    )
+    verify: list[str] | None = attribute(
+        VERIFY, None, doc="a draw that any of them scores below 1 is wrong, and is not kept"
     )
     keep: int | None = attribute(
         nk.Draws(),

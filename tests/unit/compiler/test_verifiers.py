@@ -1,9 +1,13 @@
 """Verifiers as declared: settings that fit their kind, and what the plan has of them."""
 
+import json
+
 import pytest
-from specs import HEAD, check, only, parsed, place
+from specs import HEAD, check, compiled, miniature, only, parsed, place, plan
 
 from etude.compiler.lowering.verifiers import planned
+from etude.compiler.plan.plan import SampleJob
+from etude.compiler.plan.verifiers import Verifier
 
 
 def found(text: str):
@@ -60,3 +64,78 @@ def test_a_plan_has_the_settings_that_are_not_default():
     ]
     assert planned(recipe, "gsm").compares
     assert not planned(recipe, "brief").compares
+
+
+DRAWS = """
+dataset sums {{ sample = arithmetic, kind = prompts }}
+verifier right {{ kind = math }}
+verifier brief {{ kind = length, most = 9 }}
+stage drafts: sample {{ prompts = sums, max_tokens = 4, draws = 4, {} }}
+"""
+
+
+def drafts(attributes: str) -> str:
+    return HEAD + STAGE + DRAWS.format(attributes)
+
+
+def test_a_sample_stage_has_its_verifiers_and_prompts_with_answers():
+    made = plan(drafts("verify = [right, brief]"))
+    job = only([job for job in made.jobs if isinstance(job, SampleJob)])
+    assert {name: each.kind for name, each in job.verify.items()} == {
+        "right": "math",
+        "brief": "length",
+    }
+    data = {each.key: each for each in made.jobs}[job.inputs["prompts"]]
+    assert list(data.answers) == ["right"]
+    assert job.keep == 0
+
+
+def test_the_settings_of_a_verifier_are_part_of_the_key_and_no_verifier_changes_none():
+    def keys(text: str, attributes: str = "verify = [brief]"):
+        made = plan(drafts(attributes).replace("most = 9", text))
+        return {job.kind: job.key for job in made.jobs if job.kind in ("sample", "draw", "dataset")}
+
+    nine, eight = keys("most = 9"), keys("most = 8")
+    assert {kind for kind in nine if nine[kind] != eight[kind]} == {"sample"}
+    assert "verify" not in next(
+        job
+        for job in json.loads(plan(drafts("top_p = 1")).to_json())["jobs"]
+        if job["kind"] == "sample"
+    )
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code", "message"),
+    [
+        ("verify = [rihgt]", "E402", "there is no verifier `rihgt`"),
+        ("verify = [right, right]", "E213", "`right` is named twice"),
+        ("verify = [sums]", "E402", "there is no verifier `sums`"),
+        ("verify = []", "E208", "empty"),
+        ("keep = best", "E521", "or `verify` to tell which are right"),
+        ("verify = [right], keep = 5", "E521", "cannot keep 5 of 4 draws"),
+    ],
+)
+def test_verifiers_that_a_sample_stage_cannot_have(attributes, code, message):
+    finding = only(check(drafts(attributes)))
+    assert (finding.code, message in finding.message) == (code, True), finding.message
+
+
+def test_pairs_need_a_judge_or_a_verifier():
+    text = drafts("{}") + (
+        "stage rm: reward { from = first, data = drafts.pairs, steps = 1, batch = 1 pairs, "
+        "lr = 1e-5 }\n"
+    )
+    assert [d.code for d in check(text.replace("{}", "top_p = 1"))] == ["W648"]
+    assert check(text.replace("{}", "verify = [right]")) == []
+
+
+def test_an_unused_verifier_is_noted():
+    found = compiled(drafts("verify = [right]"))[1].ordered()
+    assert "no stage names the verifier `brief`" in [d.message for d in found]
+
+
+def test_a_miniature_has_a_verifier_that_hardly_learned_models_pass():
+    small = only(
+        [job for job in miniature(drafts("verify = [right]")).jobs if job.kind == "sample"]
+    )
+    assert small.verify == {"right": Verifier(kind="length", least=1)}
