@@ -464,14 +464,17 @@ class Average(Stage):
 
 
 class Measuring(Stage):
-    """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
+    """What can be measured of a model: loss, needle, accuracy, reward, right answers and suites of
+    tasks."""
 
     loss: Names | None = None
     seq_len: Number | None = None
     needle: Needle | Let | None = None
     accuracy: Names | None = None
     judge: Name | None = None
+    verify: Names | None = None
     prompts: Name | None = None
+    draws: Number | None = None
     limit: Number | None = None
     max_tokens: Number | None = None
     temperature: Number | None = None

@@ -94,7 +94,7 @@ def longer_than_trained(stage: SampleStage, program: Scheduled) -> Iterator[Foun
 def measured_longer_than_trained(stage: EvaluateStage, program: Scheduled) -> Iterator[Found]:
     answer = stage.spec.max_tokens
     longest = _too_long(stage.of, answer, program)
-    if stage.spec.judge and answer and longest:
+    if answer and longest:
         yield Found(
             f"answers may have up to {counted(answer, 'tokens')} after the prompt, but the model "
             f"was trained on sequences of {longest:,}",

@@ -22,7 +22,7 @@ _ANY = "?"
 """Prefix for the name of an unknown statement, which may be a misspelling of a missing one."""
 _LENGTH = "steps|tokens|epochs"
 _START = "from|model"
-_MEASURES = "loss|needle|accuracy|judge|suites"
+_MEASURES = "loss|needle|accuracy|judge|verify|suites"
 _CLOCK = (_LENGTH, "batch", "seq_len", "parallel", "cluster", _START)
 _MESH = ("parallel", "cluster", "tokenizer", "rope_scaling", _START)
 _SHAPE = (

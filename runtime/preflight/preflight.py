@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from ...compiler.files.store_errors import missing_package
 from ...compiler.files.urls import in_store, shown
 from ...compiler.plan.fitting import misfits
-from ...compiler.plan.measures import SuiteMeasure
+from ...compiler.plan.measures import SuiteMeasure, VerifiedMeasure
 from ...compiler.plan.plan import (
     BestJob,
     DatasetJob,
@@ -199,6 +199,8 @@ class _Preflight:
         _require_vllm(job.resources)
         found = [job.measure] if isinstance(job, BestJob) else job.measures
         for measure in found:
+            if isinstance(measure, VerifiedMeasure):
+                verification.require(measure.verify, self.root)
             if isinstance(measure, SuiteMeasure):
                 _require_package("lm_eval", f"the suite `{measure.name}`", "eval")
                 from ..evaluation.suites import task_folder

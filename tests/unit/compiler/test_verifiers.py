@@ -139,3 +139,68 @@ def test_a_miniature_has_a_verifier_that_hardly_learned_models_pass():
         [job for job in miniature(drafts("verify = [right]")).jobs if job.kind == "sample"]
     )
     assert small.verify == {"right": Verifier(kind="length", least=1)}
+
+
+EXAM = "stage exam: evaluate {{ {} }}\n"
+ASKING = "prompts = sums, max_tokens = 4"
+
+
+def test_an_evaluation_asks_once_for_all_its_verifiers():
+    text = drafts("top_p = 1") + EXAM.format(f"verify = [right, brief], draws = 4, {ASKING}")
+    made = plan(text)
+    exam = only([job for job in made.jobs if job.kind == "evaluate"])
+    assert [(m.metric, m.name, list(m.verify), m.limit) for m in exam.measures] == [
+        ("verified", "accuracy(right)", ["right"], 256),
+        ("verified", "accuracy(brief)", ["brief"], 256),
+    ]
+    by_key = {job.key: job for job in made.jobs}
+    drawn = by_key[exam.inputs["draws"]]
+    assert (drawn.id, drawn.draws, drawn.limit) == ("exam.draws", 4, 256)
+    assert list(by_key[exam.inputs["prompts"]].answers) == ["right"]
+    assert "judged" not in exam.inputs
+
+
+def test_a_judge_scores_the_same_answers():
+    rm = "dataset ranked { sample = python_functions, kind = preferences }\n" + (
+        "stage rm: reward { from = first, data = ranked, steps = 1, batch = 1 pairs, lr = 1e-5 }\n"
+    )
+    asked = f"from = first, judge = rm, verify = [right], draws = 2, {ASKING}"
+    made = plan(drafts("top_p = 1") + rm + EXAM.format(asked))
+    exam = only([job for job in made.jobs if job.kind == "evaluate"])
+    assert [measure.name for measure in exam.measures] == ["reward(rm)", "accuracy(right)"]
+    judged = {job.key: job for job in made.jobs}[exam.inputs["judged"]]
+    assert judged.inputs["draws"] == exam.inputs["draws"]
+
+
+def test_one_answer_to_each_prompt_leaves_plans_of_judges_as_they_were():
+    rm = "dataset ranked { sample = python_functions, kind = preferences }\n" + (
+        "stage rm: reward { from = first, data = ranked, steps = 1, batch = 1 pairs, lr = 1e-5 }\n"
+    )
+    made = plan(drafts("top_p = 1") + rm + EXAM.format(f"from = first, judge = rm, {ASKING}"))
+    exam = only([job for job in made.jobs if job.kind == "evaluate"])
+    assert "draws" not in exam.measures[0].model_dump()
+    assert {job.key: job for job in made.jobs}[exam.inputs["draws"]].draws == 1
+
+
+def test_a_best_stage_chooses_by_a_verifier():
+    text = drafts("top_p = 1") + (
+        "stage second: train { from = first, steps = 1, lr = 1e-4 }\n"
+        f"stage pick: best {{ of = [first, second], verify = [right], {ASKING} }}\n"
+    )
+    pick = only([job for job in plan(text).jobs if job.kind == "best"])
+    assert (pick.measure.name, pick.higher) == ("accuracy(right)", True)
+    assert {"draws.0", "draws.1", "prompts.0", "prompts.1"} <= set(pick.inputs)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code", "message"),
+    [
+        ("verify = [right], prompts = sums", "E522", "`verify` also needs `max_tokens`"),
+        ("verify = [wrong], " + ASKING, "E402", "there is no verifier `wrong`"),
+        ("loss = [web], draws = 2", "E522", "belongs to `judge` and `verify`"),
+        ("verify = [right], prompts = web, max_tokens = 4", "E511", "prompts are needed here"),
+    ],
+)
+def test_evaluations_that_cannot_verify(attributes, code, message):
+    finding = only(check(drafts("top_p = 1") + EXAM.format(attributes)))
+    assert (finding.code, message in finding.message) == (code, True), finding.message
