@@ -1,13 +1,19 @@
 """Verifiers as declared: settings that fit their kind, and what the plan has of them."""
 
 import json
+from typing import Any, TypeVar
 
 import pytest
 from specs import HEAD, check, compiled, miniature, only, parsed, place, plan
 
+from etude.compiler.driver import analyse
 from etude.compiler.lowering.verifiers import planned
-from etude.compiler.plan.plan import SampleJob
+from etude.compiler.plan.measures import VerifiedMeasure
+from etude.compiler.plan.plan import BestJob, EvaluateJob, Plan, SampleJob
 from etude.compiler.plan.verifiers import Verifier
+from etude.spec.load import read
+
+Of = TypeVar("Of")
 
 
 def found(text: str):
@@ -74,18 +80,27 @@ stage drafts: sample {{ prompts = sums, max_tokens = 4, draws = 4, {} }}
 """
 
 
+def the(made: Plan, kind: type[Of]) -> Of:
+    """The one job of a kind."""
+    return only([job for job in made.jobs if isinstance(job, kind)])
+
+
+def by_key(made: Plan) -> dict[str, Any]:
+    return {job.key: job for job in made.jobs}
+
+
 def drafts(attributes: str) -> str:
     return HEAD + STAGE + DRAWS.format(attributes)
 
 
 def test_a_sample_stage_has_its_verifiers_and_prompts_with_answers():
     made = plan(drafts("verify = [right, brief]"))
-    job = only([job for job in made.jobs if isinstance(job, SampleJob)])
+    job = the(made, SampleJob)
     assert {name: each.kind for name, each in job.verify.items()} == {
         "right": "math",
         "brief": "length",
     }
-    data = {each.key: each for each in made.jobs}[job.inputs["prompts"]]
+    data = by_key(made)[job.inputs["prompts"]]
     assert list(data.answers) == ["right"]
     assert job.keep == 0
 
@@ -148,15 +163,16 @@ ASKING = "prompts = sums, max_tokens = 4"
 def test_an_evaluation_asks_once_for_all_its_verifiers():
     text = drafts("top_p = 1") + EXAM.format(f"verify = [right, brief], draws = 4, {ASKING}")
     made = plan(text)
-    exam = only([job for job in made.jobs if job.kind == "evaluate"])
-    assert [(m.metric, m.name, list(m.verify), m.limit) for m in exam.measures] == [
-        ("verified", "accuracy(right)", ["right"], 256),
-        ("verified", "accuracy(brief)", ["brief"], 256),
+    exam = the(made, EvaluateJob)
+    measures = [each for each in exam.measures if isinstance(each, VerifiedMeasure)]
+    assert measures == exam.measures
+    assert [(each.name, list(each.verify), each.limit) for each in measures] == [
+        ("accuracy(right)", ["right"], 256),
+        ("accuracy(brief)", ["brief"], 256),
     ]
-    by_key = {job.key: job for job in made.jobs}
-    drawn = by_key[exam.inputs["draws"]]
+    drawn = by_key(made)[exam.inputs["draws"]]
     assert (drawn.id, drawn.draws, drawn.limit) == ("exam.draws", 4, 256)
-    assert list(by_key[exam.inputs["prompts"]].answers) == ["right"]
+    assert list(by_key(made)[exam.inputs["prompts"]].answers) == ["right"]
     assert "judged" not in exam.inputs
 
 
@@ -166,9 +182,9 @@ def test_a_judge_scores_the_same_answers():
     )
     asked = f"from = first, judge = rm, verify = [right], draws = 2, {ASKING}"
     made = plan(drafts("top_p = 1") + rm + EXAM.format(asked))
-    exam = only([job for job in made.jobs if job.kind == "evaluate"])
+    exam = the(made, EvaluateJob)
     assert [measure.name for measure in exam.measures] == ["reward(rm)", "accuracy(right)"]
-    judged = {job.key: job for job in made.jobs}[exam.inputs["judged"]]
+    judged = by_key(made)[exam.inputs["judged"]]
     assert judged.inputs["draws"] == exam.inputs["draws"]
 
 
@@ -177,9 +193,9 @@ def test_one_answer_to_each_prompt_leaves_plans_of_judges_as_they_were():
         "stage rm: reward { from = first, data = ranked, steps = 1, batch = 1 pairs, lr = 1e-5 }\n"
     )
     made = plan(drafts("top_p = 1") + rm + EXAM.format(f"from = first, judge = rm, {ASKING}"))
-    exam = only([job for job in made.jobs if job.kind == "evaluate"])
+    exam = the(made, EvaluateJob)
     assert "draws" not in exam.measures[0].model_dump()
-    assert {job.key: job for job in made.jobs}[exam.inputs["draws"]].draws == 1
+    assert by_key(made)[exam.inputs["draws"]].draws == 1
 
 
 def test_a_best_stage_chooses_by_a_verifier():
@@ -187,7 +203,7 @@ def test_a_best_stage_chooses_by_a_verifier():
         "stage second: train { from = first, steps = 1, lr = 1e-4 }\n"
         f"stage pick: best {{ of = [first, second], verify = [right], {ASKING} }}\n"
     )
-    pick = only([job for job in plan(text).jobs if job.kind == "best"])
+    pick = the(plan(text), BestJob)
     assert (pick.measure.name, pick.higher) == ("accuracy(right)", True)
     assert {"draws.0", "draws.1", "prompts.0", "prompts.1"} <= set(pick.inputs)
 
@@ -204,3 +220,40 @@ def test_a_best_stage_chooses_by_a_verifier():
 def test_evaluations_that_cannot_verify(attributes, code, message):
     finding = only(check(drafts("top_p = 1") + EXAM.format(attributes)))
     assert (finding.code, message in finding.message) == (code, True), finding.message
+
+
+ASKS = """
+dataset asks {{ files = ["a.jsonl", "b.parquet"], kind = prompts, documents = 9, {} }}
+stage drafts: sample {{ prompts = asks, max_tokens = 4, verify = [brief, right] }}
+verifier right {{ kind = math }}
+verifier brief {{ kind = length, most = 9 }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "record", "told"),
+    [
+        ("", {"prompt": "?", "answer": "1"}, ""),
+        ("", {"prompt": "?", "answer": 0}, ""),
+        ("", {"prompt": "?", "solution": "1"}, "no `answer`, and the verifier `right` must"),
+        ("", {"prompt": "?", "answer": None}, "no `answer`"),
+        (', fields = { answer = "solution" }', {"prompt": "?", "solution": "1"}, ""),
+        (', fields = { answer = "solution" }', {"prompt": "?", "answer": "1"}, "no `solution`"),
+        ("", ["no", "record"], ""),
+    ],
+)
+def test_a_look_at_the_files_tells_whether_prompts_have_answers(fields, record, told, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
+    (tmp_path / "b.parquet").write_bytes(b"not looked at")
+    (tmp_path / "spec.etude").write_text(HEAD + STAGE + ASKS.format(fields.lstrip(", ")))
+    report = analyse(read(tmp_path / "spec.etude"), root=tmp_path).report
+    assert [d.code for d in report.errors] == ["E525"] * bool(told)
+    assert told in "".join(d.message for d in report.errors)
+
+
+def test_prompts_need_no_answers_where_no_verifier_compares(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prompt": "?"}\n')
+    (tmp_path / "b.parquet").touch()
+    text = HEAD + STAGE + ASKS.format("").replace("[brief, right]", "[brief]")
+    (tmp_path / "spec.etude").write_text(text)
+    assert analyse(read(tmp_path / "spec.etude"), root=tmp_path).report.errors == []
