@@ -82,15 +82,21 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "picked":
         return f"{job}: {event['winner']}, {measured(event['score'], 4)}"
     if kind == "sampled" and event["prompts"] == event["of"]:
-        reward = event.get("reward")
-        judged = "" if reward is None else f", mean reward {measured(reward, 4)}"
-        draws, prompts = counted(event["draws"], "draws"), counted(event["of"], "prompts")
-        return f"{job}: {draws} for {prompts}{judged}"
+        return f"{job}: {_sampled(event)}"
     if kind == "rollouts":
         return f"{job}: {_rewarded(event)}"
     if kind == "gate":
         return f"{job}: {_decided(event)}"
     return None
+
+
+def _sampled(event: dict[str, Any]) -> str:
+    """What was drawn, and how good it is."""
+    reward = event.get("reward")
+    judged = "" if reward is None else f", mean reward {measured(reward, 4)}"
+    right = f", {event['right']:.1%} right" if "right" in event else ""
+    draws, prompts = counted(event["draws"], "draws"), counted(event["of"], "prompts")
+    return f"{draws} for {prompts}{right}{judged}"
 
 
 def _decided(event: dict[str, Any]) -> str:

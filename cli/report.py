@@ -21,7 +21,7 @@ STEPS = 10
 FIGURES = ("loss", "accuracy", "margin", "nll", "reward", "chosen_reward", "rejected_reward")
 SECTIONS = ("stages", "data", "evaluations", "gates", "samples", "best")
 LEFT_OUT = ("bad lines", "limit", "dropped", "truncated", "too similar")
-SAMPLED = ("prompts", "draws", "finished", "reward", "kept", "kept_reward", "pairs")
+SAMPLED = ("prompts", "draws", "finished", "right", "reward", "kept", "kept_reward", "pairs")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -244,11 +244,10 @@ def _show(found: dict[str, Any]) -> None:
     left_out = [_left_out(row) for row in found["data"]]
     _table("Records left out", ["dataset", *_present(left_out, LEFT_OUT)], left_out)
     scored = [
-        {"stage": row["job"], "of": row["of"]}
-        | {name: score["score"] for name, score in row["scores"].items()}
+        {"stage": row["job"], "of": row["of"]} | _figures(row["scores"])
         for row in found["evaluations"]
     ]
-    measures = dict.fromkeys(name for row in found["evaluations"] for name in row["scores"])
+    measures = dict.fromkeys(name for row in scored for name in row if name not in ("stage", "of"))
     _table("Evaluations", ["stage", "of", *measures], scored)
     gates = [
         {
@@ -277,6 +276,22 @@ def _show(found: dict[str, Any]) -> None:
     _table("Choices", ["stage", "measure", "of", "score", "best"], chosen)
     if not any(found[name] for name in SECTIONS):
         print("nothing to report yet")
+
+
+def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of an evaluation: those of verifiers with their standard error and pass@k, those
+    of several answers with the best of k."""
+    found: dict[str, Any] = {}
+    for name, score in scores.items():
+        shown = found[name] = score["score"]
+        if score.get("stderr") is not None:
+            found[name] = f"{_cell(shown)} ± {_cell(score['stderr'])}"
+        of = name.partition("(")[2].rstrip(")")
+        for what, mark in (("pass", "pass@"), ("best_of", "best of ")):
+            for k, value in score.get(what, {}).items():
+                if k != "1":  # the score itself
+                    found[f"{mark}{k} ({of})"] = value
+    return found
 
 
 def _left_out(row: dict[str, Any]) -> dict[str, Any]:

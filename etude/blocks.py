@@ -447,7 +447,7 @@ class Score(Stage):
 
 
 class Sample(Stage):
-    """Rejection sampling: draws for every prompt; the judge keeps the best."""
+    """Rejection sampling: draws for every prompt; verifiers keep right ones, a judge the best."""
 
     kind: Literal["sample"] = "sample"
     from_: Name | None = FROM
@@ -457,6 +457,7 @@ class Sample(Stage):
     top_p: Number | None = None
     max_tokens: Number
     judge: Name | None = None
+    verify: Names | None = None
     keep: Number | None = None
     dialog: Name | None = None
 
@@ -479,14 +480,17 @@ class Average(Stage):
 
 
 class Measuring(Stage):
-    """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
+    """What can be measured of a model: loss, needle, accuracy, reward, right answers and suites of
+    tasks."""
 
     loss: Names | None = None
     seq_len: Number | None = None
     needle: Needle | Let | None = None
     accuracy: Names | None = None
     judge: Name | None = None
+    verify: Names | None = None
     prompts: Name | None = None
+    draws: Number | None = None
     limit: Number | None = None
     max_tokens: Number | None = None
     temperature: Number | None = None

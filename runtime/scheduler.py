@@ -13,7 +13,7 @@ from ..compiler.as_written import measured
 from ..compiler.plan.phases import ranks_of
 from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob, WritingJob
 from ..compiler.values import Resources
-from . import imports, stopping
+from . import imports, stopping, verification
 from .asked import lacking
 from .decision import Alone, Decision, End, Gang, Together
 from .errors import Stopped
@@ -166,13 +166,16 @@ class Scheduler:
         return artifact_key(job, inputs, outside)
 
     def _read_beside(self, job: Any) -> list[Path]:
-        """Files in the spec's folder that a job reads besides data: templates, tasks."""
+        """Files in the spec's folder that a job reads besides data: templates, tasks, schemas."""
         dialogs = [getattr(job, "dialog", None)]
         folders = []
-        for measure in getattr(job, "measures", None) or [getattr(job, "measure", None)]:
+        measures = getattr(job, "measures", None) or [getattr(job, "measure", None)]
+        for measure in measures:
             dialogs.append(getattr(measure, "dialog", None))
             folders.append(getattr(measure, "folder", None))
         found = [self.root / d["template"] for d in dialogs if d and "template" in d]
+        for each in (job, *measures):
+            found += verification.files(getattr(each, "verify", {}), self.root)
         for folder in folders:
             if folder:
                 found += sorted(p for p in (self.root / folder).rglob("*") if p.is_file())

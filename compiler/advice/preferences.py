@@ -94,7 +94,7 @@ def longer_than_trained(stage: SampleStage, program: Scheduled) -> Iterator[Foun
 def measured_longer_than_trained(stage: EvaluateStage, program: Scheduled) -> Iterator[Found]:
     answer = stage.spec.max_tokens
     longest = _too_long(stage.of, answer, program)
-    if stage.spec.judge and answer and longest:
+    if answer and longest:
         yield Found(
             f"answers may have up to {counted(answer, 'tokens')} after the prompt, but the model "
             f"was trained on sequences of {longest:,}",
@@ -105,14 +105,18 @@ def measured_longer_than_trained(stage: EvaluateStage, program: Scheduled) -> It
 
 @rule("W648", stages=None)
 def no_pairs(program: Scheduled) -> Iterator[Found]:
-    """Pairs of a sample stage that cannot produce any: pairs need two draws and a judge."""
+    """Pairs of a sample stage that cannot produce any: pairs need two draws, and a judge or a
+    verifier."""
     for name, dataset in program.recipe.datasets.items():
         for of in dataset.stages if dataset.kind == "preferences" else ():
             stage = program.stages.get(of)
-            if isinstance(stage, SampleStage) and (stage.spec.draws < 2 or not stage.spec.judge):
-                missing = "a judge" if not stage.spec.judge else "more than one draw"
+            if not isinstance(stage, SampleStage):
+                continue
+            ranked = stage.spec.judge or stage.spec.verify
+            if stage.spec.draws < 2 or not ranked:
+                missing = "more than one draw" if ranked else "a judge or a verifier"
                 yield Found(
                     f"`{name}` is empty: pairs need {missing}",
                     dataset.at(),
-                    "write `judge = …`" if not stage.spec.judge else "write `draws = 4`",
+                    "write `draws = 4`" if ranked else "write `judge = …` or `verify = […]`",
                 )

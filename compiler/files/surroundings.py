@@ -56,6 +56,10 @@ def surroundings(
         matched: finds files; an editor caches the results for a while.
     """
     data_files(program, root, report, matched)
+    if program.recipe.verifiers:
+        from .answers import check_answers  # most recipes have none
+
+        check_answers(program, root, report, matched)
     for look in LOOKS:
         look(program, root, report)
     silence(report, program.recipe.allowances, whole=False)

@@ -22,7 +22,7 @@ _ANY = "?"
 """Prefix for the name of an unknown statement, which may be a misspelling of a missing one."""
 _LENGTH = "steps|tokens|epochs"
 _START = "from|model"
-_MEASURES = "loss|needle|accuracy|judge|suites"
+_MEASURES = "loss|needle|accuracy|judge|verify|suites"
 _CLOCK = (_LENGTH, "batch", "seq_len", "parallel", "cluster", _START)
 _MESH = ("parallel", "cluster", "tokenizer", "rope_scaling", _START)
 _SHAPE = (
@@ -109,7 +109,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E518": (),
     "E519": (),
     "E520": (_MEASURES,),
-    "E521": ("keep", "draws", "judge"),
+    "E521": ("keep", "draws", "judge", "verify"),
     "E522": (_MEASURES,),
     "E523": ("sample", "kind"),
     "E524": ("kind", "pattern", "options", "schema", "most", "least"),

@@ -11,7 +11,7 @@ from ...spec.schema import recipe as r
 from ...spec.source import Span
 
 _LENGTH = "steps|tokens|epochs"
-_MEASURES = "loss|needle|accuracy|judge|suites"
+_MEASURES = "loss|needle|accuracy|judge|verify|suites"
 _INSTEAD = {"epochs": "steps", "files": "sample", "hub": "sample", "tokenized": "sample"}
 """Attribute → its stand-in, if not itself; for models see `of`."""
 

@@ -1,18 +1,22 @@
 """What gates and evaluations measure."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from ...spec.schema import recipe as r
 from ..plan.measures import (
     AccuracyMeasure,
+    Answered,
     LossMeasure,
     Measure,
     NeedleMeasure,
     RewardMeasure,
     SuiteMeasure,
+    VerifiedMeasure,
 )
 from ..program import ScheduledStage, Segment, Trained
 from .job_list import Jobs
+from .verifiers import all_planned
 
 LOSS_TOKENS = 65_536
 """The most held-out tokens of each source that a loss is measured on."""
@@ -58,8 +62,8 @@ def gate_measures(
     return list(measures.values())
 
 
-REWARD_PROMPTS = 256
-"""The most prompts for which a judged evaluation samples answers, if the spec does not say."""
+ANSWERED_PROMPTS = 256
+"""The most prompts for which an evaluation samples answers, if the spec does not say."""
 
 
 def stage_measures(
@@ -68,7 +72,7 @@ def stage_measures(
     """What a stage measures.
 
     Args:
-        dialog: the protocol of answers that a judge scores, and of chats.
+        dialog: the protocol of answers that a judge or verifiers score, and of chats.
         trained: the training of the measured weights.
     """
     longest, seed = trained.last.seq_len, jobs.seed
@@ -96,21 +100,9 @@ def stage_measures(
         )
     if spec.accuracy:
         measures.append(AccuracyMeasure(name="accuracy", data=spec.accuracy))
-    if spec.judge:
-        assert spec.prompts
-        assert spec.max_tokens
+    if spec.judge or spec.verify:
         assert dialog
-        measures.append(
-            RewardMeasure(
-                name=f"reward({spec.judge})",
-                prompts=spec.prompts,
-                limit=spec.limit or REWARD_PROMPTS,
-                dialog=dialog,
-                max_tokens=spec.max_tokens,
-                temperature=spec.temperature,
-                seed=seed,
-            )
-        )
+        measures += _of_answers(spec, dialog, jobs)
     for capability, tasks in (spec.suites or {}).items():
         measures.append(
             SuiteMeasure(
@@ -118,6 +110,25 @@ def stage_measures(
             )
         )
     return measures
+
+
+def _of_answers(spec: r.Measuring, dialog: dict[str, Any], jobs: Jobs) -> Iterator[Answered]:
+    """What a judge and verifiers say about the same answers."""
+    assert spec.prompts
+    assert spec.max_tokens
+    asked: dict[str, Any] = {
+        "prompts": spec.prompts,
+        "limit": spec.limit or ANSWERED_PROMPTS,
+        "dialog": dialog,
+        "max_tokens": spec.max_tokens,
+        "temperature": spec.temperature,
+        "draws": spec.draws,
+        "seed": jobs.seed,
+    }
+    if spec.judge:
+        yield RewardMeasure(name=f"reward({spec.judge})", **asked)
+    for name, each in all_planned(jobs.recipe, spec.verify).items():
+        yield VerifiedMeasure(name=f"accuracy({name})", verify={name: each}, **asked)
 
 
 def _doublings(short: int, longest: int) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from ...spec.record import replace
 from ..costs.generation import Draws
 from ..placement import flat
-from ..plan.measures import HELD_OUT, AccuracyMeasure, LossMeasure, RewardMeasure
+from ..plan.measures import HELD_OUT, AccuracyMeasure, Answered, LossMeasure, VerifiedMeasure
 from ..plan.plan import (
     Attempt,
     BestJob,
@@ -23,7 +23,8 @@ from ..torchtitan.configuration import torchtitan
 from ..values import Architecture
 from .job_list import Jobs
 from .reading import answered, held_out, with_reading
-from .writing import answers as written
+from .verifiers import comparing
+from .writing import answers as known_answers
 from .writing import for_measures, needs
 
 HeldOut = LossMeasure | AccuracyMeasure
@@ -149,17 +150,16 @@ class Models:
             dialog: the protocol of chats that losses are measured on.
         """
         held = [each for each in measures if isinstance(each, HELD_OUT)]
-        rewards = [each for each in measures if isinstance(each, RewardMeasure)]
-        others = [each for each in measures if not isinstance(each, (*HELD_OUT, RewardMeasure))]
+        asked = [each for each in measures if isinstance(each, Answered)]
+        others = [each for each in measures if not isinstance(each, (*HELD_OUT, Answered))]
         inputs, written, many = {}, [], len(of) > 1
         for number, each in enumerate(of):
             place = f".{number}" if many else ""
             if held:
                 name = f"heldout.{id}{place}"
                 inputs[f"scores{place}"] = self._held_out(each, held, name, stage, dialog, extends)
-            for reward in rewards:
-                assert judge
-                inputs |= self._rewarded(each, reward, judge, id, place, stage, extends)
+            if asked:
+                inputs |= self._answered(each, asked, judge, id, place, stage, extends)
             if others:
                 key = self.export(each.name, each.stage, each.model, extends)
                 inputs[f"export{place}" if many else "model"] = key
@@ -169,26 +169,33 @@ class Models:
         models = [self.jobs.by_key[key].model for key in written]
         return Taken(inputs, for_measures(of[0].trained, models, others))
 
-    def _rewarded(
+    def _answered(
         self,
         of: Measured,
-        measure: RewardMeasure,
-        judge: str,
+        measures: Sequence[Answered],
+        judge: str | None,
         id: str,
         place: str,
         stage: str,
         extends: Attempt | None,
     ) -> dict[str, str]:
-        """Adds the jobs that sample answers of a model and judge them."""
+        """Adds the job that samples answers of a model, and the one that judges them."""
+        first = measures[0]
         settings = {
-            "dialog": measure.dialog,
-            "prompts": measure.prompts,
-            "limit": measure.limit,
-            "draws": 1,
-            "temperature": measure.temperature,
+            "dialog": first.dialog,
+            "prompts": first.prompts,
+            "limit": first.limit,
+            "draws": first.draws,
+            "temperature": first.temperature,
             "top_p": 1.0,
-            "max_tokens": measure.max_tokens,
-            "seed": measure.seed,
+            "max_tokens": first.max_tokens,
+            "seed": first.seed,
+        }
+        verify = {
+            name: verifier
+            for each in measures
+            if isinstance(each, VerifiedMeasure)
+            for name, verifier in each.verify.items()
         }
         drawn = self.drawn(
             of,
@@ -196,10 +203,17 @@ class Models:
             stage=stage,
             judge=judge,
             settings=settings,
+            answers=comparing(verify),
             extends=extends,
         )
-        judged = self.judged(drawn, judge, measure.dialog, id=f"{id}.judge{place}", stage=stage)
-        return {f"draws{place}": drawn, f"judged{place}": judged}
+        found = {f"draws{place}": drawn}
+        if verify:
+            found[f"prompts{place}"] = self.jobs.by_key[drawn].inputs["prompts"]
+        if judge:
+            found[f"judged{place}"] = self.judged(
+                drawn, judge, first.dialog, id=f"{id}.judge{place}", stage=stage
+            )
+        return found
 
     def _held_out(
         self,
@@ -244,15 +258,15 @@ class Models:
         stage: str,
         judge: str | None,
         settings: dict[str, Any],
-        extends: Attempt | None = None,
         answers: dict[str, Verifier] | None = None,
+        extends: Attempt | None = None,
     ) -> str:
         """Adds the job that samples answers of a model; returns its key.
 
         Args:
             judge: the stage whose model reads the answers, if any.
             settings: the fields of the job that say what is sampled.
-            answers: verifiers that compare with the answer of each prompt.
+            answers: verifiers that compare with the right answers of the prompts.
         """
         export = self.export(of.name, of.stage, of.model, extends)
         model, name = self.jobs.by_key[export].model, settings["prompts"]
@@ -265,7 +279,7 @@ class Models:
         )
         limit, draws, most = (settings[name] for name in ("limit", "draws", "max_tokens"))
         limit = window.count if window else limit
-        found = written(dataset, limit, draws, most, model.context)
+        found = known_answers(dataset, limit, draws, most, model.context)
         known = None if found is None else [found]
         content = {**settings, **needs(of.trained, model, model.context, known)}
         inputs = {"model": export, "prompts": prompts}
@@ -284,7 +298,7 @@ class Models:
         assert isinstance(job, DrawJob)
         context = self.jobs.by_key[job.inputs["model"]].model.context
         dataset = self.jobs.recipe.datasets[job.prompts]
-        return written(dataset, job.limit, job.draws, job.max_tokens, context)
+        return known_answers(dataset, job.limit, job.draws, job.max_tokens, context)
 
     def judged(self, drawn: str, judge: str, dialog: dict[str, Any], *, id: str, stage: str) -> str:
         """Adds the job in which the ranks of a reward model score answers; returns its key."""

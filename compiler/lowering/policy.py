@@ -139,7 +139,7 @@ class Policy:
             "dialog": stage.dialog,
             "group": spec.group,
             "rewards": spec.reward,
-            "verifiers": verifiers,
+            "verify": verifiers,
             "baseline": "others" if spec.objective == "rloo" else "mean",
             "scale": spec.advantage or _SCALES[spec.objective],
             "prompts": place.steps,

@@ -109,7 +109,8 @@ def _weights(job: WeightsJob, takes: Mapping[str, str]) -> Described:
 def _sample(job: SampleJob, takes: Mapping[str, str]) -> Described:
     kept = f", {job.keep or 'all'} kept"
     judge = f" by {takes['judged']}" if "judged" in takes else ""
-    what = f"{counted(job.draws, 'draws')} of each of {job.prompts}{kept}{judge}"
+    right = f", right by {' and '.join(job.verify)}" if job.verify else ""
+    what = f"{counted(job.draws, 'draws')} of each of {job.prompts}{right}{kept}{judge}"
     return Described(job.id, job.kind, takes.get("draws", ""), what)
 
 

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .value import Value
+from .value import Value, later
+from .verifiers import Verifier
 
 
 class LossMeasure(Value):
@@ -51,7 +52,27 @@ class RewardMeasure(Value):
     dialog: dict[str, Any]
     max_tokens: int
     temperature: float
+    draws: int = later(1, description="answers to each prompt")
     seed: int
+
+
+class VerifiedMeasure(Value):
+    """Share of the model's answers that a verifier finds right, and pass@k."""
+
+    metric: Literal["verified"] = "verified"
+    name: str
+    verify: dict[str, Verifier] = Field(description="the verifier, by its name")
+    prompts: str = Field(description="source of the prompts")
+    limit: int = Field(description="at most so many prompts")
+    dialog: dict[str, Any]
+    max_tokens: int
+    temperature: float
+    draws: int = Field(description="answers to each prompt")
+    seed: int
+
+
+Answered = RewardMeasure | VerifiedMeasure
+"""Measures of answers to prompts; those of a job are of the same answers."""
 
 
 class SuiteMeasure(Value):
@@ -66,7 +87,7 @@ class SuiteMeasure(Value):
 
 
 Measure = Annotated[
-    LossMeasure | NeedleMeasure | AccuracyMeasure | RewardMeasure | SuiteMeasure,
+    LossMeasure | NeedleMeasure | AccuracyMeasure | RewardMeasure | VerifiedMeasure | SuiteMeasure,
     Field(discriminator="metric"),
 ]
 

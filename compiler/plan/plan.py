@@ -338,14 +338,17 @@ class JudgeJob(ForwardJob):
 
 
 class SampleJob(Job):
-    """Rejection sampling: the draws for every prompt, only the best if there is a judge, and pairs
-    of the best and the worst."""
+    """Rejection sampling: the draws for every prompt, only the right ones if there are verifiers,
+    only the best if there is a judge, and pairs of the best and the worst."""
 
     kind: Literal["sample"] = "sample"
     prompts: str = Field(description="source of the prompts")
     draws: int
     max_tokens: int
     keep: int = Field(description="best draws of a prompt that become dialogs; 0: all")
+    verify: dict[str, Verifier] = later(
+        {}, description="a draw that any of them scores below 1 is wrong, and is not kept"
+    )
 
 
 class RolloutJob(Job):
@@ -355,7 +358,7 @@ class RolloutJob(Job):
     dialog: dict[str, Any]
     group: int
     rewards: dict[str, float] = Field(description="verifier or reward stage → weight")
-    verifiers: dict[str, Verifier] = Field(description="those of the rewards that compute")
+    verify: dict[str, Verifier] = Field(description="the verifiers among the rewards")
     baseline: Literal["mean", "others"] = Field(
         description="what is subtracted from a reward: the mean of its group, or of its others"
     )

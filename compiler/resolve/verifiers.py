@@ -18,7 +18,9 @@ def check_verifier(scope: Scope, verifier: r.Verifier) -> None:
     """Reports attributes that a verifier lacks, or that its kind does not have, and regular
     expressions that cannot be read."""
     kind = r.VERIFIERS[verifier.kind]
-    given = [name for name in verifier.places if name and name != "kind"]
+    every = r.attributes(r.Verifier).items()
+    given = [name for name, of in every if getattr(verifier, of.field) != of.default]
+    given.remove("kind")
     others = [name for name in given if name not in (*kind.required, *kind.optional)]
     for name in others:
         its = [of for of, each in r.VERIFIERS.items() if name in (*each.required, *each.optional)]
@@ -28,7 +30,7 @@ def check_verifier(scope: Scope, verifier: r.Verifier) -> None:
             verifier.at(name),
             f"remove it; {_listed(its)} {'has' if len(its) == 1 else 'have'} it",
         )
-    if kind.required and all(getattr(verifier, name) is None for name in kind.required):
+    if kind.required and not any(name in given for name in kind.required):
         scope.error(
             "E524",
             f"the verifier `{verifier.name}` of kind `{verifier.kind}` needs "

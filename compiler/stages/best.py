@@ -26,7 +26,7 @@ def resolve(spec: r.Best, scope: Scope) -> BestStage | None:
     if first is None:
         return None
     given = [name for name in r.MEASURES if getattr(spec, name) is not None]
-    many = [name for name in ("loss", "suites") if len(getattr(spec, name) or []) > 1]
+    many = [name for name in ("loss", "suites", "verify") if len(getattr(spec, name) or []) > 1]
     if len(given) != 1 or many:
         scope.error(
             "E520",

@@ -33,7 +33,8 @@ def resolve(spec: r.Evaluate, scope: Scope) -> EvaluateStage | None:
             "E422",
             f"the stage `{spec.name}` evaluates nothing",
             spec.at(),
-            "write `loss = [DATASET]`, `needle = { … }`, `suites = { … }`, `judge = …`, or "
+            "write `loss = [DATASET]`, `needle = { … }`, `suites = { … }`, `judge = …`, "
+            "`verify = [VERIFIER]`, or "
             "`accuracy = [DATASET]` of a reward model",
         )
     trained = scope.trained(stage)

@@ -1,13 +1,16 @@
-"""The measures of evaluations and choices, and what judges score."""
+"""The measures of evaluations and choices, and what judges and verifiers score."""
 
 from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..program import ModelStage, Stage
 from ..resolve.scope import Scope
+from .verifying import check_verifiers
 
 SHOWN = (
     "prompts",
     "judge",
+    "verify",
+    "draws",
     "temperature",
     "max_tokens",
     "loss",
@@ -22,8 +25,8 @@ SHOWN = (
 
 
 def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | None:
-    """Checks the measures of a model; returns the dialog of the samples that a judge scores, and
-    of chats."""
+    """Checks the measures of a model; returns the dialog of the answers that a judge or verifiers
+    score, and of chats."""
     reward = not trained.spec.writes_text
     datasets = scope.recipe.datasets
     chats = {n for n in spec.loss or [] if n in datasets and datasets[n].kind == "dialogs"}
@@ -58,17 +61,20 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
                 spec.at(name),
                 f"write `{measures[0]} = …` too, or remove `{name}`",
             )
-    if spec.judge is None:
+    asking = next((name for name in r.ANSWERING if getattr(spec, name) is not None), None)
+    if asking is None:
         return scope.dialog(spec.dialog, trained.dialog, spec.at()) if chats else trained.dialog
     for name in ("prompts", "max_tokens"):
         if getattr(spec, name) is None:
             scope.error(
                 "E522",
-                f"`judge` also needs `{name}`",
-                spec.at("judge"),
+                f"`{asking}` also needs `{name}`",
+                spec.at(asking),
                 f"write `{name} = …`",
             )
-    judge(spec, scope, None)
+    if spec.judge:
+        judge(spec, scope, None)
+    check_verifiers(spec.verify or [], scope, spec.at("verify"))
     return scope.dialog(spec.dialog, trained.dialog, spec.at("dialog"))
 
 

@@ -1,4 +1,5 @@
-"""Rejection sampling: answers for every prompt, of which a judge's best are kept."""
+"""Rejection sampling: answers for every prompt, of which the right ones, or a judge's best, are
+kept."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from ..resolve.scope import Scope
 from .kind import Kind
 from .measuring import judge
 from .sources import source_of
+from .verifying import check_verifiers
 
 if TYPE_CHECKING:
     from ..lowering.lowering import Lowering
@@ -34,13 +36,14 @@ def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
     stage = scope.language_model(source, spec.at("from"))
     if spec.judge:
         judge(spec, scope, source)
-    elif spec.keep:
+    elif spec.keep and not spec.verify:
         scope.error(
             "E521",
-            "`keep` needs a `judge` to rank the draws",
+            "`keep` needs a `judge` to rank the draws, or `verify` to tell which are right",
             spec.at("keep"),
-            "write `judge = …`, or remove `keep` to keep all",
+            "write `judge = …` or `verify = [VERIFIER]`, or remove `keep` to keep all",
         )
+    check_verifiers(spec.verify or [], scope, spec.at("verify"))
     if stage is None:
         return None
     trained = scope.trained(stage)
@@ -62,9 +65,11 @@ def resolve(spec: r.Sample, scope: Scope) -> SampleStage | None:
 
 def lower(stage: SampleStage, to: "Lowering") -> None:
     """Adds the jobs that draw, judge and keep; one that only judges is no result of the recipe."""
+    from ..lowering.verifiers import all_planned, comparing
     from ..plan.plan import SampleJob
 
     spec = stage.spec
+    verify = all_planned(to.jobs.recipe, spec.verify)
     drawn = to.models.drawn(
         to.models.result(stage.of),
         id=f"{stage.name}.draws",
@@ -80,6 +85,7 @@ def lower(stage: SampleStage, to: "Lowering") -> None:
             "max_tokens": spec.max_tokens,
             "seed": to.jobs.seed,
         },
+        answers=comparing(verify),
     )
     inputs = {"draws": drawn}
     if spec.judge:
@@ -91,6 +97,7 @@ def lower(stage: SampleStage, to: "Lowering") -> None:
         "draws": spec.draws,
         "max_tokens": spec.max_tokens,
         "keep": stage.keep,
+        "verify": verify,
     }
     inputs["prompts"] = to.jobs.by_key[drawn].inputs["prompts"]
     key = to.jobs.add(SampleJob, content, inputs, id=stage.name, stage=stage.name)
@@ -102,6 +109,6 @@ def lower(stage: SampleStage, to: "Lowering") -> None:
 SAMPLE = Kind(
     resolve=resolve,
     lower=lower,
-    shown=("prompts", "judge", "draws", "temperature", "top_p", "max_tokens", "keep"),
+    shown=("prompts", "judge", "verify", "draws", "temperature", "top_p", "max_tokens", "keep"),
     said=lambda stage: {"keep": {0: "all", 1: "best"}.get(stage.keep, stage.keep)},
 )

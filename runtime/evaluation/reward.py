@@ -9,14 +9,17 @@ from ...compiler.plan.measures import RewardMeasure
 from ..errors import RunError
 from ..sampling.draws import read_draws
 from ..sampling.judging import SCORES
+from .passes import best_of, budgets
 
 
 def reward(measure: RewardMeasure, draws: Path, judged: Path) -> dict[str, Any]:
     """{"score", "prompts", "unjudged", "finished"}: the mean reward, the number of prompts, how
-    many answers are too long for the judge, and the share that the model ended itself.
+    many answers are too long for the judge, and the share that the model ended itself. Of several
+    answers to each prompt, all of which the judge can read, also "best_of": {k: …}, the mean of
+    the highest reward among k.
 
     Args:
-        draws: the result of a draw job, with one answer to each prompt.
+        draws: the result of a draw job.
         judged: the result of the judge job.
 
     Raises: RunError: the judge cannot read any answer.
@@ -29,9 +32,13 @@ def reward(measure: RewardMeasure, draws: Path, judged: Path) -> dict[str, Any]:
             "lower max_tokens, or train the judge with a longer seq_len",
         )
     finished = [draw["finished"] for draw in read_draws(draws)]
-    return {
+    found: dict[str, Any] = {
         "score": sum(rewards) / len(rewards),
-        "prompts": len(scores),
+        "prompts": len(scores) // measure.draws,
         "unjudged": len(scores) - len(rewards),
         "finished": sum(finished) / len(finished),
     }
+    if measure.draws > 1 and len(rewards) == len(scores):
+        ranked = np.sort(scores.astype(float).reshape(-1, measure.draws))[:, ::-1].tolist()
+        found["best_of"] = {str(k): best_of(k, ranked) for k in budgets(measure.draws)}
+    return found

@@ -45,7 +45,7 @@ WORK: dict[type, Work] = {
     ExportJob: Work(models.export),
     DrawJob: Work(models.draw, known=models.drawn),
     SampleJob: Work(models.sample),
-    RolloutJob: Work(models.rollout, outside=models.schemas),
+    RolloutJob: Work(models.rollout),
     EvaluateJob: Work(measuring.evaluate, known=measuring.kept),
     GateJob: Work(measuring.gate, known=measuring.kept),
 }

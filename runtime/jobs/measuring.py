@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from ...compiler.plan.measures import RewardMeasure
+from ...compiler.plan.measures import RewardMeasure, VerifiedMeasure
 from ..data.whole_files import write_whole
 from ..preparation import prepare
 from ..run_folder.store import disk
@@ -76,16 +76,31 @@ def _measured(task: Task, measures: list[Any], number: str, prefix: str) -> dict
     """
     held = task.inputs.get(f"scores{number}")
     scores = json.loads((held / SCORES).read_text()) if held else {}
-    if f"judged{number}" in task.inputs:
-        from ..evaluation.reward import reward
-
-        (judged,) = [each for each in measures if isinstance(each, RewardMeasure)]
-        places = (task.inputs[f"{what}{number}"] for what in ("draws", "judged"))
-        scores[judged.name] = reward(judged, *places)
+    if f"draws{number}" in task.inputs:
+        scores |= _of_answers(task, measures, number)
     left = [each for each in measures if each.name not in scores]
     if left:
         scores |= _asked(task, left, number, prefix)
     return {each.name: scores[each.name] for each in measures}
+
+
+def _of_answers(task: Task, measures: list[Any], number: str) -> dict[str, Any]:
+    """The scores that a judge and verifiers give answers."""
+    from ..evaluation.reward import reward
+    from ..evaluation.verified import verified
+
+    roles = ("draws", "prompts", "judged")
+    draws, prompts, judged = (task.inputs.get(f"{role}{number}") for role in roles)
+    assert draws
+    found = {}
+    for each in measures:
+        if isinstance(each, RewardMeasure):
+            assert judged
+            found[each.name] = reward(each, draws, judged)
+        elif isinstance(each, VerifiedMeasure):
+            assert prompts
+            found[each.name] = verified(each, draws, prompts, judged, task.run.root)
+    return found
 
 
 def _asked(task: Task, measures: list[Any], number: str, prefix: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import weight_files as files
-from ..verification import fingerprints
 from .task import Run, Task
 
 
@@ -81,13 +80,9 @@ def rollout(task: Task) -> None:
     rollout(task.job, task.inputs, task.work, root=task.run.root, on_event=task.run.emit)
 
 
-def schemas(job: Any, inputs: Mapping[str, Path], run: Run) -> list[str]:
-    """The digests of files that verifiers read."""
-    return fingerprints(job.verifiers, run.root)
-
-
 def sample(task: Task) -> None:
     """Keeps the best draws."""
     from ..sampling import sample
 
-    sample(task.job, task.inputs, task.work, on_event=task.run.emit)
+    run = task.run
+    sample(task.job, task.inputs, task.work, root=run.root, on_event=run.emit)

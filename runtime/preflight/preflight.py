@@ -18,7 +18,7 @@ from ...compiler.files.store_errors import missing_package
 from ...compiler.files.urls import in_store, shown
 from ...compiler.files.weights_folder import digest
 from ...compiler.plan.fitting import misfits
-from ...compiler.plan.measures import SuiteMeasure
+from ...compiler.plan.measures import SuiteMeasure, VerifiedMeasure
 from ...compiler.plan.plan import (
     BestJob,
     DatasetJob,
@@ -26,13 +26,15 @@ from ...compiler.plan.plan import (
     EvaluateJob,
     GateJob,
     Plan,
+    RolloutJob,
+    SampleJob,
     TokenizerJob,
     TrainJob,
     WeightsJob,
 )
 from ...compiler.torchtitan.quantization import SECTION
 from ...compiler.values import Resources
-from .. import weight_files
+from .. import verification, weight_files
 from ..asked import require_before
 from ..data import dialog, readers, token_files, tokenizer
 from ..data.bad_lines import BadLines
@@ -208,10 +210,15 @@ class _Preflight:
         self._dialog(job.dialog)
         _require_vllm(job.resources)
 
+    def sample(self, job: SampleJob | RolloutJob) -> None:
+        verification.require(job.verify, self.root)
+
     def measures(self, job: EvaluateJob | GateJob | BestJob) -> None:
         _require_vllm(job.resources)
         found = [job.measure] if isinstance(job, BestJob) else job.measures
         for measure in found:
+            if isinstance(measure, VerifiedMeasure):
+                verification.require(measure.verify, self.root)
             if isinstance(measure, SuiteMeasure):
                 _require_package("lm_eval", f"the suite `{measure.name}`", "eval")
                 from ..evaluation.suites import task_folder
@@ -296,6 +303,8 @@ LOOKS: dict[type, Callable[[_Preflight, Any], None]] = {
     TrainJob: _Preflight.train,
     WeightsJob: _Preflight.weights,
     DrawJob: _Preflight.draw,
+    SampleJob: _Preflight.sample,
+    RolloutJob: _Preflight.sample,
     EvaluateJob: _Preflight.measures,
     GateJob: _Preflight.measures,
     BestJob: _Preflight.measures,

@@ -19,7 +19,7 @@ from ..data.encode import CONTENT, OTHER
 from ..data.record_shards import ADVANTAGES, REWARDS, Record, write_records
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
-from ..verification import verifiers
+from ..verification import scores, verifiers
 from .draws import read_draws
 from .judging import SCORES
 from .prompts import Prompt, Protocol, read, records
@@ -100,7 +100,7 @@ def _answers(
     prompts = dict(zip(numbers, read(path, protocol, context=None, numbers=numbers), strict=True))
     wanted = set(numbers)
     asked = {n: record for n, record in enumerate(records(path)) if n in wanted}
-    score = verifiers(job.verifiers, root)
+    score = verifiers(job.verify, root)
     judged = {
         name: iter(np.load(inputs[f"judged.{source}.{name}"] / SCORES).tolist())
         for name in job.rewards.keys() - score.keys()
@@ -108,9 +108,9 @@ def _answers(
     for draw in read_draws(folder):
         stopping.check(f"`{job.id}` begins again")
         record = asked[draw["record"]]
+        verified = scores(score, record, draw)
         rewards = {
-            name: score[name](record, draw["text"]) if name in score else next(judged[name])
-            for name in job.rewards
+            name: verified[name] if name in verified else next(judged[name]) for name in job.rewards
         }
         yield Answer(source, prompts[draw["record"]], draw, rewards)
 

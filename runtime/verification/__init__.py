@@ -6,7 +6,6 @@ text on which a regular expression backtracks, costs its own score and nothing e
 processor time, not in time that passes, so that a busy machine scores like an idle one.
 """
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..errors import RunError
 from .kinds import option
 from .process import Process
 
-__all__ = ["Score", "fingerprints", "misfit", "require", "right_answers", "verifiers"]
+__all__ = ["Score", "files", "misfit", "require", "right_answers", "scores", "verifiers"]
 
 Score = Callable[[Mapping[str, Any], str], float]
 """(record of prompts.jsonl, text of an answer) → a score from 0 to 1."""
@@ -45,6 +44,22 @@ def verifiers(planned: Mapping[str, Verifier], root: Path) -> dict[str, Score]:
         return score
 
     return {name: scoring(name) for name in planned}
+
+
+def scores(
+    of: Mapping[str, Score], record: Mapping[str, Any], draw: Mapping[str, Any]
+) -> dict[str, float]:
+    """What verifiers say about a draw, by name. A draw that the model did not end scores 0: nobody
+    knows how it would have ended.
+
+    Args:
+        record: of prompts.jsonl.
+        draw: of draws.jsonl.
+
+    Raises: RunError: a verifier cannot be used, or its process does not start.
+    """
+    done = draw["finished"]
+    return {name: score(record, draw["text"]) if done else 0.0 for name, score in of.items()}
 
 
 def right_answers(record: Mapping[str, Any]) -> list[str]:
@@ -80,24 +95,9 @@ def require(planned: Mapping[str, Verifier], root: Path) -> None:
         Process({name: _settings(each) for name, each in files.items()}, root).start()
 
 
-def fingerprints(planned: Mapping[str, Verifier], root: Path) -> list[str]:
-    """Digests of the files that verifiers read.
-
-    Raises: RunError: one cannot be read.
-    """
-    found = []
-    for name, each in planned.items():
-        if each.schema_file:
-            try:
-                content = (root / each.schema_file).read_bytes()
-            except OSError as problem:
-                raise RunError(
-                    f"the schema {each.schema_file} of the verifier `{name}` cannot be read: "
-                    f"{problem.strerror}",
-                    "correct `schema`; it is relative to the folder of the spec",
-                ) from None
-            found.append(hashlib.sha256(content).hexdigest())
-    return found
+def files(planned: Mapping[str, Verifier], root: Path) -> list[Path]:
+    """The files that verifiers read."""
+    return [root / each.schema_file for each in planned.values() if each.schema_file]
 
 
 def _settings(verifier: Verifier) -> dict[str, Any]:

@@ -264,9 +264,15 @@ OTHERS = (
         "prompts = asked",
     ),
     Answer(
-        "reward_model reward rm scorer verifier",
+        "reward_model reward rm scorer",
         "sample evaluate",
         "did you mean `judge`? It is a reward stage",
+    ),
+    Answer(
+        "verifier verifiers reward_function reward_functions grader checker",
+        "sample",
+        "did you mean `verify`? It names verifier blocks: {}",
+        "verify = [right]",
     ),
     Answer(
         "top_k min_p repetition_penalty presence_penalty frequency_penalty num_beams beam_size",

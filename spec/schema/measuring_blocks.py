@@ -20,6 +20,8 @@ from .training_blocks import (
     Stage,
 )
 
+VERIFY = k.Name("verifier", many=True)
+
 
 class Score(Stage):
     """Cross-entropy of every document of some datasets, for filters."""
@@ -47,7 +49,7 @@ class Score(Stage):
 
 
 class Sample(Stage):
-    """Rejection sampling: draws for every prompt; the judge keeps the best."""
+    """Rejection sampling: draws for every prompt; verifiers keep right ones, a judge the best."""
 
     kind: ClassVar[str] = "sample"
     has_weights: ClassVar[bool] = False
@@ -67,6 +69,9 @@ class Sample(Stage):
     max_tokens: int = attribute(nk.Whole("tokens"), doc="longest answer")
     judge: str | None = attribute(
         k.Ref("stage"), None, takes="reward stage", doc="scores every draw"
+    )
+    verify: list[str] | None = attribute(
+        VERIFY, None, doc="a draw that any of them scores below 1 is wrong, and is not kept"
     )
     keep: int | None = attribute(
         nk.Draws(),
@@ -115,11 +120,14 @@ class Checkpoint(Stage):
     )
 
 
-MEASURES = ("loss", "needle", "accuracy", "judge", "suites")
+MEASURES = ("loss", "needle", "accuracy", "judge", "verify", "suites")
+ANSWERING = ("judge", "verify")
+"""Measures for which a model answers prompts."""
 
 
 class Measuring(Stage):
-    """What can be measured of a model: loss, needle, accuracy, reward and suites of tasks."""
+    """What can be measured of a model: loss, needle, accuracy, reward, right answers and suites of
+    tasks."""
 
     loss: list[str] | None = attribute(
         k.Ref(*DATA, many=True),
@@ -149,30 +157,37 @@ class Measuring(Stage):
         takes="reward stage",
         doc="mean reward of the model's answers; needs `prompts` and `max_tokens`",
     )
+    verify: list[str] | None = attribute(
+        VERIFY,
+        None,
+        doc="share of the model's answers that each scores as right, and pass@k; needs `prompts` "
+        "and `max_tokens`",
+    )
     prompts: str | None = attribute(
         k.Ref(*DATA),
         None,
-        needs=("judge",),
+        needs=ANSWERING,
         takes="dataset of prompts",
-        doc="the prompts to answer for the judge",
+        doc="the prompts to answer for the judge and the verifiers",
     )
+    draws: int = attribute(nk.Whole(most=nk.MOST), 1, needs=ANSWERING, doc="answers to each prompt")
     limit: int | None = attribute(
         nk.Whole(most=nk.MOST),
         None,
-        needs=("judge", "suites"),
+        needs=(*ANSWERING, "suites"),
         otherwise="256 prompts; all documents of a task",
         doc="the most prompts or documents",
     )
     max_tokens: int | None = attribute(
-        nk.Whole("tokens"), None, needs=("judge",), doc="longest answer"
+        nk.Whole("tokens"), None, needs=ANSWERING, doc="longest answer"
     )
     temperature: float = attribute(
-        nk.Real(least=0), 1.0, needs=("judge",), doc="sampling temperature of the answers"
+        nk.Real(least=0), 1.0, needs=ANSWERING, doc="sampling temperature of the answers"
     )
     dialog: str | None = attribute(
         DIALOG,
         None,
-        needs=("judge",),
+        needs=ANSWERING,
         otherwise="see [`dialog`](#dialog)",
         doc="the protocol of the answers",
     )

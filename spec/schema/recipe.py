@@ -36,6 +36,7 @@ from .declaration import Declaration, attribute
 from .declaration import attributes as attributes
 from .declaration import kind_of as kind_of
 from .declaration import statements as statements
+from .measuring_blocks import ANSWERING as ANSWERING
 from .measuring_blocks import MEASURES as MEASURES
 from .measuring_blocks import Average as Average
 from .measuring_blocks import Best as Best

@@ -87,7 +87,13 @@ def draw(
         given["judged"] = judged(roles, draws, folder / "judge", context)
     known = {name: changes[name] for name in ("draws", "max_tokens") if name in changes}
     (folder / "sample").mkdir()
-    sample(sample_job(keep=keep, **known), given, folder / "sample", on_event=lambda event: None)
+    sample(
+        sample_job(keep=keep, **known),
+        given,
+        folder / "sample",
+        root=folder,
+        on_event=lambda _: None,
+    )
     return folder / "sample" / "result"
 
 

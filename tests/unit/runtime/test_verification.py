@@ -8,7 +8,7 @@ import pytest
 
 from etude.compiler.plan.verifiers import Verifier
 from etude.runtime.errors import RunError
-from etude.runtime.verification import fingerprints, misfit, require, verifiers
+from etude.runtime.verification import misfit, require, verifiers
 
 LETTERS = ["A", "B", "C", "D"]
 SCHEMA = {
@@ -151,12 +151,3 @@ def test_answers_that_are_no_option_are_told_before_they_count(tmp_path):
     assert misfit(choice, ["B", "3"]) == ""
     assert misfit(choice, ["E"]) == "`E` is none of the options A, B, C, D"
     assert misfit(choice, ["4"]) == "`4` is none of the options A, B, C, D"
-
-
-def test_the_digest_of_a_schema_changes_with_its_content(tmp_path):
-    planned = {"v": Verifier(kind="json_schema", schema_file="s.json")}
-    (tmp_path / "s.json").write_text("{}")
-    first = fingerprints(planned, tmp_path)
-    (tmp_path / "s.json").write_text("true")
-    assert fingerprints(planned, tmp_path) != first
-    assert fingerprints({"v": Verifier(kind="math")}, tmp_path) == []
