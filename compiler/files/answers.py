@@ -9,6 +9,7 @@ from typing import Any
 from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
 from ..program import Scheduled
+from ..resolve.graph import data_of
 from .data_files import URL, Matched, ending
 
 LINE = 1 << 20
@@ -45,12 +46,14 @@ def _needing(program: Scheduled) -> Iterator[tuple[str, r.Dataset]]:
     """Verifiers that compare with the answer of a record, and the data sets with the prompts."""
     recipe = program.recipe
     for stage in program.stages.values():
-        names: list[str] = getattr(stage.spec, "verify", None) or []
-        dataset = recipe.datasets.get(getattr(stage.spec, "prompts", None) or "")
-        for name in names if dataset else ():
-            assert dataset
-            if r.VERIFIERS[recipe.verifiers[name].kind].compares:
-                yield name, dataset
+        spec: Any = stage.spec
+        named = [*(getattr(spec, "verify", None) or ()), *(getattr(spec, "reward", None) or ())]
+        names = [name for name in named if name in recipe.verifiers]
+        asked = [each for n in data_of(spec) if (each := recipe.datasets.get(n))] if names else []
+        for name in names:
+            for dataset in asked:
+                if dataset.kind == "prompts" and r.VERIFIERS[recipe.verifiers[name].kind].compares:
+                    yield name, dataset
 
 
 def _records(
