@@ -74,13 +74,13 @@ def _launched(folder: Path, launch: "Launch", holder: "Owner | None", args: Name
     from ..runtime.launchers.record import forget
 
     at = f", running on {holder.host}" if holder else ""
-    sure = _confirmed(f"the run in {folder} on {launch.engine}{at}", args)
+    sure = _confirmed(f"the run in {args.folder} on {launch.engine}{at}", args)
     if not sure:
         return 2 if sure is None else 0
     print("cancelling: the running jobs get time to save")
     queue_of(launch).cancel(launch.queued)
     forget(folder)
-    print(f"cancelled; launch it again to continue: {folder} keeps the finished results")
+    print(f"cancelled; launch it again to continue: {args.folder} keeps the finished results")
     return 0
 
 

@@ -98,22 +98,16 @@ def _launch(plan: "Plan", args: Namespace) -> int:
     from ..runtime.preparation.counting import require_exact
 
     require_exact(plan)
-    if args.folder and "://" in args.folder:
-        from ..runtime.errors import RunError
-
-        raise RunError(
-            "a run is launched into a folder that its nodes share, not into an object store",
-            "name a path with --folder, or start the ranks on one machine: etude run "
-            f"{args.file} --folder URL",
-        )
     engine = _engine(args.on)
     site = sites.find(args.site)
-    folder = Path(args.folder) if args.folder else engine.folder(folder_name(plan), site)
+    if args.folder and "://" in args.folder:
+        request = _in_store(engine, plan, args, site)
+    else:
+        folder = Path(args.folder) if args.folder else engine.folder(folder_name(plan), site)
+        request = _request(plan, _own_folder(plan, folder, args), args, site)
     if args.submit:
-        return _submit(engine, _request(plan, folder, args, site), args)
-    if plan.variant:
-        folder = folder / "variants" / plan.variant
-    pieces = engine.pieces(_request(plan, folder, args, site))
+        return _submit(engine, request, args)
+    pieces = engine.pieces(request)
     if args.json:
         print(json.dumps({piece.name: piece.text for piece in pieces}, indent=1))
         return 0
@@ -121,7 +115,7 @@ def _launch(plan: "Plan", args: Namespace) -> int:
         text = _readable(piece.text) if sys.stdout.isatty() else piece.text
         print(f"{chr(10) if number else ''}==> {piece.name} <==\n{text}", end="")
     if not pieces:
-        print(f"nothing is left to do: {folder} has all results")
+        print(f"nothing is left to do: {request.address} has all results")
     return 0
 
 
@@ -135,22 +129,45 @@ def _engine(name: str) -> "Engine":
     return getattr(import_module(f"..runtime.launchers.{module}", __package__), of)()
 
 
-def _request(plan: "Plan", folder: Path, args: Namespace, site: Path | None) -> "Request":
+def _own_folder(plan: "Plan", folder: Path, args: Namespace) -> Path:
+    """The run folder of a plan's variant; created if the run is submitted."""
+    from ..runtime.run_folder.store import VARIANTS
+    from ..runtime.run_folder.variant_folders import variant_folder
+
+    if not plan.variant:
+        return folder
+    return variant_folder(folder, plan.variant) if args.submit else folder / VARIANTS / plan.variant
+
+
+def _request(
+    plan: "Plan", folder: Path, args: Namespace, site: Path | None, url: str = ""
+) -> "Request":
     from ..runtime.launchers.engine import Request
 
-    return Request(plan, folder.resolve(), Path(args.file).parent.resolve(), site)
+    return Request(plan, folder.resolve(), Path(args.file).parent.resolve(), site, url)
+
+
+def _in_store(engine: "Engine", plan: "Plan", args: Namespace, site: Path | None) -> "Request":
+    """The request of a run whose folder is in a store, with a local folder that shows it. To show
+    manifests, which do not depend on what is done, the store is not asked.
+
+    Raises: RunError: the URL is not of a store, or the store cannot be reached.
+    """
+    from ..runtime.run_folder.variant_folders import variant_folder
+    from ..runtime.stores import places, views
+
+    url = args.folder.rstrip("/")
+    if args.submit or engine.shares_folder:
+        views.seen(url)
+    folder = places.viewing(url).home
+    own = variant_folder(folder, plan.variant) if plan.variant else folder
+    return _request(plan, own, args, site, url)
 
 
 def _submit(engine: "Engine", request: "Request", args: Namespace) -> int:
     """Raises: RunError"""
-    from dataclasses import replace
-
     from ..runtime.gang import require_runnable
     from ..runtime.run_folder.store import Store
-    from ..runtime.run_folder.variant_folders import variant_folder
-
-    if request.plan.variant:
-        request = replace(request, folder=variant_folder(request.folder, request.plan.variant))
 
     def tell(event: dict) -> None:
         if event["event"] == "warning":
@@ -158,12 +175,13 @@ def _submit(engine: "Engine", request: "Request", args: Namespace) -> int:
 
     engine.ready(request)
     store = Store(request.folder)
-    require_runnable(request.plan, store, request.root, tell, elsewhere=not engine.shares_folder)
+    elsewhere = not (engine.shares_folder or request.url)
+    require_runnable(request.plan, store, request.root, tell, elsewhere=elsewhere)
     lines = engine.submit(request)
     if args.json:
-        print(json.dumps({"folder": str(request.folder), "queued": lines}))
+        print(json.dumps({"folder": request.address, "queued": lines}))
         return 0
     for line in lines:
         print(line)
-    say(f"etude status {request.folder} shows its progress", rest="  ")
+    say(f"etude status {request.address} shows its progress", rest="  ")
     return 0

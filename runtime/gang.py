@@ -202,7 +202,8 @@ def require_runnable(
     Raises: RunError, Unready: the plan contradicts its claims, or something it needs is missing.
     """
     _require_claims(plan)
-    require_all(plan, store, root, on_event, elsewhere=elsewhere)
+    # In a store, each node has its own disk.
+    require_all(plan, store, root, on_event, elsewhere=elsewhere, disk=store.remote is None)
 
 
 def _require_claims(plan: Plan) -> None:

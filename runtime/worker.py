@@ -87,6 +87,7 @@ def _lead(store: Store, root: Path, device: str, ranks: Ranks) -> int:
     """
     if INHERITED not in os.environ:
         store.pull()
+        store.fetch_small(PLAN)  # a launch may have replaced it
     plan, phase = _ready(store, ranks)
     store.create()
     with store.lease(nodes=True), leading(store, ranks):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...compiler.plan.plan import Plan
+from ..run_folder.store import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -13,15 +14,24 @@ class Request:
     """A run to be done on an engine.
 
     Attributes:
-        folder: the run folder; absolute.
+        folder: the run folder; absolute. Of one in a store, a local folder that shows it.
         root: the spec's folder, which relative data paths start from; absolute.
         site: the site file, if any.
+        url: the recipe's run folder in a store; "" if it is not in one.
     """
 
     plan: Plan
     folder: Path
     root: Path
     site: Path | None
+    url: str = ""
+
+    @property
+    def address(self) -> str:
+        """The run folder of the recipe or variant, as ranks find it: a path or a URL."""
+        if not self.url:
+            return str(self.folder)
+        return f"{self.url}/{VARIANTS}/{self.plan.variant}" if self.plan.variant else self.url
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from time import monotonic, sleep
 from typing import Any, Literal
 
 from ..errors import Interrupted, RunError, Stopped
+from ..run_folder.store import Store
 from .kubernetes import INSTANCE, RUN, Manifest, as_yaml
 from .programs import Refused, call, require
 from .record import Launch, save
@@ -123,7 +124,7 @@ def submit(made: Sequence[Manifest], cluster: Cluster, folder: Path, say: Say) -
         if other != labels[INSTANCE]:
             raise RunError(
                 f"an earlier launch of this run is active, {other}, with another plan or site",
-                f"wait for it, or cancel it: etude cancel {folder}",
+                f"wait for it, or cancel it: etude cancel {Store(folder).name}",
             )
     if not active and there:
         cluster.call("delete", ",".join(kinds), "-l", f"{RUN}={labels[RUN]}", "--wait=true")

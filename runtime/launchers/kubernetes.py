@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, model_validator
 
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
@@ -22,6 +22,7 @@ from .engine import folder_name
 from .machines import Machines, Options, machines
 from .node import DECIDED
 from .parts import parts_phase
+from .sites import STORED
 
 Manifest = dict[str, Any]
 
@@ -54,8 +55,10 @@ class KubernetesSite(Options):
     """The table `[kubernetes]` of a site file."""
 
     image: str = Field(min_length=1, description="has etude and everything that it needs")
-    volume: str = Field(
-        min_length=1, description="claim of a volume that all nodes can read and write (RWX)"
+    volume: str | None = Field(
+        default=None,
+        min_length=1,
+        description="claim of a volume that all nodes can read and write (RWX), for the run folder",
     )
     namespace: str = Field(
         default="default",
@@ -100,13 +103,27 @@ class KubernetesSite(Options):
         default=600, ge=30, description="seconds that a pod has to save before it is killed"
     )
 
+    @model_validator(mode="after")
+    def _complete(self, info: ValidationInfo) -> "KubernetesSite":
+        if self.volume is None and not (info.context or {}).get(STORED):
+            raise ValueError(
+                "`volume` must name the claim of the volume with the run folder; write it, or "
+                "launch into a store: --folder s3://…"
+            )
+        return self
 
-def manifests(plan: Plan, phases: Sequence[Phase], site: KubernetesSite) -> list[Manifest]:
+
+def manifests(
+    plan: Plan, phases: Sequence[Phase], site: KubernetesSite, url: str = ""
+) -> list[Manifest]:
     """All manifests of a run: first the plan and what gangs share, then the phases in order.
+
+    Args:
+        url: the recipe's run folder in a store; "": it is on the volume.
 
     Raises: RunError: a placement does not fit the site's nodes.
     """
-    names = Names(plan, site)
+    names = Names(plan, site, url)
     shared = [_config_map(plan, names, site)]
     made = []
     if site.parts > 1 and (first := parts_phase(plan, phases)):
@@ -128,17 +145,17 @@ class Names:
     Attributes:
         run: the same for every plan and site.
         instance: for everything that the launch makes.
-        folder: the recipe's run folder, as pods see it.
+        folder: the recipe's run folder, as pods see it: a path, or a URL.
     """
 
-    def __init__(self, plan: Plan, site: KubernetesSite) -> None:
-        said = plan.to_json() + site.model_dump_json()
+    def __init__(self, plan: Plan, site: KubernetesSite, url: str) -> None:
+        said = plan.to_json() + site.model_dump_json() + url
         digest = hashlib.sha256(said.encode()).hexdigest()[:6]
         run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         slug = re.sub(r"[^a-z0-9]+", "-", run.lower())[:16].strip("-")
         self.run = f"etude-{slug}"
         self.instance = f"{self.run}-{digest}"
-        self.folder = f"{site.mount.rstrip('/')}/runs/{folder_name(plan)}"
+        self.folder = url or f"{site.mount.rstrip('/')}/runs/{folder_name(plan)}"
 
     def phase(self, phase: Phase) -> str:
         """The name of the TrainJob or Job of a phase."""
@@ -279,11 +296,10 @@ def _container(site: KubernetesSite) -> dict[str, Any]:
         "name": _CONTAINER,
         "image": site.image,
         "env": [{"name": name, "value": value} for name, value in variables.items()],
-        "volumeMounts": [
-            {"name": "work", "mountPath": site.mount},
-            {"name": "plan", "mountPath": _PLAN, "readOnly": True},
-        ],
+        "volumeMounts": [{"name": "plan", "mountPath": _PLAN, "readOnly": True}],
     }
+    if site.volume:
+        made["volumeMounts"].insert(0, {"name": "work", "mountPath": site.mount})
     if site.secrets:
         made["envFrom"] = [{"secretRef": {"name": name}} for name in site.secrets]
     return made
@@ -299,9 +315,10 @@ def _pod(
     """
     container = dict(container)
     volumes: list[dict[str, Any]] = [
-        {"name": "work", "persistentVolumeClaim": {"claimName": site.volume}},
         {"name": "plan", "configMap": {"name": f"{names.instance}-plan"}},
     ]
+    if site.volume:
+        volumes.insert(0, {"name": "work", "persistentVolumeClaim": {"claimName": site.volume}})
     made: dict[str, Any] = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": site.grace,

@@ -29,7 +29,9 @@ from ..errors import RunError
 from ..part import PHASE
 from ..run_folder.logs import RankLog
 from ..run_folder.store import LOGS, Store, disk
-from ..run_folder.variant_folders import variant_folder
+from ..run_folder.variant_folders import folder_at, variant_folder
+from ..stores.pulling import take_log
+from ..stores.remote import remote_above
 from . import parts
 from .allocation import Place
 from .launcher import WORKER
@@ -96,8 +98,8 @@ def node(environ: Mapping[str, str]) -> Node:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the ranks of this node; returns 0, 1, 2, 3 or 75."""
     parser = argparse.ArgumentParser(prog="etude.runtime.launchers.node", description=__doc__)
-    for name in ("folder", "root"):
-        parser.add_argument(name, type=Path)
+    parser.add_argument("folder", help="the run folder: a path, or a URL of a store")
+    parser.add_argument("root", type=Path)
     parser.add_argument("device")
     parser.add_argument("--phase", help="its name, which begins with its number: 2-gang")
     parser.add_argument("--ranks", type=int, default=1)
@@ -105,20 +107,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--plan", type=Path, help="the plan, gzipped, for the run folder")
     args = parser.parse_args(argv)
     try:
-        folder = args.folder if args.plan is None else take_plan(args.plan, args.folder)
         place = node(os.environ)
+        folder = folder_at(args.folder)
+        if args.plan is not None:
+            folder = take_plan(args.plan, folder, record=place.number == 0)
     except RunError as problem:
         print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
         return problem.exit_code
     if args.parts:
         return _part(folder, args)
-    worker = (sys.executable, "-m", WORKER, str(folder), str(args.root), args.device)
+    address = Store(folder).address
+    worker = (sys.executable, "-m", WORKER, address, str(args.root), args.device)
     phase = {PHASE: args.phase.partition("-")[0]} if args.phase else {}
     prefix = f"{args.phase}." if args.phase else ""
     ranks = []
     for local in range(args.ranks):
         own = place.place(local, args.ranks)
         log = folder / LOGS / f"{prefix}rank-{own.rank}.log"
+        _continue(log)
         ranks.append(Rank(worker, own.environment() | phase, own.rank, log))
     code = run(ranks, patience=PATIENCE)
     if code == AGAIN and place.number:
@@ -133,21 +139,36 @@ def _part(folder: Path, args: argparse.Namespace) -> int:
     except RunError as problem:
         print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
         return problem.exit_code
-    words = (sys.executable, "-m", parts.MODULE, str(folder), str(args.root), str(args.parts))
+    address = Store(folder).address
+    words = (sys.executable, "-m", parts.MODULE, address, str(args.root), str(args.parts))
     log = folder / LOGS / f"{args.phase}.rank-{number}.log"
+    _continue(log)
     return run([Rank(words, number=number, log=log)], patience=PATIENCE)
 
 
-def take_plan(plan: Path, home: Path) -> Path:
+def _continue(log: Path) -> None:
+    """Fetches the log of a rank of a run in a store, before it is opened. If the store cannot be
+    reached, the rank says so."""
+    if remote := remote_above(log):
+        remote.bucket.patient = False
+        with suppress(RunError):
+            take_log(remote, log)
+
+
+def take_plan(plan: Path, home: Path, *, record: bool = True) -> Path:
     """Creates the run folder with the plan in it; changes nothing if it already exists.
 
     All nodes do this with the same bytes, so none depends on when it sees another node's file.
 
     Args:
         home: the recipe's run folder.
+        record: whether this is the node that writes it to a store.
 
     Returns: the run folder; a variant has its own.
-    Raises: RunError: the plan cannot be read. RunError, Stopped: the folder cannot be written.
+    Raises:
+        RunError: the plan cannot be read.
+        RunError, Stopped: the folder cannot be written.
+        Interrupted: the store cannot be reached.
     """
     try:
         text = gzip.decompress(plan.read_bytes())
@@ -166,6 +187,8 @@ def take_plan(plan: Path, home: Path) -> Path:
             own = path.with_name(f".plan.json.{os.uname().nodename}.{os.getpid()}")
             own.write_bytes(text)
             own.replace(path)
+    if record and (remote := remote_above(path)):
+        remote.record(path)
     return folder
 
 

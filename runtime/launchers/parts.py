@@ -9,6 +9,7 @@ Job of Kubernetes, a node of SkyPilot.
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ...compiler.plan.plan import DatasetJob, Plan
 from ...compiler.plan.plan_schema import read_plan
 from ...compiler.values import Phase
 from ..errors import RunError
+from ..run_folder.store import LOGS, Store
+from ..run_folder.variant_folders import folder_at
 
 MODULE = "etude.runtime.launchers.parts"
 NUMBER = 0
@@ -66,8 +69,12 @@ def number(environ: Mapping[str, str], parts: int) -> int:
     )
 
 
-def main(folder: Path, root: Path, parts: int) -> int:
-    """Tokenizes a part; returns 0, 1, 3 or 75."""
+def main(address: str, root: Path, parts: int) -> int:
+    """Tokenizes a part; returns 0, 1, 3 or 75.
+
+    Args:
+        address: the run folder: a path, or a URL of a store.
+    """
     from ..preparation.units import Part
     from ..prepare_part import prepare_part
     from ..stopping import listening
@@ -75,12 +82,24 @@ def main(folder: Path, root: Path, parts: int) -> int:
     try:
         with listening(last=__name__ == "__main__"):
             part = Part(number(os.environ, parts), parts)
-            count = prepare_part(read_plan(folder / "plan.json"), folder, root, _show, part)
+            folder = folder_at(address)
+            store = Store(folder)
+            store.fetch_small("plan.json")
+            with _sending_output(store):
+                count = prepare_part(read_plan(folder / "plan.json"), folder, root, _show, part)
     except RunError as problem:
         print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
         return problem.exit_code
     print(f"part {part.number} of {part.of} is tokenized: {count} units")
     return 0
+
+
+def _sending_output(store: Store) -> AbstractContextManager[None]:
+    """Sends the log that this process prints to, if it has one and the run folder is in a store."""
+    path = Path(os.path.realpath("/proc/self/fd/1"))
+    if store.remote is None or path.parent != (store.folder / LOGS).resolve():
+        return nullcontext()
+    return store.remote.following_log(path)
 
 
 def _show(event: dict[str, Any]) -> None:
@@ -89,4 +108,4 @@ def _show(event: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))

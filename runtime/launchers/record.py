@@ -16,8 +16,7 @@ from typing import Any
 
 from ..errors import RunError
 from ..run_folder.store import disk
-
-LAUNCH = "launch.json"
+from ..stores.remote import LAUNCH, remote_above
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,11 @@ class Launch:
 
 
 def save(folder: Path, launch: Launch) -> None:
-    """Writes the record of a launch, completely or not at all.
+    """Writes the record of a launch, completely or not at all; also to the store of a run.
 
-    Raises: Stopped: the file cannot be written.
+    Raises:
+        Stopped: the file cannot be written.
+        Interrupted: the store cannot be reached.
     """
     path = folder / LAUNCH
     text = json.dumps({"engine": launch.engine, "at": launch.at, "queued": dict(launch.queued)})
@@ -47,6 +48,8 @@ def save(folder: Path, launch: Launch) -> None:
         own = path.with_name(f".{LAUNCH}.{os.getpid()}")
         own.write_text(text + "\n")
         own.replace(path)
+    if remote := remote_above(path):
+        remote.record(path)
 
 
 def load(folder: Path) -> Launch | None:
@@ -68,9 +71,15 @@ def load(folder: Path) -> Launch | None:
 
 
 def forget(folder: Path) -> None:
-    """Removes the record, if any: nothing is queued any more.
+    """Removes the record, if any, also from the store of a run: nothing is queued any more.
 
-    Raises: Stopped: the file cannot be removed.
+    Raises:
+        Stopped: the file cannot be removed.
+        Interrupted: the store cannot be reached.
     """
-    with disk(folder / LAUNCH):
-        (folder / LAUNCH).unlink(missing_ok=True)
+    path = folder / LAUNCH
+    with disk(path):
+        path.unlink(missing_ok=True)
+    if remote := remote_above(path):
+        with remote.going():
+            remote.bucket.remove([remote.name(path)])

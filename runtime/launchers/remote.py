@@ -45,8 +45,8 @@ class Kubernetes:
 
 
 def _manifests(request: Request) -> tuple[KubernetesSite, list[Manifest]]:
-    site = sites.read(request.site, "kubernetes", KubernetesSite)
-    return site, manifests(request.plan, phases(request.plan), site)
+    site = sites.read(request.site, "kubernetes", KubernetesSite, stored=bool(request.url))
+    return site, manifests(request.plan, phases(request.plan), site, request.url)
 
 
 def _file(made: Manifest) -> str:
@@ -76,7 +76,8 @@ class Skypilot:
 
         Raises: RunError.
         """
-        sky.ready(sites.read(request.site, "skypilot", SkypilotSite).secrets)
+        site = sites.read(request.site, "skypilot", SkypilotSite, stored=bool(request.url))
+        sky.ready(site.secrets)
         sky.require_not_queued(job_name(request.plan), request.folder)
 
     def submit(self, request: Request) -> list[str]:
@@ -91,9 +92,10 @@ class Skypilot:
 
 
 def _tasks(request: Request) -> tuple[SkypilotSite, list[Task]]:
-    site = sites.read(request.site, "skypilot", SkypilotSite)
+    site = sites.read(request.site, "skypilot", SkypilotSite, stored=bool(request.url))
     packed = request.folder / sky.PACKED
-    return site, tasks(request.plan, phases(request.plan), site, request.root, packed)
+    made = tasks(request.plan, phases(request.plan), site, request.root, packed, request.url)
+    return site, made
 
 
 TABLES: dict[str, type[BaseModel]] = {"kubernetes": KubernetesSite, "skypilot": SkypilotSite}

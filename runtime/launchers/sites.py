@@ -22,6 +22,23 @@ from ..errors import RunError
 
 ENGINES = ("slurm", "kubernetes", "skypilot")
 """The tables that a site file may have."""
+STORED = "stored"
+"""In the context of validation: whether the run folder is in a store."""
+SECRETS = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "HF_TOKEN",
+    "WANDB_API_KEY",
+)
+"""Variables that must not be written to a script or a manifest."""
+_SAFE = {
+    "slurm": "remove it there; jobs get it from the shell that launches, or from ~/.aws",
+    "kubernetes": 'put it into a Secret of the namespace, and name that: secrets = ["NAME"]',
+    "skypilot": 'remove it there, and name it below [skypilot]: secrets = ["NAME"]',
+}
 Table = TypeVar("Table", bound=BaseModel)
 
 
@@ -53,11 +70,12 @@ def find(name: str | None) -> Path | None:
     return path
 
 
-def read(path: Path | None, engine: str, table: type[Table]) -> Table:
+def read(path: Path | None, engine: str, table: type[Table], *, stored: bool = False) -> Table:
     """The table of an engine in a site file; the defaults if the file or table does not exist.
 
     Args:
         table: the model of the engine's table.
+        stored: whether the run folder is in a store, so that the table need not say where it is.
 
     Raises: RunError: the file cannot be read, or has an invalid key or value, with its line.
     """
@@ -79,9 +97,17 @@ def read(path: Path | None, engine: str, table: type[Table]) -> Table:
                 _near(name, ENGINES, f"write it below [{engine}]"),
             )
     try:
-        return table.model_validate(said.get(engine, {}))
+        found = table.model_validate(said.get(engine, {}), context={STORED: stored})
     except ValidationError as problem:
         raise _wrong(path, text, engine, table, problem) from None
+    for name in getattr(found, "environment", ()):
+        if name in SECRETS:
+            raise RunError(
+                f"{path}:{_line(text, [engine, 'environment', name])}: `{name}` is a secret, and "
+                "what `environment` has is written to files",
+                _SAFE[engine],
+            )
+    return found
 
 
 def _wrong(

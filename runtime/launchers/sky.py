@@ -9,7 +9,7 @@ from typing import Any
 
 from ...compiler.plan.plan import Plan
 from ..errors import RunError
-from ..run_folder.store import disk
+from ..run_folder.store import Store, disk
 from .kubernetes import as_yaml
 from .programs import call, require
 from .record import Launch, save
@@ -61,7 +61,8 @@ def require_not_queued(name: str, folder: Path) -> None:
     if at_work({"name": name}):
         raise RunError(
             f"this run is queued already, as the managed job {name}",
-            f"wait for it (sky jobs logs -n {name}), or cancel it: etude cancel {folder}",
+            f"wait for it (sky jobs logs -n {name}), or cancel it: etude cancel "
+            f"{Store(folder).name}",
         )
 
 

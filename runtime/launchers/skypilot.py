@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from ...compiler.costs.hardware import gpu
 from ...compiler.plan.plan import Plan
@@ -20,6 +20,7 @@ from .engine import folder_name
 from .machines import Machines, Options, machines
 from .node import AGAIN
 from .parts import NUMBER, parts_phase
+from .sites import STORED
 
 Task = dict[str, Any]
 
@@ -78,8 +79,10 @@ class SkypilotSite(Options):
     )
 
     @model_validator(mode="after")
-    def _complete(self) -> "SkypilotSite":
-        if (self.bucket is None) == (self.volume is None):
+    def _complete(self, info: ValidationInfo) -> "SkypilotSite":
+        stored = bool((info.context or {}).get(STORED))
+        said = [each for each in (self.bucket, self.volume) if each]
+        if len(said) != 1 and (said or not stored):
             raise ValueError("`bucket` or `volume` must say where the run folder is")
         if self.setup is None and self.image is None:
             raise ValueError("`setup` or `image` must install etude on the nodes")
@@ -91,19 +94,25 @@ class SkypilotSite(Options):
 
 
 def tasks(
-    plan: Plan, phases: Sequence[Phase], site: SkypilotSite, root: Path, packed: Path
+    plan: Plan,
+    phases: Sequence[Phase],
+    site: SkypilotSite,
+    root: Path,
+    packed: Path,
+    url: str = "",
 ) -> list[Task]:
     """The documents of a pipeline: its name, then a task per phase, in order.
 
     Args:
         root: the spec's folder, which is copied to every node.
         packed: the gzipped plan file.
+        url: the recipe's run folder in a store; "": it is in the site's bucket or volume.
 
     Raises: RunError: a placement does not fit the nodes, or SkyPilot has no such GPU.
     """
     first = parts_phase(plan, phases) if site.parts > 1 else None
     all_phases = [first, *phases] if first else phases
-    made = [_task(plan, phase, site, root, packed) for phase in all_phases]
+    made = [_task(plan, phase, site, root, packed, url) for phase in all_phases]
     return [{"name": name(plan)}, *made]
 
 
@@ -113,7 +122,7 @@ def name(plan: Plan) -> str:
     return "etude-" + re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
 
 
-def _task(plan: Plan, phase: Phase, site: SkypilotSite, root: Path, packed: Path) -> Task:
+def _task(plan: Plan, phase: Phase, site: SkypilotSite, root: Path, packed: Path, url: str) -> Task:
     needs = machines(plan, phase, site.gpus_per_node)
     if phase.number == NUMBER:
         needs = Machines(site.parts, 1, 0)
@@ -127,7 +136,7 @@ def _task(plan: Plan, phase: Phase, site: SkypilotSite, root: Path, packed: Path
         "resources": _resources(phase, needs, site),
         "file_mounts": mounts,
         "envs": {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", **site.environment},
-        "run": _run(plan, phase, needs),
+        "run": _run(plan, phase, needs, url),
     }
     if site.volume:
         made["volumes"] = {MOUNT: site.volume}
@@ -173,8 +182,8 @@ def _accelerator(phase: Phase, site: SkypilotSite) -> str:
     return ACCELERATORS[known.name]
 
 
-def _run(plan: Plan, phase: Phase, needs: Machines) -> str:
-    folder = f"{MOUNT}/runs/{folder_name(plan)}"
+def _run(plan: Plan, phase: Phase, needs: Machines, url: str) -> str:
+    folder = shlex.quote(url) if url else f"{MOUNT}/runs/{folder_name(plan)}"
     parts = f" --parts {needs.nodes}" if phase.number == NUMBER else ""
     return (
         f"python -m etude.runtime.launchers.node {folder} . {shlex.quote(phase.device)} "

@@ -64,7 +64,7 @@ class Slurm:
         site = _site(request.site)
         scripts = _scripts(request, site)
         if not scripts:
-            return [f"nothing is left to do: {request.folder} has all results"]
+            return [f"nothing is left to do: {request.address} has all results"]
         _require_partitions([phase for phase, _ in scripts], request, site)
         files = _written(request, [piece for _, piece in scripts])
         for file in files:
@@ -91,7 +91,7 @@ def _scripts(request: Request, site: SlurmSite) -> list[tuple[Phase, Piece]]:
     if site.parts > 1 and (parts := parts_phase(plan, phases)):
         phases.insert(0, parts)
     return [
-        (phase, script(plan, phase, on, request.folder, request.root, site))
+        (phase, script(request, phase, on, site))
         for phase in phases
         for on in [machines(plan, phase, site.gpus_per_node)]
     ]
@@ -131,6 +131,9 @@ def _written(request: Request, pieces: Sequence[Piece]) -> list[Path]:
             path = request.folder / SCRIPTS / piece.name
             path.write_text(piece.text)
             files.append(path)
+    if store.remote is not None:
+        for path in (request.folder / "plan.json", *files):
+            store.remote.record(path)
     return files
 
 
@@ -212,10 +215,11 @@ def _require_not_queued(folder: Path) -> None:
     launch = record.load(folder)
     if launch is None:
         return
+    name = Store(folder).name
     if launch.engine != "slurm":
         raise RunError(
-            f"{folder} was launched on {launch.engine}",
-            f"if it no longer runs there, remove {folder / record.LAUNCH}",
+            f"{name} was launched on {launch.engine}",
+            f"if it no longer runs there, remove {name}/{record.LAUNCH}",
         )
     if jobs := states(launch.queued):
         shown = ", ".join(f"{job} ({state.lower()})" for job, state in jobs.items())
@@ -223,8 +227,8 @@ def _require_not_queued(folder: Path) -> None:
         part = f" ({launch.queued['part']})" if launch.queued.get("part") else ""
         numbers = f"Slurm's {counted(len(jobs), 'jobs')} {shown}"
         raise RunError(
-            f"the run in {folder}{part} is queued already: {numbers}",
-            f"wait for it (etude status {folder}), or cancel it first: etude cancel {folder}",
+            f"the run in {name}{part} is queued already: {numbers}",
+            f"wait for it (etude status {name}), or cancel it first: etude cancel {name}",
         )
 
 

@@ -21,29 +21,40 @@ from ...compiler.plan.plan_schema import read_plan
 from ..errors import RunError
 from ..run_folder import json_lines
 from ..run_folder.store import EVENTS, LOGS, Store
+from ..run_folder.variant_folders import folder_at
 from . import messages, parts, record
 from .node import AGAIN, DECIDED
 from .slurm_script import SCRIPTS
 
-ATTEMPTS = "attempts.json"
+ATTEMPTS_FILE = f"{SCRIPTS}/attempts.json"
+"""In the run folder, how often the last phase was started in vain."""
 
 
-def main(folder: Path, number: int, most: int, before: int, code: int) -> int:
+def main(address: str, number: int, most: int, before: int, code: int) -> int:
     """Decides; returns 0 (done), 75 (requeue), or 1, 2 or 3: a person is needed.
 
     Args:
+        address: the run folder: a path, or a URL of a store. Then rank 0 has worked in this node's
+            local folder of it.
         number: the phase's number, from 1.
         most: how many attempts in a row may make no progress.
-        before: size of the run folder's events, in bytes, when the attempt began.
+        before: size of the run folder's events, in bytes, when the attempt began; of a run in a
+            store the time, in seconds since 1970.
         code: srun's exit code.
     """
     if code == 0:
         return 0
+    folder = folder_at(address)
     if number == parts.NUMBER:
         return _of_part(most, code)
+    store = Store(folder)
+    with contextlib.suppress(RunError):  # it says what it said when it was asked last
+        store.fetch_small("plan.json", record.LAUNCH, ATTEMPTS_FILE)
+    if not (folder / "plan.json").is_file():  # the store did not answer at all
+        return AGAIN if code not in DECIDED else code
     name = phases(read_plan(folder / "plan.json"))[number - 1].name
     told = _told(folder, before)
-    message, help, decided = f"{name} ended with {code}", f"{folder}/{LOGS} may say why", code
+    message, help, decided = f"{name} ended with {code}", f"{store.name}/{LOGS} may say why", code
     if told:
         message, help, decided = told["error"], told["help"], told["exit_code"]
     if decided in DECIDED:
@@ -70,14 +81,19 @@ def _of_part(most: int, code: int) -> int:
 
 def _told(folder: Path, before: int) -> Mapping[str, Any] | None:
     """Rank 0's last report of the attempt; None if it ended without one."""
-    events = json_lines.Follower(folder / EVENTS, before).new()
-    said = [event for event in events if event.get("event") == messages.OUTCOME]
+    stored = Store(folder).remote is not None
+    events = json_lines.Follower(folder / EVENTS, 0 if stored else before).new()
+    said = [
+        event
+        for event in events
+        if event.get("event") == messages.OUTCOME and (not stored or event["time"] >= before)
+    ]
     return said[-1] if said and "error" in said[-1] else None
 
 
 def _in_vain(folder: Path, name: str) -> int:
     """How many attempts in a row, including this one, made no progress; counted on disk."""
-    path = folder / SCRIPTS / ATTEMPTS
+    path = folder / ATTEMPTS_FILE
     state = progress(folder)
     try:
         before = json.loads(path.read_bytes())
@@ -87,11 +103,18 @@ def _in_vain(folder: Path, name: str) -> int:
     count = int(before.get("count", 0)) + 1 if same else 1
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"phase": name, "state": state, "count": count}))
+    if remote := Store(folder).remote:
+        with contextlib.suppress(RunError):
+            remote.record(path)
     return count
 
 
 def progress(folder: Path) -> list[str]:
     """Results and checkpoints of running jobs that exist; this changes as a run makes progress."""
+    if remote := Store(folder).remote:
+        with contextlib.suppress(RunError):
+            remote.look()
+        return remote.marks()
     found = [path.name for path in (folder / "artifacts").glob("*")]
     found += [f"{path.parts[-3]}/{path.name}" for path in (folder / "work").glob("*/checkpoints/*")]
     return sorted(found)
@@ -102,7 +125,10 @@ def _stop(folder: Path, problem: RunError, *, told: bool) -> None:
     print(f"etude: {problem.message}\n  = help: {problem.help}", flush=True)
     with contextlib.suppress(RunError, OSError, subprocess.SubprocessError):
         if not told:
-            Store(folder).tell(messages.failed(problem))
+            store = Store(folder)
+            store.tell(messages.failed(problem))
+            if store.remote:
+                store.remote.send(metrics=False, rest=True)
         launch = record.load(folder)
         own = os.environ.get("SLURM_JOB_ID")
         jobs = list(launch.queued.get("jobs", ())) if launch else []
@@ -111,4 +137,4 @@ def _stop(folder: Path, problem: RunError, *, told: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:6])))
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:6])))

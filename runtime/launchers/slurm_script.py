@@ -17,7 +17,7 @@ from ...compiler.values import Phase
 from ..part import PHASE
 from ..run_folder.store import EVENTS, LOGS
 from . import parts
-from .engine import Piece
+from .engine import Piece, Request
 from .launcher import WORKER
 from .machines import Machines
 from .slurm_site import Batch, SlurmSite, minutes
@@ -42,7 +42,7 @@ told=
 tell() {{ told=yes; scancel --signal=USR1 "$SLURM_JOB_ID.0"; }}
 trap tell USR1 TERM
 
-before=$(stat -c %s {events} 2> /dev/null || echo 0)
+before=$({before})
 srun {srun} \\
   {command} &
 ranks=$!
@@ -69,19 +69,17 @@ exit "$verdict"
 
 def job_name(plan: Plan, phase: Phase) -> str:
     """Slurm's name for the job of a phase."""
+    return f"{_run(plan)}-{phase.name}"
+
+
+def _run(plan: Plan) -> str:
     run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
-    return f"etude-{run}-{phase.name}"
+    return f"etude-{run}"
 
 
-def script(
-    plan: Plan, phase: Phase, machines: Machines, folder: Path, root: Path, site: SlurmSite
-) -> Piece:
-    """The script of a phase.
-
-    Args:
-        folder: the run folder; absolute.
-        root: the spec's folder; absolute.
-    """
+def script(request: Request, phase: Phase, machines: Machines, site: SlurmSite) -> Piece:
+    """The script of a phase."""
+    plan = request.plan
     first, *others = phase.jobs
     jobs = f"{first} … {others[-1]}" if others else first
     nodes = counted(machines.nodes, "nodes")
@@ -90,33 +88,50 @@ def script(
         f"# {plan.recipe}{options(plan)}, phase {phase.name} on {nodes}: {jobs}",
         "# `etude launch` has written it. It may be started any number of times: it continues.",
     ]
-    said = _directives(plan, phase, machines, folder, site)
+    said = _directives(request, phase, machines, site)
     lines = [*head, *(f"#SBATCH {option}" for option in said)]
     body = _BODY.format(
         setup="\n".join(_setup(site)),
         phase=PHASE,
         number=phase.number,
         ranks=machines.ranks,
-        srun=" ".join(_srun(phase, machines, folder, site)),
-        command=_python(site, _worker(phase, folder, root, site)),
-        end=_end(phase, folder, site),
-        events=shlex.quote(str(folder / EVENTS)),
+        srun=" ".join(_srun(request, phase, site)),
+        command=_python(site, _worker(request, phase, site)),
+        end=_end(request, phase, site),
+        before=_before(request),
     )
     return Piece(f"{phase.name}.sh", "\n".join(lines) + "\n" + body)
 
 
-def _worker(phase: Phase, folder: Path, root: Path, site: SlurmSite) -> list[str]:
+def _worker(request: Request, phase: Phase, site: SlurmSite) -> list[str]:
     """The module that a rank runs, and its arguments."""
+    folders = [request.address, str(request.root)]
     if phase.number == parts.NUMBER:
-        return [parts.MODULE, str(folder), str(root), str(site.parts)]
-    return [WORKER, str(folder), str(root), phase.device]
+        return [parts.MODULE, *folders, str(site.parts)]
+    return [WORKER, *folders, phase.device]
+
+
+def _before(request: Request) -> str:
+    """The command that tells where the events of an attempt begin: the size of their file, or of a
+    run in a store, whose file is replaced when the run begins, the time."""
+    if request.url:
+        return "date +%s"
+    return f"stat -c %s {shlex.quote(str(request.folder / EVENTS))} 2> /dev/null || echo 0"
+
+
+def _log(request: Request, name: str) -> str:
+    """Where Slurm puts output: with the run's logs. It cannot write to a store, where ranks send
+    their logs themselves; what comes before and after them is in the spec's folder."""
+    if request.url:
+        return _quoted(request.root / f"{_run(request.plan)}-{name}")
+    return _quoted(request.folder / LOGS / name)
 
 
 def _directives(
-    plan: Plan, phase: Phase, machines: Machines, folder: Path, site: SlurmSite
+    request: Request, phase: Phase, machines: Machines, site: SlurmSite
 ) -> Iterator[str]:
     batch = site.batch(phase.kind)
-    yield f"--job-name={job_name(plan, phase)}"
+    yield f"--job-name={job_name(request.plan, phase)}"
     yield f"--nodes={machines.nodes}"
     yield f"--ntasks-per-node={machines.ranks}"
     for option, value in _asked(batch, machines.gpus):
@@ -127,7 +142,7 @@ def _directives(
     if phase.number == parts.NUMBER:
         yield f"--array=1-{site.parts}"
         log += ".%a"
-    yield f"--output={_quoted(folder / LOGS / f'{log}.log')}"
+    yield f"--output={_log(request, f'{log}.log')}"
     yield "--open-mode=append"
     yield "--requeue"
     yield f"--signal=B:USR1@{_notice(batch)}"
@@ -165,17 +180,18 @@ def _setup(site: SlurmSite) -> Iterator[str]:
         yield f"export {name}={shlex.quote(value)}"
 
 
-def _srun(phase: Phase, machines: Machines, folder: Path, site: SlurmSite) -> Iterator[str]:
+def _srun(request: Request, phase: Phase, site: SlurmSite) -> Iterator[str]:
     yield "--kill-on-bad-exit=1"
-    yield "--open-mode=append"
-    each = "%a" if phase.number == parts.NUMBER else "%t"  # one log per part
-    yield f"--output={_quoted(folder / LOGS / f'{phase.name}.rank-{each}.log')}"
+    if not request.url:
+        yield "--open-mode=append"
+        each = "%a" if phase.number == parts.NUMBER else "%t"  # one log per part
+        yield f"--output={_log(request, f'{phase.name}.rank-{each}.log')}"
     if (cpus := site.batch(phase.kind).cpus) is not None:
         yield f"--cpus-per-task={cpus}"  # srun does not inherit it from the job
     box = site.container
     if box and box.runs_with == "pyxis":
         yield f"--container-image={shlex.quote(box.image)}"
-        mounts = [*box.mounts, str(folder)]
+        mounts = [*box.mounts, *([] if request.url else [str(request.folder)])]
         yield "--container-mounts=" + shlex.quote(",".join(f"{each}:{each}" for each in mounts))
 
 
@@ -189,12 +205,12 @@ def _python(site: SlurmSite, module: list[str]) -> str:
     return shlex.join(command)
 
 
-def _end(phase: Phase, folder: Path, site: SlurmSite) -> str:
+def _end(request: Request, phase: Phase, site: SlurmSite) -> str:
     """The command that decides what happens to the job; its last argument is srun's exit code."""
-    module = [END, str(folder), str(phase.number), str(site.attempts)]
+    module = [END, request.address, str(phase.number), str(site.attempts)]
     command = _python(site, module)
     if site.container and site.container.runs_with == "pyxis":
-        box = " ".join(_srun(phase, Machines(1, 1, 0), folder, site))
+        box = " ".join(_srun(request, phase, site))
         return f'srun --nodes=1 --ntasks=1 --overlap --nodelist="$SLURMD_NODENAME" {box} {command}'
     return command
 

@@ -69,6 +69,7 @@ def require_all(
     *,
     prepare: bool = False,
     elsewhere: bool = False,
+    disk: bool = True,
 ) -> None:
     """Checks everything that the remaining jobs will need.
 
@@ -76,12 +77,13 @@ def require_all(
         root: the spec's folder, which relative paths start from.
         prepare: whether only data are made.
         elsewhere: whether results are in a place that cannot be read from here.
+        disk: whether the run works on this machine's disk.
 
     Raises: Unready
     """
     look = _Preflight(plan, store, root)
     problems = list(look.problems(prepare=prepare, elsewhere=elsewhere))
-    if not prepare:
+    if disk and not prepare:
         problems += require_room(plan, store, on_event)
     found = {(problem.message, problem.help): problem for problem in problems}
     if found:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, Stopped, reason
-from ..stores.pulling import catch_up, pull, renew_result, take_results
+from ..stores.pulling import catch_up, pull, renew_result, take_file, take_results
 from ..stores.remote import MANIFEST, SHARDS, Remote, remote_of
 from ..stores.remote import SUMS as CHECKPOINT_SUMS
 from .journal import Journal
@@ -85,6 +85,16 @@ class Store:
         """
         if self.remote is not None:
             pull(self.remote)
+
+    def fetch_small(self, *names: str) -> None:
+        """Fetches files of the run that are in its store, if it has one.
+
+        Raises: Interrupted: the store cannot be reached.
+        """
+        if self.remote is not None:
+            with self.remote.going():
+                for name in names:
+                    take_file(self.remote, self.folder / name)
 
     def look_again(self) -> None:
         """Looks for results that other machines have made since, if there is a store.

@@ -10,6 +10,7 @@ from pathlib import Path
 from .objects import Object
 from .remote import (
     JOURNAL,
+    LAUNCH,
     LEASE,
     MANIFEST,
     MARKER,
@@ -63,6 +64,16 @@ def catch_up(remote: Remote) -> None:
         marks = unsent(remote)
         send_parts(remote, marks)
         drop(remote, complete(remote, marks))
+
+
+def take_file(remote: Remote, path: Path) -> None:
+    """Downloads a small file that belongs to no job, if the store has it.
+
+    Raises: StoreError.
+    """
+    content = remote.bucket.read(remote.name(path))
+    if content is not None:
+        _write(path, content)
 
 
 def take_results(remote: Remote) -> None:
@@ -126,6 +137,9 @@ def view(remote: Remote, tags: Tags) -> None:
         (remote.home / LEASE).unlink(missing_ok=True)
     elif LEASE in changed:
         os.utime(remote.home / LEASE, (objects[LEASE].written, objects[LEASE].written))
+    for path in (remote.home / LAUNCH, *remote.home.glob(f"variants/*/{LAUNCH}")):
+        if remote.name(path) not in objects:
+            path.unlink(missing_ok=True)
     _manifests(remote, before, remove=True)
     for name, about in objects.items():
         if name.startswith("work/") and name.endswith(f"/{SUMS}"):

@@ -30,6 +30,8 @@ SUMS = "checksums.json"
 METADATA = ".metadata"
 """The file that DCP writes last, which locates all tensors of a checkpoint."""
 LEASE = "lease.json"
+LAUNCH = "launch.json"
+"""The file in a run folder that says what a launch has queued; removed when that is cancelled."""
 SHARDS = ".distcp"
 """The suffix of checkpoint files that are downloaded one by one as they are read."""
 SYNC_SECONDS = 15.0
@@ -153,6 +155,11 @@ class Remote:
         """The keys of the artifacts that are complete in the store."""
         found = (name.split("/") for name in self.objects)
         return {p[1] for p in found if len(p) == 3 and p[0] == "artifacts" and p[2] == MANIFEST}
+
+    def marks(self) -> list[str]:
+        """The results and checkpoints that were complete at the last listing."""
+        ends = (f"/{MANIFEST}", f"/{SUMS}")
+        return sorted(name for name in self.objects if name.endswith(ends))
 
     # Uploading
 

@@ -1,5 +1,8 @@
 """A run folder in a store with ranks on two nodes, each with a local folder of its own."""
 
+import gzip
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,9 @@ from stored_runs import (
     wait_for,
 )
 from stores import Server, server
-from two_nodes import ended, kill, on_two_nodes, start_nodes
+from two_nodes import ended, free_port, kill, on_two_nodes, start_nodes
+
+from etude.compiler.plan.plan_schema import read_plan
 
 RUN = ("run", "small.etude", "--ranks", "2", "--folder", "s3://bucket/runs/small")
 
@@ -135,6 +140,45 @@ def test_a_bucket_that_vanishes_is_75_and_what_the_nodes_have_goes_up_when_it_is
     assert begun == ["tokenizer.words: already done"], "finished jobs are not done again"
     assert "pretrain.1: step 0 " not in "".join(node.stdout for node in again)
     is_done(store, undisturbed)
+
+
+@pytest.mark.exhaustive
+def test_phases_that_pods_run_share_nothing_but_the_store(
+    store: Server, undisturbed: Path, nodes: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """As the manifests of `etude launch` start them, each pod with a new disk."""
+    planned = etude("plan", "small.etude", "--ranks", "2", "-o", "plan.json", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    plan = (tmp_path / "plan.json").read_bytes()
+    (tmp_path / "plan.json.gz").write_bytes(gzip.compress(plan))
+    pods = 0
+    for phase in read_plan(tmp_path / "plan.json").phases:
+        port = str(free_port())
+        running = []
+        for number in range(phase.world_size):
+            pods += 1
+            meets = {"PET_NNODES": str(phase.world_size), "PET_NODE_RANK": str(number)}
+            meets |= {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": port}
+            command = [sys.executable, "-m", "etude.runtime.launchers.node"]
+            command += ["s3://bucket/runs/small", str(tmp_path), "cpu", "--phase", phase.name]
+            variables = {**nodes[0], **meets, "ETUDE_STORE_CACHE": str(tmp_path / str(pods))}
+            running.append(
+                subprocess.Popen(
+                    [*command, "--plan", "plan.json.gz"],
+                    cwd=tmp_path,
+                    env=variables,
+                    text=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+            )
+        done = ended(running)
+        assert [pod.returncode for pod in done] == [0] * len(done), [pod.stdout for pod in done]
+    is_done(store, undisturbed)
+    assert pods == 4
+    names = store.names("runs/small/logs/")
+    for rank in (0, 1):
+        assert f"runs/small/logs/2-gang.rank-{rank}.log.segments/000000" in names
 
 
 def test_a_node_with_another_store_is_named(

@@ -269,7 +269,7 @@ def test_what_does_not_fit_the_nodes_is_said_before_anything_is_queued() -> None
     [
         ({"image": None}, "image"),
         ({"image": ""}, "image"),
-        ({"volume": None}, "volume"),
+        ({"volume": ""}, "volume"),
         ({"imagee": "x"}, "imagee"),
         ({"namespace": "My Team"}, "namespace"),
         ({"mount": "work"}, "mount"),

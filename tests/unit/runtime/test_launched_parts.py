@@ -122,7 +122,7 @@ def test_a_part_is_queued_again_unless_it_crashes_too_often(
 ) -> None:
     def ends(code: int, restarts: int) -> int:
         monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
-        return slurm_end.main(tmp_path, 0, 3, 0, code)
+        return slurm_end.main(str(tmp_path), 0, 3, 0, code)
 
     assert [ends(code, 0) for code in (0, 1, 2, 3, 75, 137)] == [0, 1, 2, 3, 75, 75]
     assert [ends(75, 9), ends(137, 1), ends(137, 2)] == [75, 75, 1]

@@ -138,35 +138,35 @@ def test_nodes_of_the_site_may_have_other_numbers_of_gpus(tmp_path: Path) -> Non
 
 def test_a_job_is_queued_again_as_long_as_it_gets_on(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(made().to_json())
-    assert [main(tmp_path, 2, 3, 0, code) for code in (0, 75, 137, 143)] == [0, 75, 75, 1]
+    assert [main(str(tmp_path), 2, 3, 0, code) for code in (0, 75, 137, 143)] == [0, 75, 75, 1]
     checkpoint = tmp_path / "work" / "key" / "checkpoints" / "step-10"
     checkpoint.mkdir(parents=True)
     assert progress(tmp_path) == ["key/step-10"]
     before = (tmp_path / EVENTS).stat().st_size
-    assert main(tmp_path, 2, 3, before, 75) == 75
+    assert main(str(tmp_path), 2, 3, before, 75) == 75
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])
 def test_what_a_person_has_to_decide_is_not_queued_again(code: int, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(made().to_json())
-    assert main(tmp_path, 2, 3, 0, code) == code
+    assert main(str(tmp_path), 2, 3, 0, code) == code
 
 
 def test_what_rank_0_has_said_counts_before_the_code_of_srun(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(made().to_json())
     store = Store(tmp_path)
     store.tell(messages.failed(Stopped("the gate does not pass", "train longer")))
-    assert main(tmp_path, 2, 3, 0, 137) == 3
+    assert main(str(tmp_path), 2, 3, 0, 137) == 3
     before = (tmp_path / EVENTS).stat().st_size
-    assert main(tmp_path, 2, 3, before, 137) == 75, "that was an earlier attempt"
+    assert main(str(tmp_path), 2, 3, before, 137) == 75, "that was an earlier attempt"
     store.tell(messages.failed(RunError("the data are gone", "bring them back")))
-    assert main(tmp_path, 2, 3, before, 137) == 1
+    assert main(str(tmp_path), 2, 3, before, 137) == 1
     assert len(list(json_lines.read(tmp_path / EVENTS))) == 2, "it has been said"
 
 
 def test_what_nobody_has_said_is_left_for_status(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(made().to_json())
-    assert [main(tmp_path, 2, 2, 0, 137) for _ in range(2)] == [75, 1]
+    assert [main(str(tmp_path), 2, 2, 0, 137) for _ in range(2)] == [75, 1]
     (said,) = json_lines.read(tmp_path / EVENTS)
     assert said["error"] == (
         "2-gang was started 2 times in a row without progress; the last time, 2-gang ended with 137"
