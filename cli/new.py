@@ -27,10 +27,20 @@ def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude new` to its parser, including one option per question."""
     from ..authoring.questions import QUESTIONS
     from ..authoring.templates import TEMPLATES
+    from ..authoring.tuning import NEEDS
     from .launch import ENGINES
 
     parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe's name, or the site's")
-    parser.add_argument("--template", choices=tuple(TEMPLATES), help="the template to start from")
+    parser.add_argument(
+        "--template",
+        choices=tuple(dict.fromkeys([*TEMPLATES, *NEEDS])),
+        help="the template to start from",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FOLDER",
+        help="with sft, dpo or align: published weights to tune, on the files of --data",
+    )
     parser.add_argument(
         "--on",
         choices=tuple(ENGINES),
@@ -66,11 +76,19 @@ def run(args: Namespace) -> int:
 
 def _list(as_json: bool) -> None:
     from ..authoring.templates import TEMPLATES
+    from ..authoring.tuning import ABOUT, NEEDS
 
+    tuned = [
+        (name, ABOUT[name], ("weights", *(needs if len(needs) > 1 else ("data",))))
+        for name, needs in NEEDS.items()
+    ]
     if as_json:
         shown = [
-            {"template": name, "about": template.line, "options": template.asks}
-            for name, template in TEMPLATES.items()
+            {"template": name, "about": about, "options": options}
+            for name, about, options in [
+                *((name, each.line, each.asks) for name, each in TEMPLATES.items()),
+                *tuned,
+            ]
         ]
         print(json.dumps(shown, indent=2))
         return
@@ -78,12 +96,16 @@ def _list(as_json: bool) -> None:
         options = ", ".join(f"--{option}" for option in template.asks)
         say(template.line, first=f"{name:<14} ", rest=" " * 15)
         say(options, first=" " * 15, rest=" " * 15)
+    for name, about, options in tuned:
+        say(about, first=f"{name:<14} ", rest=" " * 15)
+        say(", ".join(f"--{option}" for option in options), first=" " * 15, rest=" " * 15)
 
 
 def _new(args: Namespace) -> int:
     from ..authoring.questions import QUESTIONS
     from ..authoring.templates import TEMPLATES, asked, text_of
     from ..authoring.tree import ConfigError
+    from ..authoring.tuning import NEEDS
     from ..spec.text.keywords import advice, why_no_name
 
     asks = sys.stdin.isatty() and sys.stdout.isatty() and not args.yes
@@ -92,7 +114,8 @@ def _new(args: Namespace) -> int:
         _list(as_json=False)
         template = _ask("Template", "quickstart", tuple(TEMPLATES))
     if template is None:
-        problem("which template?", f"--template {' | '.join(TEMPLATES)}; see etude new --list")
+        known = " | ".join(dict.fromkeys([*TEMPLATES, *NEEDS]))
+        problem("which template?", f"--template {known}; see etude new --list")
         return 2
     name = args.name or (_ask("Name of the recipe", template) if asks else template)
     if why := why_no_name(name):
@@ -102,6 +125,13 @@ def _new(args: Namespace) -> int:
     if args.output != "-" and target.exists() and not args.force:
         problem(f"{target} already exists", "choose another name, or --force to replace it")
         return 1
+    if args.weights or template not in TEMPLATES:
+        if template not in NEEDS:
+            problem("--weights is not an option here", f"templates: {', '.join(NEEDS)}")
+            return 2
+        from .new_tuned import run as tuned
+
+        return tuned(args, template, name, target)
     file, model = _base(args, template, target, asks)
     given = {each: getattr(args, each) for each in QUESTIONS}
     answers: dict[str, Any] = {

@@ -192,6 +192,26 @@ def proposal(
     return ""
 
 
+def suggested(record: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """What `fields` of a data set has to say for it to read such records: default name → name.
+
+    {} if the default names are right, or nothing is known.
+    """
+    if kind == "preferences" or "messages" in record:
+        keys = _message_keys(record.get("chosen" if kind == "preferences" else "messages"))
+        named = keys or {}
+    else:
+        for name in (*_DIALOGS, *record):
+            if (keys := _message_keys(record.get(name))) is not None:
+                named = {"messages": name, **keys}
+                break
+        else:
+            prompt = next((n for n in ("prompt", *PROMPTS) if _text(record.get(n))), None)
+            completion = next((n for n in COMPLETIONS if _text(record.get(n))), None)
+            named = {"prompt": prompt, "completion": completion} if prompt and completion else {}
+    return {key: name for key, name in named.items() if key != name}
+
+
 def _message_keys(value: object) -> dict[str, str] | None:
     """The names for role and content in messages, if a value is a list of messages."""
     if not isinstance(value, list) or not value or not isinstance(value[0], Mapping):

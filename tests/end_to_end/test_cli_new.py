@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from etude_cli import COMMAND, environment, etude
+from weights_folders import write_folder
 
 
 def test_a_new_spec_is_fine_and_is_never_overwritten(tmp_path: Path) -> None:
@@ -112,3 +113,47 @@ def talk(folder: Path, *answers: str) -> tuple[str, int]:
             os.write(ours, (answer if answer == "\x04" else f"{answer}\n").encode())
     os.close(ours)
     return screen, process.wait()
+
+
+def test_a_spec_that_tunes_weights_is_fine_and_what_is_wrong_is_one_message(tmp_path: Path) -> None:
+    write_folder(tmp_path / "base", {"max_position_embeddings": 4096})
+    talk = [{"question": f"{n} + 1?", "answer": f"{n + 1}. " * (1 + n % 9)} for n in range(300)]
+    likes = [{"prompt": "1?", "chosen": f"{n}", "rejected": "no"} for n in range(300)]
+    for name, records in (("talk", talk), ("likes", likes)):
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    (tmp_path / "mixed.jsonl").write_text('{"picture": 1}\n' * 9)
+    (tmp_path / "empty.jsonl").write_text("")
+    base = ("--weights", "base")
+    for template, data in (
+        ("sft", ("--data", "talk.jsonl")),
+        ("dpo", ("--data", "likes.jsonl")),
+        ("align", ("--dialogs", "talk.jsonl", "--preferences", "likes.jsonl")),
+    ):
+        made = etude("new", f"my_{template}", "--template", template, *base, *data, cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+        checked = etude("check", f"my_{template}.etude", cwd=tmp_path)
+        assert checked.returncode == 0, checked.stderr
+        assert "warning" not in checked.stderr
+    text = (tmp_path / "my_sft.etude").read_text()
+    assert '{ prompt = "question", completion = "answer" }' in text
+    assert "epochs  = 3" in text
+    write_folder(tmp_path / "odd", {"model_type": "mixtral"})
+    sft = ("new", "x", "--template", "sft")
+    wrong = [
+        ((*sft, "--data", "talk.jsonl"), "name their folder: --weights FOLDER", 2),
+        ((*sft, *base), "sft needs a file of dialogs", 2),
+        ((*sft, "--weights", "none", "--data", "talk.jsonl"), "hf download OWNER/NAME", 1),
+        ((*sft, "--weights", "odd", "--data", "talk.jsonl"), "the nearest that works", 1),
+        ((*sft, *base, "--data", "none.jsonl"), "none.jsonl", 1),
+        ((*sft, *base, "--data", "empty.jsonl"), "has no records", 1),
+        ((*sft, *base, "--data", "mixed.jsonl"), "9 of 9 records are no dialogs", 1),
+        ((*sft, *base, "--data", "talk.jsonl", "--size", "8B"), "--size is not an option", 2),
+        (("new", "x", "--template", "pretrain", *base), "--weights is not an option here", 2),
+    ]
+    for arguments, message, code in wrong:
+        found = etude(*arguments, cwd=tmp_path)
+        assert found.returncode == code, (arguments, found.stderr)
+        assert message in " ".join(found.stderr.split())
+        assert "Traceback" not in found.stderr
+    assert not (tmp_path / "x.etude").exists()

@@ -187,3 +187,33 @@ def test_a_model_is_tuned_from_its_folder_in_its_own_protocol(place: Path, tmp_p
     assert done.returncode == 1
     assert "the plan was made of other files: published/tokenizer_config.json" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_new_spec_for_weights_and_data_runs_as_it_stands(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "published", tmp_path / "published")
+    asked = [f"What is {n} + {m}?" for n in range(12) for m in range(5)]
+    said = [
+        [{"from": "human", "value": text}, {"from": "gpt", "value": f"It is {number}."}]
+        for number, text in enumerate(asked)
+    ]
+    likes = [
+        {"prompt": text, "chosen": f"It is {number}.", "rejected": "No idea at all."}
+        for number, text in enumerate(asked)
+    ]
+    for name, records in (("said", [{"conversations": one} for one in said]), ("likes", likes)):
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    options = ("--weights", "published", "--dialogs", "said.jsonl", "--preferences", "likes.jsonl")
+    made = etude("new", "tune", "--template", "align", *options, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    text = (tmp_path / "tune.etude").read_text()
+    assert '{ messages = "conversations", role = "from", content = "value" }' in text
+    checked = etude("check", "tune.etude", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "warning" not in checked.stderr
+    run(tmp_path, "tune.etude")
+    before, after = (
+        scores(tmp_path / "runs" / "tune", name)["loss(people)"]["score"]
+        for name in ("before", "after")
+    )
+    assert after < before
