@@ -217,6 +217,7 @@ class _Scheduler:
         cuts = [border.step for border in borders.values()]
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
         self._unfit(stretches)
+        self._beyond(stretches)
         if self.report.failures > before:
             return None
         by_step = Knobs(
@@ -236,6 +237,19 @@ class _Scheduler:
             begins=course.begins,
             checkpoints={name: (b.step, by_step.after(b.step)) for name, b in borders.items()},
         )
+
+    def _beyond(self, segments: Sequence[Segment]) -> None:
+        """Reports sequences that are longer than the learned positions."""
+        of, longest = self.stage.model.parts, max(each.seq_len for each in segments)
+        if of and 0 < of.learned < longest:
+            self.report.add(
+                "E595",
+                f"sequences have up to {longest} tokens, but the model has learned positions for "
+                f"{of.learned}",
+                self.spec.at("seq_len") or self.spec.at(),
+                help=f"write `seq_len = {of.learned}`, or `learned = {longest}` in the model's "
+                "`parts`",
+            )
 
     def _unfit(self, segments: Sequence[Segment]) -> None:
         """Reports the first widths and lengths that the kernels of the precision do not take."""
