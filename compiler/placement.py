@@ -134,7 +134,14 @@ def _shared_out(
 def _context(model: ModelShape, mesh: Resources) -> Wrong:
     """Context parallelism where torchtitan does not have it (0.3, `apply_cp_to_forward`: of flex
     attention and of SDPA without documents; the engine's attention for CPUs is neither)."""
-    if mesh.context == 1 or mesh.device != "cpu":
+    if mesh.context == 1:
+        return None
+    if model.parts and model.parts.alibi:
+        return (
+            "context parallelism reorders tokens, whose distances ALiBi goes by",
+            "write `tensor` or `pipeline` instead of `context`",
+        )
+    if mesh.device != "cpu":
         return None
     return "context parallelism needs GPUs, but this stage runs on CPUs", "remove `context`"
 

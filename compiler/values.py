@@ -104,10 +104,16 @@ class Parts(Value):
     rotary: float = 1.0  # share of a head's elements that rotate
     rotary_skips: int = 0  # every so manieth layer rotates nothing; 0: all rotate
     window_skips: int = 0  # every so manieth layer has no window; 0: all have it
+    learned: int = later(0)  # positions with a learned embedding, and none that rotate; 0: none
+    alibi: bool = later(False)  # scores fall with the distance (arXiv:2108.12409); none rotate
+    attention_cap: float = later(0.0)  # scores are capped by tanh (arXiv:2408.00118 §2); 0: not
+    logit_cap: float = later(0.0)  # the same of logits
+    scaled: bool = later(False)  # embeddings are multiplied by the square root of the width
+    embedding_norm: bool = later(False)  # a norm between embeddings and the first layer
 
     def rotates(self, layer: int) -> bool:
         """Whether a layer, counted from 0, has rotary positions."""
-        return not _nth(self.rotary_skips, layer)
+        return not (self.alibi or self.learned or _nth(self.rotary_skips, layer))
 
     def near(self, layer: int) -> bool:
         """Whether a layer, counted from 0, has the model's window, if there is one."""

@@ -85,6 +85,12 @@ class Parts(Block):
     rotary: Number | None = None
     rotary_skips: Number | None = None
     window_skips: Number | None = None
+    learned: Number | None = None
+    alibi: bool | Let | None = None
+    attention_cap: Number | None = None
+    logit_cap: Number | None = None
+    scaled: bool | Let | None = None
+    embedding_norm: bool | Let | None = None
 
 
 class Model(Block):

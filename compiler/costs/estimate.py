@@ -251,7 +251,7 @@ def shape_symbols(model: ModelShape) -> dict[str, float]:
         "k": keys,
         "w": values,
         "u": values if latent else queries,
-        "N_last": weights(model).final_norm,
+        "N_last": weights(model).final_norm + weights(model).start,
         "normed": model.qk_norm,
         "biased": model.biased,
         "sinks": model.sinks,

@@ -55,7 +55,8 @@ def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape
 
 
 class Weights(Record):
-    """Parameters of a model by component; those of layers are per layer."""
+    """Parameters of a model by component; those of layers are per layer, and `start` is what stands
+    between the embedding of tokens and the first layer."""
 
     attention: int
     norms: int
@@ -64,6 +65,7 @@ class Weights(Record):
     router: int
     expert: int
     embedding: int
+    start: int
     output: int
     final_norm: int
 
@@ -100,6 +102,7 @@ def weights(model: ModelShape) -> Weights:
         if experts
         else 0,
         embedding=table,
+        start=_count(family.start(model)),
         output=0 if model.tied else table,
         final_norm=_count(family.last_norm(model)),
     )
@@ -125,7 +128,7 @@ def _parameters(model: ModelShape, experts: int) -> int:
     mixed = of.shared + of.router + experts * of.expert
     layers = model.layers * (of.attention + of.norms)
     layers += dense * of.feed_forward + (model.layers - dense) * mixed
-    return layers + of.embedding + of.output + of.final_norm
+    return layers + of.embedding + of.start + of.output + of.final_norm
 
 
 def flops_per_token(model: ModelShape) -> int:

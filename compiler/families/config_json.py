@@ -42,14 +42,26 @@ class Values:
     """The values of a configuration, with the defaults of its model_type; reading an invalid one
     adds to `problems`."""
 
-    def __init__(self, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        names: Mapping[str, tuple[str, ...]] = {},
+    ) -> None:
         self.config = config
         self.defaults = defaults
+        self._names = names
         self.problems: list[Problem] = []
 
     def get(self, key: str) -> Any:
         """The value, or the default if the key is missing."""
+        key = self.named(key)
         return self.config[key] if key in self.config else self.defaults.get(key)
+
+    def named(self, key: str) -> str:
+        """What the kind of configuration calls a key: the first name that it has, else the last."""
+        names = self._names.get(key, (key,))
+        return next((name for name in names if name in self.config), names[-1])
 
     def problem(self, key: str, message: str, help: str) -> None:
         """Adds a problem."""
@@ -62,7 +74,7 @@ class Values:
             value = otherwise
         if isinstance(value, int) and not isinstance(value, bool) and least <= value < MOST:
             return value
-        shown = "nothing" if value is None else repr(value)
+        shown, key = "nothing" if value is None else repr(value), self.named(key)
         self.problem(key, f"says {shown} as {key}", "download the file again")
         return least
 
@@ -93,6 +105,7 @@ class Kind(Record):
         eps: the key of the norms' epsilon.
         near: model_types that no family takes, and to which this one comes closest.
         example: well-known models of this kind.
+        names: key of most configurations → what this kind calls it, the name to prefer first.
     """
 
     defaults: Mapping[str, Any]
@@ -102,6 +115,7 @@ class Kind(Record):
     eps: str = "rms_norm_eps"
     near: tuple[str, ...] = ()
     example: str = ""
+    names: Mapping[str, tuple[str, ...]] = {}
 
 
 def head_width(values: Values, shape: dict[str, Any]) -> dict[str, Any]:

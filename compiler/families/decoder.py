@@ -1,26 +1,25 @@
 """Decoders whose blocks a spec puts together from parts, and published models that are values of
 these parts."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from ..values import Architecture, ModelShape, Parts
-from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width, written
+from ..values import ModelShape
+from .decoder_config import OLMO, USUAL, config_json, published
+from .decoder_kinds import KINDS
 from .family import Family, Known, Shape
 from .weights import Weight, swiglu
 
-_USUAL: dict[str, Any] = Parts(published="").as_dict()
-_OLMO = {"norms": "after", "qk_norm": "width"}
 _OLMO2: dict[str, Any] = {
     "vocab": 100_352,
     "rope_theta": 500_000.0,
     "norm_eps": 1e-6,
-    "parts": _OLMO,
+    "parts": OLMO,
 }
 _OLMO3: dict[str, Any] = _OLMO2 | {
     "vocab": 100_278,
     "window": 4096,
-    "parts": {**_OLMO, "window_skips": 4},
+    "parts": {**OLMO, "window_skips": 4},
 }
 _OLMO_7B: dict[str, Any] = {"layers": 32, "dim": 4096, "heads": 32, "ffn": 11008}
 _OLMO_32B: dict[str, Any] = {"layers": 64, "dim": 5120, "heads": 40, "kv_heads": 8, "ffn": 27648}
@@ -74,63 +73,11 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 
-_ANY = object()
-_COMPUTED: Mapping[str, Mapping[str, Any]] = {
-    "llama": {},
-    "qwen2": {"biases": "qkv"},
-    "smollm3": {"rotary_skips": _ANY},
-    "olmo2": _OLMO,
-    "olmo3": {**_OLMO, "window_skips": _ANY},
-    "nemotron": {"norm": "layer", "activation": "relu2", "gated": False, "rotary": _ANY},
-    "stablelm": {"norm": "layer", "rotary": _ANY, "biases": _ANY},
-    "starcoder2": {"norm": "layer", "activation": "gelu_tanh", "gated": False, "biases": "all"},
-}
-"""model_type → the parts that it has, besides Llama's."""
-_FITS: Mapping[str, Callable[[Shape], bool]] = {
-    "olmo3": lambda shape: shape["window"] > 0,
-    "starcoder2": lambda shape: True,
-    "stablelm": lambda shape: (
-        shape["window"] == 0
-        and shape["head_dim"] * shape["heads"] == shape["dim"]
-        and shape["parts"]["biases"] != "all"
-    ),
-}
-"""model_type → whether it has such shapes; the others have none with windows."""
-CLASSES = {
-    "llama": "Llama",
-    "qwen2": "Qwen2",
-    "smollm3": "SmolLM3",
-    "olmo2": "Olmo2",
-    "olmo3": "Olmo3",
-    "nemotron": "Nemotron",
-    "stablelm": "StableLm",
-    "starcoder2": "Starcoder2",
-}
-ACTIVATIONS = {
-    "silu": "silu",
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_pytorch_tanh",
-    "relu": "relu",
-    "relu2": "relu2",
-}
-"""Names of activations here → in transformers."""
-
 
 def parts(shape: Shape) -> dict[str, Any]:
     """The parts of a shape, complete, and the model_type that computes them."""
-    given = {**_USUAL, **(shape.get("parts") or {})}
-    return given | {"published": _published(given, shape)}
-
-
-def _published(given: Mapping[str, Any], shape: Shape) -> str:
-    for kind, has in _COMPUTED.items():
-        wanted = {**_USUAL, **has, "published": ""}
-        apart = {name for name, value in wanted.items() if value is _ANY}
-        same = all(given[name] == value for name, value in wanted.items() if name not in apart)
-        fits = _FITS.get(kind, lambda shape: shape["window"] == 0)
-        if same and fits({**shape, "parts": given}):
-            return kind
-    return ""
+    given = {**USUAL, **(shape.get("parts") or {})}
+    return given | {"published": published(given, shape)}
 
 
 def attention(model: ModelShape) -> Iterator[Weight]:
@@ -177,231 +124,15 @@ def norms(model: ModelShape) -> Iterator[Weight]:
         yield from _norm(model)
 
 
-def config_json(model: Architecture) -> dict[str, Any]:
-    """The `config.json` of the published kind of model with these parts."""
+def start(model: ModelShape) -> Iterator[Weight]:
+    """Learned positions, and the norm of embeddings."""
     of = model.parts
     assert of
-    rope: dict[str, Any] = written(model, {})["rope_parameters"]
-    if of.rotary != 1:
-        rope["partial_rotary_factor"] = of.rotary
-    found: dict[str, Any] = {
-        "name": CLASSES.get(of.published, "Decoder"),
-        "model_type": of.published,
-        "head_dim": model.head_dim,
-        "hidden_act": ACTIVATIONS[of.activation],
-        "rope_parameters": rope,
-        # Some have one by default, which need not be in the vocabulary.
-        "pad_token_id": None,
-    }
-    return found | _OWN.get(of.published, _nothing)(model, of, rope)
+    if of.learned:
+        yield Weight((of.learned, model.dim), 0)
+    if of.embedding_norm:
+        yield from _norm(model)
 
-
-def _nothing(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {}
-
-
-def _olmo3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "sliding_window": model.window,
-        "layer_types": [
-            "sliding_attention" if of.near(layer) else "full_attention"
-            for layer in range(model.layers)
-        ],
-        # Layers with windows rotate as before the scaling.
-        "rope_parameters": {
-            "full_attention": rope,
-            "sliding_attention": {"rope_type": "default", "rope_theta": model.rope_theta},
-        },
-    }
-
-
-def _smollm3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "no_rope_layers": [int(of.rotates(layer)) for layer in range(model.layers)],
-        "no_rope_layer_interval": of.rotary_skips,
-    }
-
-
-def _stablelm(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {"layer_norm_eps": model.norm_eps, "use_qkv_bias": of.biases == "qkv"} | _rotary(of)
-
-
-def _nemotron(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {"norm_eps": model.norm_eps} | _rotary(of)
-
-
-def _rotary(of: Parts) -> dict[str, Any]:
-    return {"partial_rotary_factor": of.rotary}
-
-
-def _starcoder2(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "norm_epsilon": model.norm_eps,
-        "use_bias": True,
-        "sliding_window": model.window or None,
-    }
-
-
-_OWN: Mapping[str, Callable[[Architecture, Parts, dict[str, Any]], dict[str, Any]]] = {
-    "olmo3": _olmo3,
-    "smollm3": _smollm3,
-    "stablelm": _stablelm,
-    "nemotron": _nemotron,
-    "starcoder2": _starcoder2,
-}
-
-
-def _alone(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any]:
-    return head_width(values, shape) | {"parts": given}
-
-
-def _read_olmo3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    window = values.number("sliding_window", 0, least=0)
-    kinds, every = values.config.get("layer_types"), 4
-    if isinstance(kinds, list):
-        every = kinds.index("full_attention") + 1 if "full_attention" in kinds else 0
-    return _alone(values, shape, **_OLMO, window_skips=every) | {"window": window}
-
-
-def _read_smollm3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    every, given = values.number("no_rope_layer_interval", 4), values.config.get("no_rope_layers")
-    if isinstance(given, list):
-        without = [at for at, rotates in enumerate(given) if not rotates]
-        every = without[0] + 1 if without else 0
-        if given != [int(every == 0 or (at + 1) % every != 0) for at in range(len(given))]:
-            values.problem(
-                "no_rope_layers",
-                "says no_rope_layers that are not every n-th layer",
-                "use weights in which every n-th layer has no rotary positions",
-            )
-    return _alone(values, shape, rotary_skips=every)
-
-
-def _share(values: Values) -> float:
-    rope = values.config.get("rope_parameters")
-    inside = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
-    given = values.config if inside is None else {"partial_rotary_factor": inside}
-    return values.real(given, "partial_rotary_factor", values.defaults["partial_rotary_factor"])
-
-
-def _read_nemotron(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    has = {"norm": "layer", "activation": "relu2", "gated": False}
-    return _alone(values, shape, **has, rotary=_share(values))
-
-
-def _read_stablelm(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    found = {"norm": "layer", "rotary": _share(values)}
-    biases = "qkv" if values.get("use_qkv_bias") else "none"
-    return {"head_dim": shape["dim"] // shape["heads"], "parts": {**found, "biases": biases}}
-
-
-def _read_starcoder2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    window = values.number("sliding_window", 0, least=0)
-    return _alone(values, shape, **_COMPUTED["starcoder2"]) | {"window": window}
-
-
-def _defaults(**others: Any) -> dict[str, Any]:
-    return {**LLAMA_DEFAULTS, **others}
-
-
-KINDS = {
-    "olmo2": Kind(
-        near=("olmo",),
-        example="OLMo 2",
-        defaults=_defaults(vocab_size=50_304, intermediate_size=11_008, rms_norm_eps=1e-5),
-        shape=lambda values, shape: _alone(values, shape, **_OLMO),
-    ),
-    "olmo3": Kind(
-        defaults=_defaults(
-            vocab_size=50_304, intermediate_size=11_008, rms_norm_eps=1e-5, sliding_window=4096
-        ),
-        shape=_read_olmo3,
-    ),
-    "qwen2": Kind(
-        near=("qwen", "qwen2_5_vl"),
-        example="Qwen2.5",
-        defaults=_defaults(
-            vocab_size=151_936,
-            intermediate_size=22_016,
-            num_key_value_heads=32,
-            max_position_embeddings=32_768,
-        ),
-        fixed={
-            "use_sliding_window": (False, "all layers see the whole document"),
-            "qkv_bias": (True, "queries, keys and values have biases"),
-        },
-        shape=lambda values, shape: _alone(values, shape, biases="qkv"),
-    ),
-    "smollm3": Kind(
-        defaults=_defaults(
-            vocab_size=128_256,
-            hidden_size=2048,
-            num_hidden_layers=36,
-            num_attention_heads=16,
-            num_key_value_heads=4,
-            max_position_embeddings=32_768,
-            tie_word_embeddings=True,
-            no_rope_layer_interval=4,
-        ),
-        read=("no_rope_layers",),
-        fixed={"use_sliding_window": (False, "all layers see the whole document")},
-        shape=_read_smollm3,
-    ),
-    "nemotron": Kind(
-        defaults=_defaults(
-            vocab_size=256_000,
-            hidden_size=6144,
-            intermediate_size=24_576,
-            num_attention_heads=48,
-            max_position_embeddings=4096,
-            norm_eps=1e-5,
-            partial_rotary_factor=0.5,
-        ),
-        fixed={"hidden_act": ("relu2", "feed-forward layers have squared ReLU")},
-        eps="norm_eps",
-        shape=_read_nemotron,
-    ),
-    "stablelm": Kind(
-        defaults=_defaults(
-            vocab_size=50_304,
-            hidden_size=2560,
-            intermediate_size=6912,
-            num_key_value_heads=32,
-            max_position_embeddings=4096,
-            layer_norm_eps=1e-5,
-            partial_rotary_factor=0.25,
-            use_qkv_bias=False,
-        ),
-        fixed={
-            "qk_layernorm": (False, "queries and keys are not normed"),
-            "use_parallel_residual": (False, "attention and feed-forward layer are not parallel"),
-        },
-        eps="layer_norm_eps",
-        shape=_read_stablelm,
-    ),
-    "starcoder2": Kind(
-        defaults=_defaults(
-            vocab_size=49_152,
-            hidden_size=3072,
-            intermediate_size=12_288,
-            num_hidden_layers=30,
-            num_attention_heads=24,
-            num_key_value_heads=2,
-            max_position_embeddings=4096,
-            norm_epsilon=1e-5,
-            tie_word_embeddings=True,
-        ),
-        fixed={
-            "hidden_act": ("gelu_pytorch_tanh", "feed-forward layers have GELU"),
-            "use_bias": (True, "all matrices of a layer have biases"),
-            "mlp_type": ("default", "feed-forward layers have two matrices"),
-            "norm_type": ("layer_norm", "norms are LayerNorms"),
-        },
-        eps="norm_epsilon",
-        shape=_read_starcoder2,
-    ),
-}
-"""model_type → how its configuration is read."""
 
 FAMILY = Family(
     sizes=SIZES,
@@ -413,6 +144,7 @@ FAMILY = Family(
     feed_forward=feed_forward,
     norms=norms,
     last_norm=_norm,
+    start=start,
     parts=parts,
     known=(Known(name=r"olmo-?2-(?:\d+-)?(7B|13B|32B)", shape={}, context=4096),),
     windowed=lambda layer: True,

@@ -6,7 +6,7 @@ from typing import Any
 from ...spec.record import Record
 from ..values import Architecture, ModelShape, Resources
 from .config_json import Kind
-from .weights import Weight, dense, grouped_attention, last_norm, mixture, two_norms
+from .weights import Weight, dense, grouped_attention, last_norm, mixture, nothing, two_norms
 
 Shape = Mapping[str, Any]
 """Fields of `ModelShape` by name; `latent` and `experts` as their fields by name."""
@@ -43,6 +43,7 @@ class Family(Record):
         attention, mixture, feed_forward, norms: the weights of a layer's attention, of its experts,
             of its feed-forward layer if it has none, and of its norms.
         last_norm: the weights of the norm before the output.
+        start: the weights between the embedding of tokens and the first layer.
         parts: fields of `Parts`, complete and with `published`, from a shape with those that
             a spec gives; None: blocks are always the same.
         known: weights published by others, of these sizes or of other shapes.
@@ -70,6 +71,7 @@ class Family(Record):
     feed_forward: Callable[[ModelShape], Iterator[Weight]] = dense
     norms: Callable[[ModelShape], Iterator[Weight]] = two_norms
     last_norm: Callable[[ModelShape], Iterator[Weight]] = last_norm
+    start: Callable[[ModelShape], Iterator[Weight]] = nothing
     parts: Callable[[Shape], dict[str, Any]] | None = None
     known: tuple[Known, ...] = ()
     flavors: Mapping[str, Shape] = {}

@@ -34,6 +34,11 @@ def two_norms(model: ModelShape) -> Iterator[Weight]:
     yield Weight((model.dim,), None)
 
 
+def nothing(model: ModelShape) -> Iterator[Weight]:
+    """No weights."""
+    yield from ()
+
+
 def last_norm(model: ModelShape) -> Iterator[Weight]:
     """The RMSNorm before the output."""
     yield Weight((model.dim,), None)

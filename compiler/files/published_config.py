@@ -11,7 +11,7 @@ from typing import Any
 from ...spec.record import Record
 from ..families import FAMILIES
 from ..families.architectures import complete, windowed
-from ..families.config_json import Problem, Values, attention_factor
+from ..families.config_json import MOST, Problem, Values, attention_factor
 from ..values import ModelShape
 from .published_keys import FIXED, HARMLESS, KINDS, READ, SHAPE, UNKNOWN_KINDS
 
@@ -56,7 +56,7 @@ class _Reader:
         self.name = KINDS[kind]
         self.family = FAMILIES[self.name]
         self.kind = self.family.kinds[kind]
-        self.values = Values(config, self.kind.defaults)
+        self.values = Values(config, self.kind.defaults, self.kind.names)
 
     def described(self) -> Described:
         self._language_model()
@@ -71,7 +71,7 @@ class _Reader:
         problems = self.values.problems
         model = None
         if not any(problem.key in SHAPE for problem in problems):
-            model = complete(self.name, None, shape | rope)
+            model = complete(self.name, None, rope | shape)
             self._layers(model)
         return Described(
             family=self.name,
@@ -111,13 +111,14 @@ class _Reader:
 
     def _shape(self) -> dict[str, Any]:
         values = self.values
-        heads = values.number("num_attention_heads")
+        heads, dim = values.number("num_attention_heads"), values.number("hidden_size")
         shape: dict[str, Any] = {
             "layers": values.number("num_hidden_layers"),
-            "dim": values.number("hidden_size"),
+            "dim": dim,
             "heads": heads,
             "kv_heads": values.number("num_key_value_heads", heads),
-            "ffn": values.number("intermediate_size"),
+            # Those without an attribute of their own have feed-forward layers four times as wide.
+            "ffn": values.number("intermediate_size", 4 * dim if self.kind.names else None),
             "vocab": values.number("vocab_size"),
             "tied": bool(values.get("tie_word_embeddings")),
             "norm_eps": values.real(self.config, self.kind.eps, self.kind.defaults[self.kind.eps]),
@@ -197,7 +198,10 @@ class _Reader:
 
         A window is no limit for models that have windows here, nor if it is turned off.
         """
-        longest = self.values.number("max_position_embeddings")
+        # Kinds that need not say it have positions without an end.
+        longest = self.values.number(
+            "max_position_embeddings", MOST - 1 if self.kind.names else None
+        )
         window = self.values.get("sliding_window")
         used = self.values.get("use_sliding_window")
         if (
@@ -207,7 +211,7 @@ class _Reader:
             and 0 < window < longest
         ):
             return window, "sliding_window"
-        return longest, "max_position_embeddings"
+        return longest, self.values.named("max_position_embeddings")
 
     def _layers(self, model: ModelShape) -> None:
         """Checks that the layers with windows are the family's."""

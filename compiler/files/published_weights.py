@@ -19,6 +19,14 @@ from .safetensors_files import Tensors
 CONFIG = "config.json"
 EMBEDDING = "model.embed_tokens.weight"
 OUTPUT = "lm_head.weight"
+EMBEDDINGS = (
+    EMBEDDING,
+    "gpt_neox.embed_in.weight",
+    "transformer.word_embeddings.weight",
+    "transformer.wte.weight",
+)
+OUTPUTS = (OUTPUT, "embed_out.weight")
+"""What kinds of model call the two."""
 _KEYS = {
     "layers": "num_hidden_layers",
     "dim": "hidden_size",
@@ -260,5 +268,8 @@ def own_output(folder: Path) -> bool:
     """Whether the files have an output matrix that differs from the embedding, judging by a sample
     of their bytes."""
     tensors = Tensors(folder)
-    output, embedding = tensors.sample(OUTPUT), tensors.sample(EMBEDDING)
+    output, embedding = (
+        next((found for name in names if (found := tensors.sample(name)) is not None), None)
+        for names in (OUTPUTS, EMBEDDINGS)
+    )
     return output is not None and embedding is not None and output != embedding

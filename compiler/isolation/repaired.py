@@ -127,8 +127,9 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E573": (_START,),
     "E574": (_START,),
     "E575": (_START,),
-    "E592": (*_SHAPE, "parts", "window"),
+    "E592": (*_SHAPE, "parts", "window", "rope_theta", "rope_scaling", _START),
     "E594": ("export",),
+    "E595": ("seq_len", _START),
     UNKNOWN: (),
 }
 """Error → the attributes of its block that it depends on, besides the one where it is shown; `a|b`

@@ -82,10 +82,12 @@ def model(full: r.Model, shape: ModelShape, lengths: Mapping[int, int]) -> r.Mod
         changes["ffn"] = None
     if shape.parts:
         kept = {name: getattr(shape.parts, name) for name in r.attributes(r.Parts)}
-        changes["parts"] = r.Parts(
-            **kept | {name: min(kept[name], LAYERS) for name in kept if name.endswith("_skips")},
-            places={},
-        )
+        kept |= {name: min(kept[name], LAYERS) for name in kept if name.endswith("_skips")}
+        if shape.parts.learned:
+            kept["learned"] = nearest_length(shape.parts.learned, lengths)
+        if not any(map(shape.parts.rotates, range(shape.layers))):
+            changes["rope_theta"] = kept["rotary"] = kept["rotary_skips"] = None
+        changes["parts"] = r.Parts(**kept, places={})
     for name in ("latent", "experts"):
         group = getattr(shape, name)
         if group is not None:

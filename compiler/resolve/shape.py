@@ -10,6 +10,7 @@ from ..families import FAMILIES
 from ..families.architectures import complete, windowed_layers
 from ..families.family import Family
 from ..values import ModelShape
+from .parts import chosen, still
 from .scope import Scope
 
 LLAMA_31: dict[str, Any] = {"factor": 8.0, "original": 8192, "low": 1.0, "high": 4.0}
@@ -112,6 +113,11 @@ def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> Mo
             f"it has {', '.join(allowed)}",
         )
         return None
+    if scaling.kind != "none" and (why := still(model)):
+        scope.error(
+            "E592", f"no positions can be scaled: {why}", scaling.at(), "remove `rope_scaling`"
+        )
+        return None
     if scaling.kind == "yarn" and model.parts and windowed_layers(model) == model.layers:
         scope.error(
             "E419",
@@ -179,7 +185,7 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     family = FAMILIES[model.family]
     latent = _latent(scope, model, family, shape.get("latent", {}))
     experts = _experts(scope, model, family, shape.get("experts", {}))
-    parts = _parts(scope, model, family, shape)
+    parts = chosen(scope, model, family, shape)
     if latent is None or experts is None or parts is None:
         return None
     heads = shape["heads"]
@@ -216,7 +222,7 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     rotary = found.latent.rotary if found.latent else found.head_dim
     if found.parts:
         rotary = int(found.head_dim * found.parts.rotary)
-    if rotary % 2 or not rotary:
+    if (rotary % 2 or not rotary) and not still(found):
         scope.report.add(
             "E418",
             f"a head's {rotary} rotary elements cannot be paired",
@@ -291,50 +297,6 @@ def _experts(
         place = (model.experts and model.experts.at(attribute)) or model.at("experts")
         scope.report.add("E419", message, place, help=help)
         return None
-    return found
-
-
-def _parts(
-    scope: Scope, model: r.Model, family: Family, shape: dict[str, Any]
-) -> dict[str, Any] | None:
-    """The parts of a model that a spec or its size gives; None, with a report, if wrong."""
-    given = _given(model.parts, r.Parts)
-    if family.parts is None:
-        if model.parts:
-            other = next(name for name, of in FAMILIES.items() if of.parts)
-            scope.report.add(
-                "E419",
-                f"the blocks of {model.family} are always the same",
-                model.at("parts"),
-                help=f"write `family = {other}`, or remove `parts`",
-            )
-            return None
-        return {}
-    found = shape.get("parts", {}) | given
-    for name, wrong, message, help in (
-        (
-            "window_skips",
-            found.get("window_skips") and not shape.get("window"),
-            "layers cannot skip a window that the model does not have",
-            "write `window = 4Ki` in the model, or remove `window_skips`",
-        ),
-        (
-            "parallel",
-            found.get("parallel", "none") != "none" and found.get("norms", "before") != "before",
-            "attention and feed-forward layers side by side have their norms before them",
-            "remove `norms`, or write `parallel = none`",
-        ),
-        (
-            "rotary",
-            found.get("rotary", 1) > 1,
-            f"a share of {found.get('rotary', 1):g} of a head's elements cannot rotate",
-            "write a share of at most 1, such as `rotary = 0.25`",
-        ),
-    ):
-        if wrong:
-            place = (model.parts and model.parts.at(name)) or model.at("parts")
-            scope.report.add("E592", message, place, help=help)
-            return None
     return found
 
 

@@ -227,6 +227,7 @@ class _Scheduler:
         cuts += range(0, clock.steps, self.spec.each_cut or clock.steps)
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
         self._unfit(stretches)
+        self._beyond(stretches)
         if self.report.failures > before:
             return None
         by_step = Knobs(
@@ -259,6 +260,19 @@ class _Scheduler:
                 f"{counted(shortest, 'tokens')}",
                 self.spec.at("max_tokens"),
                 help=f"lower `max_tokens`, or write `seq_len = {2 * longest}` or more",
+            )
+
+    def _beyond(self, segments: Sequence[Segment]) -> None:
+        """Reports sequences that are longer than the learned positions."""
+        of, longest = self.stage.model.parts, max(each.seq_len for each in segments)
+        if of and 0 < of.learned < longest:
+            self.report.add(
+                "E595",
+                f"sequences have up to {longest} tokens, but the model has learned positions for "
+                f"{of.learned}",
+                self.spec.at("seq_len") or self.spec.at(),
+                help=f"write `seq_len = {of.learned}`, or `learned = {longest}` in the model's "
+                "`parts`",
             )
 
     def _unfit(self, segments: Sequence[Segment]) -> None:

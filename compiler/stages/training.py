@@ -9,6 +9,7 @@ from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..program import CheckpointStage, Hardware, ModelStage, ScheduledStage, Stage, TrainStage
 from ..resolve.graph import parents
+from ..resolve.parts import still
 from ..resolve.references import mixed
 from ..resolve.scope import Scope
 from ..resolve.shape import architecture, scaled
@@ -86,7 +87,7 @@ def resolve_training(
     tokenizer = _stage_tokenizer(scope, spec, start.parent)
     model = start.parent.model if start.parent else _architecture(scope, spec, tokenizer)
     if model:
-        model = scaled(scope, model, spec.rope_scaling)
+        model = _positioned(scope, model, spec)
     where = _hardware(scope, spec, force)
     if model is None or where is None:
         return None
@@ -296,6 +297,15 @@ def _stage_optimizer(
             help="remove `optimizer` to start with a fresh one",
         )
     return parent.optimizer, not averaged
+
+
+def _positioned(scope: Scope, model: ModelShape, spec: r.Training) -> ModelShape | None:
+    """The model with the stage's rotary positions; None, with a report, if it has none."""
+    if spec.rope_theta and (why := still(model)):
+        place = spec.at("rope_theta")
+        scope.error("E592", f"no RoPE base can be set: {why}", place, "remove `rope_theta`")
+        return None
+    return scaled(scope, model, spec.rope_scaling)
 
 
 def _stage_tokenizer(scope: Scope, spec: r.Training, parent: ModelStage | None) -> str | None:

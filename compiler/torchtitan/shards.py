@@ -58,6 +58,8 @@ def _weights(
         yield Weight((model.vocab, dim), 0)
     first = first_layer(model.layers, stages, stage, split)
     for layer in range(first, first + layers_of_stage(model.layers, stages, stage, split)):
+        if layer == 0:
+            yield from family.start(model)
         yield from family.norms(model)
         yield from family.attention(model)
         if layer < dense_layers(model):

@@ -90,6 +90,11 @@ def builder(family: str) -> Builder:
     return Builder(names["build"], takes, names["parallelize"], names["adapter"])
 
 
+def rooms(family: str) -> list[Path]:
+    """The modules of a family: those beside its own, whose names begin with its name, then that."""
+    return [*sorted(FAMILIES.glob(f"{family}_*.py")), FAMILIES / f"{family}.py"]
+
+
 def needed(text: str, families: Iterable[str], others: Iterable[Import]) -> str:
     """The code that a Python text needs before it: imports, and definitions from the modules of
     families, their parts and the frame.
@@ -97,7 +102,7 @@ def needed(text: str, families: Iterable[str], others: Iterable[Import]) -> str:
     Args:
         others: imports for names that these modules do not define.
     """
-    paths = [FRAME, FAMILIES / "parts.py", *(FAMILIES / f"{name}.py" for name in families)]
+    paths = [FRAME, FAMILIES / "parts.py", *(path for name in families for path in rooms(name))]
     sources = [source(path) for path in paths]
     known = {each.here: each for each in others}
     wanted, imports, defined = [*_names(ast.parse(text))], set(), set()

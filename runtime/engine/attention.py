@@ -14,7 +14,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from torchtitan.models.common.attention import create_attention_mask
 from torchtitan.protocols.module import Module
 
-from .grouped import Grouped
+from .grouped import Grouped, Score, mixed
 from .spans import Spans
 
 Transform = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -153,15 +153,21 @@ class DocumentAttention(Module):
         attention_masks: Mask,
         scale: float | None = None,
         enable_gqa: bool = False,
+        score_mod: Score | None = None,
         out_transform: Transform | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         """Returns the mixed values, shape (B, L, N, H); k and v may have fewer heads than q.
 
         Args:
+            score_mod: changes scores, as FlexAttention takes it; not with `out_transform`.
             out_transform: applied to the mixed values and to the logarithms of the softmax's
                 denominators, shape (B, L, N).
         """
+        if score_mod is not None:
+            if isinstance(attention_masks, Grouped):
+                return attention_masks.attend_scored(q_BLNH, k_BLNH, v_BLNH, score_mod, scale)
+            return _scored(q_BLNH, k_BLNH, v_BLNH, attention_masks, score_mod, scale)
         if isinstance(attention_masks, Grouped):
             if out_transform is None:
                 return attention_masks.attend(q_BLNH, k_BLNH, v_BLNH, scale)
@@ -177,6 +183,20 @@ class DocumentAttention(Module):
             enable_gqa=enable_gqa,
         )
         return out_BNLH.transpose(1, 2)
+
+
+def _scored(
+    q_BLNH: torch.Tensor,
+    k_BLNH: torch.Tensor,
+    v_BLNH: torch.Tensor,
+    mask: torch.Tensor,
+    score_mod: Score,
+    scale: float | None,
+) -> torch.Tensor:
+    """Mixed values by changed scores."""
+    rows, places = (torch.arange(n, device=q_BLNH.device) for n in q_BLNH.shape[:2])
+    each = places.expand(len(rows), -1)
+    return mixed(q_BLNH, k_BLNH, v_BLNH, ~mask, score_mod, scale, rows=rows, own=each, seen=each)
 
 
 def _with_sums(

@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 
 from ...compiler.as_written import counted
 from ...compiler.files.published_config import alike, describe
-from ...compiler.files.published_weights import EMBEDDING, OUTPUT, differences
+from ...compiler.files.published_weights import EMBEDDINGS, OUTPUT, OUTPUTS, differences
 from ...compiler.plan.plan import WeightsJob
 from ...compiler.values import Architecture
 from .. import stopping
@@ -25,6 +25,7 @@ from .device import prepare_any
 from .storage import HEAD, write_tensors, writing
 
 SOURCE = "source.json"
+TABLE = "tok_embeddings.weight"
 ROWS = 4096
 """Rows of embedding and output that are compared at once."""
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -100,10 +101,9 @@ def parts(model: Architecture) -> Parts:
         state = _spec(model).model.build().state_dict()
     adapter = _adapter(model)
     found: Parts = {}
+    sources = getattr(adapter, "sources", lambda name, tensor: adapter.to_hf({name: tensor}))
     for name, tensor in state.items():
-        theirs = adapter.to_hf({name: tensor})
-        if model.tied and name == HEAD:
-            theirs = {EMBEDDING: tensor}
+        theirs = sources(TABLE if model.tied and name == HEAD else name, tensor)
         found[name] = tensor.shape, {their: each.shape for their, each in theirs.items()}
     return found
 
@@ -172,14 +172,15 @@ class _Tensors:
 
     def output(self) -> bool | None:
         """Whether the output matrix differs from the embedding; None if there is none."""
-        if OUTPUT not in self.places or EMBEDDING not in self.places:
-            return None if OUTPUT not in self.places else True
-        if self.shape(OUTPUT) != self.shape(EMBEDDING) or self.kind(OUTPUT) != self.kind(EMBEDDING):
+        ends = [next((n for n in of if n in self.places), "") for of in (OUTPUTS, EMBEDDINGS)]
+        if not all(ends):
+            return True if ends[0] else None
+        (one, other), pieces = ends, [self._slice(name) for name in ends]
+        if self.shape(one) != self.shape(other) or self.kind(one) != self.kind(other):
             return True
-        output, embedding = self._slice(OUTPUT), self._slice(EMBEDDING)
         return any(
-            not torch.equal(output[row : row + ROWS], embedding[row : row + ROWS])
-            for row in range(0, self.shape(OUTPUT)[0], ROWS)
+            not torch.equal(*(piece[row : row + ROWS] for piece in pieces))
+            for row in range(0, self.shape(one)[0], ROWS)
         )
 
     def _slice(self, name: str) -> Any:
@@ -234,7 +235,7 @@ class _Reading(DefaultSavePlanner):
             return self._written
         read = {each: self._there.read(each) for each in theirs}
         if self._tied and name == HEAD:
-            read = {OUTPUT: read[EMBEDDING]}
+            name = TABLE
         # A copy, since the memory may be mapped from the file.
         self._written = torch.empty(shape, dtype=self._there.dtype(theirs))
         return self._written.copy_(self._adapter.from_hf(read)[name])
@@ -257,7 +258,7 @@ def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
         for name in there.places
         if name not in needed
         and _pattern(name) not in aside
-        and not (job.model.tied and name == OUTPUT)
+        and not (job.model.tied and name in OUTPUTS)
     ]
     if more:
         raise DataError(

@@ -8,9 +8,9 @@ each, P tokens of each one's prefix, N heads, H dimensions per head.
 # ruff: noqa: N803, N806, N815 (the names are also torchtitan's)
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,10 @@ EXACT = 512
 STEPS = 8
 """Shorter ones are padded to one of this many lengths between a power of two and its half."""
 LEAST = 16
+
+Score = Callable[[Any, Any, Any, Any, Any], torch.Tensor]
+"""How scores change: from the score, its row, its head, and the places of query and key in the row,
+tensors that broadcast together."""
 
 _Parts = tuple["Group", torch.Tensor, torch.Tensor, torch.Tensor, Sequence[torch.Tensor]]
 
@@ -139,6 +143,35 @@ class Grouped:
         out, sums = zip(*found, strict=True)
         return self._back(out, q_BLNH), self._back(sums, q_BLNH)
 
+    def attend_scored(
+        self,
+        q_BLNH: torch.Tensor,
+        k_BLNH: torch.Tensor,
+        v_BLNH: torch.Tensor,
+        score: Score,
+        scale: float | None = None,
+    ) -> torch.Tensor:
+        """What `attend` returns, by changed scores, with memory that is the square of a span's
+        length."""
+        B, L = q_BLNH.shape[:2]
+        flat = torch.arange(B * L) if self.own_Q is None else self.own_Q
+        own = flat.split([group.spans * group.length for group in self.groups])
+        before = self.prefixes_P.split([group.spans * group.prefix for group in self.groups])
+        found = []
+        for number, (group, q, k, v, of_prefix) in enumerate(self._parts(q_BLNH, k_BLNH, v_BLNH)):
+            mine = own[number].view(group.spans, -1)
+            seen = torch.cat([before[number].view(group.spans, -1), mine], dim=1)
+            keys, values = (
+                torch.cat([p, of], dim=1) for p, of in zip(of_prefix, (k, v), strict=True)
+            )
+            hidden = _hidden(group, self.window)
+            rows = mine[:, 0] // L
+            out = mixed(
+                q, keys, values, hidden, score, scale, rows=rows, own=mine % L, seen=seen % L
+            )
+            found.append(out)
+        return self._back(found, q_BLNH)
+
     def _parts(
         self, q_BLNH: torch.Tensor, k_BLNH: torch.Tensor, v_BLNH: torch.Tensor
     ) -> Iterator[_Parts]:
@@ -166,6 +199,51 @@ class Grouped:
         if self.own_Q is not None:
             joined = joined.index_select(0, self.back_T)
         return joined.unflatten(0, q_BLNH.shape[:2])
+
+
+def mixed(
+    q_GQNH: torch.Tensor,
+    k_GKNH: torch.Tensor,
+    v_GKNH: torch.Tensor,
+    hidden: torch.Tensor,
+    score: Score,
+    scale: float | None,
+    *,
+    rows: torch.Tensor,
+    own: torch.Tensor,
+    seen: torch.Tensor,
+) -> torch.Tensor:
+    """Values that are mixed by changed scores, shape (G, Q, N, H).
+
+    Args:
+        hidden: bool, which keys queries do not see, broadcasts to shape (G, N, Q, K).
+        rows: the row of each span, shape (G,).
+        own, seen: the places of queries and keys in their rows, shapes (G, Q) and (G, K).
+    """
+    N, each = q_GQNH.shape[2], q_GQNH.shape[2] // k_GKNH.shape[2]
+    q_GNQH = q_GQNH.transpose(1, 2)
+    k_GNKH, v_GNKH = (of.transpose(1, 2).repeat_interleave(each, dim=1) for of in (k_GKNH, v_GKNH))
+    by = q_GQNH.shape[-1] ** -0.5 if scale is None else scale
+    scores = (q_GNQH @ k_GNKH.transpose(2, 3)).float() * by
+    heads = torch.arange(N)[None, :, None, None]
+    scores = score(
+        scores, rows[:, None, None, None], heads, own[:, None, :, None], seen[:, None, None, :]
+    )
+    weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+    return (weights.to(v_GKNH.dtype) @ v_GNKH).transpose(1, 2)
+
+
+def _hidden(group: Group, window: int) -> torch.Tensor:
+    """Which keys of its prefix and its own the queries of a span do not see, shape (G, 1, Q, K)."""
+    query = torch.arange(group.length)[:, None] + group.prefix
+    key = torch.arange(group.prefix + group.length)[None]
+    hidden = (key > query) | ((query - key >= window) if window else False)
+    hidden = hidden.expand(group.spans, -1, -1)
+    if group.absent_GP is not None:
+        # A span's own tokens always see themselves.
+        absent = F.pad(group.absent_GP, (0, group.length), value=False)
+        hidden = hidden | absent[:, None]
+    return hidden[:, None]
 
 
 def _padded(length: int) -> int:

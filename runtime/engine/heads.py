@@ -34,11 +34,11 @@ class TokenHead(Linear):
 
     @dataclass(kw_only=True, slots=True)
     class Config(Linear.Config):
-        pass
+        cap: float = 0.0  # of logits; 0: none
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._vocab = config.out_features
+        self._vocab, self._cap = config.out_features, config.cap
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (logits are not made whole)
         self, input: torch.Tensor, targets: torch.Tensor
@@ -63,6 +63,8 @@ class TokenHead(Linear):
 
     def _cross_entropy(self, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
         logits_NV = F.linear(hidden_ND, self.weight).float()
+        if self._cap:
+            logits_NV = self._cap * torch.tanh(logits_NV / self._cap)
         if spmd_mesh_size("tp") > 1:
             mesh = current_spmd_mesh()
             assert mesh is not None

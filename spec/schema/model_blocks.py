@@ -165,6 +165,40 @@ class Parts(Declaration):
         doc="every so manieth layer sees the whole document in spite of `window`: with 4, three of "
         "four layers have the window",
     )
+    learned: int | None = attribute(
+        nk.Whole("tokens", least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else none",
+        doc="as many positions with a learned embedding, instead of rotary ones (GPT-2)",
+    )
+    alibi: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="attention scores fall with the distance, each head's by its own slope, instead of "
+        "rotary positions (arXiv:2108.12409)",
+    )
+    attention_cap: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise="from the size, else none",
+        doc="attention scores are kept within ± this by tanh (arXiv:2408.00118 §2)",
+    )
+    logit_cap: float | None = attribute(
+        nk.Real(least=0), None, otherwise="from the size, else none", doc="the same of logits"
+    )
+    scaled: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="embeddings are multiplied by the square root of `dim`",
+    )
+    embedding_norm: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="a norm between the embeddings and the first layer (arXiv:2211.05100 §3.2)",
+    )
 
 
 class RopeScaling(Declaration):

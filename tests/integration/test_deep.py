@@ -110,6 +110,17 @@ class Case:
         }
         if of["norms"] == "before":
             of["parallel"] = draw.choice(["none", "one", "two"])
+        for name, value in (
+            ("attention_cap", 50),
+            ("logit_cap", 30),
+            ("scaled", True),
+            ("embedding_norm", True),
+        ):
+            if draw.random() < 0.3:
+                of[name] = value
+        if (place := draw.choice(["rotary", "rotary", "learned", "alibi"])) != "rotary":
+            of[place] = self.seq_len if place == "learned" else True
+            del of["rotary"], of["rotary_skips"]
         self.groups["parts"] = of
 
     def spec(self) -> str:

@@ -88,6 +88,7 @@ def test_an_unknown_family_is_named() -> None:
         model_spec(architecture(family="gpt9"), "cpu", 32)
 
 
+GELU = {"norm": "layer", "activation": "gelu", "gated": False}
 OLMO = {"norms": "after", "qk_norm": "width"}
 SHAPES = {
     "grouped": architecture(),
@@ -169,6 +170,44 @@ SHAPES = {
         parts={"norm": "layer", "activation": "gelu_tanh", "gated": False, "biases": "all"},
         window=16,
     ),
+    "gemma2": decoder(
+        parts={
+            "norms": "both",
+            "activation": "gelu_tanh",
+            "scaled": True,
+            "window_skips": 2,
+            "attention_cap": 2.0,
+            "logit_cap": 1.0,
+        },
+        window=16,
+        tied=True,
+        head_dim=32,
+    ),
+    "gpt2": decoder(
+        parts={**GELU, "activation": "gelu_tanh", "biases": "all", "learned": 256},
+        kv_heads=4,
+        tied=True,
+    ),
+    "gpt_neox": decoder(
+        parts={**GELU, "biases": "all", "parallel": "two", "rotary": 0.25}, kv_heads=4
+    ),
+    "gpt_neox, one after the other": decoder(parts={**GELU, "biases": "all"}, kv_heads=4),
+    "bloom": decoder(
+        parts={
+            **GELU,
+            "activation": "gelu_tanh",
+            "biases": "all",
+            "alibi": True,
+            "embedding_norm": True,
+        },
+        heads=6,
+        kv_heads=6,
+        dim=96,
+        ffn=384,
+        tied=True,
+    ),
+    "falcon, two norms": decoder(parts={**GELU, "parallel": "two"}, tied=True),
+    "falcon, one norm": decoder(parts={**GELU, "parallel": "one"}, kv_heads=1),
 }
 
 

@@ -18,7 +18,16 @@ PARTS = {
         "parallel": "two",
         "rotary": 0.5,
     },
-    "four norms": {"norms": "both", "qk_norm": "head", "activation": "gelu_tanh"},
+    "four norms, capped, scaled": {
+        "norms": "both",
+        "qk_norm": "head",
+        "activation": "gelu_tanh",
+        "attention_cap": 2.0,
+        "logit_cap": 2.0,
+        "scaled": True,
+    },
+    "ALiBi and a norm of embeddings": {"norm": "layer", "alibi": True, "embedding_norm": True},
+    "learned positions": {"norm": "layer", "biases": "all", "learned": 64},
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import architecture, experts, latent, run, tensors, train_job, weights
+from engine_jobs import architecture, decoder, experts, latent, run, tensors, train_job, weights
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -27,6 +27,7 @@ from etude.runtime.engine.process import join
 from etude.runtime.engine.train import make_trainer
 from etude.runtime.errors import DataError
 
+GELU = {"norm": "layer", "activation": "gelu", "gated": False}
 SHAPES = {
     "grouped": architecture(),
     "tied": architecture(tied=True, kv_heads=4),
@@ -53,6 +54,40 @@ SHAPES = {
     "gpt_oss": architecture(
         family="gpt_oss", head_dim=32, biased=True, sinks=True, window=16, experts=experts()
     ),
+    "gemma2": decoder(
+        parts={
+            "norms": "both",
+            "activation": "gelu_tanh",
+            "scaled": True,
+            "window_skips": 2,
+            "attention_cap": 50.0,
+            "logit_cap": 30.0,
+        },
+        window=16,
+        tied=True,
+    ),
+    "gpt2": decoder(
+        parts={**GELU, "activation": "gelu_tanh", "biases": "all", "learned": 256},
+        kv_heads=4,
+        tied=True,
+    ),
+    "gpt_neox": decoder(
+        parts={**GELU, "biases": "all", "parallel": "two", "rotary": 0.25}, kv_heads=4
+    ),
+    "bloom": decoder(
+        parts={
+            **GELU,
+            "activation": "gelu_tanh",
+            "biases": "all",
+            "alibi": True,
+            "embedding_norm": True,
+        },
+        kv_heads=4,
+        ffn=256,
+        tied=True,
+    ),
+    "falcon": decoder(parts={**GELU, "parallel": "two"}, tied=True),
+    "falcon, one norm": decoder(parts={**GELU, "parallel": "one"}, kv_heads=1),
 }
 
 

@@ -1,27 +1,24 @@
-"""Decoders put together from parts: torchtitan's where it has them.
+"""Decoders put together from parts.
 
 Names carry shapes: B sequences, L tokens, N heads, H dimensions per head, D model dimensions.
 """
 
-import re
 from dataclasses import dataclass
 from functools import partial
-from math import log
 from typing import Any
 
 import spmd_types as spmd
 import torch
 from torch import nn
-from torchtitan.models.common import CosSinRoPE, Linear, RMSNorm
+from torchtitan.models.common import Embedding, Linear, RMSNorm
 from torchtitan.models.common.attention import (
-    GQAttention,
     QKVLinear,
     get_causal_mask_mod,
     get_efficient_causal_mask_mod_for_packed_document,
     get_sliding_window_mask_mod,
 )
 from torchtitan.models.common.config_utils import get_attention_config
-from torchtitan.models.common.decoder import Decoder, TransformerBlock
+from torchtitan.models.common.decoder import Decoder
 from torchtitan.models.common.decoder_sharding import (
     colwise_config,
     dense_activation_placement,
@@ -38,146 +35,20 @@ from torchtitan.models.common.nn_modules import LayerNorm
 from torchtitan.models.common.param_init import depth_scaled_std
 from torchtitan.models.llama3 import parallelize_llama
 from torchtitan.models.utils import get_dense_model_nparams_and_flops
-from torchtitan.protocols.module import Module
-from torchtitan.protocols.sharding import ShardingConfig
-from torchtitan.protocols.state_dict_adapter import StateDictAdapter
+from torchtitan.protocols.sharding import LocalMapConfig, ShardingConfig
 
+from .decoder_blocks import (
+    CappedLinear,
+    PartsAttention,
+    PartsBlock,
+    PartsFeedForward,
+    Rotary,
+    Start,
+    WideNorm,
+)
+from .decoder_weights import PartsAdapter
 from .family import Family
 from .parts import Init, cut, linear, norm, whole
-
-ACTIVATION = {
-    "silu": nn.functional.silu,
-    "gelu": nn.functional.gelu,
-    "gelu_tanh": partial(nn.functional.gelu, approximate="tanh"),
-    "relu": nn.functional.relu,
-    "relu2": lambda x: nn.functional.relu(x).square(),
-}
-
-
-class Rotary(CosSinRoPE):
-    """Rotary positions of the first `dim` elements of a head, or of none.
-
-    With YaRN, queries and keys are scaled besides (arXiv:2309.00071 §3.4).
-    """
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(CosSinRoPE.Config):
-        skipped: bool = False
-
-    def _precompute_cache(self) -> torch.Tensor:
-        cache, of = super()._precompute_cache(), self.config
-        longer = of.scaling == "yarn" and of.rope_factor > 1
-        return cache * (0.1 * log(of.rope_factor) + 1) if longer else cache
-
-    def forward(
-        self, query: torch.Tensor, key: torch.Tensor, positions: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns queries and keys, shape (B, L, N, H), rotated."""
-        of: Any = self.config
-        if of.skipped:
-            return query, key
-        if of.dim == query.shape[-1]:
-            return super().forward(query, key, positions)
-        q, k = super().forward(query[..., : of.dim], key[..., : of.dim], positions)
-        rest = (each[..., of.dim :] for each in (query, key))
-        return torch.cat([q, next(rest)], -1), torch.cat([k, next(rest)], -1)
-
-
-class WideNorm(RMSNorm):
-    """RMSNorm over all heads together."""
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(RMSNorm.Config):
-        pass
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns x, shape (B, L, N, H), normed."""
-        return super().forward(x.flatten(2)).view_as(x)
-
-
-class PartsAttention(GQAttention):
-    """Grouped-query attention whose norm of keys may be of another width than that of queries."""
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(GQAttention.Config):
-        k_norm: RMSNorm.Config | None = None
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        if config.k_norm is not None:
-            self.k_norm = config.k_norm.build()
-
-
-class PartsFeedForward(Module):
-    """A feed-forward layer of three matrices, of which one gates, or of two."""
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(Module.Config):
-        activation: str
-        w1: Linear.Config
-        w2: Linear.Config
-        w3: Linear.Config | None
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.activate = ACTIVATION[config.activation]
-        self.w1 = config.w1.build()
-        self.w2 = config.w2.build()
-        self.w3 = config.w3.build() if config.w3 else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns the outputs for x, shape (B, L, D)."""
-        hidden = self.activate(self.w1(x))
-        return self.w2(hidden if self.w3 is None else hidden * self.w3(x))
-
-
-class PartsBlock(TransformerBlock):
-    """Attention and feed-forward layer, one after the other or side by side, with their norms."""
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(TransformerBlock.Config):
-        ffn_norm: Any  # None: one norm for both
-        feed_forward: Any = None
-        norms: str
-        parallel: bool
-        near: bool  # the layer has the window
-        after_attention_norm: Any = None
-        after_ffn_norm: Any = None
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.after, self.parallel = config.norms == "after", config.parallel
-        self.mask = "sliding_window_mask" if config.near else "basic_mask"
-        self.attention = config.attention.build()
-        self.feed_forward = config.feed_forward.build()
-        self.attention_norm = config.attention_norm.build()
-        self.ffn_norm = config.ffn_norm.build() if config.ffn_norm else None
-        both = config.norms == "both"
-        self.after_attention_norm = config.after_attention_norm.build() if both else None
-        self.after_ffn_norm = config.after_ffn_norm.build() if both else None
-
-    def forward(
-        self, x: torch.Tensor, attention_masks: Any, positions: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Returns the layer's outputs, shape (B, L, D).
-
-        Args:
-            attention_masks: one mask, or those of layers with and without a window by their names.
-        """
-        mask = attention_masks[self.mask] if isinstance(attention_masks, dict) else attention_masks
-        normed = x if self.after else self.attention_norm(x)
-        mixed = self._normed(
-            self.attention(normed, mask, positions), self.attention_norm, self.after_attention_norm
-        )
-        h = x if self.parallel else x + mixed
-        if self.ffn_norm is not None:
-            normed = h if self.after else self.ffn_norm(h)
-        fed = self._normed(self.feed_forward(normed), self.ffn_norm, self.after_ffn_norm)
-        return x + mixed + fed if self.parallel else h + fed
-
-    def _normed(self, x: torch.Tensor, norm: Any, after: Any) -> torch.Tensor:
-        last = norm if self.after else after
-        return x if last is None else last(x)
 
 
 class PartsModel(Decoder):
@@ -191,6 +62,9 @@ class PartsModel(Decoder):
         def update_from_config(self, *, config: Any, **kwargs: Any) -> None:
             """Takes torchtitan's settings, and says how ranks share weights and activations."""
             Decoder.Config.update_from_config(self, config=config, **kwargs)
+            alibi = any(layer.attention.alibi for layer in self.layers)
+            if alibi and config.parallelism.context_parallel_degree > 1:
+                raise ValueError("Context parallelism reorders tokens, which ALiBi cannot follow.")
             shard_parts(self, enable_sp=config.parallelism.enable_sequence_parallel)
 
         def get_nparams_and_flops(self, model: nn.Module, seq_len: int) -> tuple[int, int]:
@@ -233,6 +107,8 @@ def shard_parts(config: Any, *, enable_sp: bool) -> None:
         tp=spmd.R if enable_sp else spmd.I
     )
     for layer in config.layers:
+        if layer.start is not None:
+            shard_start(layer.start, layout, enable_sp=enable_sp)
         names = ("attention_norm", "ffn_norm", "after_attention_norm", "after_ffn_norm")
         for of in (getattr(layer, name) for name in names):
             if of is not None:
@@ -240,6 +116,9 @@ def shard_parts(config: Any, *, enable_sp: bool) -> None:
                 states = of.sharding_config.state_shardings
                 states["bias"] = states["weight"]
         set_gqa_attention_sharding(layer.attention, enable_sp=enable_sp)
+        if layer.attention.alibi:
+            states = layer.attention.sharding_config.state_shardings
+            states["slopes"] = dense_param_placement(tp=spmd.R)
         set_gqa_inner_attention_local_map(layer.attention.inner_attention)
         heads = dense_activation_placement(tp=spmd.S(2))
         for of in (layer.attention.qk_norm, layer.attention.k_norm):
@@ -265,74 +144,22 @@ def shard_parts(config: Any, *, enable_sp: bool) -> None:
         fed.w2.sharding_config = rowwise_config(output_sp=enable_sp)
 
 
-LAYER = {
-    "attention.qkv_linear.wq": "self_attn.q_proj",
-    "attention.qkv_linear.wk": "self_attn.k_proj",
-    "attention.qkv_linear.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "attention.q_norm": "self_attn.q_norm",
-    "attention.k_norm": "self_attn.k_norm",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-"""Our modules of a layer → transformers', as most of its models name them."""
-OLMO = {
-    "attention_norm": "post_attention_layernorm",
-    "ffn_norm": "post_feedforward_layernorm",
-}
-APART = {
-    "olmo2": OLMO,
-    "olmo3": OLMO,
-    "nemotron": {"feed_forward.w1": "mlp.up_proj"},
-    "starcoder2": {"feed_forward.w1": "mlp.c_fc", "feed_forward.w2": "mlp.c_proj"},
-}
-"""model_type → what it names otherwise."""
-WHOLE = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
-
-
-class PartsAdapter(StateDictAdapter):
-    """Weights under transformers' names, one to one."""
-
-    def __init__(self, model_config: Any, hf_assets_path: str | None) -> None:
-        super().__init__(model_config, hf_assets_path)
-        kind = model_config.published
-        self.tied = model_config.enable_weight_tying
-        self.layer = LAYER | APART.get(kind, {})
-        # Nemotron's norms multiply by the weight and one (transformers, `modeling_nemotron.py`).
-        self.more = 1.0 if kind == "nemotron" else 0.0
-
-    def to_hf(self, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Weights under transformers' names."""
-        found = {}
-        for name, weight in state_dict.items():
-            if self.tied and name == "lm_head.weight":
-                continue
-            ours, _, last = name.rpartition(".")
-            of = re.fullmatch(r"layers\.(\d+)\.(.+)", ours)
-            theirs = f"model.layers.{of[1]}.{self.layer[of[2]]}" if of else WHOLE[ours]
-            more = self.more and last == "weight" and "norm" in ours
-            found[f"{theirs}.{last}"] = weight - self.more if more else weight
-        return found
-
-    def from_hf(self, hf_state_dict: dict[str, Any]) -> dict[str, Any]:
-        """The inverse of `to_hf`; rotary frequencies are left out."""
-        layer = {theirs: ours for ours, theirs in self.layer.items()}
-        whole = {theirs: ours for ours, theirs in WHOLE.items()}
-        found = {}
-        for name, weight in hf_state_dict.items():
-            theirs, _, last = name.rpartition(".")
-            of = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", theirs)
-            inside = layer.get(of[2]) if of else None
-            ours = f"layers.{of[1]}.{inside}" if of and inside else whole.get(theirs)
-            if ours is not None:
-                more = self.more and last == "weight" and "norm" in ours
-                found[f"{ours}.{last}"] = weight + self.more if more else weight
-        if self.tied and "lm_head.weight" not in found:
-            found["lm_head.weight"] = found["tok_embeddings.weight"]
-        return found
+def shard_start(start: Start.Config, layout: Any, *, enable_sp: bool) -> None:
+    """The same for what happens to embeddings: positions as torchtitan's table of tokens."""
+    if start.norm is not None:
+        start.norm.sharding_config = norm_config(enable_sp=enable_sp)
+        states = start.norm.sharding_config.state_shardings
+        states["bias"] = states["weight"]
+    if start.positions is not None:
+        whole = dense_activation_placement(tp=spmd.R)
+        start.positions.sharding_config = ShardingConfig(
+            state_shardings={"weight": dense_param_placement(tp=spmd.S(0))},
+            in_src_shardings={"input": whole},
+            in_dst_shardings={"input": whole},
+            out_src_shardings=dense_activation_placement(tp=spmd.P),
+            out_dst_shardings=layout,
+            local_map=LocalMapConfig(in_grad_placements=None),
+        )
 
 
 def joined(
@@ -401,6 +228,8 @@ def attention_of(
         wo=joined(dim, wide, last, bias == "all", ScaledBiasRowwiseLinear),
         qk_norm=made[0] if made else None,
         k_norm=made[1] if made else None,
+        cap=parts["attention_cap"],
+        alibi=parts["alibi"],
         inner_attention=get_attention_config("flex"),
         rope=Rotary.Config(**values, skipped=skipped),
     )
@@ -416,6 +245,42 @@ def feed_forward_of(
         w1=joined(ffn, dim, drawn, bias),
         w2=joined(dim, ffn, last, bias, ScaledBiasRowwiseLinear),
         w3=joined(ffn, dim, last, bias) if parts["gated"] else None,
+    )
+
+
+ABSENT = {
+    "learned": 0,
+    "alibi": False,
+    "attention_cap": 0.0,
+    "logit_cap": 0.0,
+    "scaled": False,
+    "embedding_norm": False,
+}
+"""Parts that need not be said, as they are then."""
+
+
+def start_of(parts: dict[str, Any], dim: int, norm_eps: float, init: Init) -> Start.Config | None:
+    """What happens to embeddings before the first layer; None if nothing does."""
+    learned, normed = parts["learned"], parts["embedding_norm"]
+    if not (parts["scaled"] or learned or normed):
+        return None
+    table = Embedding.Config(num_embeddings=learned, embedding_dim=dim, param_init={"weight": init})
+    return Start.Config(
+        factor=dim**0.5 if parts["scaled"] else 1.0,
+        positions=table if learned else None,
+        norm=norm_of(parts["norm"], dim, norm_eps) if normed else None,
+    )
+
+
+def capped(output: Linear.Config, cap: float) -> Linear.Config:
+    """The output layer, with capped logits if `cap` is above 0."""
+    if not cap:
+        return output
+    return CappedLinear.Config(
+        in_features=output.in_features,
+        out_features=output.out_features,
+        param_init=output.param_init,
+        cap=cap,
     )
 
 
@@ -440,17 +305,18 @@ def decoder(
     rope: dict[str, Any],
 ) -> Decoder.Config:
     """A decoder of these parts, initialized as torchtitan's Llama 3."""
-    drawn = cut(0.02)
+    parts, drawn = {**ABSENT, **parts}, cut(0.02)
+    unrotated = parts["alibi"] or parts["learned"] > 0
 
     def block(layer: int) -> PartsBlock.Config:
         last = cut(depth_scaled_std(0.02, layer))
         near = window > 0 and not is_nth(parts["window_skips"], layer)
-        made = partial(norm_of, parts["norm"], dim, norm_eps)
-        both = parts["norms"] == "both"
+        both, made = parts["norms"] == "both", partial(norm_of, parts["norm"], dim, norm_eps)
         return PartsBlock.Config(
             norms=parts["norms"],
             parallel=parts["parallel"] != "none",
             near=near,
+            start=start_of(parts, dim, norm_eps, drawn) if layer == 0 else None,
             attention_norm=made(),
             ffn_norm=None if parts["parallel"] == "one" else made(),
             after_attention_norm=made() if both else None,
@@ -466,20 +332,22 @@ def decoder(
                 head_dim=head_dim,
                 norm_eps=norm_eps,
                 near=near,
-                skipped=is_nth(parts["rotary_skips"], layer),
+                skipped=unrotated or is_nth(parts["rotary_skips"], layer),
             ),
             feed_forward=feed_forward_of(parts, dim, ffn, drawn, last),
         )
 
-    return whole(
+    made = whole(
         partial(PartsModel.Config, window=window, published=parts["published"]),
-        [block(layer) for layer in range(layers)],
+        list(map(block, range(layers))),
         nn.init.normal_,
         dim=dim,
         vocab=vocab,
         tied=tied,
         last=norm_of(parts["norm"], dim, norm_eps),
     )
+    made.lm_head = capped(made.lm_head, parts["logit_cap"])
+    return made
 
 
 FAMILY = Family(build=decoder, parallelize=parallelize_llama, adapter=PartsAdapter)

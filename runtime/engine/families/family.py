@@ -1,7 +1,7 @@
 """A family of models in torchtitan: its builder, and etude's changes to the result."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import wraps
 from inspect import signature
 from typing import Any, Literal, NamedTuple
@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FSDPModule
 from torchtitan.components.optimizer import register_moe_load_balancing_hook
 from torchtitan.config import Configurable
 from torchtitan.distributed.pipeline_parallel import pipeline_llm
+from torchtitan.models.common import Linear
 from torchtitan.models.common.decoder import Decoder
 from torchtitan.protocols.model_spec import ModelSpec
 from torchtitan.protocols.module import Module
@@ -97,11 +98,12 @@ def _replace(model: Module.Config, modules: Mapping[type, Any]) -> None:
 def _headed(model: Decoder.Config, head: Head) -> Decoder.Config:
     """The decoder with a head that is applied only at some positions."""
     kind: Any = record_model(type(model)._owner)
-    output: Any = model.lm_head
+    output: dict[str, Any] = dict(_inner(model.lm_head))
+    cap: dict[str, Any] = {"cap": output.pop("cap")} if "cap" in output else {}
     last = (
-        TokenHead.Config(**dict(_inner(output)))
+        TokenHead.Config(**output, **cap)
         if head == "tokens"
-        else replace(output, out_features=1)
+        else Linear.Config(**{**output, "out_features": 1})
     )
     return kind.Config(**dict(_inner(model)) | {"lm_head": last})
 

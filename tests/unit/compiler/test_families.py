@@ -112,6 +112,12 @@ def test_the_config_json_of_a_decoder_is_read_as_it_was_written(size: str) -> No
         ("starcoder2", {"use_bias": False}, "biases"),
         ("olmo3", {"layer_types": ["full_attention", "sliding_attention"] * 16}, "order"),
         ("olmo2", {"clip_qkv": 8.0}, "not clipped"),
+        ("gemma2", {"query_pre_attn_scalar": 144}, "width of a head"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "alike in all layers"),
+        ("gpt_neox", {"hidden_act": "silu"}, "GELU"),
+        ("bloom", {"apply_residual_connection_post_layernorm": True}, "not normed"),
+        ("falcon", {"alibi": True}, "rotary"),
+        ("falcon", {"parallel_attn": False}, "are parallel"),
     ],
 )
 def test_what_a_published_decoder_computes_otherwise_is_said(
@@ -131,6 +137,8 @@ def test_its_miniature_keeps_the_parts_of_a_decoder() -> None:
 
 
 DECODER = f"family = decoder, {MODEL}"
+GPT = "norm = layer, activation = gelu, gated = false"
+GPT_TANH = GPT.replace("gelu", "gelu_tanh")
 
 
 @pytest.mark.parametrize(
@@ -142,14 +150,21 @@ DECODER = f"family = decoder, {MODEL}"
         ("rotary_skips = 4", "smollm3"),
         ("norm = layer, rotary = 0.25", "stablelm"),
         ("norm = layer, biases = all", ""),
+        ("norm = layer, activation = gelu, gated = false, parallel = one", "falcon"),
+        (f"{GPT}, biases = all, parallel = two, rotary = 0.5", "gpt_neox"),
+        (f"{GPT_TANH}, biases = all, learned = 2Ki", "gpt2"),
+        (f"{GPT_TANH}, biases = all, alibi = true, embedding_norm = true", "bloom"),
         ("parallel = one", ""),
+        ("alibi = true", ""),
+        ("logit_cap = 30", ""),
         ("norms = both, activation = relu2", ""),
     ],
 )
 def test_what_transformers_computes_a_decoder_is_found_by_its_parts(
     parts: str, model_type: str
 ) -> None:
-    text = spec(f"{DECODER}, parts = {{ {parts} }}")
+    shape = DECODER.replace("kv_heads = 2, ffn = 128", "kv_heads = 4, ffn = 256")
+    text = spec(f"{shape}, parts = {{ {parts} }}")
     found = check(text)
     assert [each.code for each in found if each.severity == "error"] == (
         [] if model_type else ["E594"]
@@ -167,6 +182,14 @@ def test_what_transformers_computes_a_decoder_is_found_by_its_parts(
         (DECODER + ", parts = { rotary = 1.5 }", "E592"),
         (DECODER + ", parts = { norm = layer, rotary = 0.3 }", None),
         (DECODER + ", parts = { rotary = 0.01 }", "E418"),
+        (DECODER + ", parts = { alibi = true, learned = 2Ki }", "E592"),
+        (DECODER + ", rope_theta = 5e5, parts = { alibi = true }", "E592"),
+        (DECODER + ", parts = { learned = 2Ki, rotary = 0.5 }", "E592"),
+        (
+            DECODER + ", rope_scaling = yarn { factor = 4, original = 64 }, "
+            "parts = { learned = 2Ki }",
+            "E592",
+        ),
         (MODEL + ", parts = { biases = qkv }", "E419"),
         (DECODER + ", latent = { keys = 8 }", "E419"),
         (DECODER + ", rope_scaling = llama", "E419"),
@@ -184,6 +207,49 @@ def test_what_transformers_computes_a_decoder_is_found_by_its_parts(
 def test_what_does_not_belong_to_a_family_is_an_error(model: str, code: str | None) -> None:
     found = [each for each in check(spec(model)) if each.severity == "error"]
     assert [each.code for each in found] == ([code] if code else [])
+
+
+def test_a_stage_cannot_set_the_base_of_positions_that_do_not_rotate() -> None:
+    text = HEAD.replace(MODEL, DECODER + ", parts = { alibi = true }")
+    (found,) = check(text + stage(rope_theta="5e5", export="none"))
+    assert (found.code, found.severity) == ("E592", "error")
+    assert "ALiBi" in found.message or "`alibi`" in found.message
+
+
+def test_sequences_end_with_the_learned_positions() -> None:
+    text = HEAD.replace(MODEL, DECODER + ", parts = { learned = 16 }")
+    (found,) = check(text + stage(seq_len="32", export="none"))
+    assert (found.code, "16" in found.message, "learned = 32" in (found.help or "")) == (
+        "E595",
+        True,
+        True,
+    )
+    assert check(text + stage(seq_len="16", export="none")) == []
+
+
+def test_alibi_goes_by_the_order_of_tokens() -> None:
+    cluster = 'cluster big { nodes = 1, gpus = 8 of "H100 80GB" }\n'
+    text = HEAD.replace(MODEL, DECODER + ", parts = { alibi = true }") + cluster
+    placed = stage(batch="8 seqs", seq_len="512", parallel="{ context 2 }", export="none")
+    assert [each.code for each in check(text + placed)] == ["E487"]
+
+
+def test_what_stands_before_the_first_layer_counts() -> None:
+    def count(parts: str) -> int:
+        text = HEAD.replace(MODEL, f"{DECODER}, parts = {{ norm = layer, {parts} }}")
+        return parameters(only(jobs(plan(text + stage(export="none")))).model)
+
+    plain = count("rotary = 1")
+    assert count("learned = 2Ki") == plain + 2048 * 64
+    assert count("embedding_norm = true, alibi = true") == plain + 2 * 64
+
+
+def test_a_miniature_has_learned_positions_for_its_sequences() -> None:
+    model = f"{DECODER}, parts = {{ {GPT_TANH}, biases = all, learned = 4Ki }}"
+    made = miniature(HEAD.replace(MODEL, model) + stage(seq_len="4096", export="none"))
+    job = only(jobs(made))
+    assert job.model.parts
+    assert job.model.parts.learned == job.seq_len < 4096
 
 
 def test_a_published_size_keeps_its_stretched_positions_unless_told_otherwise() -> None:

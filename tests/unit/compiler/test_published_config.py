@@ -215,7 +215,7 @@ def test_what_is_computed_otherwise_is_refused_with_the_reason(
         ("gemma3_text", "embeddings"),
         ("phi3", "longrope"),
         ("mixtral", "experts"),
-        ("gpt2", "learned"),
+        ("granite", "embeddings"),
         ("bert", "no family"),
         (None, "names no model_type"),
         (7, "no family"),

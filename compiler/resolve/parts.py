@@ -1,0 +1,100 @@
+"""The parts of a decoder that a spec gives, and which of them exclude each other."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...spec.schema import recipe as r
+from ..families import FAMILIES
+from ..families.family import Family
+from ..values import ModelShape
+from .scope import Scope
+
+_ROTARY = ("rotary", "rotary_skips")
+
+
+def chosen(
+    scope: Scope, model: r.Model, family: Family, shape: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The parts of a model that a spec or its size gives; None, with a report, if wrong.
+
+    Args:
+        shape: that of the size, with what the spec gives besides parts.
+    """
+    given = {
+        name: value
+        for name in (r.attributes(r.Parts) if model.parts else ())
+        if (value := getattr(model.parts, name)) is not None
+    }
+    if family.parts is None:
+        if model.parts:
+            other = next(name for name, of in FAMILIES.items() if of.parts)
+            scope.report.add(
+                "E419",
+                f"the blocks of {model.family} are always the same",
+                model.at("parts"),
+                help=f"write `family = {other}`, or remove `parts`",
+            )
+            return None
+        return {}
+    found = shape.get("parts", {}) | given
+    for name, message, help in (*_excluded(found, shape), *_positions(model, given, found)):
+        inside = model.parts.at(name) if model.parts and name in given else None
+        place = inside or (model.at(name) if name == "rope_theta" else None) or model.at("parts")
+        scope.report.add("E592", message, place, help=help)
+        return None
+    return found
+
+
+def _excluded(found: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Attribute, message and help of parts that do not go together."""
+    if found.get("window_skips") and not shape.get("window"):
+        yield (
+            "window_skips",
+            "layers cannot skip a window that the model does not have",
+            "write `window = 4Ki` in the model, or remove `window_skips`",
+        )
+    if found.get("parallel", "none") != "none" and found.get("norms", "before") != "before":
+        yield (
+            "parallel",
+            "attention and feed-forward layers side by side have their norms before them",
+            "remove `norms`, or write `parallel = none`",
+        )
+    if found.get("rotary", 1) > 1:
+        yield (
+            "rotary",
+            f"a share of {found['rotary']:g} of a head's elements cannot rotate",
+            "write a share of at most 1, such as `rotary = 0.25`",
+        )
+
+
+def _positions(
+    model: r.Model, given: Mapping[str, Any], found: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    """The same of ways to say where a token stands, of which a model has one."""
+    learned, alibi = found.get("learned"), found.get("alibi")
+    if learned and alibi:
+        yield (
+            "alibi",
+            "ALiBi and learned positions exclude each other",
+            "remove `alibi` or `learned`",
+        )
+    if not learned and not alibi:
+        return
+    name, why = ("alibi", "ALiBi has none") if alibi else ("learned", "positions are learned")
+    said = [each for each in _ROTARY if given.get(each)]
+    said += ["rope_theta"] if model.rope_theta is not None else []
+    for each in said:
+        yield (
+            each,
+            f"`{each}` is about rotary positions, and this model has none: {why}",
+            f"remove `{each}`, or `{name}` of `parts`",
+        )
+
+
+def still(model: ModelShape) -> str:
+    """Why no positions of a model rotate; "" if some do."""
+    if model.parts and model.parts.alibi:
+        return "`alibi` has no rotary positions"
+    if model.parts and model.parts.learned:
+        return "this model's positions are learned"
+    return ""
