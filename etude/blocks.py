@@ -277,7 +277,12 @@ class Dialog(Block):
 class Verifier(Block):
     """A program that scores an answer: 1 if it is right, 0 if it is not."""
 
-    kind: Literal["math", "exact", "choice", "regex", "format", "length", "json_schema"] | Let
+    kind: (
+        Literal[
+            "math", "exact", "choice", "regex", "format", "length", "json_schema", "python_tests"
+        ]
+        | Let
+    )
     extract: Text = None
     ignore_case: bool | Let | None = None
     pattern: Text = None

@@ -71,6 +71,7 @@ COUNTED = {
     "gpus": ['8 of "H100 80GB"', '1 of "é"'],
     "roles": ["[user, assistant]"],
     "on": ["[web]", "[web, math]"],
+    "verify": ["[right]", "[right, brief]"],
     "suites": ['{ math ["a", "b"], code "c" }', '{ one ["x"] }'],
 }
 """What attributes may be whose converters do not tell."""

@@ -9,7 +9,9 @@ from .value import Value, later
 class Verifier(Value):
     """Scores an answer: 1 if it is right, 0 if it is not."""
 
-    kind: Literal["math", "exact", "choice", "regex", "format", "length", "json_schema"]
+    kind: Literal[
+        "math", "exact", "choice", "regex", "format", "length", "json_schema", "python_tests"
+    ]
     extract: str | None = later(
         None, description="a regular expression whose first group, in its last match, is the answer"
     )

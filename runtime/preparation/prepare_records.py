@@ -250,8 +250,8 @@ class RecordMaker:
         for name, each in verifiers.items():
             if why := misfit(each, found):
                 raise DataError(
-                    f"{why} of the verifier `{name}`",
-                    "correct the answer, or `options` of the verifier",
+                    f"the verifier `{name}` takes no answer for right: {why}",
+                    "correct the answer in the record, or the settings of the verifier",
                 )
         return found
 

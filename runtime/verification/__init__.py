@@ -63,7 +63,7 @@ def scores(
 
 
 def right_answers(record: Mapping[str, Any]) -> list[str]:
-    """The right answers of a record of prompts, of which any will do."""
+    """The right answers of a record of prompts, of which any will do; or tests, which all run."""
     answer = record.get(ANSWER)
     if answer is None:
         return []
@@ -71,7 +71,9 @@ def right_answers(record: Mapping[str, Any]) -> list[str]:
 
 
 def misfit(verifier: Verifier, answers: list[str]) -> str:
-    """Why a record's answers can never be given, for people; "" if they can."""
+    """Why a record's answers can never be right, for people; "" if they can."""
+    if verifier.kind == "python_tests":
+        return _unreadable("\n".join(answers))
     if verifier.kind != "choice":
         return ""
     wrong = [each for each in answers if option(_settings(verifier), each) is None]
@@ -79,10 +81,18 @@ def misfit(verifier: Verifier, answers: list[str]) -> str:
     return f"`{wrong[0]}` is none of the options {options}" if wrong else ""
 
 
+def _unreadable(tests: str) -> str:
+    try:
+        compile(tests, "tests.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as problem:
+        return f"the tests are no Python ({problem})"
+    return ""
+
+
 def require(planned: Mapping[str, Verifier], root: Path) -> None:
     """Checks that verifiers can be used here.
 
-    Raises: RunError: a package is missing, or a schema cannot be read.
+    Raises: RunError: a package or the sandbox is missing, or a schema cannot be read.
     """
     for name, each in planned.items():
         if each.kind == "math" and importlib.util.find_spec("math_verify") is None:
@@ -90,9 +100,13 @@ def require(planned: Mapping[str, Verifier], root: Path) -> None:
                 f"the verifier `{name}` needs the package math-verify, which is not installed",
                 "install it: pip install 'etude[verify]'",
             )
-    files = {name: each for name, each in planned.items() if each.schema_file}
-    if files:
-        Process({name: _settings(each) for name, each in files.items()}, root).start()
+    tried = {
+        name: _settings(each)
+        for name, each in planned.items()
+        if each.schema_file or each.kind == "python_tests"
+    }
+    if tried:
+        Process(tried, root).start()
 
 
 def files(planned: Mapping[str, Verifier], root: Path) -> list[Path]:

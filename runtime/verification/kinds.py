@@ -22,6 +22,9 @@ _ANCHORED = re.compile(r"\\boxed|\\\(|\\\[|\$|\\begin\{")
 """What tells that a text has an expression in LaTeX, and prose around it."""
 
 
+_FENCED = re.compile(r"^```(?:python|py|python3)?[ \t]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
 class Faulty(Exception):
     """A verifier that cannot be used, whatever the answer.
 
@@ -59,6 +62,8 @@ def scorer(settings: Settings, root: Path) -> Score:
             return partial(_length, settings.get("least") or 0, settings.get("most"))
         case "json_schema":
             return partial(_json, _validator(settings["schema_file"], root))
+        case "python_tests":
+            return _python
         case kind:
             raise Faulty(f"there is no verifier of kind `{kind}`", "plan again")
 
@@ -172,8 +177,31 @@ def _read(text: str) -> list[Any]:
     return parse(text, parsing_timeout=None)  # pyright: ignore[reportArgumentType]
 
 
+def code_in(text: str) -> str:
+    """The program in an answer: its last fenced block of Python or of no language, or all of it."""
+    found = _FENCED.findall(text)
+    return found[-1] if found else text
+
+
+def _python(right: Sequence[str], text: str) -> float:
+    """Runs the answer's program and then all tests of the record, in a sandbox."""
+    from .sandbox import passes
+
+    return float(passes(code_in(text), "\n".join(right)))
+
+
 def prepare(settings: Settings) -> None:
-    """Imports what a verifier needs, so that no answer pays for it."""
+    """Imports what a verifier needs, so that no answer pays for it.
+
+    Raises: Faulty: there is no sandbox for programs on this machine.
+    """
+    if settings["kind"] == "python_tests":
+        from .sandbox import NoSandbox, require
+
+        try:
+            require()
+        except NoSandbox as problem:
+            raise Faulty(problem.message, problem.help) from None
     if settings["kind"] == "math":
         logging.disable(logging.CRITICAL)  # it logs what it cannot read
         _math(str.strip, ["1"], "1.0")

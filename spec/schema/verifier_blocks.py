@@ -29,6 +29,7 @@ VERIFIERS: Mapping[str, Kind] = {
     "format": Kind(("pattern",), ("ignore_case",)),
     "length": Kind(("most", "least")),
     "json_schema": Kind(("schema",)),
+    "python_tests": Kind(compares=True),
 }
 """The kinds of verifiers."""
 

@@ -127,7 +127,7 @@ def test_prompts_have_no_answers_that_nobody_needs(inputs, tmp_path):
         ({"answer": []}, RIGHT, "`answer` is empty", "remove the line"),
         ({"answer": {"a": 1}}, RIGHT, "neither a text, a number", "write answers as texts"),
         ({"answer": True}, RIGHT, "neither a text, a number", "write answers as texts"),
-        ({"answer": "C"}, LETTER, "`C` is none of the options A, B", "`options` of the verifier"),
+        ({"answer": "C"}, LETTER, "`C` is none of the options A, B", "settings of the verifier"),
     ],
 )
 def test_a_prompt_without_the_answer_that_a_verifier_needs_has_its_place(
