@@ -26,8 +26,6 @@ Degrees = Mapping[str, int | str]
 
 CPU_MICRO_BATCH_TOKENS = 8192
 """The most tokens that a CPU rank processes at a time, if the spec does not say."""
-CPU_MICRO_BATCH_RECORDS = 4096
-"""The same for records, whose rows are padded to the longest: fewer means less padding."""
 
 
 MASK_BLOCK = 128

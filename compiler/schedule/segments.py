@@ -12,7 +12,6 @@ from ...spec.schema import recipe as r
 from ..as_written import rows
 from ..pipelines import pipelining
 from ..placement import (
-    CPU_MICRO_BATCH_RECORDS,
     CPU_MICRO_BATCH_TOKENS,
     Degrees,
     data_parallel,
@@ -51,13 +50,12 @@ def cut(
     """
     found: list[Segment] = []
     lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
-    room = CPU_MICRO_BATCH_RECORDS if spec.padded else CPU_MICRO_BATCH_TOKENS
     for start, stop in pairwise(_cuts(clock, thetas, places, meshes, checkpoints)):
         seq_len, theta, degrees = (at(changes, start) for changes in (lengths, thetas, places))
         resources = meshes[frozen(degrees)]
         batches = [b.sequences for b in clock.batches if b.from_step < stop and b.to_step > start]
         given = int(degrees.get("micro_batch", 0))
-        micro = micro_batch(resources, given or None, seq_len, batches, room)
+        micro = micro_batch(resources, given or None, seq_len, batches, CPU_MICRO_BATCH_TOKENS)
         uneven = _uneven_rounds(resources, micro) or _uneven_batch(
             spec, clock, batches, resources, given or 1, seq_len
         )

@@ -162,6 +162,10 @@ class Packing:
         place = ordinal - self._rows_before[epoch]
         return order[begins[place] : begins[place + 1]].tolist()
 
+    def filled(self, ordinal: int) -> int:
+        """Tokens of a row's records together."""
+        return int(self._lengths[self.row(ordinal)].sum())
+
     def read(self, ordinal: int) -> list[Record]:
         """The records of a row."""
         return [self._records.record(i) for i in self.row(ordinal)]

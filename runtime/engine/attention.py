@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.nn.attention.flex_attention import BlockMask
 from torchtitan.models.common.attention import create_attention_mask
 from torchtitan.protocols.module import Module
 
-from .grouped import Grouped, Score, mixed
+from . import masked
+from .grouped import DENSE, Grouped, Score, mixed
 from .spans import Spans
 
 Transform = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -22,10 +22,6 @@ Mask = torch.Tensor | Grouped
 Masks = Mask | Mapping[str, Mask]
 WHOLE, NEAR = "basic_mask", "sliding_window_mask"
 """Mask names in torchtitan's models, for layers without and with a window."""
-
-DENSE = 256
-"""Tokens of the longest rows that attention on CPUs takes with a dense mask, which costs less there
-than going by spans."""
 
 
 def of_documents(positions_BL: torch.Tensor, window: int, *, dense: bool) -> Masks:
@@ -42,13 +38,18 @@ def of_documents(positions_BL: torch.Tensor, window: int, *, dense: bool) -> Mas
 
 
 def of_segments(
-    segments_BL: torch.Tensor, positions_BL: torch.Tensor, window: int, *, dense: bool
+    segments_BL: torch.Tensor,
+    prefixes_BL: torch.Tensor,
+    positions_BL: torch.Tensor,
+    window: int,
+    *,
+    dense: bool,
 ) -> Masks:
     """What attention on CPUs takes for segments; arguments as in `segment_mask` and
     `of_documents`."""
     if dense or positions_BL.shape[1] <= DENSE:
-        return by_window(segment_mask(segments_BL), positions_BL, window)
-    return _grouped(Spans.of_segments(segments_BL), window)
+        return by_window(segment_mask(segments_BL, prefixes_BL), positions_BL, window)
+    return _grouped(Spans.of_segments(segments_BL, prefixes_BL), window)
 
 
 def _grouped(spans: Spans, window: int) -> Masks:
@@ -70,16 +71,17 @@ def document_mask(positions_BL: torch.Tensor) -> torch.Tensor:
     return same_BLL.tril()[:, None]
 
 
-def segment_mask(segments_BL: torch.Tensor) -> torch.Tensor:
-    """Which tokens see which: earlier ones of their own segment and of segment 0, and themselves.
+def segment_mask(segments_BL: torch.Tensor, prefixes_BL: torch.Tensor) -> torch.Tensor:
+    """Which tokens see which: earlier ones of their own segment and of its prefix, and themselves.
 
     Args:
         segments_BL: the number of each token's segment.
+        prefixes_BL: the number of the segment that it continues; its own if it continues none.
 
     Returns:
         bool, shape (B, 1, L, L): whether the token (third axis) sees the token (last axis).
     """
-    seen_BLL = segments_BL[:, None, :] == 0
+    seen_BLL = segments_BL[:, None, :] == prefixes_BL[:, :, None]
     same_BLL = segments_BL[:, :, None] == segments_BL[:, None, :]
     return (seen_BLL | same_BLL).tril()[:, None]
 
@@ -102,6 +104,7 @@ def by_window(
 
 def segment_blocks(
     segments_BL: torch.Tensor,
+    prefixes_BL: torch.Tensor,
     positions_BL: torch.Tensor,
     window: int,
     block_size: int | tuple[int, int],
@@ -113,7 +116,8 @@ def segment_blocks(
         b: torch.Tensor, _: torch.Tensor, q_idx: torch.Tensor, kv_idx: torch.Tensor
     ) -> torch.Tensor:
         theirs = segments_BL[b, kv_idx]
-        return (q_idx >= kv_idx) & ((theirs == 0) | (theirs == segments_BL[b, q_idx]))
+        seen = (theirs == prefixes_BL[b, q_idx]) | (theirs == segments_BL[b, q_idx])
+        return (q_idx >= kv_idx) & seen
 
     def near(
         b: torch.Tensor, h: torch.Tensor, q_idx: torch.Tensor, kv_idx: torch.Tensor
@@ -152,7 +156,6 @@ class DocumentAttention(Module):
         *,
         attention_masks: Mask,
         scale: float | None = None,
-        enable_gqa: bool = False,
         score_mod: Score | None = None,
         out_transform: Transform | None = None,
         **kwargs: Any,
@@ -173,16 +176,9 @@ class DocumentAttention(Module):
                 return attention_masks.attend(q_BLNH, k_BLNH, v_BLNH, scale)
             return out_transform(*attention_masks.attend_with_sums(q_BLNH, k_BLNH, v_BLNH, scale))
         if out_transform is not None:
-            return out_transform(*_with_sums(q_BLNH, k_BLNH, v_BLNH, attention_masks, scale))
-        out_BNLH = F.scaled_dot_product_attention(
-            q_BLNH.transpose(1, 2),
-            k_BLNH.transpose(1, 2),
-            v_BLNH.transpose(1, 2),
-            attn_mask=attention_masks,
-            scale=scale,
-            enable_gqa=enable_gqa,
-        )
-        return out_BNLH.transpose(1, 2)
+            sums = masked.attend_with_sums(q_BLNH, k_BLNH, v_BLNH, attention_masks, scale)
+            return out_transform(*sums)
+        return masked.attend(q_BLNH, k_BLNH, v_BLNH, attention_masks, scale)
 
 
 def _scored(
@@ -197,23 +193,3 @@ def _scored(
     rows, places = (torch.arange(n, device=q_BLNH.device) for n in q_BLNH.shape[:2])
     each = places.expand(len(rows), -1)
     return mixed(q_BLNH, k_BLNH, v_BLNH, ~mask, score_mod, scale, rows=rows, own=each, seen=each)
-
-
-def _with_sums(
-    q_BLNH: torch.Tensor,
-    k_BLNH: torch.Tensor,
-    v_BLNH: torch.Tensor,
-    mask: torch.Tensor,
-    scale: float | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixed values and log denominators of the softmax, which torch's attention does not return."""
-    each = q_BLNH.shape[2] // k_BLNH.shape[2]
-    q_BNLH, k_BNLH, v_BNLH = (
-        of.transpose(1, 2).repeat_interleave(times, dim=1)
-        for of, times in ((q_BLNH, 1), (k_BLNH, each), (v_BLNH, each))
-    )
-    by = q_BLNH.shape[-1] ** -0.5 if scale is None else scale
-    scores_BNLL = (q_BNLH @ k_BNLH.transpose(2, 3)).float() * by
-    scores_BNLL = scores_BNLL.masked_fill(~mask, float("-inf"))
-    out_BNLH = scores_BNLL.softmax(-1).to(v_BNLH.dtype) @ v_BNLH
-    return out_BNLH.transpose(1, 2), scores_BNLL.logsumexp(-1).transpose(1, 2)

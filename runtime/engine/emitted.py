@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..run_folder.outcomes import results
 from ..run_folder.store import Store
 from .loader import Batch, Loader
 from .lr import PlannedLR, PlannedSchedulers
+from .rows import DialogLoader
 from .train import dataloader
 
 PREPARE = "make the data with `etude prepare SPEC`, on any machine, and name its run folder"
@@ -151,7 +152,11 @@ def _loader(run: Path, plan: Plan, job: TrainJob, keywords: dict[str, Any]) -> L
             )
         folders[f"data:{source}"] = made[needed]
     first = {source: window.first_token for source, window in job.data.items()}
-    return dataloader(job, folders, run, first).build(**keywords)
+    config = dataloader(job, folders, run, first)
+    if isinstance(config, DialogLoader.Config):
+        # All in the order of the recipe, and as long as torchtitan expects them.
+        config = replace(config, multiple=None)
+    return config.build(**keywords)
 
 
 def _name(plan: Plan, key: str) -> str:

@@ -15,9 +15,13 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 
+from . import masked
 from .blockwise import attend
 from .spans import Span, Spans
 
+DENSE = 256
+"""Tokens of the longest rows, and in them of the longest spans that continue each other, that are
+taken with a dense mask, which costs less there than going by spans."""
 EXACT = 512
 """Spans of at least this length are together only with others of the same length."""
 STEPS = 8
@@ -28,25 +32,38 @@ Score = Callable[[Any, Any, Any, Any, Any], torch.Tensor]
 """How scores change: from the score, its row, its head, and the places of query and key in the row,
 tensors that broadcast together."""
 
+_Family = list[Span]
+"""A span that is computed alone, or one with those that continue it."""
 _Parts = tuple["Group", torch.Tensor, torch.Tensor, torch.Tensor, Sequence[torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class Group:
     """Spans that are computed together, shorter ones padded at their end, and shorter prefixes at
-    their beginning.
+    their beginning; or spans with those that continue them, with a mask.
 
     Attributes:
         spans: how many.
         length: tokens that each is padded to.
         prefix: tokens that the prefix of each is padded to.
         absent_GP: bool, what of the prefixes is padding; None if nothing is.
+        sees: which tokens see which, bool, shape (G, 1, Q, Q); None: all earlier ones, and the
+            prefix.
+        apart_GQQ: how far the token (second axis) is from the token (third axis) that it sees.
     """
 
     spans: int
     length: int
-    prefix: int
-    absent_GP: torch.Tensor | None
+    prefix: int = 0
+    absent_GP: torch.Tensor | None = None
+    sees: torch.Tensor | None = None
+    apart_GQQ: torch.Tensor | None = None
+
+    def within(self, window: int) -> Self:
+        """The same for layers with a window, or without one if it is 0."""
+        if not window or self.sees is None or self.apart_GQQ is None:
+            return self
+        return replace(self, sees=self.sees & (self.apart_GQQ < window)[:, None])
 
 
 @dataclass(frozen=True)
@@ -71,23 +88,30 @@ class Grouped:
     @classmethod
     def of(cls, spans: Spans) -> Self:
         """The groups of some rows' spans."""
-        together: dict[tuple[int, int], list[tuple[int, Span]]] = defaultdict(list)
+        together: dict[tuple[int, int, bool], list[tuple[int, _Family]]] = defaultdict(list)
         for row, of_row in enumerate(spans.rows):
-            for span in of_row:
-                key = _padded(span.length), _padded(span.prefix) if span.prefix else 0
-                together[key].append((row * spans.length, span))
+            for family in _families(of_row):
+                prefix = 0 if len(family) > 1 else family[0].prefix
+                length = family[-1].end - family[0].start
+                key = _padded(length), _padded(prefix) if prefix else 0, len(family) > 1
+                together[key].append((row * spans.length, family))
         tokens = len(spans.rows) * spans.length
         groups, own, prefixes, back = [], [], [], torch.empty(tokens, dtype=torch.int64)
-        for (length, prefix), found in together.items():
+        for (length, prefix, several), found in together.items():
             lacks = []
-            for base, span in found:
-                start, end, lack = base + span.start, base + span.end, prefix - span.prefix
-                back[start:end] = torch.arange(len(own), len(own) + span.length)
+            for base, family in found:
+                first, last = family[0], family[-1]
+                start, end = base + first.start, base + last.end
+                back[start:end] = torch.arange(len(own), len(own) + end - start)
                 # Padding repeats a token: what comes of it is not read, and has no gradient.
-                own += [*range(start, end), *[end - 1] * (length - span.length)]
-                first = base + span.prefix_start
-                prefixes += [*[first] * lack, *range(first, base + span.prefix_end)]
-                lacks.append(lack)
+                own += [*range(start, end), *[end - 1] * (length - (end - start))]
+                if not several:
+                    lack, at = prefix - first.prefix, base + first.prefix_start
+                    prefixes += [*[at] * lack, *range(at, base + first.prefix_end)]
+                    lacks.append(lack)
+            if several:
+                groups.append(_masked([family for _, family in found], length))
+                continue
             absent = torch.arange(prefix) < torch.tensor(lacks)[:, None] if any(lacks) else None
             groups.append(Group(len(found), length, prefix, absent))
         as_is = own == list(range(tokens))
@@ -100,7 +124,8 @@ class Grouped:
 
     def within(self, window: int) -> Self:
         """The same for layers with a window."""
-        return replace(self, window=window)
+        groups = tuple(group.within(window) for group in self.groups)
+        return replace(self, groups=groups, window=window)
 
     def attend(
         self,
@@ -114,16 +139,9 @@ class Grouped:
         same = q_BLNH.shape[-1] == v_BLNH.shape[-1]
         found = []
         for group, q, k, v, of_prefix in self._parts(q_BLNH, k_BLNH, v_BLNH):
-            if same and not group.prefix and not 0 < self.window < group.length:
-                out = F.scaled_dot_product_attention(
-                    q.transpose(1, 2),
-                    k.transpose(1, 2),
-                    v.transpose(1, 2),
-                    is_causal=True,
-                    scale=scale,
-                    enable_gqa=q.shape[2] != k.shape[2],
-                )
-                found.append(out.transpose(1, 2))
+            causal = not group.prefix and not 0 < self.window < group.length
+            if group.sees is not None or (same and causal):
+                found.append(masked.attend(q, k, v, group.sees, scale))
             else:
                 found.append(_in_blocks(group, q, k, v, of_prefix, scale, self.window)[0])
         return self._back(found, q_BLNH)
@@ -137,9 +155,12 @@ class Grouped:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What `attend` returns, and the logarithms of the softmax's denominators, float32, shape
         (B, L, N)."""
-        found = [
-            _in_blocks(*parts, scale, self.window) for parts in self._parts(q_BLNH, k_BLNH, v_BLNH)
-        ]
+        found = []
+        for group, q, k, v, of_prefix in self._parts(q_BLNH, k_BLNH, v_BLNH):
+            if group.sees is not None:
+                found.append(masked.attend_with_sums(q, k, v, group.sees, scale))
+            else:
+                found.append(_in_blocks(group, q, k, v, of_prefix, scale, self.window))
         out, sums = zip(*found, strict=True)
         return self._back(out, q_BLNH), self._back(sums, q_BLNH)
 
@@ -164,7 +185,7 @@ class Grouped:
             keys, values = (
                 torch.cat([p, of], dim=1) for p, of in zip(of_prefix, (k, v), strict=True)
             )
-            hidden = _hidden(group, self.window)
+            hidden = _hidden(group, self.window) if group.sees is None else ~group.sees
             rows = mine[:, 0] // L
             out = mixed(
                 q, keys, values, hidden, score, scale, rows=rows, own=mine % L, seen=seen % L
@@ -244,6 +265,39 @@ def _hidden(group: Group, window: int) -> torch.Tensor:
         absent = F.pad(group.absent_GP, (0, group.length), value=False)
         hidden = hidden | absent[:, None]
     return hidden[:, None]
+
+
+def _families(row: Sequence[Span]) -> Iterator[_Family]:
+    """A row's spans, those together of which each but the first continues the first, if they are
+    short."""
+    family: _Family = []
+    for span in row:
+        first = family[0] if family else span
+        continues = span.prefix and (span.prefix_start, span.prefix_end) == first[:2]
+        if family and continues and span.end - first.start <= DENSE:
+            family.append(span)
+            continue
+        if family:
+            yield family
+        family = [span]
+    yield family
+
+
+def _masked(families: Sequence[_Family], length: int) -> Group:
+    """A group of families of one span and those that continue it, as `Group.sees` says."""
+    # Padding is a span of its own.
+    number = torch.full((len(families), length), -1)
+    place = torch.zeros(len(families), length, dtype=torch.int64)
+    for row, family in enumerate(families):
+        base = family[0].start
+        for which, span in enumerate(family):
+            at = slice(span.start - base, span.end - base)
+            number[row, at] = which
+            place[row, at] = torch.arange(span.prefix, span.prefix + span.length)
+    theirs = number[:, None, :]
+    seen = ((theirs == 0) & (number >= 0)[:, :, None]) | (theirs == number[:, :, None])
+    apart = place[:, :, None] - place[:, None, :]
+    return Group(len(families), length, sees=seen.tril()[:, None], apart_GQQ=apart)
 
 
 def _padded(length: int) -> int:

@@ -10,12 +10,11 @@ import numpy as np
 
 from ...compiler.plan.measures import AccuracyMeasure, HeldOut, LossMeasure
 from ...compiler.plan.plan import HeldOutJob
-from ..data.encode import CONTENT
 from ..data.packing import learned
 from ..data.record_shards import SUMMARY, Record, Records
 from ..data.shards import Shards
 from ..errors import DataError
-from .rows import Row, check_length, check_vocab, lay_out, window
+from .rows import Row, check_length, check_vocab, lay_out, plain, window
 
 
 @dataclass(frozen=True)
@@ -89,16 +88,7 @@ def dialog_row(record: Record, *, every_token: bool) -> Row:
     """A dialog; the tokens that training on it learns are predicted."""
     taught = np.flatnonzero(learned(record.parts, every_token=every_token)[1:])
     tokens = record.tokens.astype(np.int64)
-    count = len(tokens) - 1
-    return Row(
-        tokens[:-1],
-        np.arange(count),
-        np.ones(count, np.int64),
-        [taught],
-        [tokens[1:][taught]],
-        [np.full(len(taught), CONTENT, np.uint8)],
-        [count - 1],
-    )
+    return plain(tokens[:-1], taught, tokens[1:][taught])
 
 
 def loss(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:

@@ -92,21 +92,26 @@ class Loader(BaseDataLoader):
     def _batches(self, steps: Iterable[int]) -> Iterator[tuple[Batch, bool]]:
         """This rank's micro-batches of some steps, and whether each is the last of its step."""
         for step in steps:
-            size = self.timeline.batch(step)
-            last = size // self._micro_batch
-            for number, batch in enumerate(self._micro_batches(step, size), start=1):
+            last = self.micro_batches(step)
+            for number, batch in enumerate(self._micro_batches(step), start=1):
                 yield pinned(batch), number == last
 
-    def _micro_batches(self, step: int, size: int) -> Iterator[Batch]:
-        """This rank's micro-batches of a step with `size` sequences."""
-        for start in range(0, size, self._micro_batch):
-            yield self._read(step, start + self._rank * self._local_batch)
+    def micro_batches(self, step: int) -> int:
+        """How many micro-batches a step has, the same on all ranks."""
+        return self.timeline.batch(step) // self._micro_batch
 
-    def _read(self, step: int, first: int) -> Batch:
+    def _micro_batches(self, step: int) -> Iterator[Batch]:
+        """This rank's micro-batches of a step."""
+        for start in range(0, self.timeline.batch(step), self._micro_batch):
+            first = start + self._rank * self._local_batch
+            yield self._read(step, range(first, first + self._local_batch))
+
+    def _read(self, step: int, indices: Iterable[int]) -> Batch:
+        """Some sequences of a step, as many as the local batch has."""
         shape = (self._local_batch, self.timeline.seq_len)
         inputs, labels, positions = (torch.empty(shape, dtype=torch.int64) for _ in range(3))
         rows = zip(inputs.numpy(), labels.numpy(), positions.numpy(), strict=True)
-        for index, row in enumerate(rows, start=first):
+        for index, row in zip(indices, rows, strict=True):
             self._fill(step, index, *row)
         return {"input": inputs, "positions": positions}, labels
 

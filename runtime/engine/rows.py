@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -11,28 +12,57 @@ import torch
 
 from ...compiler.costs.reading import MULTIPLE
 from ...compiler.plan.plan import Dpo, Resources, Reward
+from ..data.balance import micro_batches as balanced_rows
 from ..data.encode import CONTENT
 from ..data.packing import Mask, Packing, Shuffled, compared, counted, pack_dialogs
 from ..data.record_shards import Record
 from ..data.stream import IGNORE
 from ..errors import DataError
-from .loader import Batch, Loader, check_targets, check_vocab
+from .loader import AHEAD, Batch, Loader, check_targets, check_vocab
 
 Layout = Literal["joint", "pairs"]
+_Item = tuple[str, int]
+"""A source, and the number of one of its records."""
+_Packed = tuple[int, list[list[_Item]]]
 
 
 class DialogLoader(Loader):
-    """Yields packed rows of dialogs; see `packing`."""
+    """Yields packed rows of dialogs; see `packing`.
+
+    Where rows may have any length, those of a step go into micro-batches the fullest first, and a
+    micro-batch is as long as its fullest row of all ranks.
+    """
 
     @dataclass(kw_only=True, slots=True)
     class Config(Loader.Config):
         packings: Mapping[str, Packing]
         every_token: bool
+        multiple: int | None
+        """The multiple of tokens that rows are padded to; None: all have the sequence length."""
 
     def __init__(self, config: Config, **keywords: Any) -> None:
         super().__init__(config, **keywords)
         self._packings = config.packings
         self._every_token = config.every_token
+        self._multiple = config.multiple
+
+    def _micro_batches(self, step: int) -> Iterator[Batch]:
+        if self._multiple is None:
+            yield from super()._micro_batches(step)
+            return
+        filled = [self._filled(step, index) for index in range(self.timeline.batch(step))]
+        order = sorted(range(len(filled)), key=lambda index: (-filled[index], index))
+        for start in range(0, len(order), self._micro_batch):
+            first = start + self._rank * self._local_batch
+            batch, labels = self._read(step, order[first : first + self._local_batch])
+            width = -(-filled[order[start]] // self._multiple) * self._multiple
+            cut = {name: tensor[:, :width].contiguous() for name, tensor in batch.items()}
+            yield cut, labels[:, :width].contiguous()
+
+    def _filled(self, step: int, index: int) -> int:
+        """Tokens of a row without its padding."""
+        source, position = self._locate(step, index)
+        return self._packings[source].filled(position // self.timeline.seq_len)
 
     def _fill(
         self, step: int, index: int, inputs: np.ndarray, labels: np.ndarray, positions: np.ndarray
@@ -49,25 +79,69 @@ class DialogLoader(Loader):
 
 @dataclass(frozen=True)
 class Row:
-    """A preference as the model reads it.
+    """A preference as the model reads it, or several, one after the other.
 
     Attributes:
         tokens: int64, shape (n,).
         positions: int64, shape (n,).
-        segments: int64, shape (n,): a token sees its own segment and segment 0, see `attention`.
+        segments: int64, shape (n,): the number of each token's segment.
+        prefixes: int64, shape (n,): the segment that a token sees besides its own, or its own.
         places: for each response, where the model predicts its tokens: int64, shape (its length,).
         targets: for each response, its tokens: int64, shape (its length,).
         parts: for each response, the parts of its tokens: uint8, shape (its length,).
         ends: for each response, the place of its last token.
+        responses: how many each preference has.
     """
 
     tokens: np.ndarray
     positions: np.ndarray
     segments: np.ndarray
+    prefixes: np.ndarray
     places: list[np.ndarray]
     targets: list[np.ndarray]
     parts: list[np.ndarray]
     ends: list[int]
+    responses: list[int]
+
+
+def plain(
+    tokens: np.ndarray, places: np.ndarray, targets: np.ndarray, parts: np.ndarray | None = None
+) -> Row:
+    """A row of one segment, with one response.
+
+    Args:
+        tokens: int64, shape (n,).
+        places, targets: int64, shape (m,): where which tokens are predicted.
+        parts: uint8, shape (m,); by default all are content.
+    """
+    count = len(tokens)
+    ones = np.ones(count, np.int64)
+    if parts is None:
+        parts = np.full(len(targets), CONTENT, np.uint8)
+    return Row(tokens, np.arange(count), ones, ones, [places], [targets], [parts], [count - 1], [1])
+
+
+def join(rows: Sequence[Row]) -> Row:
+    """One row of several; what is in one of them does not see what is in another."""
+    if len(rows) == 1:
+        return rows[0]
+    begins = np.cumsum([0, *(len(row.tokens) for row in rows[:-1])]).tolist()
+    firsts = np.cumsum([0, *(row.segments.max() + 1 for row in rows[:-1])]).tolist()
+
+    def each(name: str) -> list[Any]:
+        return [item for row in rows for item in getattr(row, name)]
+
+    return Row(
+        np.concatenate([row.tokens for row in rows]),
+        np.concatenate([row.positions for row in rows]),
+        np.concatenate([row.segments + n for n, row in zip(firsts, rows, strict=True)]),
+        np.concatenate([row.prefixes + n for n, row in zip(firsts, rows, strict=True)]),
+        [place + at for at, row in zip(begins, rows, strict=True) for place in row.places],
+        each("targets"),
+        each("parts"),
+        [end + at for at, row in zip(begins, rows, strict=True) for end in row.ends],
+        each("responses"),
+    )
 
 
 def lay_out(record: Record, responses: Sequence[int], layout: Layout) -> Row:
@@ -82,6 +156,7 @@ def lay_out(record: Record, responses: Sequence[int], layout: Layout) -> Row:
     tokens = [record.tokens[:prompt]] if shared else []
     positions = [np.arange(prompt)] if shared else []
     segments = [np.zeros(prompt, np.int64)] if shared else []
+    prefixes = [*segments]
     places, targets, parts, last = [], [], [], []
     begin = prompt if shared else 0
     for number, response in enumerate(responses):
@@ -93,6 +168,7 @@ def lay_out(record: Record, responses: Sequence[int], layout: Layout) -> Row:
         tokens.append(record.tokens[stretch])
         positions.append(np.arange(prompt if shared else 0, prompt + length))
         segments.append(np.full(len(positions[-1]), number + 1, np.int64))
+        prefixes.append(np.zeros_like(segments[-1]) if shared else segments[-1])
         places.append(np.arange(begin - 1, begin + length - 1))
         places[-1][0] = prompt - 1 if shared else begin - 1
         targets.append(record.tokens[stretch])
@@ -103,10 +179,12 @@ def lay_out(record: Record, responses: Sequence[int], layout: Layout) -> Row:
         np.concatenate(tokens),
         np.concatenate(positions),
         np.concatenate(segments),
+        np.concatenate(prefixes),
         places,
         targets,
         parts,
         last,
+        [len(last)],
     )
 
 
@@ -116,17 +194,7 @@ def window(tokens: np.ndarray) -> Row:
     Args:
         tokens: int64, shape (n + 1,).
     """
-    count = len(tokens) - 1
-    places = np.arange(count)
-    return Row(
-        tokens[:-1],
-        places,
-        np.ones(count, np.int64),
-        [places],
-        [tokens[1:]],
-        [np.full(count, CONTENT, np.uint8)],
-        [count - 1],
-    )
+    return plain(tokens[:-1], np.arange(len(tokens) - 1), tokens[1:])
 
 
 def scored(tokens: np.ndarray) -> Row:
@@ -135,10 +203,8 @@ def scored(tokens: np.ndarray) -> Row:
     Args:
         tokens: int64, shape (n,).
     """
-    count, nothing = len(tokens), np.zeros(0, np.int64)
-    part = np.zeros(0, np.uint8)
-    ones = np.ones(count, np.int64)
-    return Row(tokens, np.arange(count), ones, [nothing], [nothing], [part], [count - 1])
+    nothing = np.zeros(0, np.int64)
+    return plain(tokens, nothing, nothing)
 
 
 def row_multiple(resources: Resources) -> int:
@@ -153,17 +219,19 @@ def row_length(branches: Sequence[int], responses: Sequence[int], layout: Layout
 
 
 def collate(rows: Sequence[Row], multiple: int, length: int) -> dict[str, torch.Tensor]:
-    """The model's input for some rows: `input`, `positions` and `segments`, int64, each of shape
-    (rows, length rounded up to a multiple)."""
+    """The model's input for some rows: `input`, `positions`, `segments` and `prefixes`, int64, each
+    of shape (rows, length rounded up to a multiple)."""
     width = -(-length // multiple) * multiple
     batch = {name: np.zeros((len(rows), width), np.int64) for name in ("input", "positions")}
     # Padding is a segment of its own, so that every token sees at least itself.
-    batch["segments"] = np.full((len(rows), width), -1, np.int64)
+    for name in ("segments", "prefixes"):
+        batch[name] = np.full((len(rows), width), -1, np.int64)
     for i, row in enumerate(rows):
         count = len(row.tokens)
         batch["input"][i, :count] = row.tokens
         batch["positions"][i, :count] = row.positions
         batch["segments"][i, :count] = row.segments
+        batch["prefixes"][i, :count] = row.prefixes
     return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
@@ -185,10 +253,12 @@ def ask_tokens(rows: Sequence[Row], width: int, mask: Mask) -> dict[str, torch.T
 
 
 class PreferenceLoader(Loader):
-    """Yields preferences, one record per row, for the losses in `objectives`.
+    """Yields preferences, for the losses in `objectives`.
 
-    The records of a step, longest first, are cut into micro-batches of dp_world_size ×
-    local_batch_size; rank r has the r-th slice of each, padded to the longest row of all ranks.
+    The records of a step are packed into rows of at most the sequence length, all of about the same
+    length (`balance`), and these are cut into as few micro-batches of up to dp_world_size ×
+    local_batch_size rows as they fill. Rank r has the r-th slice of each, padded to the longest
+    row of all ranks.
 
     Raises:
         DataError: a record is longer than the sequence length, or a response has no tokens that
@@ -213,34 +283,51 @@ class PreferenceLoader(Loader):
             source: read_reference(path, config.orders[source].records.count, source)
             for source, path in config.references.items()
         }
+        # The trainer asks how many micro-batches there are while the reader is steps ahead.
+        self._packed = lru_cache(maxsize=AHEAD + 2)(self._pack)
 
-    def _micro_batches(self, step: int, size: int) -> Iterator[Batch]:
+    def micro_batches(self, step: int) -> int:
+        return len(self._packed(step))
+
+    def _pack(self, step: int) -> list[_Packed]:
+        """The micro-batches of a step: the tokens of the longest row, and the rows of all ranks."""
         found = []
-        for index in range(size):
+        for index in range(self.timeline.batch(step)):
             source, position = self._locate(step, index)
             number = self._orders[source].index(position // self.timeline.seq_len)
             branches = self._branches(source, number)
             length = row_length(branches, self._responses(branches), self._objective.layout)
             found.append((length, source, number))
+        # No rank's rows depend on where in the step a record came.
         found.sort(key=lambda item: (-item[0], item[1], item[2]))
-        for start in range(0, size, self._micro_batch):
-            first = start + self._rank * self._local_batch
-            own = [item[1:] for item in found[first : first + self._local_batch]]
-            yield self._batch(own, found[start][0])
+        lengths = [length for length, *_ in found]
+        ranks, room = self._micro_batch // self._local_batch, self.timeline.seq_len
+        return [
+            (
+                sum(lengths[item] for item in rows[0]),
+                [[found[item][1:] for item in row] for row in rows],
+            )
+            for rows in balanced_rows(lengths, ranks=ranks, rows=self._local_batch, room=room)
+        ]
 
-    def _batch(self, items: Sequence[tuple[str, int]], length: int) -> Batch:
-        rows = [self._row(source, number) for source, number in items]
+    def _micro_batches(self, step: int) -> Iterator[Batch]:
+        for length, rows in self._packed(step):
+            each = len(rows) * self._local_batch // self._micro_batch
+            yield self._batch(rows[self._rank * each : (self._rank + 1) * each], length)
+
+    def _batch(self, items: Sequence[Sequence[_Item]], length: int) -> Batch:
+        rows = [join([self._row(*item) for item in row]) for row in items]
         batch = collate(rows, self._multiple, length)
         width = batch["input"].shape[1]
         if isinstance(self._objective, Reward):
             batch |= _ask_scores(rows, width)
             count = len(batch["better"])
         else:
+            each = [item for row in items for item in row]
             batch |= ask_tokens(rows, width, self._objective.mask)
-            check_counts(batch["counts"].view(-1, 2), items)
-            references = [self._reference(*item) for item in items]
-            batch["reference"] = torch.from_numpy(np.stack(references))
-            count = len(rows)
+            check_counts(batch["counts"].view(-1, 2), each)
+            batch["reference"] = torch.from_numpy(np.stack([self._reference(*i) for i in each]))
+            count = len(each)
         batch["tokens"] = torch.tensor(sum(len(row.tokens) for row in rows))
         # torchtitan divides the loss by the number of labels it finds.
         labels = torch.full_like(batch["input"], IGNORE)
@@ -281,14 +368,16 @@ def ask_ends(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
 
 
 def _ask_scores(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
-    """Where each response ends, and every ordered pair of a row's responses."""
+    """Where each response ends, and every ordered pair of a preference's responses."""
     places, better, worse = [], [], []
+    first = 0
     for i, row in enumerate(rows):
-        first = len(places)
         places += [i * width + end for end in row.ends]
-        for one, other in combinations(range(first, len(places)), 2):
-            better.append(one)
-            worse.append(other)
+        for count in row.responses:
+            for one, other in combinations(range(first, first + count), 2):
+                better.append(one)
+                worse.append(other)
+            first += count
     named = {"places": places, "better": better, "worse": worse}
     return {name: torch.tensor(numbers) for name, numbers in named.items()}
 

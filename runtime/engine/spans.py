@@ -81,22 +81,26 @@ class Spans:
         )
 
     @classmethod
-    def of_segments(cls, segments_BL: torch.Tensor) -> Self:
-        """Each segment sees itself, and segment 0 if the row begins with it.
+    def of_segments(cls, segments_BL: torch.Tensor, prefixes_BL: torch.Tensor) -> Self:
+        """Each segment sees itself, and the one that it continues.
 
         Args:
             segments_BL: the number of each token's segment; the tokens of a segment are together.
+            prefixes_BL: the number of the segment that it continues, earlier in the row; its own if
+                it continues none.
         """
         length = segments_BL.shape[1]
 
-        def spans(segments: list[int]) -> Iterable[Span]:
+        def spans(segments: list[int], prefixes: list[int]) -> Iterable[Span]:
             starts = [at for at in range(1, length) if segments[at] != segments[at - 1]]
-            borders = [0, *starts, length]
-            shared = borders[1] if segments[0] == 0 else 0
-            for start, end in pairwise(borders):
-                yield Span(start, end, 0, shared if start else 0)
+            seen: dict[int, tuple[int, int]] = {}
+            for start, end in pairwise((0, *starts, length)):
+                own, prefix = segments[start], prefixes[start]
+                yield Span(start, end, *((0, 0) if prefix == own else seen[prefix]))
+                seen[own] = start, end
 
-        return cls(tuple(tuple(spans(row)) for row in segments_BL.tolist()), length)
+        rows = zip(segments_BL.tolist(), prefixes_BL.tolist(), strict=True)
+        return cls(tuple(tuple(spans(*row)) for row in rows), length)
 
     def dense(self, window: int = 0) -> torch.Tensor:
         """The whole mask. Its size is the square of the length: for tests.

@@ -166,7 +166,14 @@ def dataloader(
             for source, path in folders.items()
         }
         every = job.objective.loss_on == "all"
-        return DialogLoader.Config(packings=packings, every_token=every, **common)
+        of = job.resources
+        # A compiled layer would be compiled again for every other length, the parts of a pipeline
+        # exchange tensors of one shape, and context ranks cut rows into equal parts.
+        free = of.device == "cpu" and of.pipeline == of.context == 1
+        multiple = row_multiple(of) if free else None
+        return DialogLoader.Config(
+            packings=packings, every_token=every, multiple=multiple, **common
+        )
     if isinstance(job.objective, Grpo):
         return _rollouts(job, inputs, folders, common)
     orders = {

@@ -145,9 +145,9 @@ class Trainer(TitanTrainer):
 
     def train_step(self, data_iterator: Iterator[Batch]) -> None:
         step = self.job.first_step + self.step - 1
-        degree = self.parallel_dims.dp_replicate * self.parallel_dims.dp_shard
-        micro_batch = self.config.training.local_batch_size * degree
-        self.gradient_accumulation_steps = self.loader.timeline.batch(step) // micro_batch
+        # A pipeline takes several micro-batches at a time.
+        together = self.num_pipeline_parallel_microbatches
+        self.gradient_accumulation_steps = self.loader.micro_batches(step) // together
         try:
             super().train_step(data_iterator)
         except RuntimeError as error:
@@ -185,17 +185,18 @@ class Trainer(TitanTrainer):
     def _record_rows(
         self, record: dict[str, torch.Tensor], labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-        tokens, positions, segments = map(record.pop, ("input", "positions", "segments"))
+        tokens, positions = record.pop("input"), record.pop("positions")
+        segments, prefixes = record.pop("segments"), record.pop("prefixes")
         inputs, labels, kwargs = super().post_dataloading_process({"input": tokens}, labels)
         window = self.job.model.window
         if self._masked:
             # A compiled layer would be compiled again for every other set of spans.
             dense = self.config.compile.enable
-            masks: Any = of_segments(segments, positions, window, dense=dense)
+            masks: Any = of_segments(segments, prefixes, positions, window, dense=dense)
         else:
             attention = cast(Any, self.model_config).layers[0].attention
             size = attention.inner_attention.block_size
-            masks = segment_blocks(segments, positions, window, size)
+            masks = segment_blocks(segments, prefixes, positions, window, size)
         kwargs |= {"positions": positions, "attention_masks": masks, "record": record}
         return inputs, labels, kwargs
 

@@ -25,6 +25,17 @@ class Recording(importlib.abc.MetaPathFinder):
         spec.loader.exec_module = exec_module
         return spec
 
+def rows_of(input, positions, segments=None, **_):
+    if segments is None:
+        return input.tolist()
+    # Which preferences share a row depends on the ranks.
+    found = []
+    for row, at, numbers in zip(input.tolist(), positions.tolist(), segments.tolist()):
+        end = sum(number >= 0 for number in numbers)
+        begins = [place for place in range(end) if at[place] == 0]
+        found += [row[begin:stop] for begin, stop in zip(begins, [*begins[1:], end])]
+    return found
+
 def record(loader):
     original = loader.__iter__
     def iterate(self):
@@ -35,7 +46,7 @@ def record(loader):
                 batch = next(batches)
                 said = {"stage": [self._of, self.timeline.seq_len], "step": step,
                         "batch": self.timeline.batch(step), "rank": self._rank,
-                        "rows": batch[0]["input"].tolist()}
+                        "rows": rows_of(**batch[0])}
                 file.write(json.dumps(said) + "\\n")
                 file.flush()
                 yield batch
@@ -60,7 +71,7 @@ def recording(folder: Path) -> dict[str, str]:
 
 
 def recorded(folder: Path) -> dict[Step, list[list[int]]]:
-    """The rows of tokens of every step that was read whole, sorted.
+    """The rows of tokens, or the preferences, of every step that was read whole, sorted.
 
     Ranks that are one data-parallel rank, in a tensor or pipeline group, read the same rows.
     """

@@ -21,6 +21,7 @@ from etude.runtime.engine.spans import Span, Spans
 
 POSITIONS = torch.tensor([[3, 4, 0, 1, 2, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7]])
 SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, 2, -1], [1, 1, 1, 2, 2, 2, -1, -1]])
+PREFIXES = torch.tensor([[0, 0, 0, 0, 0, 0, 0, -1], [1, 1, 1, 2, 2, 2, -1, -1]])
 PLACES = torch.tensor([[0, 1, 2, 3, 4, 3, 4, 0], [0, 1, 2, 0, 1, 2, 0, 0]])
 """Positions for `SEGMENTS`, with padding."""
 
@@ -34,12 +35,12 @@ def test_documents_are_spans() -> None:
     assert found.dense(2).equal(near[NEAR])
 
 
-def test_segments_are_spans_that_continue_the_first() -> None:
-    found = Spans.of_segments(SEGMENTS)
-    assert found.rows[0] == (Span(0, 3), Span(3, 5, 0, 3), Span(5, 7, 0, 3), Span(7, 8, 0, 3))
+def test_segments_are_spans_that_continue_others() -> None:
+    found = Spans.of_segments(SEGMENTS, PREFIXES)
+    assert found.rows[0] == (Span(0, 3), Span(3, 5, 0, 3), Span(5, 7, 0, 3), Span(7, 8))
     assert found.rows[1] == (Span(0, 3), Span(3, 6), Span(6, 8))
-    assert found.dense().equal(segment_mask(SEGMENTS))
-    near = by_window(segment_mask(SEGMENTS), PLACES, 3)
+    assert found.dense().equal(segment_mask(SEGMENTS, PREFIXES))
+    near = by_window(segment_mask(SEGMENTS, PREFIXES), PLACES, 3)
     assert isinstance(near, dict)
     told = (SEGMENTS >= 0)[:, None, :, None]
     assert (found.dense(3) & told).equal(near[NEAR] & told)
@@ -50,6 +51,9 @@ def test_several_prompts_share_a_row(window: int) -> None:
     row = (Span(0, 3), Span(3, 5, 0, 3), Span(5, 7, 0, 3), Span(7, 9), Span(9, 12, 7, 9))
     spans = Spans((row,), 12)
     sees = spans.dense(window)[0, 0]
+    segments = torch.tensor([[0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4]])
+    prefixes = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 3, 3, 3, 3, 3]])
+    assert Spans.of_segments(segments, prefixes) == spans
     assert [len(line.nonzero()) for line in sees] == (
         [1, 2, 3, 3, 3, 3, 3, 1, 2, 3, 3, 3] if window else [1, 2, 3, 4, 5, 4, 5, 1, 2, 3, 4, 5]
     )
@@ -142,7 +146,7 @@ def test_layers_of_short_and_long_rows_say_the_same(
         masks = (
             attention.of_documents(POSITIONS, 3, dense=False)
             if how == "documents"
-            else attention.of_segments(SEGMENTS, PLACES, 3, dense=False)
+            else attention.of_segments(SEGMENTS, PREFIXES, PLACES, 3, dense=False)
         )
         assert isinstance(masks, dict)
         assert isinstance(masks[WHOLE], Grouped) == (most == 0)

@@ -8,7 +8,7 @@ import engine_jobs  # noqa: F401 (before torchtitan is imported: on CPUs)
 # The benchmarks are no part of what is installed.
 sys.path.append(str(Path(__file__).parents[2]))
 
-from benchmarks import loading, sampling, tokenizing
+from benchmarks import loading, sampling, tokenizing, training_step
 
 
 def test_sampling() -> None:
@@ -33,3 +33,12 @@ def test_tokenizing(tmp_path: Path) -> None:
     found = tokenizing.measure(tmp_path, rounds=1, characters=200_000)
     assert found.tokens > 0
     assert min(found.ours + found.theirs) > 0
+
+
+def test_training_step(tmp_path: Path) -> None:
+    shape = training_step.Shape(layers=1, dim=32, heads=2, ffn=64, vocab=512, rows=2, seq_len=32)
+    found = training_step.measure(tmp_path, shape, 2)
+    assert {side: len(seconds) for side, seconds in found.items()} == dict.fromkeys(
+        training_step.SIDES, 2
+    )
+    assert "| 1 | " in training_step.table({1: found}, shape, 2)

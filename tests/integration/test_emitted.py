@@ -6,6 +6,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def test_preparing_makes_the_data_and_nothing_else(prepared: tuple[Plan, Path]) 
 def test_its_batches_are_those_of_etudes_own_run(
     prepared: tuple[Plan, Path], tmp_path: Path, name: str, rank: int
 ) -> None:
-    """The same sequences in the same order, with the same labels, positions and masks."""
+    """The same sequences in the same order, with the same labels, positions and masks, as on a
+    GPU: on CPUs etude's own run cuts rows of dialogs, and takes the fullest first."""
     made, folder = prepared
     job = next(j for j in made.jobs if isinstance(j, TrainJob) and j.id.replace(".", "_") == name)
     folders = {
@@ -74,7 +76,10 @@ def test_its_batches_are_those_of_etudes_own_run(
     }
     first = {source: window.first_token for source, window in job.data.items()}
     of_rank = {"dp_world_size": 2, "dp_rank": rank, "local_batch_size": 2}
-    ours = dataloader(job, folders, folder, first).build(**of_rank)
+    own: Any = dataloader(job, folders, folder, first)
+    if name == "chat_1":
+        own = replace(own, multiple=None)
+    ours = own.build(**of_rank)
     config = configuration(made, folder, tmp_path, name)
     theirs = config.dataloader.build(**of_rank)
     count = job.sequences // 4

@@ -18,8 +18,10 @@ from record_jobs import (
     record_job,
 )
 from test_engine_ranks import Run, Workplace
+from test_engine_records import unpacked
 
 from etude.compiler.plan.plan import Dpo, ReferenceJob, Reward, ScoreJob, Sft
+from etude.runtime.engine import rows
 from etude.runtime.engine.forward import held_out, reference, score
 
 DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatting")
@@ -105,9 +107,13 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_two_ranks_compute_the_loss_and_gradients_of_one(
-    place: Workplace, tmp_path: Path, name: str, layout: str
+    place: Workplace, tmp_path: Path, name: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After one step, AdamW's first moments are a tenth of the clipped gradients."""
+    """After one step, AdamW's first moments are a tenth of the clipped gradients.
+
+    The one rank has a row for each preference, where the two pack them.
+    """
+    monkeypatch.setattr(rows, "balanced_rows", unpacked)
     (one,) = run(job(name, "sharded", world_size=1), place.inputs, tmp_path / "job")
     (two,) = place.events(f"{name} {layout}")
     measured = {
@@ -121,6 +127,7 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
         "preference_loss",
     }
     assert one.keys() == two.keys() - {"max_loss"}  # of the ranks with data of their own
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     for key in one.keys() - {"tokens_per_second", "seconds", "data_seconds"}:
         value = one[key]
         near = pytest.approx(value, rel=1e-4, abs=1e-6) if key in measured else value

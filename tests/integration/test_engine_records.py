@@ -27,7 +27,7 @@ from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
 from etude.runtime.data.packing import Packing, Shuffled
 from etude.runtime.data.record_shards import Record, Records, write_records
 from etude.runtime.data.shards import Shards
-from etude.runtime.engine import heads
+from etude.runtime.engine import heads, rows
 from etude.runtime.engine.forward import score
 from etude.runtime.engine.rows import collate, lay_out
 
@@ -37,8 +37,7 @@ BATCH = 4
 def gradients_of(trainer: Any) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of the first global batch, summed over its micro-batches."""
     batches = iter(trainer.loader)
-    number = BATCH // trainer.config.training.local_batch_size
-    micro_batches = [next(batches) for _ in range(number)]
+    micro_batches = [next(batches) for _ in range(trainer.loader.micro_batches(0))]
     counted = sum((labels != -100).sum() for _, labels in micro_batches)
     loss = 0.0
     for batch, labels in micro_batches:
@@ -239,6 +238,63 @@ def test_both_layouts_give_the_same_gradients(
         torch.testing.assert_close(grad, theirs[name], rtol=1e-5, atol=1e-6)
 
 
+def test_rows_of_dialogs_are_as_long_as_the_fullest_beside_them(
+    roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dialogs of 40 and of 52 tokens, of which a row has room for one."""
+    lengths = [40, 52] * 30
+    made = [
+        Record(np.full(length, 7 + number), np.full(length, CONTENT, np.uint8))
+        for number, length in enumerate(lengths)
+    ]
+    options: Any = {"holdout": Fraction(0), "seed": 1, "name": "chat"}
+    write_records(made, tmp_path / "data", form="dialogs", vocab=512, **options)
+    given = {**roles, "data:chat": tmp_path / "data"}
+    job = record_job(Sft())
+    wanted = sorted((len(each.tokens) for each in first_records(job, given)), reverse=True)
+    with loaded(job, given, tmp_path / "job") as trainer:
+        batches = iter(trainer.loader)
+        read = [next(batches) for _ in range(BATCH // 2)]
+    assert [batch["input"].shape[1] for batch, _ in read] == [
+        -(-length // 8) * 8 for length in wanted[::2]
+    ]
+    found = [int((labels[row] != -100).sum()) + 1 for _, labels in read for row in range(2)]
+    assert found == wanted
+    short, _ = loss_and_gradients(job, given, tmp_path / "short")
+    monkeypatch.setattr(rows, "row_multiple", lambda _: SEQ_LEN)
+    whole, _ = loss_and_gradients(job, given, tmp_path / "whole")
+    assert short == pytest.approx(whole, rel=1e-6)
+
+
+def unpacked(lengths: list[int], *, ranks: int, rows: int, room: int) -> list[list[list[int]]]:
+    """`micro_batches` with a row for each record."""
+    order = sorted(range(len(lengths)), key=lambda item: (-lengths[item], item))
+    own = [[item] for item in order]
+    return [own[first : first + ranks * rows] for first in range(0, len(own), ranks * rows)]
+
+
+@pytest.mark.parametrize("layout", ["joint", "pairs"])
+@pytest.mark.parametrize("objective", [Reward(), dpo(mask="formatting")])
+def test_preferences_that_share_a_row_have_the_gradients_of_rows_of_their_own(
+    roles: Roles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    objective: Reward | Dpo,
+    layout: Any,
+) -> None:
+    job = record_job(objective.model_copy(update={"layout": layout}), seq_len=2 * SEQ_LEN)
+    packed, ours = loss_and_gradients(job, roles, tmp_path / "packed")
+    with loaded(job, roles, tmp_path / "rows") as trainer:
+        batch, _ = next(iter(trainer.loader))
+        assert len(batch["input"]) < BATCH
+        assert trainer.loader.micro_batches(0) == 1
+    monkeypatch.setattr(rows, "balanced_rows", unpacked)
+    single, theirs = loss_and_gradients(job, roles, tmp_path / "single")
+    assert packed == pytest.approx(single, rel=1e-5)
+    for name, grad in ours.items():
+        torch.testing.assert_close(grad, theirs[name], rtol=1e-5, atol=1e-6)
+
+
 def test_logits_made_piece_by_piece_change_nothing(
     roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,11 +313,11 @@ def test_a_response_does_not_see_another(roles: Roles, tmp_path: Path) -> None:
     changed[prompt + first : prompt + first + second] += 1
     changed %= 512
     other = Record(changed, record.parts, record.branches)
-    rows = [lay_out(each, range(3), "joint") for each in (record, other)]
-    assert len(rows[0].tokens) == prompt + first + second + third
+    both = [lay_out(each, range(3), "joint") for each in (record, other)]
+    assert len(both[0].tokens) == prompt + first + second + third
     with loaded(record_job(Reward()), roles, tmp_path / "job") as trainer:
         scores = []
-        for row in rows:
+        for row in both:
             batch = collate([row], 8, len(row.tokens))
             scores.append(trainer.say({**batch, "places": torch.tensor(row.ends)}))
     assert scores[0][0] == scores[1][0]

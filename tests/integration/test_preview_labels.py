@@ -165,8 +165,13 @@ def test_scores_of_a_reward_model(plan: Plan, made: dict[str, Path], tmp_path: P
     for batch, _ in batches(plan, made, "rm", tmp_path):
         rows, width = batch["input"].shape
         for row in range(rows):
-            tokens = batch["input"][row][batch["segments"][row] >= 0]
-            places = [int(p) % width for p in batch["places"] if p // width == row]
-            read[decode(plan, made, tokens)] = places
+            # Each record begins with its prompt.
+            firsts = (batch["positions"][row] == 0) & (batch["segments"][row] >= 0)
+            begins = np.flatnonzero(firsts).tolist()
+            ends = [*begins[1:], int((batch["segments"][row] >= 0).sum())]
+            for begin, end in zip(begins, ends, strict=True):
+                tokens = batch["input"][row][begin:end]
+                asked = (int(place) - row * width for place in batch["places"])
+                read[decode(plan, made, tokens)] = [p - begin for p in asked if begin <= p < end]
     assert len(records) > 20
     assert read == records
