@@ -9,7 +9,6 @@ from typing import Any
 from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
 from ..program import Scheduled
-from ..resolve.graph import data_of
 from .data_files import URL, Matched, ending
 
 LINE = 1 << 20
@@ -49,7 +48,9 @@ def _needing(program: Scheduled) -> Iterator[tuple[str, r.Dataset]]:
         spec: Any = stage.spec
         named = [*(getattr(spec, "verify", None) or ()), *(getattr(spec, "reward", None) or ())]
         names = [name for name in named if name in recipe.verifiers]
-        asked = [each for n in data_of(spec) if (each := recipe.datasets.get(n))] if names else []
+        mixed = [data for part in getattr(stage, "mixture", ()) for data in part.weights]
+        read = dict.fromkeys([getattr(spec, "prompts", None) or "", *mixed]) if names else {}
+        asked = [dataset for data in read if (dataset := recipe.datasets.get(data))]
         for name in names:
             for dataset in asked:
                 if dataset.kind == "prompts" and r.VERIFIERS[recipe.verifiers[name].kind].compares:
