@@ -60,13 +60,18 @@ def nodes(store: Server, tmp_path: Path) -> list[dict[str, str]]:
     return [asking(store, tmp_path / name) for name in ("one", "two")]
 
 
-def is_done(store: Server, undisturbed: Path) -> None:
-    """Asserts that the run in the store has the bits of the undisturbed one, and nothing else."""
+def is_done(store: Server, undisturbed: Path, *, figures: bool = True) -> None:
+    """Asserts that the run in the store has the bits of the undisturbed one, and nothing else.
+
+    Args:
+        figures: whether it has the figures of all steps.
+    """
     once = (undisturbed / "models" / "anneal" / "model.safetensors").read_bytes()
     assert model(store, "runs/small", undisturbed) == once
     for job in JOBS:
         losses = [step["loss"] for step in steps(store, "runs/small", job)]
-        assert losses == logged_losses(undisturbed, job)
+        known = logged_losses(undisturbed, job)
+        assert losses == (known if figures else known[-len(losses) :])
     assert not store.names("runs/small/work/")
     assert not store.names("runs/small/."), "signs of nodes"
     assert "runs/small/lease.json" not in store.names("runs/small/")
@@ -139,7 +144,8 @@ def test_a_bucket_that_vanishes_is_75_and_what_the_nodes_have_goes_up_when_it_is
     ]
     assert begun == ["tokenizer.words: already done"], "finished jobs are not done again"
     assert "pretrain.1: step 0 " not in "".join(node.stdout for node in again)
-    is_done(store, undisturbed)
+    # Of the steps before that checkpoint, only the disk of the node that was rank 0's has figures.
+    is_done(store, undisturbed, figures=False)
 
 
 @pytest.mark.exhaustive
