@@ -95,9 +95,9 @@ def _look(path: Path, kind: str, written: str) -> "Looked":
     from itertools import islice
 
     from ..authoring.tuning import MOST, Looked
-    from ..runtime.data import readers, records
+    from ..runtime.data import layouts, readers, records
     from ..runtime.data.bad_lines import BadLines
-    from ..runtime.data.record_fields import Fields, suggested
+    from ..runtime.data.record_fields import Fields
     from ..runtime.errors import DataError, RunError
 
     parse: Any = records.dialog if kind == "dialogs" else records.preference
@@ -111,10 +111,11 @@ def _look(path: Path, kind: str, written: str) -> "Looked":
         )
         for row in islice(rows, MOST):
             if names is None:
-                names = suggested(row.fields, kind)
+                names = _names(row.fields, kind)
             count += 1
             try:
-                parse(row.fields, Fields(names))
+                found = None if names else layouts.converted(row.fields, kind)
+                parse(found.record if found else row.fields, Fields(names))
             except DataError as reason:
                 bad, first = bad + 1, first or reason
             else:
@@ -129,6 +130,18 @@ def _look(path: Path, kind: str, written: str) -> "Looked":
     if not count:
         raise Unfit(f"{path} has no records", "name a file with one record a line")
     return Looked(written, names or {}, count, longest, bad)
+
+
+def _names(record: dict[str, Any], kind: str) -> dict[str, str]:
+    """What `fields` has to say for such records; {} for those of a known layout."""
+    from ..runtime.data import layouts
+    from ..runtime.data.record_fields import suggested
+    from ..runtime.errors import DataError
+
+    try:
+        return {} if layouts.converted(record, kind) else suggested(record, kind)
+    except DataError:
+        return {}
 
 
 def _characters(value: Any) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from ...compiler.as_written import counted
 from ...compiler.plan.plan import DatasetJob
 from .. import stopping
-from ..data import readers, records
+from ..data import layouts, readers, records
 from ..data.answers import right_answers
 from ..data.bad_lines import BadLines
 from ..data.dialog import renderer
@@ -60,6 +61,7 @@ class RecordMaker:
         names = dict(job.source.get("fields") or {}) if named else {}
         ignored = names.pop("ignore", None) or ()
         self._fields = Fields(names, ignored)
+        self._named = bool(ignored) or any(k != v or k == "role" for k, v in names.items())
         self._tokens = None
         self._vocab = 0
         if made is not None:
@@ -70,6 +72,7 @@ class RecordMaker:
         allowed = None if job.source["kind"] == "job" else job.bad_lines
         self._bad_lines = bad or BadLines(allowed, self._bad)
         self._long = Long(job.longest, job.long, every_token=job.every_token)
+        self._layouts: dict[str, int] = {}
         self._similar = {"limit": job.drop_similar, "responses": 0, "records": 0}
 
     def write(self, result: Path) -> dict[str, Any]:
@@ -97,6 +100,13 @@ class RecordMaker:
     def warnings(self) -> list[str]:
         """Likely problems with the records so far, one sentence each."""
         return self._tokens.warnings() if self._tokens else []
+
+    def notes(self) -> list[str]:
+        """What was recognized in the records so far, one sentence each."""
+        return [
+            f"{counted(count, 'records')} read in the layout of {layout}"
+            for layout, count in self._layouts.items()
+        ]
 
     def _report(self) -> None:
         about = {"job": self._job.id, "dataset": self._job.name}
@@ -127,6 +137,15 @@ class RecordMaker:
     def fields(self) -> records.Fields:
         """The source's names for its fields."""
         return self._fields
+
+    def known(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a record; those of a well-known layout converted, unless the data set
+        names its fields.
+
+        Raises: DataError: the layout is known, and the record cannot be used.
+        """
+        found = self._layout(fields)
+        return found.record if found else fields
 
     def made(self) -> Iterator[tuple[Row, Record | None]]:
         """Each row's dialog or preference, None if it is left out on purpose."""
@@ -196,14 +215,14 @@ class RecordMaker:
     def _dialog(self, fields: dict[str, Any]) -> Record | None:
         """None if it is dropped as too long."""
         assert self._tokens
-        record = self._tokens.dialog(records.dialog(fields, self._fields))
+        record = self._tokens.dialog(records.dialog(self._counted(fields), self._fields))
         self._require_taught(record)
         return self._long.fit(record)
 
     def _preference(self, fields: dict[str, Any]) -> Record | None:
         """None if its responses are too similar, or it is dropped as too long."""
         assert self._tokens
-        found = records.preference(fields, self._fields)
+        found = records.preference(self._counted(fields), self._fields)
         if self._job.drop_similar is not None:
             kept = unlike(found.texts(), self._job.drop_similar)
             self._similar["responses"] += len(found.responses) - len(kept)
@@ -217,6 +236,20 @@ class RecordMaker:
             raise records.equal(one, other, " once they are rendered")
         self._require_taught(record)
         return self._long.fit(record)
+
+    def _counted(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The same as `known`, and counts the layout.
+
+        Raises: DataError: the layout is known, and the record cannot be used.
+        """
+        found = self._layout(fields)
+        if found is None:
+            return fields
+        self._layouts[found.layout] = self._layouts.get(found.layout, 0) + 1
+        return found.record
+
+    def _layout(self, fields: dict[str, Any]) -> layouts.Converted | None:
+        return None if self._named else layouts.converted(fields, self._job.form)
 
     def _require_taught(self, record: Record) -> None:
         """Raises: DataError: nothing in the record is learned."""

@@ -75,6 +75,7 @@ def show_records(use: Use, made: Made | None, shop: Shop, count: int) -> Preview
     preview.items += lines.found[len(preview.refused) :]
     looked.records = lines.number
     looked.left_out = _left_out(maker)
+    preview.notes += maker.notes()
     preview.notes += [f"warning: {each}" for each in maker.warnings()]
     return preview
 
@@ -147,10 +148,10 @@ def _labels(use: Use, made: Made, maker: RecordMaker, row: Row, record: Record) 
     taught = taught_of(use, record)
     if not record.branches:
         (rendered,) = record.rendered
-        text = records.dialog(row.fields, maker.fields).text
+        text = records.dialog(maker.known(row.fields), maker.fields).text
         messages = text if isinstance(text, list) else []
         return labels_of(made.tokenizer, rendered.cut(0, len(taught)), taught, messages)
-    preference = records.preference(row.fields, maker.fields)
+    preference = records.preference(maker.known(row.fields), maker.fields)
     if use.data.drop_similar is not None:
         preference = preference.only(unlike(preference.texts(), use.data.drop_similar))
     names = ["prompt", *preference.names]

@@ -117,7 +117,15 @@ def talk(folder: Path, *answers: str) -> tuple[str, int]:
 
 def test_a_spec_that_tunes_weights_is_fine_and_what_is_wrong_is_one_message(tmp_path: Path) -> None:
     write_folder(tmp_path / "base", {"max_position_embeddings": 4096})
-    talk = [{"question": f"{n} + 1?", "answer": f"{n + 1}. " * (1 + n % 9)} for n in range(300)]
+    talk = [
+        {
+            "turns": [
+                {"role": "user", "text": f"{n} + 1?"},
+                {"role": "assistant", "text": f"{n + 1}. " * (1 + n % 9)},
+            ]
+        }
+        for n in range(300)
+    ]
     likes = [{"prompt": "1?", "chosen": f"{n}", "rejected": "no"} for n in range(300)]
     for name, records in (("talk", talk), ("likes", likes)):
         text = "".join(json.dumps(record) + "\n" for record in records)
@@ -136,7 +144,7 @@ def test_a_spec_that_tunes_weights_is_fine_and_what_is_wrong_is_one_message(tmp_
         assert checked.returncode == 0, checked.stderr
         assert "warning" not in checked.stderr
     text = (tmp_path / "my_sft.etude").read_text()
-    assert '{ prompt = "question", completion = "answer" }' in text
+    assert '{ messages = "turns", content = "text" }' in text
     assert "epochs  = 3" in text
     write_folder(tmp_path / "odd", {"model_type": "mixtral"})
     sft = ("new", "x", "--template", "sft")

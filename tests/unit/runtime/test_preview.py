@@ -453,3 +453,9 @@ def test_parts_are_the_decoded_text_wherever_it_is_cut(
         texts = texts_of(tokenizer, ids, counts)
         assert "".join(texts) == decoded(tokenizer, ids)
         assert not any("\ufffd" in each for each in texts)
+
+
+def test_a_layout_that_is_recognized_is_said(folder: Path) -> None:
+    write(folder, talk=[{"instruction": "Add.", "input": "1 1", "output": "2"}] * 2)
+    (found,) = previewed(folder, "sft")
+    assert "2 records read in the layout of Alpaca" in found.notes
