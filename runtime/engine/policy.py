@@ -87,8 +87,8 @@ class RolloutLoader(Loader):
         self._rollouts = config.rollouts
         self._multiple = config.multiple
 
-    def _micro_batches(self, step: int, size: int) -> Iterator[Batch]:
-        found = []
+    def _micro_batches(self, step: int) -> Iterator[Batch]:
+        found, size = [], self.timeline.batch(step)
         for index in range(size):
             source, position = self._locate(step, index)
             number = position // self.timeline.seq_len
