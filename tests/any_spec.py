@@ -12,7 +12,7 @@ from etude.spec.schema import group_kinds as g
 from etude.spec.schema import kinds as k
 from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
-from etude.spec.schema.convert_schedule import ScheduleOf
+from etude.spec.schema.convert_schedule import ScheduleOf, Weighted
 from etude.spec.schema.precision import Parts, Recompute
 
 TEXTS = [
@@ -275,6 +275,8 @@ class Writer:
                 return self.one([some, "align.chat[1..3]", "first"])
             case k.Ref():
                 return self.one(STAGES + SETS[:1])
+            case Weighted():
+                return self.one(["right", "{ right 1, rm 0.5 }"])
         if name in COUNTED:
             return self.one(COUNTED[name])
         match kind:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from etude.compiler.plan.plan import HeldOutJob, ReferenceJob, ScoreJob, TrainJob
-from etude.runtime.engine import forward
+from etude.runtime.engine import walk
 from etude.runtime.engine.forward import held_out, reference, score
 from etude.runtime.engine.train import train
 
@@ -77,7 +77,7 @@ def main() -> None:
     if "BACKWARD_ELSEWHERE" in os.environ:
         as_on_a_gpu()
     # Several chunks even of little data.
-    forward.CHUNK = 16
+    walk.CHUNK = 16
     work = json.loads(Path(sys.argv[1]).read_text())
     for item in work["runs"]:
         run_item(item, Path(work["root"]))

@@ -85,7 +85,7 @@ def test_distances_are_those_of_positions_where_two_answers_share_a_question() -
     for of in (q, k, v):
         of[:, 200:] = of[:, 100:200]
     for dense in (True, False):
-        mask = of_segments(segments, places, 0, dense=dense)
+        mask = of_segments(segments, torch.zeros_like(segments), places, 0, dense=dense)
         assert not isinstance(mask, dict)
         score = changed({"alibi": True}, places)
         found = attention(q, k, v, attention_masks=mask, score_mod=score)

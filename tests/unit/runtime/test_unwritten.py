@@ -291,17 +291,10 @@ def test_sharegpt_gives_the_same_tokens(inputs, tmp_path):
 
 def test_the_message_proposes_fields_that_work(inputs, tmp_path):
     said = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "yes"}]
-    error = bad(inputs, tmp_path, {"id": 1, "conversations": said})
-    assert 'fields = { messages = "conversations", role = "from", content = "value" }' in error.help
-    assert "human is read as user, gpt as assistant" in error.help
     error = bad(inputs, tmp_path, {"conversations": ASK + ANSWER})
     assert 'write `fields = { messages = "conversations" }` in the dataset' in error.help
     error = bad(inputs, tmp_path, {"messages": said})
     assert 'fields = { role = "from", content = "value" }' in error.help
-    error = bad(inputs, tmp_path, {"instruction": "q", "input": "", "output": "a"})
-    assert 'fields = { prompt = "instruction", completion = "output" }' in error.help
-    error = bad(inputs, tmp_path, {"instruction": "q", "input": "x", "output": "a"})
-    assert "join them" in error.help
     row = {"question": "q", "chosen": "yes", "rejected": "no"}
     error = bad(inputs, tmp_path, row, form="preferences")
     assert 'fields = { prompt = "question" }' in error.help
