@@ -53,6 +53,8 @@ COUNTED = {
     "window": TOKENS,
     "steps": STEPS,
     "every": STEPS,
+    "refresh": STEPS,
+    "clip_ratio": ["[0.2, 0.28]", "[0.5, 3]"],
     "checkpoint": STEPS,
     "seed": ["0", "7", "1_000"],
     "epochs": ["2", "1.5 epochs", "1 epoch"],
@@ -266,7 +268,9 @@ class Writer:
             case Parts():
                 return f"[{', '.join(self.some(list(kind.choices)))}]"
             case ScheduleOf():
-                return self.schedule(name, pairs="pairs" in kind.units)
+                return self.schedule(
+                    name, records=next((u for u in kind.units if u in ("pairs", "prompts")), "")
+                )
             case k.Text(many=many):
                 several = [f"[{self.one(TEXTS)}, {self.maybe_let(TEXTS[0])}]"] * many
                 return self.one([*TEXTS, *several])
@@ -296,12 +300,12 @@ class Writer:
         lines = list(self.attributes(model, in_value=True))
         return f"{{ {', '.join(lines)} }}" if lines else "{ }"
 
-    def schedule(self, name: str, *, pairs: bool) -> str:
+    def schedule(self, name: str, *, records: str) -> str:
         operand, ramps = _OPERANDS[name]
 
         def value() -> str:
-            if name == "batch" and pairs:
-                return self.one(["4", "4 pairs", "1 pair"])
+            if name == "batch" and records:
+                return self.one(["4", f"4 {records}", f"1 {records.removesuffix('s')}"])
             found = self.one(operand)
             return self.maybe_let(found) if "last" not in found else found
 

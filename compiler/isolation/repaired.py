@@ -124,6 +124,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E566": (_START,),
     "E572": _CLOCK,
     "E581": (*_CLOCK, "max_tokens"),
+    "E582": (),
     "E573": (_START,),
     "E574": (_START,),
     "E575": (_START,),

@@ -20,6 +20,14 @@ def resolve(spec: r.Grpo, scope: Scope) -> TrainStage | None:
     stage = resolve_training(spec, scope, needs=("lr", "data", "batch"))
     for name in spec.reward:
         _scores(name, spec, scope)
+    if spec.average:
+        scope.error(
+            "E582",
+            "a policy writes its answers with the weights that it trains, not with their mean",
+            spec.at("average"),
+            "remove it; for a mean of results, write "
+            f"`stage NAME: average {{ of = [{spec.name}, …] }}`",
+        )
     if spec.reference and not spec.kl:
         scope.error(
             "E522",

@@ -1,6 +1,6 @@
 """The attributes of stages that learn from rewards of their own answers."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..schedule import Schedule
 from . import convert_schedule as cs
@@ -20,9 +20,6 @@ class Grpo(Training):
     data: Schedule | None = attribute(
         cs.ScheduleOf(cs.Mixture()), None, doc="shares of the data sets of prompts"
     )
-    tokens: int | None = None
-    epochs: Any = None
-    average: Any = None
     seq_len: Schedule | None = attribute(
         cs.ScheduleOf(cs.SeqLen()), None, doc="the most tokens of a prompt and its answer"
     )
