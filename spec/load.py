@@ -95,7 +95,7 @@ def read(path: Path) -> Sources:
     report = Report()
     files = Files(report, path.parent)
     items = files.read(path, None)
-    counts = path.with_suffix(COUNTS)
+    counts = path.with_suffix(COUNTS) if path.name else None  # `.` is no file, as is said
     return Sources(items, files.start, report.diagnostics, folder=path.parent, counts=counts)
 
 

@@ -97,7 +97,7 @@ def test_the_keyboard_sorts_finds_opens_and_comes_back(browser, folder: Path):
     sizes = [int(card.get_attribute("data-parameters")) for card in tab.locator(".card").all()]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] > 0
-    tab.keyboard.type("smollm")
+    tab.keyboard.type("smollm3")
     assert titles.all_inner_texts() == ["SmolLM3 3B"]
     assert tab.inner_text("#found") == f"1 of {len(PUBLISHED)}"
     tab.keyboard.press("Tab")

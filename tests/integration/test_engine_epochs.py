@@ -1,6 +1,6 @@
 """What a loader reads where an epoch ends inside a batch."""
 
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,27 @@ def rows(objective: Objective, roles: Roles, root: Path, steps: int) -> list[lis
     loader = dataloader(job, roles, root, dict.fromkeys(job.data, 0)).build(
         dp_world_size=1, dp_rank=0, local_batch_size=1
     )
-    tokens = [batch["input"][0].tolist() for batch, _ in islice(loader, steps * BATCH)]
-    return [sorted(tokens[i : i + BATCH]) for i in range(0, len(tokens), BATCH)]
+    batches = iter(loader)
+    return [
+        sorted(
+            piece
+            for batch, _ in islice(batches, loader.micro_batches(step))
+            for row in range(len(batch["input"]))
+            for piece in apart(batch, row)
+        )
+        for step in range(steps)
+    ]
+
+
+def apart(batch: dict[str, Any], row: int) -> list[list[int]]:
+    """The tokens of each preference in a row, which begins at position 0; of dialogs, the row."""
+    tokens = batch["input"][row].tolist()
+    if "segments" not in batch:
+        return [tokens]
+    places = batch["positions"][row].tolist()
+    begins = [*(at for at, place in enumerate(places) if place == 0), len(tokens)]
+    pieces = [tokens[begin:end] for begin, end in pairwise(begins)]
+    return [piece for piece in pieces if len(piece) > 1]  # padding has position 0 everywhere
 
 
 @pytest.mark.parametrize(("drop_last", "same"), [(False, 7), (True, 7)])

@@ -22,7 +22,7 @@ from etude.compiler.plan.plan import ExportJob, Objective, ReferenceJob, Reward,
 from etude.compiler.schedule.timeline import Timeline
 from etude.runtime.data.encode import CONTENT, OTHER, TERMINATION
 from etude.runtime.data.record_shards import Record, Records, write_records
-from etude.runtime.engine import forward
+from etude.runtime.engine import walk
 from etude.runtime.engine.export import export
 from etude.runtime.engine.forward import reference
 from etude.runtime.engine.rows import collate, lay_out
@@ -48,7 +48,7 @@ def test_a_forward_job_goes_on_with_the_chunk_that_was_begun(
     class Lost(Exception):
         pass
 
-    monkeypatch.setattr(forward, "CHUNK", 16)
+    monkeypatch.setattr(walk, "CHUNK", 16)
     job = forward_job(ReferenceJob, "prefer")
 
     def lose_power(event: dict[str, Any]) -> None:
