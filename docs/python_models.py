@@ -1,6 +1,7 @@
-"""Writes etude/blocks.py, the models of blocks for Python, from the schema:
-`python docs/python_models.py`."""
+"""Writes etude/blocks.py and etude/stage_blocks.py, the models of blocks for Python, from the
+schema: `python docs/python_models.py`."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,8 @@ from etude.spec.schema import recipe as r
 from etude.spec.schema.convert_schedule import ScheduleOf, Weighted
 from etude.spec.schema.precision import Recompute
 
-TARGET = Path(__file__).resolve().parents[1] / "etude" / "blocks.py"
-HEAD = '''"""The models of blocks, groups and stages: those of `etude.build`.
+FOLDER = Path(__file__).resolve().parents[1] / "etude"
+HEAD = '''"""The models of {what}: those of `etude.build`.
 
 Written by `python docs/python_models.py` from the schema of the language; not to be edited.
 """
@@ -23,25 +24,28 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from .attributes import (
-    EXCEPT,
-    FIELDS,
-    FROM,
-    SCHEMA,
-    Attributes,
-    Block,
-    Budget,
-    Flag,
-    Let,
-    Name,
-    Names,
-    Number,
-    Numbers,
-    Schedule,
-    Text,
-    Texts,
-)
+from .attributes import {attributes}
+{more}
 '''
+SHARED = (
+    "EXCEPT",
+    "FIELDS",
+    "FROM",
+    "SCHEMA",
+    "Attributes",
+    "Block",
+    "Budget",
+    "Flag",
+    "Let",
+    "Name",
+    "Names",
+    "Number",
+    "Numbers",
+    "Schedule",
+    "Text",
+    "Texts",
+)
+"""What the models may need of `etude/attributes.py`."""
 ALIASES = {
     "from": ("from_", "FROM"),
     "fields": ("fields_", "FIELDS"),
@@ -58,16 +62,39 @@ MORE: dict[type[r.Declaration], tuple[tuple[str, str, str], ...]] = {
 """Statements of a block that are not attributes: name, type, description."""
 
 
-def text() -> str:
-    """The module."""
+def texts() -> dict[str, str]:
+    """The modules: file name → text."""
     models = list(dict.fromkeys(_models([*r.BLOCKS.values(), *r.STAGES.values()])))
-    classes = "\n\n".join(map(_class, models))
-    stages = " | ".join(model.__name__ for model in r.STAGES.values())
-    made = f"{HEAD}\n\n{classes}\n\nAnyStage: TypeAlias = Annotated[{stages}, {_BY_KIND}]\n"
+    stages = [model for model in models if issubclass(model, r.Stage)]
+    others = [model for model in models if model not in stages]
+    kinds = " | ".join(model.__name__ for model in r.STAGES.values())
+    every = f"AnyStage: TypeAlias = Annotated[{kinds}, {_BY_KIND}]"
+    names = [model.__name__ for model in others]
+    return {
+        "blocks.py": _module("blocks and groups", map(_class, others)),
+        "stage_blocks.py": _module("stages", [*map(_class, stages), every], names),
+    }
+
+
+def _module(what: str, parts: Iterable[str], blocks: Iterable[str] = ()) -> str:
+    """
+    Args:
+        blocks: the models that it may need of `blocks.py`.
+    """
+    body = "\n\n".join(parts)
+    used = set(re.findall(r"\w+", body))
+    shared, groups = (", ".join(n for n in of if n in used) for of in (SHARED, blocks))
+    more = f"from .blocks import {groups}" if groups else ""
+    made = HEAD.format(what=what, attributes=shared, more=more) + f"\n\n{body}\n"
     ruff = Path(sys.executable).with_name("ruff")
-    command = [ruff, "format", "--quiet", "--stdin-filename", TARGET, "-"]
-    done = subprocess.run(command, input=made, capture_output=True, text=True, check=True)
-    return done.stdout
+    name = ["--stdin-filename", FOLDER / "blocks.py", "-"]
+    # The imports that it does not need go, and long lines of names are wrapped.
+    for command in (["check", "--fix-only", "--quiet"], ["format", "--quiet"]):
+        done = subprocess.run(
+            [ruff, *command, *name], input=made, capture_output=True, text=True, check=True
+        )
+        made = done.stdout
+    return made
 
 
 _BY_KIND = 'Field(discriminator="kind")'
@@ -175,4 +202,5 @@ def _annotation(kind: k.Kind) -> str:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(text(), encoding="utf-8")
+    for name, made in texts().items():
+        (FOLDER / name).write_text(made, encoding="utf-8")

@@ -15,7 +15,7 @@ names of the language; `from` is `from_`, and `fields` is `fields_`. A value is 
 list, a group, or a string in spec notation, such as `lr="0 -> 3e-4 for 2000 steps then -> 0"`.
 Attributes that are texts in a spec, such as titles and files, are plain strings. The models check
 only names and kinds; values are checked with the whole spec. The models of blocks are generated
-from the schema of the language into `blocks.py`.
+from the schema of the language into `blocks.py` and `stage_blocks.py`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,38 +25,38 @@ from pydantic import AliasChoices, ConfigDict, Field
 from .attributes import Attributes as Attributes
 from .attributes import Let as Let
 from .attributes import Name, Number, Reasons, Sources, Text, Value, Written
-from .blocks import AnyStage as AnyStage
-from .blocks import Average as Average
-from .blocks import Best as Best
-from .blocks import Checkpoint as Checkpoint
 from .blocks import Cluster as Cluster
 from .blocks import Dataset as Dataset
 from .blocks import Dialog as Dialog
-from .blocks import Dpo as Dpo
-from .blocks import Evaluate as Evaluate
 from .blocks import Experts as Experts
 from .blocks import Fields as Fields
 from .blocks import Gate as Gate
-from .blocks import Grpo as Grpo
 from .blocks import Header as Header
 from .blocks import Latent as Latent
-from .blocks import Measuring as Measuring
 from .blocks import Model as Model
 from .blocks import Needle as Needle
 from .blocks import Optimizer as Optimizer
 from .blocks import Precision as Precision
-from .blocks import PreferenceTraining as PreferenceTraining
-from .blocks import Reward as Reward
 from .blocks import RopeScaling as RopeScaling
-from .blocks import Sample as Sample
-from .blocks import Score as Score
-from .blocks import Sft as Sft
-from .blocks import Stage as Stage
 from .blocks import Tokenizer as Tokenizer
 from .blocks import TokenizerTraining as TokenizerTraining
-from .blocks import Train as Train
-from .blocks import Training as Training
 from .blocks import Verifier as Verifier
+from .stage_blocks import AnyStage as AnyStage
+from .stage_blocks import Average as Average
+from .stage_blocks import Best as Best
+from .stage_blocks import Checkpoint as Checkpoint
+from .stage_blocks import Dpo as Dpo
+from .stage_blocks import Evaluate as Evaluate
+from .stage_blocks import Grpo as Grpo
+from .stage_blocks import Measuring as Measuring
+from .stage_blocks import PreferenceTraining as PreferenceTraining
+from .stage_blocks import Reward as Reward
+from .stage_blocks import Sample as Sample
+from .stage_blocks import Score as Score
+from .stage_blocks import Sft as Sft
+from .stage_blocks import Stage as Stage
+from .stage_blocks import Train as Train
+from .stage_blocks import Training as Training
 
 if TYPE_CHECKING:
     from .loaded import Spec

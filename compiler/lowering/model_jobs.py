@@ -201,7 +201,7 @@ class Models:
             of,
             id=f"{id}.draws{place}",
             stage=stage,
-            judge=judge,
+            judges=[judge] if judge else [],
             settings=settings,
             answers=comparing(verify),
             extends=extends,
@@ -256,7 +256,7 @@ class Models:
         *,
         id: str,
         stage: str,
-        judge: str | None,
+        judges: Sequence[str],
         settings: dict[str, Any],
         answers: dict[str, Verifier] | None = None,
         extends: Attempt | None = None,
@@ -264,14 +264,14 @@ class Models:
         """Adds the job that samples answers of a model; returns its key.
 
         Args:
-            judge: the stage whose model reads the answers, if any.
+            judges: the stages whose models read the answers.
             settings: the fields of the job that say what is sampled.
             answers: verifiers that compare with the right answers of the prompts.
         """
         export = self.export(of.name, of.stage, of.model, extends)
         model, name = self.jobs.by_key[export].model, settings["prompts"]
         window = settings.get("window")
-        contexts = [model.context, *([self._judge(judge)[1]] if judge else [])]
+        contexts = [model.context, *(self._judge(judge)[1] for judge in judges)]
         contexts += [window.longest] if window else []
         dataset = self.jobs.recipe.datasets[name]
         prompts = self.jobs.records(

@@ -165,7 +165,7 @@ class Policy:
             self._writer(place),
             id=f"draws.{place.id}.{source}",
             stage=place.stage.name,
-            judge=judges[0] if judges else None,
+            judges=judges,
             answers=comparing(verifiers),
             settings={
                 "dialog": place.stage.dialog,

@@ -202,6 +202,12 @@ class TrainJob(Job):
         description="sections and fields as torchtitan names them"
     )
 
+    @property
+    def reads_rollouts(self) -> bool:
+        """Whether its data are answers that the stage's model has written, each read once, and not
+        data sets."""
+        return isinstance(self.objective, Grpo)
+
 
 class WeightsJob(Job):
     """Published weights (safetensors in the Hugging Face format) to continue from."""

@@ -37,7 +37,7 @@ def of_epochs(
     preferences = stage.spec.data_kind == "preferences"
     for name in sources:
         dataset = program.recipe.datasets[name]
-        declared = dataset.pairs if preferences else dataset.tokens
+        declared = dataset.declared(stage.spec.rows)
         if declared is not None:
             sizes.append((declared,))
         elif why := uncountable(dataset):

@@ -74,7 +74,7 @@ def lower(stage: SampleStage, to: "Lowering") -> None:
         to.models.result(stage.of),
         id=f"{stage.name}.draws",
         stage=stage.name,
-        judge=spec.judge,
+        judges=[spec.judge] if spec.judge else [],
         settings={
             "dialog": stage.dialog,
             "prompts": spec.prompts,

@@ -4,7 +4,7 @@ Names carry shapes: N tokens of answers, R answers.
 """
 # ruff: noqa: N806 (the names of the shapes)
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ import torch
 
 from ...compiler.plan.plan import Grpo
 from ..data.record_shards import ADVANTAGES, REWARDS, Records
-from ..data.stream import IGNORE
 from ..errors import DataError
-from .loader import Batch, Loader, check_vocab
+from .loader import check_vocab
 from .objectives import RecordLoss, sums_of
-from .rows import Row, ask_tokens, collate, lay_out
+from .rows import RecordLoader, Row, ask_tokens, lay_out
 
 PER_TOKEN = ("dapo",)
 """Objectives whose loss is a mean over the tokens of a batch, not over its answers."""
@@ -67,61 +66,42 @@ def _values(path: Path, count: int) -> np.ndarray:
     return np.asarray(values)
 
 
-class RolloutLoader(Loader):
-    """Yields answers with their prompts, one per row, for `PolicyLoss`.
-
-    The answers of a step, longest first, are cut into micro-batches of dp_world_size ×
-    local_batch_size; rank r has the r-th slice of each, padded to the longest row of all ranks.
-    """
+class RolloutLoader(RecordLoader):
+    """Yields answers with their prompts, in the order of the rollouts, for `PolicyLoss`."""
 
     @dataclass(kw_only=True, slots=True)
-    class Config(Loader.Config):
+    class Config(RecordLoader.Config):
         objective: Grpo
         rollouts: Mapping[str, Rollouts]
-        multiple: int
-        """The multiple of tokens that rows are padded to."""
 
     def __init__(self, config: Config, **keywords: Any) -> None:
         super().__init__(config, **keywords)
         self._objective = config.objective
         self._rollouts = config.rollouts
-        self._multiple = config.multiple
 
-    def _micro_batches(self, step: int) -> Iterator[Batch]:
-        found, size = [], self.timeline.batch(step)
-        for index in range(size):
-            source, position = self._locate(step, index)
-            number = position // self.timeline.seq_len
-            length = int(self._rollouts[source].records.branches[number].sum())
-            found.append((length, source, number))
-        found.sort(key=lambda item: (-item[0], item[1], item[2]))
-        for start in range(0, size, self._micro_batch):
-            first = start + self._rank * self._local_batch
-            own = [item[1:] for item in found[first : first + self._local_batch]]
-            yield self._batch(own, found[start][0])
-
-    def _batch(self, items: Sequence[tuple[str, int]], length: int) -> Batch:
-        rows = [self._row(source, number) for source, number in items]
-        batch = collate(rows, self._multiple, length)
-        batch |= ask_tokens(rows, batch["input"].shape[1], "none")
-        of = [(self._rollouts[source], number) for source, number in items]
-        batch["advantages"] = torch.tensor([each.advantages[number] for each, number in of])
-        batch["rewards"] = torch.tensor([each.rewards[number] for each, number in of])
-        for name in of[0][0].likelihoods:
-            pieces = [each.likelihood(name, number) for each, number in of]
-            batch[name] = torch.from_numpy(np.concatenate(pieces))
-        batch["tokens"] = torch.tensor(sum(len(row.tokens) for row in rows))
-        # torchtitan divides the loss by the number of labels it finds.
-        per_token = self._objective.objective in PER_TOKEN
-        count = int(batch["counts"].sum()) if per_token else len(rows)
-        labels = torch.full_like(batch["input"], IGNORE)
-        labels.view(-1)[:count] = 0
-        return batch, labels
+    def _find(self, source: str, ordinal: int) -> tuple[int, int]:
+        return ordinal, int(self._rollouts[source].records.branches[ordinal].sum())
 
     def _row(self, source: str, number: int) -> Row:
         record = self._rollouts[source].records.record(number)
         check_vocab(record.tokens, source, self._vocab)
         return lay_out(record, [0], "joint")
+
+    def _ask(
+        self,
+        items: Sequence[tuple[str, int]],
+        rows: Sequence[Row],
+        batch: Mapping[str, torch.Tensor],
+    ) -> tuple[dict[str, torch.Tensor], int]:
+        asked = ask_tokens(rows, batch["input"].shape[1], "none")
+        of = [(self._rollouts[source], number) for source, number in items]
+        asked["advantages"] = torch.tensor([each.advantages[number] for each, number in of])
+        asked["rewards"] = torch.tensor([each.rewards[number] for each, number in of])
+        for name in of[0][0].likelihoods:
+            pieces = [each.likelihood(name, number) for each, number in of]
+            asked[name] = torch.from_numpy(np.concatenate(pieces))
+        per_token = self._objective.objective in PER_TOKEN
+        return asked, int(asked["counts"].sum()) if per_token else len(items)
 
 
 class PolicyLoss(RecordLoss):

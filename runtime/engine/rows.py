@@ -252,37 +252,23 @@ def ask_tokens(rows: Sequence[Row], width: int, mask: Mask) -> dict[str, torch.T
     }
 
 
-class PreferenceLoader(Loader):
-    """Yields preferences, for the losses in `objectives`.
+class RecordLoader(Loader):
+    """Yields records, for losses that ask the model about places in their rows.
 
     The records of a step are packed into rows of at most the sequence length, all of about the same
     length (`balance`), and these are cut into as few micro-batches of up to dp_world_size ×
     local_batch_size rows as they fill. Rank r has the r-th slice of each, padded to the longest
     row of all ranks.
-
-    Raises:
-        DataError: a record is longer than the sequence length, or a response has no tokens that
-            count.
     """
 
     @dataclass(kw_only=True, slots=True)
     class Config(Loader.Config):
-        objective: Reward | Dpo
-        orders: Mapping[str, Shuffled]
-        references: Mapping[str, Path]
-        """source → reference.npy, for DPO."""
         multiple: int
         """The multiple of tokens that rows are padded to."""
 
     def __init__(self, config: Config, **keywords: Any) -> None:
         super().__init__(config, **keywords)
-        self._objective = config.objective
-        self._orders = config.orders
         self._multiple = config.multiple
-        self._references = {
-            source: read_reference(path, config.orders[source].records.count, source)
-            for source, path in config.references.items()
-        }
         # The trainer asks how many micro-batches there are while the reader is steps ahead.
         self._packed = lru_cache(maxsize=AHEAD + 2)(self._pack)
 
@@ -294,9 +280,7 @@ class PreferenceLoader(Loader):
         found = []
         for index in range(self.timeline.batch(step)):
             source, position = self._locate(step, index)
-            number = self._orders[source].index(position // self.timeline.seq_len)
-            branches = self._branches(source, number)
-            length = row_length(branches, self._responses(branches), self._objective.layout)
+            number, length = self._find(source, position // self.timeline.seq_len)
             found.append((length, source, number))
         # No rank's rows depend on where in the step a record came.
         found.sort(key=lambda item: (-item[0], item[1], item[2]))
@@ -318,26 +302,79 @@ class PreferenceLoader(Loader):
     def _batch(self, items: Sequence[Sequence[_Item]], length: int) -> Batch:
         rows = [join([self._row(*item) for item in row]) for row in items]
         batch = collate(rows, self._multiple, length)
-        width = batch["input"].shape[1]
-        if isinstance(self._objective, Reward):
-            batch |= _ask_scores(rows, width)
-            count = len(batch["better"])
-        else:
-            each = [item for row in items for item in row]
-            batch |= ask_tokens(rows, width, self._objective.mask)
-            check_counts(batch["counts"].view(-1, 2), each)
-            batch["reference"] = torch.from_numpy(np.stack([self._reference(*i) for i in each]))
-            count = len(each)
+        asked, count = self._ask([item for row in items for item in row], rows, batch)
+        batch |= asked
         batch["tokens"] = torch.tensor(sum(len(row.tokens) for row in rows))
         # torchtitan divides the loss by the number of labels it finds.
         labels = torch.full_like(batch["input"], IGNORE)
         labels.view(-1)[:count] = 0
         return batch, labels
 
+    def _find(self, source: str, ordinal: int) -> tuple[int, int]:
+        """The number of the record at this place of a source's order, and the tokens of its row."""
+        raise NotImplementedError
+
+    def _row(self, source: str, number: int) -> Row:
+        """A record as the model reads it."""
+        raise NotImplementedError
+
+    def _ask(
+        self, items: Sequence[_Item], rows: Sequence[Row], batch: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], int]:
+        """What the loss gets besides, and how many things it is a mean over.
+
+        Args:
+            items: the records of the rows, in their order.
+            batch: the rows as the model reads them.
+        """
+        raise NotImplementedError
+
+
+class PreferenceLoader(RecordLoader):
+    """Yields preferences, for the losses in `objectives`.
+
+    Raises:
+        DataError: a record is longer than the sequence length, or a response has no tokens that
+            count.
+    """
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(RecordLoader.Config):
+        objective: Reward | Dpo
+        orders: Mapping[str, Shuffled]
+        references: Mapping[str, Path]
+        """source → reference.npy, for DPO."""
+
+    def __init__(self, config: Config, **keywords: Any) -> None:
+        super().__init__(config, **keywords)
+        self._objective = config.objective
+        self._orders = config.orders
+        self._references = {
+            source: read_reference(path, config.orders[source].records.count, source)
+            for source, path in config.references.items()
+        }
+
+    def _find(self, source: str, ordinal: int) -> tuple[int, int]:
+        number = self._orders[source].index(ordinal)
+        branches = self._branches(source, number)
+        return number, row_length(branches, self._responses(branches), self._objective.layout)
+
     def _row(self, source: str, number: int) -> Row:
         record = self._orders[source].records.record(number)
         check_vocab(record.tokens, source, self._vocab)
         return lay_out(record, self._responses(record.branches), self._objective.layout)
+
+    def _ask(
+        self, items: Sequence[_Item], rows: Sequence[Row], batch: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], int]:
+        width = batch["input"].shape[1]
+        if isinstance(self._objective, Reward):
+            asked = _ask_scores(rows, width)
+            return asked, len(asked["better"])
+        asked = ask_tokens(rows, width, self._objective.mask)
+        check_counts(asked["counts"].view(-1, 2), items)
+        references = np.stack([self._reference(*item) for item in items])
+        return asked | {"reference": torch.from_numpy(references)}, len(items)
 
     def _branches(self, source: str, number: int) -> list[int]:
         branches = [int(n) for n in self._orders[source].records.branches[number] if n]

@@ -155,7 +155,7 @@ def _trained(plan: Plan) -> Iterator[Use]:
     by_key = {job.key: job for job in plan.jobs}
     jobs = plan.trained()
     for stage in dict.fromkeys(job.stage for job in jobs):
-        own = [job for job in jobs if job.stage == stage and job.objective.name != "grpo"]
+        own = [job for job in jobs if job.stage == stage and not job.reads_rollouts]
         for source in dict.fromkeys(name for job in own for name in job.data):
             reading = [job for job in own if source in job.data]
             first = reading[0]

@@ -109,7 +109,9 @@ def test_arithmetic_asks_as_dialogs_what_it_asks_as_prompts():
         assert dialog["messages"][:1] == prompt["prompt"]
         assert dialog["messages"][1:] == [{"role": "assistant", "content": prompt["answer"]}]
         question = prompt["prompt"][0]["content"]
-        a, sign, b = re.fullmatch(r"What is (\d+) ([+-]) (\d+)\?", question).groups()  # type: ignore[union-attr]
+        read = re.fullmatch(r"What is (\d+) ([+-]) (\d+)\?", question)
+        assert read
+        a, sign, b = read.groups()
         result = int(a) + int(b) if sign == "+" else int(a) - int(b)
         assert prompt["answer"] == str(result)
         assert result >= 0
