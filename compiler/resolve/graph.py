@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from ...spec.schema import recipe as r
+from ...spec.source import Span
 from ..program import Weights
-from .references import MADE_OF, referring
+from .references import MADE_OF, Referring, referring
 from .scope import Scope
 
 
@@ -61,9 +62,8 @@ def _needed(name: str, scope: Scope) -> list[str]:
     named = [(source, place) for source in parents(stage, scope)]
     for each in referring(stage):
         if "stage" in each.to and not each.reads_data and each.attribute not in MADE_OF:
-            others = scope.recipe.verifiers if "verifier" in each.to else {}
             at = stage.at(each.attribute)
-            named += [(source, at) for source in each.names if source not in others]
+            named += [(source, at) for source in each.names if _is_stage(source, each, scope, at)]
     found = [n for n, at in named if scope.known(n, "stage", scope.specs, at)]
     for data in data_of(stage):
         dataset = scope.recipe.datasets.get(data)
@@ -75,6 +75,16 @@ def _needed(name: str, scope: Scope) -> list[str]:
                 scores = [f.what for f in dataset.filters if not f.file]
                 found += [n for n in scores if n in scope.specs]
     return found
+
+
+def _is_stage(name: str, of: Referring, scope: Scope, at: Span | None) -> bool:
+    """Whether a name in an attribute is that of a stage; where it may also be that of a verifier,
+    reports one that is neither."""
+    if "verifier" not in of.to or name in scope.specs:
+        return True
+    judges = {n: each for n, each in scope.specs.items() if not each.writes_text}
+    scope.known(name, "verifier", {**scope.recipe.verifiers, **judges}, at)
+    return False
 
 
 def data_of(stage: r.Stage | r.Rounds) -> Iterator[str]:

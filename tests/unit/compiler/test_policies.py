@@ -1,0 +1,88 @@
+"""Stages that learn from their own answers: what is planned, and what is refused."""
+
+import pytest
+from whole_spec import problems, spec
+
+from etude.compiler.driver import analyse, compile
+from etude.compiler.plan.plan import LikelihoodJob, RolloutJob, TrainJob
+from etude.spec.load import reads
+
+
+def refused(statements: str) -> list[tuple[str, str, str]]:
+    found = problems(spec("grpo", statements))
+    return [(each.code, each.message, each.help) for each in found if each.severity == "error"]
+
+
+def planned(statements: str) -> list:
+    made = compile(analyse(reads(spec("grpo", statements))))
+    assert made
+    assert made.plan
+    return [job for job in made.plan.jobs if job.stage == "rl"]
+
+
+@pytest.mark.parametrize(
+    ("statements", "code", "message", "help"),
+    [
+        ("reward = wrong", "E402", "there is no verifier `wrong`", "`right`"),
+        ("reward = { right 1, asked 1 }", "E402", "there is no verifier `asked`", "is a dataset"),
+        ("reward = sft", "E513", "`sft` is not a reward model", "`reward`"),
+        ("reward = { right 0 }", "E210", "nothing here has a weight above 0", ""),
+        ("reference = sft", "E522", "`reference` has no effect here", "`kl = 0.01`"),
+        ("max_tokens = 4Ki", "E581", "leaves no room for a prompt", "`seq_len = 8192`"),
+        ("average = polyak every 1 step", "E582", "not with their mean", "average {"),
+        ("group = 1", "E208", "at least 2", ""),
+        ("batch = 4 seqs", "E206", "`prompts`", "`prompts`"),
+        ("data = chats", "E511", "prompts are needed here", "`asked`"),
+        ("clip_ratio = [0.2]", "E208", "two numbers", "[0.2, 0.28]"),
+    ],
+)
+def test_mistakes_are_told(statements: str, code: str, message: str, help: str) -> None:
+    ((found, said, advice),) = refused(statements)
+    assert found == code
+    assert message in said
+    assert help in advice
+
+
+def test_turns_end_where_the_model_writes_anew() -> None:
+    jobs = planned("steps = 10, refresh = 4 steps, batch = 64 prompts, group = 4")
+    trained = [job for job in jobs if isinstance(job, TrainJob)]
+    assert [(job.first_step, job.steps) for job in trained] == [(0, 4), (4, 4), (8, 2)]
+    assert {piece.sequences for job in trained for piece in job.schedule.batch} == {256}
+    rollouts = [job for job in jobs if isinstance(job, RolloutJob)]
+    assert [job.prompts for job in rollouts] == [[64] * 4, [64] * 4, [64] * 2]
+    windows = [(job.window.first, job.window.count) for job in jobs if job.kind == "draw"]
+    assert windows == [(0, 256), (256, 256), (512, 128)]
+
+
+def test_likelihoods_are_computed_where_the_loss_needs_them() -> None:
+    def likelihoods(statements: str) -> list[str]:
+        jobs = planned(f"steps = 2, batch = 64 prompts, {statements}")
+        return [job.id for job in jobs if isinstance(job, LikelihoodJob)]
+
+    assert likelihoods("refresh = 1 step") == []
+    assert likelihoods("refresh = 2 steps") == ["old.rl.1"]
+    # In the first turn the reference wrote the answers; it is not asked twice.
+    assert likelihoods("refresh = 2 steps, kl = 0.1") == ["old.rl.1"]
+    assert likelihoods("refresh = 1 step, kl = 0.1") == ["reference.rl.1", "reference.rl.2"]
+
+
+def test_a_prompt_leaves_room_for_every_judge_of_its_answers() -> None:
+    def longest(reward: str) -> int:
+        text = spec("grpo", f"steps = 1, batch = 64 prompts, reward = {reward}")
+        text += """
+stage base: train {
+  model = tiny, steps = 100, seq_len = 1Ki, batch = 64 seqs, lr = 1e-3, data = web
+}
+stage small: reward {
+  from = base, steps = 10, batch = 64 pairs, lr = 1e-5, data = ranked
+}
+"""
+        made = compile(analyse(reads(text)))
+        assert made
+        assert made.plan
+        jobs = {job.key: job for job in made.plan.jobs}
+        (drawn,) = [job for job in jobs.values() if job.kind == "draw" and job.stage == "rl"]
+        return jobs[drawn.inputs["prompts"]].longest
+
+    assert longest("{ rm 1, small 1 }") == longest("{ small 1, rm 1 }") == 1023
+    assert longest("rm") == 4095
