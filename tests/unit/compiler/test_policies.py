@@ -1,5 +1,7 @@
 """Stages that learn from their own answers: what is planned, and what is refused."""
 
+from typing import Any
+
 import pytest
 from whole_spec import problems, spec
 
@@ -10,10 +12,12 @@ from etude.spec.load import reads
 
 def refused(statements: str) -> list[tuple[str, str, str]]:
     found = problems(spec("grpo", statements))
-    return [(each.code, each.message, each.help) for each in found if each.severity == "error"]
+    return [
+        (each.code, each.message, each.help or "") for each in found if each.severity == "error"
+    ]
 
 
-def planned(statements: str) -> list:
+def planned(statements: str) -> list[Any]:
     made = compile(analyse(reads(spec("grpo", statements))))
     assert made
     assert made.plan
@@ -82,7 +86,8 @@ stage small: reward {
         assert made.plan
         jobs = {job.key: job for job in made.plan.jobs}
         (drawn,) = [job for job in jobs.values() if job.kind == "draw" and job.stage == "rl"]
-        return jobs[drawn.inputs["prompts"]].longest
+        prompts: Any = jobs[drawn.inputs["prompts"]]
+        return prompts.longest
 
     assert longest("{ rm 1, small 1 }") == longest("{ small 1, rm 1 }") == 1023
     assert longest("rm") == 4095
