@@ -54,6 +54,7 @@ COUNTED = {
     "steps": STEPS,
     "every": STEPS,
     "refresh": STEPS,
+    "group": ["2", "8", "1_0"],
     "clip_ratio": ["[0.2, 0.28]", "[0.5, 3]"],
     "checkpoint": STEPS,
     "seed": ["0", "7", "1_000"],
