@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...compiler.plan.measures import VerifiedMeasure
-from .. import stopping
+from .. import verification
 from ..sampling.draws import read_draws
 from ..sampling.judging import SCORES
 from ..sampling.prompts import records
-from ..verification import scores, verifiers
 from .passes import best_of, budgets, pass_at, standard_error
 
 
@@ -35,16 +34,17 @@ def verified(
         DataError: the prompts are damaged.
         Interrupted: asked to stop.
     """
-    verify = verifiers(measure.verify, root)
-    (name,) = verify
-    answers = read_draws(draws)
+    (name,) = measure.verify
+    asked = islice(records(prompts / "prompts.jsonl"), measure.limit)
+    every = read_draws(draws)
+    answers = ((record, draw) for record in asked for draw in islice(every, measure.draws))
+    what = f"{measure.name} is measured again, and no answer is lost"
+    each = verification.verified(measure.verify, root, answers, what)
     values: list[list[float]] = []
     finished = 0
-    for record in islice(records(prompts / "prompts.jsonl"), measure.limit):
-        stopping.check(f"{measure.name} is measured again, and no answer is lost")
-        of = list(islice(answers, measure.draws))
-        values.append([scores(verify, record, answer)[name] for answer in of])
-        finished += sum(answer["finished"] for answer in of)
+    while of := list(islice(each, measure.draws)):
+        values.append([scores[name] for _, _, scores in of])
+        finished += sum(draw["finished"] for _, draw, _ in of)
     means = [fsum(of) / len(of) for of in values]
     right = [sum(value >= 1 for value in of) for of in values]
     found = {

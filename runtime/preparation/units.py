@@ -27,6 +27,7 @@ import numpy as np
 
 from .. import stopping
 from ..errors import DataError
+from ..processors import processors
 from ..run_folder.recorder import OnEvent
 from .stored_units import UNIT, StoredUnits
 
@@ -116,7 +117,7 @@ def make(
             left.append(number)
         else:
             made(number, unit)
-    processes = min(_cores(), len(left))
+    processes = min(processors(), len(left))
     if processes > 1 and _much(task, left):
         try:
             for number, unit in _in_processes(task, folder, left, processes):
@@ -145,13 +146,6 @@ def _done(
             sums = {"tokens": unit["sha256"]} if "sha256" in unit else {}
             stored.take(number, task.sizes(unit), sums)
         yield number, unit
-
-
-def _cores() -> int:
-    """Cores available to this process."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _much(task: Task, numbers: Sequence[int]) -> bool:

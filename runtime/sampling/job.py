@@ -11,12 +11,10 @@ import numpy as np
 
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import SampleJob
-from .. import stopping
 from ..errors import RunError
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
-from ..verification import Score, verifiers
-from ..verification import scores as verification_scores
+from ..verification import verified
 from .draws import DRAWS, read_draws
 from .judging import SCORES
 from .prompts import records
@@ -71,21 +69,24 @@ def _keep(job: SampleJob, inputs: Mapping[str, Path], ready: Path, root: Path) -
     """Writes the draws, and those that are kept and paired; returns their counts."""
     judged = "judged" in inputs
     scores = _scores(inputs["judged"] / SCORES) if judged else None
-    verify = verifiers(job.verify, root)
-    tally = _Tally(judged, tuple(verify))
+    tally = _Tally(judged, tuple(job.verify))
     with (
         (ready / DRAWS).open("w", encoding="utf-8") as every,
         (ready / "drafts.jsonl").open("w", encoding="utf-8") as drafts,
         (ready / "pairs.jsonl").open("w", encoding="utf-8") as pairs,
     ):
         draws = _scored(inputs["draws"], scores)
-        for prompt in records(inputs["prompts"] / "prompts.jsonl"):
-            stopping.check(f"`{job.id}` starts over, and loses no draw")
-            of = [_verified(verify, prompt, draw) for draw in islice(draws, job.draws)]
+        prompts = records(inputs["prompts"] / "prompts.jsonl")
+        answers = ((prompt, draw) for prompt in prompts for draw in islice(draws, job.draws))
+        what = f"`{job.id}` starts over, and loses no draw"
+        each = verified(job.verify, root, answers, what)
+        while some := list(islice(each, job.draws)):
+            prompt = some[0][0]
+            of = [{**draw, "scores": found} if found else draw for _, draw, found in some]
             ranked = _ranked(of, judged=judged)
             right = [draw for draw in ranked if is_right(draw)]
             kept = right[: job.keep] if job.keep else right
-            pair = _pair(prompt, ranked, right, verified=bool(verify))
+            pair = _pair(prompt, ranked, right, verified=bool(job.verify))
             every.writelines(map(_json, of))
             drafts.writelines(_json(_dialog(prompt, each)) for each in kept)
             pairs.writelines(map(_json, pair))
@@ -110,12 +111,6 @@ def _nothing_kept(job: SampleJob, tally: "_Tally") -> RunError:
 def is_right(draw: Mapping[str, Any]) -> bool:
     """Whether all verifiers of a draw find it right; without any, every draw is."""
     return all(score >= 1 for score in draw.get("scores", {}).values())
-
-
-def _verified(
-    verify: Mapping[str, Score], prompt: Mapping[str, Any], draw: dict[str, Any]
-) -> dict[str, Any]:
-    return {**draw, "scores": verification_scores(verify, prompt, draw)} if verify else draw
 
 
 def _scores(path: Path) -> Iterator[float | None]:

@@ -13,13 +13,12 @@ import numpy as np
 
 from ...compiler.plan.plan import RolloutJob
 from ...compiler.schedule.mixture import Mixture
-from .. import stopping
 from ..data import tokenizer
 from ..data.encode import CONTENT, OTHER
 from ..data.record_shards import ADVANTAGES, REWARDS, Record, write_records
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
-from ..verification import scores, verifiers
+from ..verification import verified
 from .draws import read_draws
 from .judging import SCORES
 from .prompts import Prompt, Protocol, read, records
@@ -100,17 +99,14 @@ def _answers(
     prompts = dict(zip(numbers, read(path, protocol, context=None, numbers=numbers), strict=True))
     wanted = set(numbers)
     asked = {n: record for n, record in enumerate(records(path)) if n in wanted}
-    score = verifiers(job.verify, root)
     judged = {
         name: iter(np.load(inputs[f"judged.{source}.{name}"] / SCORES).tolist())
-        for name in job.rewards.keys() - score.keys()
+        for name in job.rewards.keys() - job.verify.keys()
     }
-    for draw in read_draws(folder):
-        stopping.check(f"`{job.id}` begins again")
-        record = asked[draw["record"]]
-        verified = scores(score, record, draw)
+    answers = ((asked[draw["record"]], draw) for draw in read_draws(folder))
+    for _, draw, scores in verified(job.verify, root, answers, f"`{job.id}` begins again"):
         rewards = {
-            name: verified[name] if name in verified else next(judged[name]) for name in job.rewards
+            name: scores[name] if name in scores else next(judged[name]) for name in job.rewards
         }
         yield Answer(source, prompts[draw["record"]], draw, rewards)
 

@@ -1,12 +1,11 @@
-"""The process that verifies answers, from the outside: it is started when first needed, and again
-after an answer has ended it."""
+"""The processes that verify answers, from the outside: one starts when all others are busy, or an
+answer has ended it."""
 
 import json
 import os
 import select
 import subprocess
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -22,8 +21,8 @@ ANSWER = 120
 _CHILD = "etude.runtime.verification.child"
 
 
-class Process:
-    """Verifies answers; any thread may ask.
+class Processes:
+    """Processes that verify answers; any thread may ask, and each gets one of its own.
 
     Args:
         of: verifiers of the plan, as JSON.
@@ -32,38 +31,38 @@ class Process:
 
     def __init__(self, of: Mapping[str, Mapping[str, Any]], root: Path) -> None:
         self._first = {"of": of, "root": os.path.abspath(root)}
-        self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._free: list[_Child] = []
 
     def start(self) -> None:
-        """Raises: RunError: a verifier cannot be used, or the process does not start."""
-        with self._lock:
-            self._started()
+        """Raises: RunError: a verifier cannot be used, or a process does not start."""
+        self._free.append(self._taken())
 
     def score(self, name: str, right: list[str], text: str) -> float:
         """The score of an answer; 0 if verifying it has ended the process.
 
-        Raises: RunError: the process does not start.
+        Raises: RunError: a process does not start.
         """
-        with self._lock:
-            child = self._started()
-            reply = child.ask({"name": name, "right": right, "text": text}, ANSWER)
-            if reply is None:
-                child.end()
-                self._child = None
-                return 0.0
-            return reply["score"]
+        child = self._taken()
+        reply = child.ask({"name": name, "right": right, "text": text}, ANSWER)
+        if reply is None:
+            child.end()
+            return 0.0
+        self._free.append(child)
+        return reply["score"]
 
-    def _started(self) -> "_Child":
-        if self._child is None:
-            child = _Child()
-            reply = child.ask(self._first, START)
-            if reply is None or "message" in reply:
-                child.end()
-                said = reply or {"message": "the process that verifies answers does not start"}
-                raise RunError(said["message"], said.get("help", f"try: python -m {_CHILD}"))
-            self._child = child
-        return self._child
+    def _taken(self) -> "_Child":
+        """A process that no other thread has."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            pass
+        child = _Child()
+        reply = child.ask(self._first, START)
+        if reply is None or "message" in reply:
+            child.end()
+            said = reply or {"message": "the process that verifies answers does not start"}
+            raise RunError(said["message"], said.get("help", f"try: python -m {_CHILD}"))
+        return child
 
 
 class _Child:

@@ -1,14 +1,22 @@
 """Verifiers: what they take for right, and answers that try to stop them."""
 
 import json
+import signal
 import threading
 import time
 
 import pytest
 
 from etude.compiler.plan.verifiers import Verifier
-from etude.runtime.errors import RunError
-from etude.runtime.verification import misfit, require, verifiers
+from etude.runtime import stopping
+from etude.runtime.errors import Interrupted, RunError
+from etude.runtime.verification import (
+    _processes,
+    misfit,
+    require,
+    verified,
+    verifiers,
+)
 
 LETTERS = ["A", "B", "C", "D"]
 SCHEMA = {
@@ -151,3 +159,46 @@ def test_answers_that_are_no_option_are_told_before_they_count(tmp_path):
     assert misfit(choice, ["B", "3"]) == ""
     assert misfit(choice, ["E"]) == "`E` is none of the options A, B, C, D"
     assert misfit(choice, ["4"]) == "`4` is none of the options A, B, C, D"
+
+
+def test_answers_are_verified_side_by_side_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr("etude.runtime.verification.processors", lambda: 3)
+    monkeypatch.setattr("etude.runtime.verification.TOGETHER", 4)
+    planned = {
+        "long": Verifier(kind="regex", pattern="a{38,}=.*"),
+        "right": Verifier(kind="exact", extract="(?:a|aa)+=(.*)"),
+    }
+    asked = [
+        ({"answer": str(n % 3)}, {"text": f"{'a' * (n % 50)}a={n % 2}", "finished": n % 5 > 0})
+        for n in range(100)
+    ]
+    found = list(verified(planned, tmp_path, asked, "it goes on"))
+    assert [(record, draw) for record, draw, _ in found] == asked
+    for n, (_, _, scores) in enumerate(found):
+        done = n % 5 > 0
+        assert scores == {"long": done and n % 50 >= 37, "right": done and n % 3 == n % 2}
+
+
+def test_processes_are_kept_for_the_same_verifiers_alone(tmp_path):
+    schema = tmp_path / "s.json"
+    schema.write_text('{"type": "integer"}')
+    planned = {"v": Verifier(kind="json_schema", schema_file="s.json")}
+
+    def score(text: str) -> float:
+        return verifiers(planned, tmp_path)["v"]({}, text)
+
+    before = _processes.cache_info().misses
+    assert (score("1"), score('"a"')) == (1, 0)
+    assert _processes.cache_info().misses == before + 1
+    schema.write_text('{"type": "string"}')
+    assert (score("1"), score('"a"')) == (0, 1)
+    assert _processes.cache_info().misses == before + 2
+
+
+def test_a_run_that_is_asked_to_stop_waits_for_no_answers(tmp_path, monkeypatch):
+    asked = [({"answer": "1"}, {"text": "1", "finished": True})] * 10_000
+    each = verified({"v": Verifier(kind="exact")}, tmp_path, asked, "it goes on")
+    assert next(each)[2] == {"v": 1}
+    monkeypatch.setattr(stopping._flag, "asked", signal.SIGTERM)
+    with pytest.raises(Interrupted, match="it goes on"):
+        list(each)
