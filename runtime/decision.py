@@ -5,7 +5,7 @@ minute late, so ranks that each looked for themselves could decide differently.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -21,12 +21,14 @@ class Together:
         key: key of its artifact.
         inputs: role → key of the artifact that the job reads.
         known: what rank 0 has read for all ranks; see `jobs.task.Work`.
+        spent: keys of artifacts that nobody reads any more.
     """
 
     job: str
     key: str
     inputs: Mapping[str, str]
     known: Mapping[str, Any]
+    spent: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from .errors import Stopped
 from .jobs import WORK
 from .jobs.measuring import VERDICT
 from .jobs.task import Run, Task
+from .passing import Passing
 from .preparation import prepare
 from .run_folder import ran
 from .run_folder.patience import wait_for
@@ -57,6 +58,8 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
+        self.spent: list[str] = []
+        self.passing = Passing(plan, store, self.spent.append)
         # torch identifies meshes by their sizes. Meshes that differ only in expert parallelism
         # cannot follow each other in one process. vLLM makes its own groups and keeps its memory,
         # so writing jobs on several ranks get their own processes.
@@ -106,18 +109,17 @@ class Scheduler:
             return None
         inputs = {role: self.actual[key] for role, key in job.inputs.items()}
         self.actual[job.key] = key = self._key(job, inputs)
+        self.passing.knows(job, key, inputs)
         if self.plan.aside(job) and self.store.artifact(key) is None:
             if isinstance(job, GateJob):
                 raise lacking(self.plan, [job])
         elif self.store.artifact(key) is None:
-            mesh = ranks_of(job)
-            if mesh is not None:
-                use = "writing" if isinstance(job, WritingJob) else mesh.expert
-                if mesh.world_size != self.gang.world_size or self.use not in (None, use):
-                    return mesh
-                self.use = use
-            self._make(job, key, inputs, together=mesh is not None)
+            needed = self._make_with_inputs(job, key, inputs)
+            if needed is not None:
+                return needed
         else:
+            if not self.store.is_spent(key):
+                self.passing.spend(key)
             self._record(job, key, "kept")
             kept = self._folder(key, only=(METRICS,))
             WORK[type(job)].kept(Task(job, key, {}, kept, self.shared))
@@ -181,9 +183,34 @@ class Scheduler:
                 found += sorted(p for p in (self.root / folder).rglob("*") if p.is_file())
         return found
 
+    def _spent(self) -> list[str]:
+        """The artifacts that have been reduced to their records since this was last asked."""
+        found = list(self.spent)
+        self.spent.clear()
+        return found
+
     def _extends(self, job: Any) -> bool:
         """Whether a conditional job runs: its gate has not passed yet."""
         return job.extends.gate not in self.passed
+
+    def _make_with_inputs(self, job: Any, key: str, inputs: dict[str, str]) -> Resources | None:
+        """Makes a job's result, and before it those inputs of which only the record is left.
+
+        Returns: what the next job needs, if that is another number of ranks, or another process.
+        """
+        lost = self.passing.lost(inputs.values())
+        self.passing.again = {each for each, _ in lost}
+        for each, (of, read) in [*lost, (key, (job, inputs))]:
+            mesh = ranks_of(of)
+            if mesh is not None:
+                use = "writing" if isinstance(of, WritingJob) else mesh.expert
+                if mesh.world_size != self.gang.world_size or self.use not in (None, use):
+                    return mesh
+                self.use = use
+            self._make(of, each, read, together=mesh is not None)
+            self.passing.again.discard(each)
+            self.passing.spend(each)
+        return None
 
     def _make(self, job: Any, key: str, inputs: Mapping[str, str], *, together: bool) -> None:
         stopping.check(f"`{job.id}` comes next")
@@ -203,7 +230,7 @@ class Scheduler:
             work.do(replace(task, known=work.known(task)))
         elif not (task.work / "result").is_dir():
             task = replace(task, known=work.known(task))
-            decision = Together(job.id, key, inputs, task.known)
+            decision = Together(job.id, key, inputs, task.known, self._spent())
             self.gang.all_do(decision, partial(work.do, task))
         work.after(task)
         self.store.require_lease()
@@ -278,6 +305,8 @@ def follow(plan: Plan, store: Store, root: Path, ranks: Following) -> Resources 
     while isinstance(decision := ranks.hear(), Together):
         artifacts = store.folder / "artifacts"
         inputs = {role: artifacts / key for role, key in decision.inputs.items()}
+        for key in decision.spent:
+            store.drop(key)
         for key in decision.inputs.values():
             store.take_over(key)
         store.make_room(decision.key)

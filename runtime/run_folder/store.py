@@ -333,6 +333,41 @@ class Store:
         shutil.rmtree(self.work(key), ignore_errors=True)
         return folder
 
+    def is_spent(self, key: str) -> bool:
+        """Whether only the record of an artifact is left."""
+        try:
+            manifest = (self.folder / "artifacts" / key / MANIFEST).read_bytes()
+            return "spent" in json.loads(manifest)
+        except (OSError, ValueError):
+            return False
+
+    def spend(self, key: str, keep: Collection[str]) -> None:
+        """Removes what is in an artifact, and leaves a record of it.
+
+        Args:
+            keep: files that belong to the record.
+
+        Raises: Stopped: the disk does not allow it.
+        """
+        folder = self.folder / "artifacts" / key
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        files = {name: entry for name, entry in manifest["files"].items() if name in keep}
+        with disk(folder):
+            if new := "spent" not in manifest:
+                text = json.dumps({**manifest, "files": files, "spent": True}, indent=1)
+                (folder / f"{MANIFEST}.new").write_text(text)
+                os.replace(folder / f"{MANIFEST}.new", folder / MANIFEST)
+            for path in list(folder.iterdir()):
+                if path.name not in (MANIFEST, *files):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if new and self.remote is not None:
+            self.remote.publish(key, home_of(self.folder) / "artifacts" / key, list(files))
+
+    def drop(self, key: str) -> None:
+        """Removes the files of an artifact from this node, where rank 0 works in another folder."""
+        if self.remote is not None and self.remote.apart:
+            shutil.rmtree(home_of(self.folder) / "artifacts" / key, ignore_errors=True)
+
     def link(self, name: str, key: str) -> None:
         """Links an artifact as `models/NAME`."""
         link = self.folder / "models" / name

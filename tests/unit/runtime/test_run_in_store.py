@@ -408,3 +408,24 @@ def test_who_may_not_write_learns_it_before_the_first_job(
         problem.value.message
     )
     assert not (here.folder / "lease.json").exists()
+
+
+def test_of_an_artifact_that_nobody_reads_any_more_a_record_stays(
+    store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = opened()
+    make(here, "k1")
+    there = on_another_machine(monkeypatch, tmp_path / "two")
+    assert there.fetch("k1")
+    monkeypatch.setenv(CACHE, str(tmp_path / "one"))
+    here = opened()
+    assert not here.is_spent("k1")
+    here.spend("k1", keep=())
+    assert here.is_spent("k1")
+    own = [name for name in store.names("run/") if "/artifacts/" in name]
+    assert own == ["run/artifacts/k1/manifest.json"]
+    there = on_another_machine(monkeypatch, tmp_path / "two")
+    folder = there.fetch("k1")
+    assert there.is_spent("k1")
+    assert folder is not None
+    assert not (folder / "model").exists()
