@@ -4,6 +4,7 @@ after an answer has ended it."""
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -13,12 +14,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
+from ..errors import Interrupted, RunError
+from ..stopping import HELP
 
 START = 300
 """Seconds that the process may take to start, on a slow file system."""
 ANSWER = 120
 """Seconds after which an answer has failed that has used up no processor time."""
+TIMES = 3
+"""How often the process is started for one answer if it is killed."""
 _CHILD = "etude.runtime.verification.child"
 
 
@@ -36,34 +40,49 @@ class Process:
         self._child: _Child | None = None
 
     def start(self) -> None:
-        """Raises: RunError: a verifier cannot be used, or the process does not start."""
-        with self._lock:
-            self._started()
-
-    def score(self, name: str, right: list[str], text: str) -> float:
-        """The score of an answer; 0 if verifying it has ended the process.
-
-        Raises: RunError: the process does not start.
+        """Raises:
+        RunError: a verifier cannot be used, or the process does not start.
+        Interrupted: something else keeps ending it.
         """
         with self._lock:
-            child = self._started()
-            reply = child.ask({"name": name, "right": right, "text": text}, ANSWER)
-            if reply is None:
-                child.end()
-                self._child = None
-                return 0.0
-            return reply["score"]
+            self._reply(None)
 
-    def _started(self) -> "_Child":
-        if self._child is None:
-            child = _Child()
-            reply = child.ask(self._first, START)
-            if reply is None or "message" in reply:
-                child.end()
-                said = reply or {"message": "the process that verifies answers does not start"}
-                raise RunError(said["message"], said.get("help", f"try: python -m {_CHILD}"))
-            self._child = child
-        return self._child
+    def score(self, name: str, right: list[str], text: str) -> float:
+        """The score of an answer; 0 if verifying it has ended the process. Raises as `start`."""
+        with self._lock:
+            reply = self._reply({"name": name, "right": right, "text": text})
+        return reply["score"] if reply else 0.0
+
+    def _reply(self, request: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The reply to a request, if there is one and it does not end the process."""
+        for _ in range(TIMES):
+            if self._child is None:
+                self._child = _Child()
+                begun = self._child.ask(self._first, START)
+                if begun is None and self._lost():
+                    continue
+                if begun is None or "message" in begun:
+                    self._lost()
+                    said = begun or {"message": "the process that verifies answers does not start"}
+                    raise RunError(said["message"], said.get("help", f"try: python -m {_CHILD}"))
+            if request is None:
+                return None
+            reply = self._child.ask(request, ANSWER)
+            if reply is not None or not self._lost():
+                return reply
+        raise Interrupted(
+            f"the process that verifies answers was killed {TIMES} times, as the system does when "
+            "memory runs out",
+            HELP,
+        )
+
+    def _lost(self) -> bool:
+        """Ends what is left of the process; whether it was killed from outside."""
+        child, self._child = self._child, None
+        killed = child is not None and child.killed()
+        if child is not None:
+            child.end()
+        return killed
 
 
 class _Child:
@@ -103,6 +122,14 @@ class _Child:
             self._read += found
         line, _, self._read = self._read.partition(b"\n")
         return json.loads(line)
+
+    def killed(self) -> bool:
+        """Whether it was killed from outside: SIGKILL is no signal that an answer can cause, within
+        the limits of `child`."""
+        try:
+            return self._process.wait(timeout=1) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False
 
     def end(self) -> None:
         _end(self._process)
