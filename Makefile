@@ -12,7 +12,7 @@ MOTO := build/moto
 # long ones of whole runs come first.
 PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 ETUDE_NEEDS_STORES=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-exhaustive slurm miniatures compare-plans lint format bench fuzz docs gallery clean
+.PHONY: demo test test-exhaustive slurm miniatures compare-plans lint format bench fuzz crashes docs gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -61,6 +61,12 @@ bench: $(VENV)/.dev
 INPUTS ?= 200000
 fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(INPUTS)
+
+# 300 kills of runs on one rank, 5 s each on a quiet machine, and of runs on two, 30 s each.
+KILLS ?= 300
+KILLS_OF_TWO ?= 20
+crashes: $(VENV)/.dev
+	$(BIN)/python tests/crashes.py $(KILLS) $(KILLS_OF_TWO)
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/parse_tables.py

@@ -4,6 +4,7 @@ answer has ended it."""
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -12,12 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError
+from ..errors import Interrupted, RunError
+from ..stopping import HELP
 
 START = 300
 """Seconds that the process may take to start, on a slow file system."""
 ANSWER = 120
 """Seconds after which an answer has failed that has used up no processor time."""
+TIMES = 3
+"""How often the process is started for one answer if it is killed."""
 _CHILD = "etude.runtime.verification.child"
 
 
@@ -34,41 +38,59 @@ class Processes:
         self._free: list[_Child] = []
 
     def start(self) -> None:
-        """Raises: RunError: a verifier cannot be used, or a process does not start."""
-        self._free.append(self._taken())
+        """Raises:
+        RunError: a verifier cannot be used, or a process does not start.
+        Interrupted: something else keeps ending it.
+        """
+        self._reply(None)
 
     def score(self, name: str, right: list[str], text: str) -> float:
-        """The score of an answer; 0 if verifying it has ended the process.
+        """The score of an answer; 0 if verifying it has ended the process. Raises as `start`."""
+        reply = self._reply({"name": name, "right": right, "text": text})
+        return reply["score"] if reply else 0.0
 
-        Raises: RunError: a process does not start.
-        """
-        child = self._taken()
-        reply = child.ask({"name": name, "right": right, "text": text}, ANSWER)
-        if reply is None:
-            child.end()
-            return 0.0
-        self._free.append(child)
-        return reply["score"]
+    def _reply(self, request: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """The reply to a request, if there is one and it does not end the process."""
+        for _ in range(TIMES):
+            child = self._taken()
+            begun = {} if child.began else child.ask(self._first, START)
+            if begun is None and child.was_killed():
+                continue
+            if begun is None or "message" in begun:
+                child.end()
+                said = begun or {"message": "the process that verifies answers does not start"}
+                raise RunError(said["message"], said.get("help", f"try: python -m {_CHILD}"))
+            child.began = True
+            reply = child.ask(request, ANSWER) if request else {}
+            if reply is not None:
+                self._free.append(child)
+                return reply
+            if not child.was_killed():
+                child.end()
+                return None
+        raise Interrupted(
+            f"the process that verifies answers was killed {TIMES} times, as the system does when "
+            "memory runs out",
+            HELP,
+        )
 
     def _taken(self) -> "_Child":
         """A process that no other thread has."""
         try:
             return self._free.pop()
         except IndexError:
-            pass
-        child = _Child()
-        reply = child.ask(self._first, START)
-        if reply is None or "message" in reply:
-            child.end()
-            said = reply or {"message": "the process that verifies answers does not start"}
-            raise RunError(said["message"], said.get("help", f"try: python -m {_CHILD}"))
-        return child
+            return _Child()
 
 
 class _Child:
-    """One process, and its replies that are not read yet."""
+    """One process, and its replies that are not read yet.
+
+    Attributes:
+        began: whether it has said that it can verify.
+    """
 
     def __init__(self) -> None:
+        self.began = False
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", _CHILD],
             stdin=subprocess.PIPE,
@@ -102,6 +124,17 @@ class _Child:
             self._read += found
         line, _, self._read = self._read.partition(b"\n")
         return json.loads(line)
+
+    def was_killed(self) -> bool:
+        """Whether it was killed from outside: SIGKILL is no signal that an answer can cause, within
+        the limits of `child`."""
+        try:
+            killed = self._process.wait(timeout=1) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False
+        if killed:
+            self.end()
+        return killed
 
     def end(self) -> None:
         _end(self._process)

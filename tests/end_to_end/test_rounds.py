@@ -7,13 +7,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from all_kinds import write
 from etude_cli import etude, kill_when
 from stopping import signalled
 
 from etude.compiler.plan.plan import Plan
 from etude.runtime.run_folder.store import Store
 
-WORDS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig", "ram", "yak"]
 MODEL = """
 recipe small { seed = 5 }
 model tiny { layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64 }
@@ -70,25 +70,6 @@ stage rl:      grpo   { from = dpo, data = asked, steps = 4, refresh = 2 steps, 
                         lr = 1e-4, checkpoint every 1 steps }
 """
 )
-
-
-def write(folder: Path, spec: str) -> None:
-    """The spec and its data: a person says a word, and is answered with it."""
-    (folder / "spec.etude").write_text(spec)
-    asked = [[{"role": "user", "content": f"Say {w} {n}"}] for n in range(3) for w in WORDS]
-    said = [[{"role": "assistant", "content": w}] for _ in range(3) for w in WORDS]
-    wrong = [[{"role": "assistant", "content": f"not {w}"}] for _ in range(3) for w in WORDS]
-    files = {
-        "prompts": [{"prompt": prompt} for prompt in asked],
-        "dialogs": [{"messages": p + s} for p, s in zip(asked, said, strict=True)],
-        "preferences": [
-            {"prompt": p, "chosen": s, "rejected": w}
-            for p, s, w in zip(asked, said, wrong, strict=True)
-        ],
-    }
-    for name, records in files.items():
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        (folder / f"{name}.jsonl").write_text(text)
 
 
 def label(run: Path, number: int, labels: Path) -> None:

@@ -10,78 +10,15 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
+from all_kinds import KINDS, results, write
 from etude_cli import COMMAND, environment
 from stopping import PATIENCE, listens
-from test_rounds import write
 
 from etude.compiler.plan.plan_schema import read_plan
 
-SPEC = """
-recipe all_kinds { seed = 5 }
-model tiny {
-  family = qwen3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64
-  experts = { count = 4, active = 2, ffn = 32, dense = 1, balance = 0.01 }
-}
-tokenizer words { train = { on [corpus], vocab 280 } }
-dataset corpus  { sample = arithmetic, documents = 200, holdout = 5% }
-dataset sifted  { sample = arithmetic, documents = 100, keep 50% where quality.loss > 4.0 }
-dataset human   { files = "dialogs.jsonl", kind = dialogs }
-dataset asked   { files = "prompts.jsonl", kind = prompts }
-dataset labeled { files = "preferences.jsonl", kind = preferences }
-
-stage pretrain: train {
-  model = tiny, data = corpus, steps = 12, seq_len = 64, batch = 4 seqs, lr = 3e-3
-  checkpoint every 4 steps
-  average = polyak every 2 steps over 50%
-}
-stage quality: score { from = pretrain, data = [sifted] }
-stage more: train {
-  from = pretrain, data = sifted, steps = 6, seq_len = 64 for 3 steps then 128, lr = 1e-3
-  gate seq_len {
-    require loss(corpus) <= 3.70
-    require needle >= 0%
-    needle = { lengths = [128], depths = 1, samples = 1 }
-    otherwise extend 3 steps at most 4 times
-  }
-}
-# Until it answers with one word and ends its turn.
-stage start: sft { from = more, data = human, steps = 60, batch = 8 seqs, lr = 3e-3 }
-stage rm: reward { data = labeled, steps = 6, batch = 4 pairs, lr = 1e-3, from = start }
-stage drafts: sample { from = start, prompts = asked, draws = 2, judge = rm, max_tokens = 24 }
-stage sft: sft { from = start, data = drafts, steps = 6, batch = 2 seqs, lr = 1e-3 }
-stage dpo: dpo {
-  data = labeled, nll = 0.2, mask = formatting, steps = 6, batch = 4 pairs, lr = 1e-4
-}
-stage soup: average { of = [sft, dpo] }
-stage pick: best { of = [sft, dpo, soup], loss = [corpus] }
-stage ranking: evaluate { from = rm, accuracy = [labeled] }
-stage report: evaluate {
-  from = pick, loss = [corpus], needle = { lengths = [128], depths = 1, samples = 1 }
-}
-"""
-KINDS = {"tokenizer", "dataset", "filter", "train", "score", "reference", "heldout", "export"} | {
-    *("draw", "judge", "sample", "average", "best", "evaluate", "gate")
-}
-"""Of jobs, all but that of published weights."""
 STOPS = 5
 """Of a seed."""
 BEGUN = ("run", "spec.etude", "--folder", "run", "--json")
-
-
-def results(run: Path) -> dict[str, dict[str, str]]:
-    """The checksums of all that the jobs of a run have made: weights, exports, answers, scores.
-
-    Without what differs between two undisturbed runs: speeds, and names that DCP invents.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for path in run.glob("artifacts/*/manifest.json"):
-        manifest = json.loads(path.read_bytes())
-        found[manifest["key"]] = {
-            name: file["sha256"]
-            for name, file in manifest["files"].items()
-            if Path(name).name not in ("metrics.jsonl", ".metadata", "checksums.json")
-        }
-    return found
 
 
 def steps(output: str) -> Counter[tuple[str, int]]:
@@ -134,7 +71,7 @@ class Undisturbed(NamedTuple):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
-    write(folder, SPEC)
+    write(folder)
     process = listening(folder)
     begun = time.monotonic()
     out, err = process.communicate(timeout=10 * PATIENCE)
@@ -160,7 +97,7 @@ def test_asked_to_stop_five_times_at_random_it_ends_with_the_same_bits(
         number += 1
         folder = tmp_path / str(number)
         folder.mkdir()
-        write(folder, SPEC)
+        write(folder)
         told: Counter[tuple[str, int]] = Counter()
         before, code = stops, 75
         while code == 75:

@@ -1,9 +1,11 @@
 """Verifiers: what they take for right, and answers that try to stop them."""
 
 import json
+import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from etude.runtime.verification import (
     verified,
     verifiers,
 )
+from etude.runtime.verification.process import Processes
 
 LETTERS = ["A", "B", "C", "D"]
 SCHEMA = {
@@ -111,6 +114,41 @@ def test_mathematics_is_verified_off_the_main_thread(math):
 )
 def test_what_is_right(kind, answer, text, score, settings, tmp_path):
     assert right(kind, answer, text, tmp_path, **settings) == score
+
+
+def children() -> list[int]:
+    """The processes that this one has started."""
+    found = Path("/proc/self/task").glob("*/children")
+    return [int(word) for path in found for word in path.read_text().split()]
+
+
+def test_an_answer_is_verified_again_if_the_system_kills_its_process(tmp_path):
+    process = Processes({"v": {"kind": "regex", "pattern": "yes"}}, tmp_path)
+    before = children()
+    process.start()
+    (child,) = set(children()) - set(before)
+    os.kill(child, signal.SIGKILL)
+    assert process.score("v", [], "yes") == 1
+
+
+def test_a_process_that_is_killed_each_time_ends_the_run_and_scores_nothing(tmp_path):
+    process = Processes({"v": {"kind": "regex", "pattern": "^(a+)+$"}}, tmp_path)
+    before, over = children(), threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.05):
+            for child in set(children()) - set(before):
+                os.kill(child, signal.SIGKILL)
+
+    process.start()
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(Interrupted, match="killed 3 times"):
+            process.score("v", [], "a" * 40 + "b")
+    finally:
+        over.set()
+        killer.join()
 
 
 def test_a_pattern_that_backtracks_for_ever_costs_one_answer(tmp_path):

@@ -1,0 +1,93 @@
+"""A tiny recipe with stages of every kind, its data, and what its run has made."""
+
+import json
+from pathlib import Path
+
+WORDS = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig", "ram", "yak"]
+SPEC = """
+recipe all_kinds { seed = 5 }
+model tiny {
+  family = qwen3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64
+  experts = { count = 4, active = 2, ffn = 32, dense = 1, balance = 0.01 }
+}
+tokenizer words { train = { on [corpus], vocab 280 } }
+dataset corpus  { sample = arithmetic, documents = 200, holdout = 5% }
+dataset sifted  { sample = arithmetic, documents = 100, keep 50% where quality.loss > 4.0 }
+dataset human   { files = "dialogs.jsonl", kind = dialogs }
+dataset asked   { files = "prompts.jsonl", kind = prompts }
+dataset labeled { files = "preferences.jsonl", kind = preferences }
+
+stage pretrain: train {
+  model = tiny, data = corpus, steps = 12, seq_len = 64, batch = 4 seqs, lr = 3e-3
+  checkpoint every 4 steps
+  average = polyak every 2 steps over 50%
+}
+stage quality: score { from = pretrain, data = [sifted] }
+stage more: train {
+  from = pretrain, data = sifted, steps = 6, seq_len = 64 for 3 steps then 128, lr = 1e-3
+  gate seq_len {
+    require loss(corpus) <= 3.70
+    require needle >= 0%
+    needle = { lengths = [128], depths = 1, samples = 1 }
+    otherwise extend 3 steps at most 4 times
+  }
+}
+# Until it answers with one word and ends its turn.
+stage start: sft { from = more, data = human, steps = 60, batch = 8 seqs, lr = 3e-3 }
+stage rm: reward { data = labeled, steps = 6, batch = 4 pairs, lr = 1e-3, from = start }
+stage drafts: sample { from = start, prompts = asked, draws = 2, judge = rm, max_tokens = 24 }
+stage sft: sft { from = start, data = drafts, steps = 6, batch = 2 seqs, lr = 1e-3 }
+stage dpo: dpo {
+  data = labeled, nll = 0.2, mask = formatting, steps = 6, batch = 4 pairs, lr = 1e-4
+}
+verifier word { kind = regex, pattern = "^[a-z]{3}$" }
+stage rl: grpo {
+  from = dpo, data = asked, steps = 2, batch = 2 prompts, group = 4, max_tokens = 24
+  reward = { word 1, rm 0.1 }, kl = 0.1, lr = 1e-4
+}
+stage soup: average { of = [sft, dpo] }
+stage pick: best { of = [sft, dpo, rl, soup], loss = [corpus] }
+stage ranking: evaluate { from = rm, accuracy = [labeled] }
+stage report: evaluate {
+  from = pick, loss = [corpus], needle = { lengths = [128], depths = 1, samples = 1 }
+}
+"""
+KINDS = {"tokenizer", "dataset", "filter", "train", "score", "reference", "heldout", "export"} | {
+    *("draw", "judge", "sample", "average", "best", "evaluate", "gate", "rollout", "likelihood")
+}
+"""Of jobs, all but that of published weights."""
+
+
+def write(folder: Path, spec: str = SPEC) -> None:
+    """Writes a spec and its data: a person says a word, and is answered with it."""
+    (folder / "spec.etude").write_text(spec)
+    asked = [[{"role": "user", "content": f"Say {w} {n}"}] for n in range(3) for w in WORDS]
+    said = [[{"role": "assistant", "content": w}] for _ in range(3) for w in WORDS]
+    wrong = [[{"role": "assistant", "content": f"not {w}"}] for _ in range(3) for w in WORDS]
+    files = {
+        "prompts": [{"prompt": prompt} for prompt in asked],
+        "dialogs": [{"messages": p + s} for p, s in zip(asked, said, strict=True)],
+        "preferences": [
+            {"prompt": p, "chosen": s, "rejected": w}
+            for p, s, w in zip(asked, said, wrong, strict=True)
+        ],
+    }
+    for name, records in files.items():
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{name}.jsonl").write_text(text)
+
+
+def results(run: Path) -> dict[str, dict[str, str]]:
+    """The checksums of all that the jobs of a run have made: weights, exports, answers, scores.
+
+    Without what differs between two undisturbed runs: speeds, and names that DCP invents.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for path in run.glob("artifacts/*/manifest.json"):
+        manifest = json.loads(path.read_bytes())
+        found[manifest["key"]] = {
+            name: file["sha256"]
+            for name, file in manifest["files"].items()
+            if Path(name).name not in ("metrics.jsonl", ".metadata", "checksums.json")
+        }
+    return found
