@@ -113,7 +113,8 @@ def _length(job: TrainJob) -> tuple[str, ...]:
 
 
 TURNS = 4
-"""Segments in a row from which on those with equal figures, each of them, share a row."""
+"""Segments in a row from which on those with equal figures, each of them, share a row; and phases
+that take turns on two kinds of machines, two rows."""
 
 
 def _alike(
@@ -186,16 +187,38 @@ def _phases(plan: Plan) -> None:
     rows = [
         Row(
             (
-                phase.name,
-                machines(phase),
-                _ends(phase.jobs),
-                "" if phase.seconds is None else measured(phase.seconds / 3600),
+                _ends([phase.name for phase in phases]),
+                machines(phases[0]),
+                _ends([job for phase in phases for job in phase.jobs]),
+                _all_hours(phases),
             )
         )
-        for phase in plan.phases
+        for phases in _turns(plan.phases)
     ]
     columns = (Column("phase"), Column("machines"), Column("jobs"), Column("hours", right=True))
     show(columns, [rows])
+
+
+def _turns(phases: Sequence[Phase]) -> list[list[Phase]]:
+    """Phases one by one, but those of `TURNS` turns or more of two kinds of machines together."""
+    found: list[list[Phase]] = []
+    place = 0
+    while place < len(phases):
+        end = place + 2
+        while end < len(phases) and machines(phases[end]) == machines(phases[end - 2]):
+            end += 1
+        if end - place >= 2 * TURNS:
+            found += [list(phases[place:end:2]), list(phases[place + 1 : end : 2])]
+            place = end
+        else:
+            found.append([phases[place]])
+            place += 1
+    return found
+
+
+def _all_hours(phases: Sequence[Phase]) -> str:
+    seconds = [phase.seconds for phase in phases if phase.seconds is not None]
+    return measured(sum(seconds) / 3600) if seconds else ""
 
 
 def _writing(plan: Plan) -> None:

@@ -103,6 +103,7 @@ class Grpo(Training):
     clip_ratio: Numbers | None = None
     kl: Number | None = None
     reference: Name | None = None
+    reference_refresh: Number | None = None
     dialog: Name | None = None
 
 

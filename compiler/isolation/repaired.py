@@ -125,6 +125,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E572": _CLOCK,
     "E581": (*_CLOCK, "max_tokens"),
     "E582": (),
+    "E583": ("refresh",),
     "E573": (_START,),
     "E574": (_START,),
     "E575": (_START,),

@@ -278,10 +278,12 @@ class Models:
             name, of.trained.tokenizer, settings["dialog"], min(contexts) - 1, answers=answers
         )
         limit, draws, most = (settings[name] for name in ("limit", "draws", "max_tokens"))
-        limit = window.count if window else limit
-        found = known_answers(dataset, limit, draws, most, model.context)
+        context = model.context
+        if window:
+            limit, context = window.count, min(context, window.longest)
+        found = known_answers(dataset, limit, draws, most, context)
         known = None if found is None else [found]
-        content = {**settings, **needs(of.trained, model, model.context, known)}
+        content = {**settings, **needs(of.trained, model, context, known)}
         inputs = {"model": export, "prompts": prompts}
         return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
 

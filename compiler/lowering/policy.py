@@ -91,21 +91,23 @@ class Policy:
     def __init__(self, jobs: Jobs, models: Models) -> None:
         self.jobs = jobs
         self.models = models
+        self._writers: dict[tuple[str, int], str] = {}
 
     def turn(self, place: Place, read: Mapping[str, int], reference: str | None) -> Turn:
         """Adds the jobs before a segment's training.
 
         Args:
             read: source → prompts that the stage has read before.
-            reference: the stage whose model the policy stays near, if any.
+            reference: the stage whose model the policy stays near at first, if any.
         """
         stage, segment = place.stage, place.segment
+        self._writers[stage.name, segment.from_step] = place.model
         rollouts = self._rollouts(place, read)
         name, inputs = stage.name, {f"data:{stage.name}": rollouts}
         if len(place.steps) > 1:
             inputs[f"old:{name}"] = self._likelihood(place, "old", place.model, rollouts)
         if reference:
-            near = self.jobs.result[reference]
+            near = self._near(place, reference)
             inputs[f"reference:{name}"] = self._likelihood(place, "reference", near, rollouts)
         if stage.tokenizer:
             inputs["tokenizer"] = self.jobs.tokenizer(stage.tokenizer)
@@ -115,6 +117,14 @@ class Policy:
         counts = place.prompts()
         after = {n: read.get(n, 0) + counts.get(n, 0) for n in {**read, **counts}}
         return Turn(place.schedule.model_copy(update={"mixture": mixture}), inputs, after)
+
+    def _near(self, place: Place, reference: str) -> str:
+        """The key of the job whose weights the policy stays near in a segment."""
+        spec: Any = place.stage.spec
+        every, begin = spec.reference_refresh, place.segment.from_step
+        if every is None or begin < every:
+            return self.jobs.result[reference]
+        return self._writers[place.stage.name, begin - begin % every]
 
     def _rollouts(self, place: Place, read: Mapping[str, int]) -> str:
         """The key of the job that scores a segment's answers."""

@@ -13,10 +13,12 @@ from ..program import Scheduled, ScheduledCheckpoint, ScheduledStage
 from ..schedule.clock import nearest
 from ..schedule.positions import Length
 from .blocks import rope_scaling
-from .scale import STRETCH, Scale, Steps, averaged_from, steps
+from .scale import GROUP, STRETCH, Scale, Steps, averaged_from, steps
 
 DRAWS, ANSWER, ANSWERS = 8, 64, 8
 """Draws of a prompt, tokens of an answer, and prompts that an evaluation answers, at most."""
+TURNS = 3
+"""The most times that a policy writes answers."""
 DEPTHS, SAMPLES = 3, 1
 """The most depths and samples of a needle test."""
 RANK = 4
@@ -119,6 +121,8 @@ class Stages:
             changes["checkpoint"] = Quantity(Fraction(every), "steps")
         if spec.profile:
             changes["profile"] = _profile(spec.profile, stage.steps, changes["steps"])
+        if isinstance(spec, r.Grpo):
+            changes |= _turns(spec, stage.steps, changes["steps"])
         if spec.adapter:
             rank = min(spec.adapter.rank, RANK)
             alpha = spec.adapter.factor * rank
@@ -242,6 +246,19 @@ class Stages:
                 values.append(int(small.value / (longest if small.unit == "tokens" else 1)))
         common = gcd(*values)
         return common if max(values) - min(values) >= 3 * common else max(common // 4, 1)
+
+
+def _turns(spec: r.Grpo, steps: int, few: int) -> dict[str, Any]:
+    """The turns of a policy in a stage of `few` steps, and its answers."""
+    turns = min(-(-steps // spec.refresh), TURNS)
+    refresh = -(-few // turns)
+    renewed = spec.reference_refresh
+    return {
+        "refresh": refresh,
+        "reference_refresh": renewed and refresh * (1 if renewed < steps else turns),
+        "group": min(spec.group, GROUP),
+        "max_tokens": min(spec.max_tokens, ANSWER),
+    }
 
 
 def _profile(profile: r.Profile, steps: int, few: int) -> r.Profile:

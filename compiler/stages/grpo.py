@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ...spec.schema import recipe as r
+from ..as_written import counted
 from ..lowering.way import Way
 from ..program import ScheduledStage, TrainStage
 from ..resolve.scope import Scope
@@ -28,13 +29,15 @@ def resolve(spec: r.Grpo, scope: Scope) -> TrainStage | None:
             "remove it; for a mean of results, write "
             f"`stage NAME: average {{ of = [{spec.name}, …] }}`",
         )
-    if spec.reference and not spec.kl:
-        scope.error(
-            "E522",
-            "`reference` has no effect here: it belongs to `kl`",
-            spec.at("reference"),
-            "write `kl = 0.01` too, or remove `reference`",
-        )
+    for name in ("reference", "reference_refresh"):
+        if getattr(spec, name) and not spec.kl:
+            scope.error(
+                "E522",
+                f"`{name}` has no effect here: it belongs to `kl`",
+                spec.at(name),
+                f"write `kl = 0.01` too, or remove `{name}`",
+            )
+    _renewed(spec, scope)
     if stage and spec.reference:
         other = scope.language_model(spec.reference, spec.at("reference"))
         if other and scope.trained(other).model != stage.model:
@@ -45,6 +48,21 @@ def resolve(spec: r.Grpo, scope: Scope) -> TrainStage | None:
                 "the reference of grpo must have the same shape as the trained model",
             )
     return stage
+
+
+def _renewed(spec: r.Grpo, scope: Scope) -> None:
+    """Checks that the reference is renewed between turns."""
+    every, turn = spec.reference_refresh, spec.refresh
+    if every is None or every % turn == 0:
+        return
+    near = max(every // turn, 1) * turn
+    scope.error(
+        "E583",
+        f"a new reference after {counted(every, 'steps')} is in the middle of a turn: the model "
+        f"writes new answers after each {counted(turn, 'steps')}",
+        spec.at("reference_refresh"),
+        f"write `reference_refresh = {near} steps`, or another multiple of `refresh`",
+    )
 
 
 def _scores(name: str, spec: r.Grpo, scope: Scope) -> None:

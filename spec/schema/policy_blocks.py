@@ -65,6 +65,14 @@ class Grpo(Training):
         otherwise="`from`",
         doc="the model that the policy should stay near",
     )
+    reference_refresh: int | None = attribute(
+        nk.Whole("steps"),
+        None,
+        needs=("kl",),
+        otherwise="never",
+        doc="steps after which the policy as it is then becomes the reference; a multiple of "
+        "`refresh`",
+    )
     dialog: str | None = attribute(
         DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
     )

@@ -32,6 +32,13 @@ def planned(statements: str) -> list[Any]:
         ("reward = sft", "E513", "`sft` is not a reward model", "`reward`"),
         ("reward = { right 0 }", "E210", "nothing here has a weight above 0", ""),
         ("reference = sft", "E522", "`reference` has no effect here", "`kl = 0.01`"),
+        ("reference_refresh = 100", "E522", "`reference_refresh` has no effect", "`kl = 0.01`"),
+        (
+            "kl = 0.1, refresh = 4, reference_refresh = 10 steps",
+            "E583",
+            "after 10 steps is in the middle of a turn",
+            "`reference_refresh = 8 steps`",
+        ),
         ("max_tokens = 4Ki", "E581", "leaves no room for a prompt", "`seq_len = 8192`"),
         ("average = polyak every 1 step", "E582", "not with their mean", "average {"),
         ("group = 1", "E208", "at least 2", ""),
@@ -68,6 +75,23 @@ def test_likelihoods_are_computed_where_the_loss_needs_them() -> None:
     # In the first turn the reference wrote the answers; it is not asked twice.
     assert likelihoods("refresh = 2 steps, kl = 0.1") == ["old.rl.1"]
     assert likelihoods("refresh = 1 step, kl = 0.1") == ["reference.rl.1", "reference.rl.2"]
+
+
+def test_the_policy_becomes_its_own_reference_again_and_again() -> None:
+    jobs = planned("steps = 14, refresh = 2 steps, kl = 0.1, reference_refresh = 4 steps")
+    of = {job.key: job.id for job in jobs}
+    near = [of.get(job.inputs["reference:rl"], "") for job in jobs if isinstance(job, TrainJob)]
+    read = {job.id: of.get(job.inputs["model"]) for job in jobs if isinstance(job, LikelihoodJob)}
+    # In a turn that begins with a new reference, that is the model that has written its answers.
+    kinds = ("old", "reference", "old", "reference", "old", "reference", "old")
+    assert near == [f"{kind}.rl.{turn}" for turn, kind in enumerate(kinds, 1)]
+    assert [read[job] for job in near] == [None, None, "rl.2", "rl.2", "rl.4", "rl.4", "rl.6"]
+
+
+def test_memory_for_answers_is_that_of_the_rows() -> None:
+    jobs = planned("steps = 1, batch = 64 prompts, seq_len = 1Ki, max_tokens = 256")
+    (drawn,) = [job for job in jobs if job.kind == "draw"]
+    assert drawn.generation.context == 1024
 
 
 def test_a_prompt_leaves_room_for_every_judge_of_its_answers() -> None:
