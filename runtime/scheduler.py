@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..compiler.as_written import measured
+from ..compiler.plan.keys import OBSERVER
 from ..compiler.plan.phases import ranks_of
 from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob, WritingJob
 from ..compiler.values import Resources
@@ -23,7 +24,7 @@ from .jobs.task import Run, Task
 from .preparation import prepare
 from .run_folder import ran
 from .run_folder.patience import wait_for
-from .run_folder.recorder import METRICS, OnEvent, Recorder
+from .run_folder.recorder import KEPT, OnEvent, Recorder
 from .run_folder.store import MANIFEST, Store, disk
 
 
@@ -119,7 +120,7 @@ class Scheduler:
             self._make(job, key, inputs, together=mesh is not None)
         else:
             self._record(job, key, "kept")
-            kept = self._folder(key, only=(METRICS,))
+            kept = self._folder(key, only=KEPT)
             WORK[type(job)].kept(Task(job, key, {}, kept, self.shared))
             self.emit({"event": "kept", "job": job.id, "kind": job.kind})
         if isinstance(job, GateJob):
@@ -296,5 +297,6 @@ def artifact_key(job: Any, inputs: Mapping[str, str], outside: Sequence[str]) ->
         inputs: role → key of the artifact that it reads.
         outside: digests of what the result depends on besides the plan.
     """
-    parts = [job.key, *(f"{role}={key}" for role, key in sorted(inputs.items())), *outside]
+    read = {role: key for role, key in inputs.items() if not role.startswith(OBSERVER)}
+    parts = [job.key, *(f"{role}={key}" for role, key in sorted(read.items())), *outside]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -19,6 +19,8 @@ DRAWS, ANSWER, ANSWERS = 8, 64, 8
 """Draws of a prompt, tokens of an answer, and prompts that an evaluation answers, at most."""
 DEPTHS, SAMPLES = 3, 1
 """The most depths and samples of a needle test."""
+MEASURED = 2048
+"""The most tokens of each source that an evaluation during training reads."""
 RANK = 4
 """The largest rank of adapters: half of the least width of a matrix."""
 LOSS, RATIO = Fraction(100), Fraction(10)
@@ -119,6 +121,10 @@ class Stages:
             changes["checkpoint"] = Quantity(Fraction(every), "steps")
         if spec.profile:
             changes["profile"] = _profile(spec.profile, stage.steps, changes["steps"])
+        if spec.evaluate:
+            every = nearest(Fraction(spec.evaluate.every * changes["steps"], stage.steps))
+            tokens = min(spec.evaluate.tokens, MEASURED)
+            changes["evaluate"] = replace(spec.evaluate, every=max(every, 1), tokens=tokens)
         if spec.adapter:
             rank = min(spec.adapter.rank, RANK)
             alpha = spec.adapter.factor * rank
