@@ -31,6 +31,8 @@ def show_stages(plan: Plan) -> None:
                 say(f"{clean(value.value)}  {origin}", first=first, rest=rest)
         if saved := _saved(name, plan):
             say(saved, first=f"  {'saved':<{width}} ", rest=" " * (width + 3))
+        if measured := _evaluated(name, plan):
+            say(measured, first=f"  {'evaluated':<{width}} ", rest=" " * (width + 3))
         for gate in gates:
             if gate.stage == name:
                 say(_gate(gate), first=f"  {'gate':<{width}} ", rest=" " * (width + 3))
@@ -50,6 +52,26 @@ def _saved(stage: str, plan: Plan) -> str:
     room += sum(staying(job) * size(job) for job in jobs)
     each = in_bytes(max(map(size, jobs)))
     return f"about {counted(total, 'checkpoints')} of {each}; at most {in_bytes(room)} at once"
+
+
+def _evaluated(stage: str, plan: Plan) -> str:
+    """How often a stage is evaluated while it trains, what that takes, and whether it may end the
+    stage."""
+    jobs = [job for job in plan.jobs if isinstance(job, TrainJob) and job.stage == stage]
+    found = [job.evaluation for job in jobs if job.evaluation and not job.extends]
+    if not found:
+        return ""
+    tokens = sum(each.tokens for each in found)
+    times = counted(sum(each.times for each in found), "times")
+    parts = [f"{times}, {counted(tokens, 'tokens')} in all at most"]
+    known = [each.reading for each in found if each.reading]
+    if known:
+        seconds = max(each.seconds or 0.0 for each in known)
+        memory = in_bytes(max(each.least for each in known))
+        parts.append(f"each {measured(seconds)} s at most, in {memory} of a GPU")
+    if any(job.may_end_early for job in jobs):
+        parts.append("may end the stage before its last step")
+    return "; ".join(parts)
 
 
 def _head(summary: StageSummary) -> str:

@@ -74,8 +74,8 @@ def _totals(jobs: list[TrainJob]) -> str:
     scores = sum(job.cost.attention_flops_per_token * job.tokens for job in jobs)
     return (
         f"{_parameters(jobs[0].cost)}, "
-        f"{at_most(*(job.objective.name for job in jobs))}"
-        f"{short(sum(job.tokens for job in jobs))} tokens, "
+        f"{max(map(_bound, jobs))}{short(sum(job.tokens for job in jobs))} tokens, "
+        f"{'≤ ' if any(job.may_end_early for job in jobs) else ''}"
         f"{counted(sum(job.steps for job in jobs), 'steps')}, {flops:.4g} FLOPs "
         f"(+ {scores:.3g} for attention scores)"
     )
@@ -104,12 +104,17 @@ def _lengths(jobs: list[TrainJob]) -> None:
 
 def _length(job: TrainJob) -> tuple[str, ...]:
     return (
-        at_most(job.objective.name) + short(job.tokens),
-        f"{job.steps:,}",
+        _bound(job) + short(job.tokens),
+        f"{'≤ ' if job.may_end_early else ''}{job.steps:,}",
         f"{job.seq_len:,}",
         _batches(job),
         _rates(job.schedule.lr),
     )
+
+
+def _bound(job: TrainJob) -> str:
+    """`≤ ` if a job may have fewer tokens."""
+    return "≤ " if job.may_end_early else at_most(job.objective.name)
 
 
 TURNS = 4

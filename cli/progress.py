@@ -50,6 +50,8 @@ def _message(event: dict[str, Any]) -> str | None:
         return "; ".join([f"{job}: {read}", *event.get("notes", ())])
     if kind in ("reading", "note"):
         return event["message"]
+    if kind == "evaluation":
+        return f"{job}: {evaluated(event)}"
     if kind == "warning":
         return f"warning: {event['message']}"
     if kind == "stopping":
@@ -109,6 +111,18 @@ def _decided(event: dict[str, Any]) -> str:
         return f"passed: {shown}"
     more = event["attempts"] - event["attempt"]
     return f"not passed: {shown}; {f'extending ({more} left)' if more else 'stopping'}"
+
+
+def evaluated(event: dict[str, Any]) -> str:
+    """What an evaluation inside a stage has found, and what follows."""
+    shown = ", ".join(
+        f"{name} {measured(score['score'], 4)}"
+        + (f" (accuracy {score['accuracy']:.1%})" if "accuracy" in score else "")
+        for name, score in event["scores"].items()
+    )
+    follows = "; the lowest so far" if event.get("best") else ""
+    follows += "; it no longer falls, so the stage ends" if event.get("ends") else ""
+    return f"after {counted(event['step'] + 1, 'steps')} {shown}{follows}"
 
 
 def _rewarded(event: dict[str, Any]) -> str:

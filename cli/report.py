@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 STEPS = 10
 """Training figures are means over this many last steps."""
 
+MOST_SHOWN = 10
+"""Of the evaluations inside a stage, so many of the newest are shown; `--json` has all."""
+
 FIGURES = ("loss", "accuracy", "margin", "nll", "reward", "chosen_reward", "rejected_reward")
 SECTIONS = ("stages", "data", "evaluations", "gates", "samples", "best")
 LEFT_OUT = ("bad lines", "limit", "dropped", "truncated", "too similar")
@@ -142,7 +145,7 @@ def _trained(
     plan: "Plan", store: "Store", stage: str, outcomes: "dict[str, Outcome]"
 ) -> dict[str, Any]:
     """The results of training a stage, and which other runs did some of it."""
-    from ..runtime.run_folder.outcomes import steps
+    from ..runtime.run_folder.outcomes import evaluations, steps
     from ..runtime.run_folder.profiles import profiles
 
     jobs = [job for job in plan.jobs if job.kind == "train" and job.stage == stage]
@@ -163,6 +166,8 @@ def _trained(
         row["made"] = made
     if speed := _speed(jobs, lines):
         row["speed"] = speed
+    if found := [line for job, of in begun.items() for line in evaluations(store, job, of)]:
+        row |= _evaluated(jobs, found)
     if traces := profiles(store.folder).get(stage):
         row["profiles"] = [str(path) for path in traces]
     last = lines[-STEPS:]
@@ -170,6 +175,23 @@ def _trained(
         values = [line[name] for line in last if line.get(name) is not None]
         if values:
             row[name] = sum(values) / len(values)
+    return row
+
+
+def _evaluated(jobs: list[Any], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The evaluations inside a stage, and the step whose checkpoint is its result, if a loss has
+    chosen it: `evaluations`, `kept`; `ended` is the step at which a loss ended the stage early."""
+    row: dict[str, Any] = {
+        "evaluations": [
+            {"step": each["step"] + 1} | {n: each[n] for n in ("tokens", "scores")}
+            for each in found
+        ]
+    }
+    best = [each["step"] + 1 for each in found if each.get("best")]
+    if best and any(job.choice and job.choice.best for job in jobs):
+        row["kept"] = best[-1]
+    if found[-1].get("ends"):
+        row["ended"] = found[-1]["step"] + 1
     return row
 
 
@@ -224,6 +246,33 @@ def _speeds(stages: list[dict[str, Any]]) -> None:
     _table("Speed (medians over steps)", ["stage", *_present(rows, tuple(SPEED.values()))], rows)
 
 
+def _during(stages: list[dict[str, Any]]) -> None:
+    """Shows the newest evaluations inside stages, and what followed from them."""
+    rows = [
+        {"stage": row["stage"], "step": each["step"], "tokens": each["tokens"]}
+        | _losses(each["scores"])
+        | ({"result": "yes"} if row.get("kept") == each["step"] else {})
+        for row in stages
+        for place, each in enumerate(row.get("evaluations", ()), start=MOST_SHOWN)
+        if place >= len(row["evaluations"]) or row.get("kept") == each["step"]
+    ]
+    names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "result"]
+    _table("Evaluations during training", [*names, *_present(rows, ("result",))], rows)
+    for row in stages:
+        if "ended" in row:
+            print(f"{row['stage']} ended after {row['ended']:,} steps: its loss no longer fell")
+
+
+def _losses(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Losses, and the accuracies that come with those of preferences."""
+    found = {}
+    for name, score in scores.items():
+        found[name] = score["score"]
+        if "accuracy" in score:
+            found[f"accuracy{name.removeprefix('loss')}"] = score["accuracy"]
+    return found
+
+
 def _show(found: dict[str, Any]) -> None:
     _table(
         f"Training (means of the last {STEPS} steps)",
@@ -238,6 +287,7 @@ def _show(found: dict[str, Any]) -> None:
         found["stages"],
     )
     _speeds(found["stages"])
+    _during(found["stages"])
     for row in found["stages"]:
         for path in row.get("profiles", ()):
             print(f"profile of {row['stage']}: {path}")

@@ -81,8 +81,11 @@ def _say_more(plan: "Plan", store: "Store", rows: list[dict[str, Any]]) -> None:
     from ..compiler.plan.part import options
     from ..runtime.run_folder.profiles import profiles
     from ..spec.quantity import counted
+    from .progress import evaluated
 
     for row in rows:
+        if measured := row.get("evaluation"):
+            say(f"{row['job']}: {evaluated(measured)}", rest="  ")
         long = row.get("long")
         if long and (long["dropped"] or long["truncated"]):
             say(f"{row['job']}: {too_long(long)}", rest="  ")
@@ -136,10 +139,13 @@ def _row(plan: "Plan", job: Any, outcome: "Outcome | None") -> dict[str, Any]:
 
 
 def _last_step(store: "Store", job: str, outcome: "Outcome | None") -> dict[str, Any]:
-    from ..runtime.run_folder.outcomes import steps
+    from ..runtime.run_folder.outcomes import evaluations, steps
 
     lines = steps(store, job, outcome)
     if not lines:
         return {}
     first, last = lines[0], lines[-1]
-    return {"step": last["step"] - first["step"] + 1, "loss": last["loss"], "lr": last["lr"]}
+    row = {"step": last["step"] - first["step"] + 1, "loss": last["loss"], "lr": last["lr"]}
+    if found := evaluations(store, job, outcome):
+        row["evaluation"] = {n: found[-1][n] for n in ("step", "tokens", "scores")}
+    return row

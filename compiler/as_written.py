@@ -96,7 +96,7 @@ def written(value: Any) -> str:
             return f"polyak every {counted(value.every, 'steps')}{over}"
         case r.Gate():
             return _gate(value)
-        case r.Precision():
+        case r.Precision() | r.Evaluation():
             return value.shown()
         case r.Declaration():
             return in_full(value)

@@ -33,6 +33,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`optimizer`": r.Optimizer,
     "`precision`": r.Precision,
     "`adapter`": r.Adapter,
+    "`evaluate`": r.Evaluation,
     "`profile`": r.Profile,
     "`stage NAME: checkpoint`": r.Checkpoint,
     "`stage NAME: average`": r.Average,

@@ -327,6 +327,17 @@ class Profile(Block):
     ranks: Literal["first", "all"] | Let | None = None
 
 
+class Evaluation(Block):
+    """Losses on held-out data, measured while a stage trains, and what follows from them."""
+
+    every: Number
+    loss: Names
+    tokens: Number | None = None
+    by: Name | None = None
+    patience: Number | None = None
+    keep: Literal["last", "best"] | Let | None = None
+
+
 class Needle(Block):
     """The grid of a needle-in-a-haystack evaluation."""
 

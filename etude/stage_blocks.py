@@ -8,7 +8,17 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from .attributes import FROM, Block, Budget, Let, Name, Names, Number, Numbers, Schedule, Text
-from .blocks import Adapter, Gate, Needle, Optimizer, Precision, Profile, RopeScaling, Torchtitan
+from .blocks import (
+    Adapter,
+    Evaluation,
+    Gate,
+    Needle,
+    Optimizer,
+    Precision,
+    Profile,
+    RopeScaling,
+    Torchtitan,
+)
 
 
 class Stage(Block):
@@ -39,6 +49,7 @@ class Training(Stage):
     keep: str | int | None = None
     profile: Profile | Let | None = None
     torchtitan: Torchtitan | Let | None = None
+    evaluate: Evaluation | Let | None = None
 
 
 class Train(Training):

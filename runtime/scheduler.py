@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..compiler.as_written import measured
+from ..compiler.plan.keys import OBSERVER
 from ..compiler.plan.phases import ranks_of
 from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob, WritingJob
 from ..compiler.values import Resources
@@ -24,7 +25,7 @@ from .passing import Passing
 from .preparation import prepare
 from .run_folder import ran
 from .run_folder.patience import wait_for
-from .run_folder.recorder import METRICS, OnEvent, Recorder
+from .run_folder.recorder import KEPT, OnEvent, Recorder
 from .run_folder.store import MANIFEST, Store, disk
 
 
@@ -121,7 +122,7 @@ class Scheduler:
             if not self.store.is_spent(key):
                 self.passing.spend(key)
             self._record(job, key, "kept")
-            kept = self._folder(key, only=(METRICS,))
+            kept = self._folder(key, only=KEPT)
             WORK[type(job)].kept(Task(job, key, {}, kept, self.shared))
             self.emit({"event": "kept", "job": job.id, "kind": job.kind})
         if isinstance(job, GateJob):
@@ -325,5 +326,6 @@ def artifact_key(job: Any, inputs: Mapping[str, str], outside: Sequence[str]) ->
         inputs: role → key of the artifact that it reads.
         outside: digests of what the result depends on besides the plan.
     """
-    parts = [job.key, *(f"{role}={key}" for role, key in sorted(inputs.items())), *outside]
+    read = {role: key for role, key in inputs.items() if not role.startswith(OBSERVER)}
+    parts = [job.key, *(f"{role}={key}" for role, key in sorted(read.items())), *outside]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -9,7 +9,6 @@ from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..ids import DataId, StageId
 from ..program import Scheduled, ScheduledStage
-from ..resolve.graph import data_of
 from ..resolve.references import referring
 from . import Found, rule
 
@@ -61,9 +60,9 @@ def _epochs(program: Scheduled, source: str, tokens: Fraction | None) -> Fractio
 @rule("W622", stages=None)
 def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
     """Other data sets with the same files, and prompts, which have no held-out part."""
-    trained = _read(program, r.Training)
+    trained = _read(program, r.Training, but=EVALUATE)
     sampled = _read(program, r.Sample)
-    measured = _read(program, r.Measuring)
+    measured = _measured(program)
     datasets = program.recipe.datasets
     alike: dict[str, list[str]] = {}
     for other in [*trained, *sampled]:
@@ -124,14 +123,38 @@ def overlap(one: r.Dataset, other: r.Dataset) -> bool:
     return same and max(one.skip, other.skip) < min(ends)
 
 
-def _read(program: Scheduled, kind: type[r.Stage]) -> dict[str, tuple[str, Span | None]]:
-    """Data sets that stages of a kind read → the attribute and the place that first name them."""
+EVALUATE = "evaluate"
+"""The attribute with which a stage that trains names what it only measures."""
+
+
+def _measured(program: Scheduled) -> dict[str, tuple[str, Span | None]]:
+    """Data sets on which stages are measured, during their training or afterwards."""
+    return _read(program, r.Training, only=EVALUATE) | _read(program, r.Measuring)
+
+
+def _read(
+    program: Scheduled, kind: type[r.Stage], *, only: str = "", but: str = ""
+) -> dict[str, tuple[str, Span | None]]:
+    """Data sets that stages of a kind read → the attribute and the place that first name them.
+
+    Args:
+        only, but: an attribute alone, or all but one.
+    """
     found: dict[str, tuple[str, Span | None]] = {}
     for stage in program.stages.values():
         for each in referring(stage.spec) if isinstance(stage.spec, kind) else ():
-            for name in each.names if each.reads_data else ():
+            asked = each.attribute == only if only else each.attribute != but
+            for name in each.names if each.reads_data and asked else ():
                 found.setdefault(name, (each.attribute, stage.spec.at(each.attribute)))
     return found
+
+
+def _mixed(stage: ScheduledStage) -> list[str]:
+    """The data sets that a stage trains on."""
+    found = (each for each in referring(stage.spec) if each.reads_data)
+    return list(
+        dict.fromkeys(n for each in found if each.attribute != EVALUATE for n in each.names)
+    )
 
 
 def _noted(place: Span | None, what: str) -> tuple[tuple[Span, str], ...]:
@@ -141,7 +164,7 @@ def _noted(place: Span | None, what: str) -> tuple[tuple[Span, str], ...]:
 @rule("W623", stages=None)
 def nothing_held_out(program: Scheduled) -> Iterator[Found]:
     """Losses and accuracies on data sets that hold nothing out."""
-    for name, (attribute, place) in _read(program, r.Measuring).items():
+    for name, (attribute, place) in _measured(program).items():
         dataset = program.recipe.datasets.get(name)
         if dataset and dataset.holdout == 0 and attribute != "prompts":
             yield Found(
@@ -158,7 +181,7 @@ def preferences_of_a_later_round(stage: ScheduledStage, program: Scheduled) -> I
     round = StageId.parse(stage.name).round
     if not round:
         return
-    for name in dict.fromkeys(data_of(stage.spec)):
+    for name in _mixed(stage):
         of = DataId.parse(name)
         dataset = program.recipe.datasets.get(of.name)
         rounds = of.among and of.among.numbers()
@@ -191,7 +214,7 @@ def the_same_source_twice(program: Scheduled) -> Iterator[Found]:
     for stage in program.stages.values():
         if not isinstance(stage, ScheduledStage):
             continue
-        names = tuple(n for n in dict.fromkeys(data_of(stage.spec)) if n in datasets)
+        names = tuple(name for name in _mixed(stage) if name in datasets)
         if names in seen or len(names) > 100:
             continue
         seen.add(names)

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from ...spec.record import replace
 from ..families.architectures import dense_layers
 from ..values import Generation, ModelShape
+from .digits import digits
 from .estimate import evaluate, shape_symbols
 from .formulas import FITTED, MEMORY, Formula, compiled
 from .hardware import Gpu
-from .jobs import digits
 
 SHARE = 0.9
 """The share of a GPU's memory that vLLM uses for weights, activations and cache

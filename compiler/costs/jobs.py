@@ -15,14 +15,14 @@ from ..families.low_precision import converted, share
 from ..pipelines import pipelining, told, told_split
 from ..program import Form, Hardware, ModelStage, ScheduledStage, Segment
 from ..values import BatchPiece, ModelShape
+from .digits import digits
 from .estimate import Estimate, Setting, estimate
+from .evaluations import evaluations
 from .failures import with_failures
 from .hardware import gpu
 
 RESTART = 600.0
 """Seconds from a failure until training continues, if the cluster does not specify it."""
-DIGITS = 4
-"""Significant digits of an estimate: more would suggest false precision."""
 
 
 class Work(Record):
@@ -114,7 +114,8 @@ def segment_batch(stage: ScheduledStage, segment: Segment) -> list[BatchPiece]:
 
 
 def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) -> dict[str, Any]:
-    """The estimated fields of a job's `Cost`; {} if the device is unknown.
+    """The estimated fields of a job's `Cost`, with the time of evaluations inside it; {} if the
+    device is unknown.
 
     Apart from overlapped communication, a step's time is affine in its batch. So for a ramp with
     many levels, only the smallest and the largest are estimated and the rest interpolated.
@@ -132,6 +133,7 @@ def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) 
         (piece.to_step - piece.from_step) * (low.seconds + (piece.sequences - sizes[0]) * slope)
         for piece in batch
     )
+    seconds += evaluations(stage, segment).seconds
     lost = expected(stage, seconds, fsum(last.time.values()))
     hours = seconds / 3600 * stage.hardware.world_size
     price = stage.hardware.price
@@ -172,8 +174,3 @@ def expected(
         restart=RESTART if hardware.restart is None else hardware.restart,
         mtbf=hardware.mtbf,
     )
-
-
-def digits(value: float) -> float:
-    """The value rounded to the digits of an estimate."""
-    return float(f"{value:.{DIGITS}g}")

@@ -10,9 +10,9 @@ from math import fsum
 from typing import Any, NamedTuple
 
 from ..values import ModelShape, Reading, Resources
+from .digits import digits
 from .estimate import Estimate, Setting, estimate
 from .hardware import Gpu
-from .jobs import digits
 
 PIECE = 2048
 """How many places have their logits in memory at once."""

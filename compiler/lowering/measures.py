@@ -18,9 +18,6 @@ from ..program import ScheduledStage, Segment, Trained
 from .job_list import Jobs
 from .verifiers import all_planned
 
-LOSS_TOKENS = 65_536
-"""The most held-out tokens of each source that a loss is measured on."""
-
 
 def gate_measures(
     stage: ScheduledStage, segment: Segment, short: int, *, of_start: bool
@@ -52,12 +49,12 @@ def gate_measures(
         elif requirement.argument == "short":
             sources = [n for n, share in stage.end.data.items() if share > 0]
             measures["loss(short)"] = LossMeasure(
-                name="loss(short)", data=sources, seq_len=short, tokens=LOSS_TOKENS
+                name="loss(short)", data=sources, seq_len=short, tokens=r.LOSS_TOKENS
             )
         else:
             name = requirement.argument or ""
             measures[f"loss({name})"] = LossMeasure(
-                name=f"loss({name})", data=[name], seq_len=segment.seq_len, tokens=LOSS_TOKENS
+                name=f"loss({name})", data=[name], seq_len=segment.seq_len, tokens=r.LOSS_TOKENS
             )
     return list(measures.values())
 
@@ -82,7 +79,7 @@ def stage_measures(
             name=f"loss({name})",
             data=[name],
             seq_len=spec.seq_len or longest,
-            tokens=LOSS_TOKENS,
+            tokens=r.LOSS_TOKENS,
             every_token=learns_all and jobs.recipe.datasets[name].kind == "dialogs",
         )
         for name in spec.loss or []

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 from ...spec.schema import recipe as r
 from ..costs.generation import Draws
 from ..costs.hardware import gpu
 from ..costs.reading import Reader, Rows, reading
 from ..plan.measures import HeldOut, LossMeasure
+
+Split = Literal["train", "heldout"]
+"""Which part of a data set: what is trained on, or what is held out."""
 
 
 def with_reading(
@@ -46,14 +49,15 @@ def held_out(
             if isinstance(measure, LossMeasure):
                 found.append(Rows(-(-measure.tokens // measure.seq_len), measure.seq_len))
             else:
-                dataset = datasets[name]
-                pairs = None if dataset.pairs is None else ceil(dataset.pairs * dataset.holdout)
-                found.append(_rows(pairs, seq_len))
+                found.append(preferences(datasets[name], seq_len, "heldout"))
     return found
 
 
-def preferences(dataset: r.Dataset, seq_len: int) -> Rows | None:
-    """The rows of all preferences of a data set, each as long as it may be."""
+def preferences(dataset: r.Dataset, seq_len: int, split: Split = "train") -> Rows | None:
+    """The rows of all preferences of a data set, or of those held out, each as long as it may
+    be."""
+    if split == "heldout" and dataset.pairs is not None:
+        return _rows(ceil(dataset.pairs * dataset.holdout), seq_len)
     return _rows(dataset.pairs, seq_len)
 
 

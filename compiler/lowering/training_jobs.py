@@ -33,11 +33,12 @@ from ..schedule.mixture import Mixture
 from ..torchtitan.adapters import adapters
 from ..torchtitan.configuration import torchtitan
 from ..values import BatchPiece, Profile
+from .evaluations import Watched, watched
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
 from .policy import Place, Policy, Turn
-from .reading import preferences, with_reading
+from .reading import Split, preferences, with_reading
 from .way import Way
 
 
@@ -163,8 +164,7 @@ class Training:
         tokens = sequences * segment.seq_len
         data = self._windows(stage, segment, schedule, sequences, positions)
         content = {
-            **self._aim(stage, model),
-            "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
+            **self._aim(stage, segment, model),
             "seed": self._seed(stage),
             "seq_len": segment.seq_len,
             "first_step": segment.from_step,
@@ -192,7 +192,8 @@ class Training:
         }
         inputs = {"model": model} if model else {}
         inputs |= turn.inputs if turn else self._inputs(stage, list(data))
-        key = self.jobs.add(TrainJob, content, inputs, **extra)
+        more = self._watched(stage, segment)
+        key = self.jobs.add(TrainJob, content | more.content, inputs | more.inputs, **extra)
         return key, positions | {name: window.last_token for name, window in data.items()}
 
     def _windows(
@@ -246,10 +247,24 @@ class Training:
                 inputs[f"reference:{name}"] = self._reference(stage, reference, name)
         return inputs
 
+    def _watched(self, stage: ScheduledStage, segment: Segment) -> Watched:
+        """What a job measures while it trains."""
+        way = self._way(stage)
+        of = way.reference(stage)
+        return watched(
+            stage,
+            segment,
+            self.jobs,
+            learns_all=way.learns_all(stage.spec),
+            data=lambda name: self._data(stage, name),
+            reference=(lambda name: self._reference(stage, of, name, "heldout")) if of else None,
+        )
+
     def _data(self, stage: ScheduledStage, name: str) -> str:
-        if stage.spec.data_kind == "documents":
+        kind = self.jobs.recipe.datasets[name].kind
+        if kind == "documents":
             return self.jobs.documents(name, stage.tokenizer)
-        similar = getattr(stage.spec, "similar", None)
+        similar = getattr(stage.spec, "similar", None) if kind == "preferences" else None
         return self.jobs.records(
             name,
             stage.tokenizer,
@@ -262,11 +277,15 @@ class Training:
     def _way(self, stage: ScheduledStage) -> Way:
         return self.ways[type(stage.spec)]
 
-    def _aim(self, stage: ScheduledStage, model: str | None) -> dict[str, Any]:
-        """The objective, and how to initialize weights that the job's model lacks."""
+    def _aim(self, stage: ScheduledStage, segment: Segment, model: str | None) -> dict[str, Any]:
+        """The objective, the architecture, and how to initialize weights that `model` lacks."""
         objective = self._objective(stage)
         draws = model is None or isinstance(objective, Reward)  # at least its head
-        return {"objective": objective, "drawn": "by name" if draws else None}
+        return {
+            "objective": objective,
+            "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
+            "drawn": "by name" if draws else None,
+        }
 
     def _objective(self, stage: ScheduledStage) -> Any:
         """The objective of a stage; its fields have the names of the attributes in the schema."""
@@ -275,7 +294,9 @@ class Training:
         names = [n for n in model.model_fields if n != "name" and known.get(n) is not None]
         return model.model_validate({name: known[name] for name in names})
 
-    def _reference(self, stage: ScheduledStage, reference: str, source: str) -> str:
+    def _reference(
+        self, stage: ScheduledStage, reference: str, source: str, split: Split = "train"
+    ) -> str:
         """The job that computes the reference's log-probabilities of a source's responses."""
         spec: Any = stage.spec
         segment = stage.segments[0]
@@ -285,14 +306,19 @@ class Training:
             "seq_len": segment.seq_len,
             "mask": spec.mask,
             "layout": spec.layout,
+            "split": split,
             "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
         }
-        read = preferences(self.jobs.recipe.datasets[source], segment.seq_len)
+        read = preferences(self.jobs.recipe.datasets[source], segment.seq_len, split)
         content = with_reading(content, [read])
         inputs = {"model": self.jobs.result[reference], f"data:{source}": self._data(stage, source)}
         return self.jobs.add(
-            ReferenceJob, content, inputs, id=f"reference.{stage.name}.{source}", stage=stage.name
+            ReferenceJob,
+            content,
+            inputs,
+            id=f"reference.{stage.name}.{source}" + (".heldout" if split == "heldout" else ""),
+            stage=stage.name,
         )
 
     def _epochs(self, stage: ScheduledStage, name: str, rows: int, tokens: int) -> float | None:

@@ -21,6 +21,8 @@ TURNS = 3
 """The most times that a policy writes answers."""
 DEPTHS, SAMPLES = 3, 1
 """The most depths and samples of a needle test."""
+MEASURED = 2048
+"""The most tokens of each source that an evaluation during training reads."""
 RANK = 4
 """The largest rank of adapters: half of the least width of a matrix."""
 LOSS, RATIO = Fraction(100), Fraction(10)
@@ -123,6 +125,10 @@ class Stages:
             changes["profile"] = _profile(spec.profile, stage.steps, changes["steps"])
         if isinstance(spec, r.Grpo):
             changes |= _turns(spec, stage.steps, changes["steps"])
+        if spec.evaluate:
+            every = nearest(Fraction(spec.evaluate.every * changes["steps"], stage.steps))
+            tokens = min(spec.evaluate.tokens, MEASURED)
+            changes["evaluate"] = replace(spec.evaluate, every=max(every, 1), tokens=tokens)
         if spec.adapter:
             rank = min(spec.adapter.rank, RANK)
             alpha = spec.adapter.factor * rank

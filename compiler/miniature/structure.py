@@ -22,7 +22,7 @@ def structure(program: Scheduled) -> dict[str, Any]:
 def _stage(stage: Stage) -> dict[str, Any]:
     if not isinstance(stage, ScheduledStage):
         return {"kind": stage.spec.kind, "of": list(stage.sources)}
-    gate = stage.spec.gate
+    gate, evaluate = stage.spec.gate, stage.spec.evaluate
     return {
         "kind": stage.spec.kind,
         "of": stage.parent,
@@ -40,6 +40,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "carries": stage.carries,
         "gate": gate and ([q.measure for q in gate.requirements], gate.attempts),
         "averages": stage.spec.average is not None,
+        "evaluates": evaluate and (evaluate.loss, evaluate.decides),
     }
 
 

@@ -88,10 +88,11 @@ def staying(job: TrainJob) -> int:
 
 
 def at_once(job: TrainJob) -> int:
-    """The most temporary checkpoints on disk at once: the newest ones, and one that is being
-    written."""
+    """The most temporary checkpoints on disk at once: the newest ones, one that is being written,
+    and the best."""
+    best = int(job.choice is not None and job.choice.best)
     if job.saving.last is None:
         return 0
     written = inside(job)
     most = job.saving.last + 1
-    return most if written is None else min(most, written)
+    return (most if written is None else min(most, written)) + best

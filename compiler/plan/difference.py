@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ...spec.quantity import plain
+from ...spec.quantity import counted, plain
 from ..values import Profile, Saving
 from .checkpoints import in_words, profiled_in_words
 from .keys import content, placement
@@ -186,6 +186,10 @@ def _how(job: Any) -> dict[str, Any]:
         found |= in_words(Saving(**found.pop("saving")))
     if "profile" in found:
         found["profile"] = found["profile"] and profiled_in_words(Profile(**found["profile"]))
+    if found.get("evaluation"):
+        asked = found["evaluation"]
+        names = ", ".join(each["name"] for each in asked["measures"])
+        found["evaluation"] = f"{names} every {counted(asked['every'], 'steps')}"
     if "training" in titan:
         found["micro_batch"] = titan["training"].get("local_batch_size")
     if "activation_checkpoint" in titan:

@@ -28,18 +28,30 @@ class Outside:
         why: the reason, for people.
         parts: for a mapping, dotted names of the entries that are not part of the key; the others
             are. None: no part of the field is.
+        prefix: for a mapping, how the names of the entries begin that are not part of the key; the
+            others are.
         told: whether a comparison of plans mentions the field if the result stays the same.
     """
 
     why: str
     parts: tuple[str, ...] | None = None
+    prefix: str | None = None
     told: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of the field is part of the key."""
+        return self.parts is None and self.prefix is None
 
 
 NAME = Outside("says what something is called")
 DERIVED = Outside("follows from the rest, or tells people about it")
 SAVING = Outside("says when a job is saved, which changes no result", told=True)
 PROFILED = Outside("says what is recorded of the training, which changes no result", told=True)
+OBSERVED = Outside("says what is measured of the training, which changes no result", told=True)
+OBSERVER = "observed:"
+"""How the roles of inputs begin that a job only measures something with."""
+INPUTS = Outside(OBSERVED.why, prefix=OBSERVER)
 PLACEMENT = Outside("changes a result only up to rounding", told=True)
 _HOW = (
     "training.local_batch_size",
@@ -131,7 +143,7 @@ class Declared:
 
     def left_out(self, item: Any, *, defaults: bool) -> bool:
         """Whether the key leaves out the field."""
-        if self.outside is not None and self.outside.parts is None:
+        if self.outside is not None and self.outside.whole:
             return True
         return not (defaults or self.tag or self.default is MISSING) and item == self.default
 
@@ -157,9 +169,12 @@ def _declared(model: type[BaseModel] | type[Value]) -> Iterator[Declared]:
 
 def _split(item: Any, outside: Outside, *, within: bool) -> Any:
     """The parts of a field that are outside the key, or those that are inside."""
-    if outside.parts is None:
+    if outside.whole:
         return item if within else {}
     assert isinstance(item, Mapping)
+    if outside.prefix is not None:
+        return {n: of for n, of in item.items() if n.startswith(outside.prefix) == within}
+    assert outside.parts is not None
     return _entries(item, "", outside.parts, within=within)
 
 

@@ -11,7 +11,7 @@ from math import fsum
 from typing import Any, Literal, NamedTuple
 
 from ...spec.record import replace
-from ..costs.jobs import digits
+from ..costs.digits import digits
 from ..values import Phase, Resources
 from .plan import (
     AverageJob,

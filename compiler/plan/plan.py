@@ -24,7 +24,20 @@ from ..values import (
     Saving,
     Scaled,
 )
-from .keys import DERIVED, NAME, PLACED, PLACEMENT, PROFILED, SAVING, UNTRAINED
+from .cost import Cost as Cost
+from .evaluations import Choice as Choice
+from .evaluations import Evaluation as Evaluation
+from .keys import (
+    DERIVED,
+    INPUTS,
+    NAME,
+    OBSERVED,
+    PLACED,
+    PLACEMENT,
+    PROFILED,
+    SAVING,
+    UNTRAINED,
+)
 from .measures import AccuracyMeasure, HeldOut, Measure, Requirement
 from .objectives import Dpo as Dpo
 from .objectives import Grpo as Grpo
@@ -74,34 +87,6 @@ class Averaging(Value):
     from_step: int
 
 
-class Cost(Value):
-    """The cost of a job. Estimates (see docs/cost.md) are null if the device is unknown."""
-
-    parameters: int
-    active_parameters: int = Field(
-        description="those that a token goes through: of experts those that it is routed to"
-    )
-    flops_per_token: int = Field(description="6 × active_parameters, as reports count")
-    attention_flops_per_token: int = Field(description="causal attention scores, on top")
-    flops: int = Field(description="flops_per_token × tokens")
-    memory: dict[str, int] | None = Field(
-        default=None, description="estimated bytes of the fullest GPU, by what they hold"
-    )
-    gpu_memory: int | None = Field(default=None, description="bytes that the GPU has")
-    step_seconds: dict[str, float] | None = Field(
-        default=None, description="estimated seconds of the job's last step, by what they go into"
-    )
-    seconds: float | None = Field(default=None, description="estimated, of the whole job")
-    expected_seconds: float | None = later(None, description="the same, with failures")
-    gpu_hours: float | None = None
-    energy_kwh: float | None = Field(default=None, description="GPUs at their power limit")
-    price: float | None = Field(default=None, description="GPU-hours × the cluster's price")
-    mfu: float | None = Field(
-        default=None, description="share of the peak: model FLOPs without recomputation"
-    )
-    tokens_per_second: float | None = Field(default=None, description="of a GPU")
-
-
 class Attempt(Value):
     """Marks a job that runs only if gate `gate` has failed: extension number `number`."""
 
@@ -125,7 +110,9 @@ class Job(Value):
     )
     id: Annotated[str, NAME]
     stage: Annotated[str | None, NAME]
-    inputs: dict[str, str] = Field(description="role → key of the job that provides it")
+    inputs: Annotated[dict[str, str], INPUTS] = Field(
+        description="role → key of the job that provides it"
+    )
     steps: int = 0
     tokens: int = 0
     extends: Annotated[Attempt | None, DERIVED] = None
@@ -195,6 +182,12 @@ class TrainJob(Job):
     profile: Annotated[Profile | None, PROFILED] = later(
         None, description="steps that torchtitan's profiler records; null: none"
     )
+    evaluation: Annotated[Evaluation | None, OBSERVED] = later(
+        None, description="losses that are measured during training; null: none"
+    )
+    choice: Choice | None = later(
+        None, description="what one of these losses decides about the job; null: nothing"
+    )
     roundings: Annotated[list[Rounding], DERIVED]
     resources: Annotated[Resources, PLACEMENT]
     cost: Annotated[Cost, DERIVED]
@@ -207,6 +200,11 @@ class TrainJob(Job):
         """Whether its data are answers that the stage's model has written, each read once, and not
         data sets."""
         return isinstance(self.objective, Grpo)
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether its steps and tokens are upper bounds."""
+        return self.choice is not None and self.choice.patience is not None
 
 
 class WeightsJob(Job):
@@ -249,6 +247,7 @@ class ReferenceJob(ForwardJob):
     source: str
     mask: Literal["none", "formatting"]
     layout: Literal["joint", "pairs"] = "joint"
+    split: Literal["train", "heldout"] = later("train", description="which of the preferences")
 
 
 class LikelihoodJob(ForwardJob):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import fsum
 from typing import Any
 
-from ..costs.jobs import digits
+from ..costs.digits import digits
 from .plan import Totals, TrainJob
 
 

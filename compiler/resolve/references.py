@@ -8,6 +8,7 @@ from ...spec.record import replace
 from ...spec.reference import Names, Reference
 from ...spec.schedule import Last, Schedule
 from ...spec.schema import recipe as r
+from ...spec.schema.group_kinds import Group
 from ...spec.source import Span
 from ..ids import DataId, StageId
 
@@ -22,15 +23,18 @@ class Referring(NamedTuple):
     """An attribute with which a stage names other blocks.
 
     Attributes:
+        attribute: its name, or that of the group that it belongs to.
         field: its name in Python.
         to: the keywords of the blocks that it may name.
         value: a name, a list of names, weights by name or a schedule of mixtures; None: not given.
+        group: the field of the group that it belongs to; "": it belongs to the stage.
     """
 
     attribute: str
     field: str
     to: tuple[str, ...]
     value: Any
+    group: str = ""
 
     @property
     def reads_data(self) -> bool:
@@ -73,15 +77,26 @@ def mixed(mix: object) -> list[str]:
 
 def referring(stage: r.Stage) -> Iterator[Referring]:
     """The attributes with which a stage names other blocks, in the order of the schema."""
-    for name, field, kinds in _referring(type(stage)):
-        yield Referring(name, field, kinds, getattr(stage, field))
+    for name, field, kinds, group in _referring(type(stage)):
+        within = getattr(stage, group) if group else stage
+        if within is not None:
+            yield Referring(name, field, kinds, getattr(within, field), group)
 
 
 @cache
-def _referring(kind: type[r.Stage]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """Name, field and kinds of blocks of a kind of stage's attributes that name other blocks."""
-    every = r.attributes(kind).items()
-    return tuple((name, of.field, of.kind.refers) for name, of in every if of.kind.refers)
+def _referring(kind: type[r.Stage]) -> tuple[tuple[str, str, tuple[str, ...], str], ...]:
+    """Name, field, kinds of blocks, and field of the group, of a kind of stage's attributes that
+    name other blocks."""
+    found = []
+    for name, of in r.attributes(kind).items():
+        if of.kind.refers:
+            found.append((name, of.field, of.kind.refers, ""))
+        elif isinstance(of.kind, Group):
+            inner = r.attributes(of.kind.holds).values()
+            found += [
+                (name, each.field, to, of.field) for each in inner if (to := each.kind.refers)
+            ]
+    return tuple(found)
 
 
 def names_of(recipe: r.Recipe) -> Names:
@@ -110,27 +125,27 @@ def with_references(
     def read_data(written: str, at: Span | None) -> str:
         return str(data_of(names.parse(written), at))
 
-    changes: dict[str, Any] = {}
+    changes: dict[str, dict[str, Any]] = {}
     for each in _stages_first(stage):
         at, value = stage.at(each.attribute), each.value
+        new = value
         if isinstance(value, Schedule):
-            changes[each.field] = _schedule(value, read_data)
+            new = _schedule(value, read_data)
         elif each.reads_data and isinstance(value, list):
-            changes[each.field] = [read_data(name, at) for name in value]
+            new = [read_data(name, at) for name in value]
         elif each.reads_data and value:
-            changes[each.field] = read_data(value, at)
+            new = read_data(value, at)
         elif isinstance(value, Mapping):
-            changes[each.field] = {
-                str(stage_of(names.parse(name), at)): weight for name, weight in value.items()
-            }
+            new = {str(stage_of(names.parse(name), at)): weight for name, weight in value.items()}
         elif isinstance(value, list):
-            changes[each.field] = [
-                str(one) for of in value for one in stages_of(names.parse(of), at)
-            ]
+            new = [str(one) for of in value for one in stages_of(names.parse(of), at)]
         elif value:
-            changes[each.field] = str(stage_of(names.parse(value), at))
-    changes = {name: new for name, new in changes.items() if new != getattr(stage, name)}
-    return replace(stage, **changes) if changes else stage
+            new = str(stage_of(names.parse(value), at))
+        if new != value:
+            changes.setdefault(each.group, {})[each.field] = new
+    own = changes.pop("", {})
+    own |= {group: replace(getattr(stage, group), **new) for group, new in changes.items()}
+    return replace(stage, **own) if own else stage
 
 
 def _stages_first(stage: r.Stage) -> Iterator[Referring]:

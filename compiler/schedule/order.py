@@ -147,6 +147,36 @@ def profiled(spec: Training, steps: int, report: Report) -> None:
     )
 
 
+def evaluated(spec: Training, steps: int, segments: int, report: Report) -> None:
+    """Reports evaluations further apart than the stage is long, and those that are to decide about
+    a stage of several jobs.
+
+    Args:
+        segments: how many there are.
+    """
+    asked = spec.evaluate
+    if asked is None:
+        return
+    if asked.every > steps:
+        report.add(
+            "E587",
+            f"an evaluation every {counted(asked.every, 'steps')}, but the stage has "
+            f"{counted(steps, 'steps')}",
+            asked.at("every"),
+            help=f"write `every = {max(steps // 10, 1)} steps`, or `every = {steps} steps` for the "
+            "end alone",
+        )
+    if asked.decides and segments > 1:
+        attribute = "patience" if asked.patience else "keep"
+        report.add(
+            "E586",
+            f"a loss cannot decide here: this stage is cut into {segments} jobs, where its "
+            "lengths, its placement or its RoPE base change, or at a checkpoint stage",
+            asked.at(attribute),
+            help=f"remove `{attribute}`, or write a stage of its own for the part where it decides",
+        )
+
+
 def written(bound: Bound) -> str:
     """The length of a bound, as the spec writes it."""
     if bound.span is None:

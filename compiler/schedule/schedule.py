@@ -36,7 +36,7 @@ from .clock import Clock, note_rounding, run_clock
 from .course import Course
 from .epochs import note_estimates, of_epochs
 from .knobs import Knobs
-from .order import ordered, profiled, within
+from .order import evaluated, ordered, profiled, within
 from .part import at_checkpoint
 from .positions import Border, Length
 from .segments import Meshes, cut, frozen
@@ -228,6 +228,7 @@ class _Scheduler:
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
         self._unfit(stretches)
         self._beyond(stretches)
+        evaluated(self.spec, clock.steps, len(stretches), self.report)
         if self.report.failures > before:
             return None
         by_step = Knobs(

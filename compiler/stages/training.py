@@ -16,6 +16,7 @@ from ..resolve.shape import architecture, scaled
 from ..torchtitan.told import refused
 from ..values import ModelShape
 from .adapter import check_adapter
+from .evaluating import check_evaluation
 from .precision import Chosen, check
 
 if TYPE_CHECKING:
@@ -234,7 +235,8 @@ def _needs(
 
 
 def _named(scope: Scope, spec: r.Training) -> None:
-    """Checks the data that a stage and its gate name."""
+    """Checks the data that a stage, its evaluations and its gate name."""
+    check_evaluation(scope, spec)
     for segment in spec.data.segments if spec.data else ():
         for mix in (segment.start, segment.end):
             for name in mixed(mix):

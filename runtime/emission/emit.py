@@ -185,6 +185,11 @@ def _left_out(job: TrainJob) -> str | None:
         return (
             "torchtitan trains adapters, but does not merge them into the weights of the next job"
         )
+    if job.choice:
+        return (
+            "torchtitan does not end a job when the loss on held-out data no longer falls, nor go "
+            "back to the best checkpoint"
+        )
     if not isinstance(job.objective, NextToken | Sft):
         return f"torchtitan has no loss for the objective {job.objective.name}"
     return None
@@ -199,6 +204,9 @@ def _job(
     yield f'    """Job {job.id}: {length}."""'
     if job.extends:
         yield f"    # Runs only where the gate {job.extends.gate} has failed."
+    if job.evaluation:
+        names = ", ".join(measure.name for measure in job.evaluation.measures)
+        yield f"    # Left out: {names} on held-out data every {job.evaluation.every} steps."
     if job.resources.device == "cpu":
         yield "    # Etude runs this job on CPUs, with attention of its own: see torchtitan's flex,"
         yield "    # which trains on GPUs only."

@@ -32,7 +32,15 @@ from .border import hosts
 from .checksums import Writer, damage, is_whole
 from .lazy_reader import CheckpointReader
 from .process import as_rank_0_sees
-from .storage import AVERAGE, HEAD, METADATA, model_tensors, reading, writing
+from .storage import (
+    AVERAGE,
+    EVALUATIONS,
+    HEAD,
+    METADATA,
+    model_tensors,
+    reading,
+    writing,
+)
 from .stored import (
     copy_stored,
     has_own_folder,
@@ -119,6 +127,8 @@ class Checkpoints(CheckpointManager):
         self._pending: Path | None = None
         self.border: Callable[[], None] = lambda: None
         """Called between two steps."""
+        self.held: Callable[[], int | None] = lambda: None
+        """Returns the step whose checkpoint must stay, however old it is."""
 
     # When
 
@@ -189,15 +199,18 @@ class Checkpoints(CheckpointManager):
             # ones from the store.
             if has_own_folder(Path(self.folder)):
                 here = sorted(map(step_of, Path(self.folder).glob("step-*")))
-                for step in self._policy.stale(here):
+                for step in self._stale(here):
                     shutil.rmtree(self._path(step), ignore_errors=True)
         else:
-            for step in self._policy.stale(self._whole()):
+            for step in self._stale(self._whole()):
                 path = self._path(step)
                 # Half a checkpoint must not look complete.
                 (path / SUMS).unlink(missing_ok=True)
                 self.purge_queue.put(str(path))
                 remove_stored(path)
+
+    def _stale(self, steps: list[int]) -> list[int]:
+        return [step for step in self._policy.stale(steps) if step != self.held()]
 
     def _close(self) -> None:
         # A process that continues waits for its writes. One of several does not: they all end, and
@@ -296,13 +309,31 @@ class Checkpoints(CheckpointManager):
             if own is None and self._start is not None:
                 self._check_head(wanted_states, path, self._start.headless)
                 _without_new_adapters(wanted_states, path)
-            self.dcp_load(
-                wanted_states,
-                checkpoint_id=str(path),
-                from_hf=False,
-                from_quantized=False,
-            )
+            if own is not None:
+                _without_unsaved_evaluations(wanted_states, path)
+            self._load_states(wanted_states, path)
+        # Only now is it known which checkpoint is held.
+        self._purge()
         return True
+
+    def _load_states(self, states: dict[str, Any], path: Path) -> None:
+        self.dcp_load(states, checkpoint_id=str(path), from_hf=False, from_quantized=False)
+
+    def go_back(self, step: int) -> None:
+        """Loads an earlier checkpoint of the job, on all ranks.
+
+        Raises: RunError: it is damaged.
+        """
+        self._settle()
+        path = self._path(step)
+        help = f"remove {path.parent}; the job then trains from its beginning"
+        if wrong := _damage_seen_by_any(path):
+            raise RunError(f"the checkpoint {path} is damaged: {wrong}", help)
+        if dist.get_rank() != 0:
+            wait_for([path / METADATA], dist.get_rank())
+        states = {name: state for name, state in self.states.items() if name != EVALUATIONS}
+        with reading(path, help):
+            self._load_states(self._flattened_model_states_sd(states), path)
 
     def _newest_whole(self) -> int | None:
         """The step of the newest undamaged checkpoint; rank 0 removes incomplete and newer ones."""
@@ -329,7 +360,6 @@ class Checkpoints(CheckpointManager):
             for path in Path(self.folder).glob("step-*"):
                 if good is None or step_of(path) > good or step_of(path) not in whole:
                     shutil.rmtree(path, ignore_errors=True)
-        self._purge()
         settle_removals(Path(self.folder))
         dist.barrier(group=self.pg)
         return good
@@ -379,6 +409,13 @@ def _without_new_adapters(states: dict[str, Any], path: Path) -> None:
     theirs = model_tensors(path)
     for name in [name for name in states if is_adapter(name) and name not in theirs]:
         del states[name]
+
+
+def _without_unsaved_evaluations(states: dict[str, Any], path: Path) -> None:
+    """Leaves out what evaluations have found, if there were none when the checkpoint was made."""
+    saved = CheckpointReader(path).read_metadata().state_dict_metadata
+    if not any(name.startswith(f"{EVALUATIONS}.") for name in saved):
+        states.pop(EVALUATIONS, None)
 
 
 def _damage_seen_by_any(path: Path) -> str:

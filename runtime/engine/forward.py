@@ -38,9 +38,10 @@ from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
 from ..errors import RunError, Stopped
 from .device import prepare
+from .inputs import input_of, read_records
 from .process import join, logging_to, own_garbage, rank_log, traces
 from .storage import weights_of
-from .train import RESULT, build, input_of, read_records
+from .train import RESULT, build
 from .walk import CHUNKS, Walk
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def reference(
 ) -> None:
     """Writes `result/reference.npy`; all ranks call this together.
 
-    Row i has, for each response of record i of the train split, best first, the sum of the
+    Row i has, for each response of record i of the job's split, best first, the sum of the
     log-probabilities (nats) of its tokens that count under the job's mask; float32, shape
     (records, 3), nan if there is no such response.
 
@@ -91,7 +92,8 @@ def reference(
             lay_out,
         )
 
-        records = read_records(input_of(inputs, f"data:{job.source}"), "preferences", job.source)
+        data = input_of(inputs, f"data:{job.source}")
+        records = read_records(data, "preferences", job.source, job.split)
 
         def rows(number: int) -> Sequence["Row"]:
             record = records.record(number)
@@ -104,7 +106,7 @@ def reference(
             return [row]
 
         walk = Walk(trainer, job, folder, on_event, bound(ask_tokens, mask=job.mask))
-        found = walk.over("train", records.count, rows, RESPONSES)
+        found = walk.over(job.split, records.count, rows, RESPONSES)
         # A response has at least one token that counts.
         values = np.where(found[:, 1] > 0, -found[:, 0], np.nan)
         save(partial / "reference.npy", values.astype(np.float32))

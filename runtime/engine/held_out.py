@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...compiler.plan.measures import AccuracyMeasure, HeldOut, LossMeasure
-from ...compiler.plan.plan import HeldOutJob
+from ...compiler.plan.plan import HeldOutJob, TrainJob
 from ..data.packing import learned
 from ..data.record_shards import SUMMARY, Record, Records
 from ..data.shards import Shards
@@ -43,7 +43,7 @@ def rows_of(measure: HeldOut, job: HeldOutJob, folder: Path, source: str) -> Dat
     return windows(measure, job, folder, source)
 
 
-def windows(measure: LossMeasure, job: HeldOutJob, folder: Path, source: str) -> Data:
+def windows(measure: LossMeasure, job: HeldOutJob | TrainJob, folder: Path, source: str) -> Data:
     """Held-out documents cut into windows of at most seq_len + 1 tokens, or dialogs, one per row;
     with `measure.tokens` labels in total, or up to a window more.
 
@@ -62,7 +62,7 @@ def windows(measure: LossMeasure, job: HeldOutJob, folder: Path, source: str) ->
             break
     if not rows:
         what = "dialogs" if dialogs else "documents"
-        raise _nothing_held_out(source, what, "loss")
+        raise nothing_held_out(source, what, "loss")
     return Data(rows)
 
 
@@ -74,7 +74,7 @@ def _documents(measure: LossMeasure, folder: Path) -> Any:
             yield window(tokens[begin : begin + measure.seq_len + 1])
 
 
-def _dialogs(measure: LossMeasure, job: HeldOutJob, folder: Path, source: str) -> Any:
+def _dialogs(measure: LossMeasure, job: HeldOutJob | TrainJob, folder: Path, source: str) -> Any:
     records = Records(folder, "heldout")
     for number in range(records.count):
         record = records.record(number)
@@ -113,7 +113,7 @@ def ranked(measure: AccuracyMeasure, job: HeldOutJob, folder: Path, source: str)
     """
     records = Records(folder, "heldout")
     if records.form != "preferences" or not records.count:
-        raise _nothing_held_out(source, "preferences", "accuracy")
+        raise nothing_held_out(source, "preferences", "accuracy")
     rows, responses = [], []
     for number in range(records.count):
         record = records.record(number)
@@ -135,19 +135,24 @@ def accuracy(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
     Args:
         found: source → its rows, with the reward of each.
     """
-    margins = {source: _margins(data, values[:, 0]) for source, (data, values) in found.items()}
-    every = [margin for of in margins.values() for margin in of]
+    by_source = {n: margins(data.responses, values[:, 0]) for n, (data, values) in found.items()}
+    every = [margin for of in by_source.values() for margin in of]
     return {
         "score": _share(every),
         "pairs": len(every),
         "margin": sum(every) / len(every),
-        "sources": {source: _share(of) for source, of in margins.items()},
+        "sources": {source: _share(of) for source, of in by_source.items()},
     }
 
 
-def _margins(data: Data, rewards: np.ndarray) -> list[float]:
-    """Reward of the better minus that of the worse response, for every record's ordered pairs."""
-    parts = np.split(rewards, np.cumsum(data.responses)[:-1])
+def margins(responses: Sequence[int], rewards: np.ndarray) -> list[float]:
+    """Reward of the better minus that of the worse response, for every record's ordered pairs.
+
+    Args:
+        responses: how many each record has.
+        rewards: of all responses, one after the other.
+    """
+    parts = np.split(rewards, np.cumsum(responses)[:-1])
     return [float(a - b) for of in parts for a, b in combinations(of.tolist(), 2)]
 
 
@@ -155,7 +160,7 @@ def _share(margins: list[float]) -> float:
     return sum(margin > 0 for margin in margins) / len(margins)
 
 
-def _nothing_held_out(source: str, what: str, measure: str) -> DataError:
+def nothing_held_out(source: str, what: str, measure: str) -> DataError:
     return DataError(
         f"the data set `{source}` holds no {what} out, so no {measure} can be measured on it",
         f"give it a larger share: holdout = 5% in dataset {source}",

@@ -10,7 +10,7 @@ import numpy as np
 from ...compiler.plan.plan import LikelihoodJob
 from ..data.record_shards import LIKELIHOOD
 from .forward import run, save
-from .train import input_of, read_records
+from .inputs import input_of, read_records
 from .walk import Walk
 
 if TYPE_CHECKING:

@@ -84,6 +84,11 @@ class Loader(BaseDataLoader):
                 self.steps += last
                 yield batch
 
+    @property
+    def local_batch(self) -> int:
+        """Sequences of this rank's micro-batch."""
+        return self._local_batch
+
     def close(self) -> None:
         """Stops the thread that reads ahead; the state counts what has been handed out."""
         if self._reader is not None:

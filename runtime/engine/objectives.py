@@ -128,6 +128,8 @@ class LanguageLoss(CrossEntropyLoss, Reported):
     def __init__(self, config: Config, **keywords: Any) -> None:
         super().__init__(config, **keywords)
         self._terms = config.terms
+        self.plain = False
+        """Whether it is the cross-entropy alone, and reports nothing: to measure, not to train."""
 
     def __call__(
         self,
@@ -142,6 +144,8 @@ class LanguageLoss(CrossEntropyLoss, Reported):
             labels: int64, shape (B, L).
         """
         loss, metrics = super().__call__(pred, labels, global_valid_tokens, **kwargs)
+        if self.plain:
+            return loss, metrics
         values = [loss]
         for name, coefficient in self._terms.items():
             term = _share(TERMS[name](pred, labels), global_valid_tokens)
@@ -264,30 +268,52 @@ class DpoLoss(RecordLoss):
                 and rejected response; `reference`, float32, shape (R, 2): log-probabilities of
                 the two, summed over the same tokens.
         """
-        objective, reference = self._objective, rows["reference"]
+        reference = rows["reference"]
         counts = rows["counts"].view_as(reference)
         sums = sums_of(pred, rows["counts"]).view_as(reference)
-        ratio = -sums - reference
-        if objective.normalize:
-            ratio = ratio / counts
-        rewards = objective.beta * ratio
-        margin = rewards[:, 0] - rewards[:, 1]
-        smoothing = objective.label_smoothing
-        preference = self._loss(margin)
-        if smoothing:
-            preference = (1 - smoothing) * preference + smoothing * self._loss(-margin)
-        nll = sums[:, 0] / counts[:, 0]
-        self._count(
-            preference, nll, margin > 0, margin, rewards[:, 0], rewards[:, 1], tokens=rows["tokens"]
-        )
-        return _share((preference + objective.nll * nll).sum(), global_valid_tokens), {}
+        found = preference_figures(self._objective, sums, counts, reference)
+        margin, rewards = found["margin"], (found["chosen_reward"], found["rejected_reward"])
+        told = (found["preference_loss"], found["nll"], margin > 0, margin, *rewards)
+        self._count(*told, tokens=rows["tokens"])
+        return _share(found["loss"].sum(), global_valid_tokens), {}
 
-    def _loss(self, margin: torch.Tensor) -> torch.Tensor:
-        """The loss of records; `margin` is βΔ."""
-        beta = self._objective.beta
-        if self._objective.objective == "ipo":
-            return (margin / beta - 1 / (2 * beta)).square()
-        return -F.logsigmoid(margin)
+
+def preference_figures(
+    objective: Dpo, sums: torch.Tensor, counts: torch.Tensor, reference: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The loss of each record, and what `DpoLoss` reports of it: shape (R,) each.
+
+    Args:
+        sums: cross-entropies of the chosen and the rejected response: shape (R, 2).
+        counts: how many tokens they are sums over: shape (R, 2).
+        reference: log-probabilities of the two under the reference: shape (R, 2).
+    """
+    ratio = -sums - reference
+    if objective.normalize:
+        ratio = ratio / counts
+    rewards = objective.beta * ratio
+    margin = rewards[:, 0] - rewards[:, 1]
+    smoothing = objective.label_smoothing
+    preference = _preference_loss(objective, margin)
+    if smoothing:
+        preference = (1 - smoothing) * preference + smoothing * _preference_loss(objective, -margin)
+    nll = sums[:, 0] / counts[:, 0]
+    return {
+        "loss": preference + objective.nll * nll,
+        "preference_loss": preference,
+        "nll": nll,
+        "margin": margin,
+        "chosen_reward": rewards[:, 0],
+        "rejected_reward": rewards[:, 1],
+    }
+
+
+def _preference_loss(objective: Dpo, margin: torch.Tensor) -> torch.Tensor:
+    """The loss of records; `margin` is βΔ."""
+    beta = objective.beta
+    if objective.objective == "ipo":
+        return (margin / beta - 1 / (2 * beta)).square()
+    return -F.logsigmoid(margin)
 
 
 def sums_of(values_N: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

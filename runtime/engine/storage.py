@@ -20,7 +20,8 @@ from .checksums import Writer
 from .lazy_reader import CheckpointReader
 
 AVERAGE = "average"
-TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE)
+EVALUATIONS = "evaluations"
+TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE, EVALUATIONS)
 """What a checkpoint holds besides the model, whose weights are at its top level."""
 
 HEAD = "lm_head.weight"

@@ -11,12 +11,13 @@ from ...compiler.pipelines import pipelining
 from ...compiler.plan.plan import Dpo, Grpo, NextToken, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.packing import Packing, Shuffled
-from ..data.record_shards import LIKELIHOOD, Records
+from ..data.record_shards import LIKELIHOOD
 from ..data.shards import Shards
 from ..data.stream import Stream
-from ..errors import DataError, RunError, Stopped
+from ..errors import RunError, Stopped
 from ..run_folder.store import PROFILES
 from .device import prepare, twice_backward
+from .inputs import input_of, read_records
 from .process import freeze_imports, join, logging_to, own_garbage, rank_log, traces, tracing
 
 if TYPE_CHECKING:
@@ -118,6 +119,10 @@ def make_trainer(
     )
     config.comm.save_traces_folder = traces(root)
     with build(config) as trainer:
+        if job.evaluation:
+            from .evaluations import Evaluations
+
+            trainer.evaluate_with(Evaluations(trainer, job, inputs, on_event))
         yield trainer
 
 
@@ -218,21 +223,6 @@ def _rollouts(
     )
 
 
-def read_records(folder: Path, form: str, source: str) -> Records:
-    """The records of the train split.
-
-    Raises:
-        DataError: they are damaged, or of another form.
-    """
-    records = Records(folder, "train", scattered=True)
-    if records.form != form:
-        raise DataError(
-            f"the data set `{source}` has {records.form}, but the stage learns from {form}",
-            f"use a data set of {form} in the stage",
-        )
-    return records
-
-
 def _start(job: TrainJob, inputs: Mapping[str, Path]) -> "Start | None":
     from .checkpoint import Start
     from .storage import weights_of
@@ -246,13 +236,3 @@ def _start(job: TrainJob, inputs: Mapping[str, Path]) -> "Start | None":
     return Start(
         path, optimizer=carry, average=averaged, headless=isinstance(job.objective, Reward)
     )
-
-
-def input_of(inputs: Mapping[str, Path], role: str) -> Path:
-    """
-    Raises:
-        RunError: the plan gives the job no such input.
-    """
-    if role not in inputs:
-        raise RunError(f"the job has no input `{role}`", "plan again with this version of etude")
-    return inputs[role]

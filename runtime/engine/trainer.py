@@ -4,12 +4,12 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import unwrap
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -36,8 +36,20 @@ from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import reported
 from .polyak import Mean
-from .storage import AVERAGE, writing
+from .storage import AVERAGE, EVALUATIONS, writing
 from .stored import has_own_folder
+
+
+class Evaluating(Protocol):
+    """Evaluations after steps of a job; see `evaluations`."""
+
+    @property
+    def kept(self) -> int | None: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    def after(self, step: int, /) -> None: ...
 
 
 class Trainer(TitanTrainer):
@@ -69,6 +81,13 @@ class Trainer(TitanTrainer):
         if self.job.average is not None:
             self.mean = Mean(self.job.average, self._weights)
             self.checkpoints.states[AVERAGE] = self.mean
+        self.evaluations: Evaluating | None = None
+
+    def evaluate_with(self, evaluations: Evaluating) -> None:
+        """Makes `evaluations` after steps, and does what they decide; before anything is loaded."""
+        self.evaluations = evaluations
+        self.checkpoints.states[EVALUATIONS] = evaluations
+        self.checkpoints.held = lambda: evaluations.kept
 
     def _weights(self) -> Iterable[tuple[str, torch.Tensor]]:
         """The model's weights, with its adapters merged into them."""
@@ -87,12 +106,15 @@ class Trainer(TitanTrainer):
         """Trains from the newest checkpoint to the job's end, in torchtitan's loop."""
         longest = self.config.comm.init_timeout_seconds
         # An earlier job with the same layout has left the time limit of its steps.
-        self._wait_at_most(longest)
+        self.wait_at_most(longest)
         try:
             unwrap(TitanTrainer.train)(self)
         except _Trained:
             # One rank may need minutes more than another to write its part of the result.
-            self._wait_at_most(longest)
+            self.wait_at_most(longest)
+            best = None if self.evaluations is None else self.evaluations.kept
+            if best is not None and best != self.step:
+                self.checkpoints.go_back(best)
             return
         step = self.job.first_step + self.step - 1
         raise RunError(
@@ -104,9 +126,11 @@ class Trainer(TitanTrainer):
     def should_continue_training(self) -> bool:
         """True before each step.
 
-        Raises: _Trained: all steps are done. torchtitan's loop would now wait for two seconds.
+        Raises: _Trained: all steps are done, or the losses on held-out data say that it is enough.
+            torchtitan's loop would now wait for two seconds.
         """
-        if super().should_continue_training():
+        enough = self.evaluations is not None and self.evaluations.ended
+        if super().should_continue_training() and not enough:
             return True
         raise _Trained
 
@@ -115,7 +139,7 @@ class Trainer(TitanTrainer):
         self.metrics_processor.time_last_log = time.perf_counter()
         return super().batch_generator(data_iterable)
 
-    def _wait_at_most(self, seconds: float) -> None:
+    def wait_at_most(self, seconds: float) -> None:
         """Sets how long ranks wait for each other in a collective."""
         dist_utils.set_pg_timeouts(timedelta(seconds=seconds), self.parallel_dims)
 
@@ -130,9 +154,10 @@ class Trainer(TitanTrainer):
 
         Raises: Interrupted: a rank was asked to stop; everything trained is saved.
         """
-        stop, due = agree(due=self.checkpoints.is_due(self.step))
+        best = self.evaluations is not None and self.evaluations.kept == self.step
+        stop, due = agree(due=self.checkpoints.is_due(self.step) or best)
         if stop:
-            self._wait_at_most(self.config.comm.init_timeout_seconds)
+            self.wait_at_most(self.config.comm.init_timeout_seconds)
             self.checkpoints.save_and_wait(self.step)
             job, done = self.job, self.step
             raise interrupted(
@@ -156,6 +181,44 @@ class Trainer(TitanTrainer):
             raise
         if self.mean is not None:
             self.mean.update(self.job.first_step + self.step)
+        if self.evaluations is not None:
+            self.evaluations.after(self.step)
+            # The next step's time begins here.
+            self.metrics_processor.time_last_log = time.perf_counter()
+
+    def summed_losses(
+        self, batches: Sequence[tuple[dict[str, torch.Tensor], torch.Tensor]]
+    ) -> Iterator[torch.Tensor]:
+        """The sums of the losses of this rank's batches, without training; of a pipeline 0 before
+        its last stage. All ranks call this together, with as many batches."""
+        each = self.num_pipeline_parallel_microbatches
+        for begin in range(0, len(batches), each):
+            asked = [
+                self.post_dataloading_process(
+                    {name: tensor.to(self.device) for name, tensor in tensors.items()},
+                    labels.to(self.device),
+                )
+                for tensors, labels in batches[begin : begin + each]
+            ]
+            with self.train_context():
+                if self.parallel_dims.pp_enabled:
+                    loss = self._losses_of_pipeline(asked)
+                else:
+                    ((inputs, labels, kwargs),) = asked
+                    loss, _ = self.loss_fn(self.model_parts[0](inputs, **kwargs), labels)
+            yield loss.detach().double()
+
+    def _losses_of_pipeline(self, asked: Sequence[tuple[Any, Any, Any]]) -> torch.Tensor:
+        first, last = self.pp_has_first_stage, self.pp_has_last_stage
+        losses: list[torch.Tensor] | None = [] if last else None
+        self.pp_schedule.eval(
+            arg_mbs=[(inputs,) for inputs, _, _ in asked] if first else None,
+            kwarg_mbs=[kwargs for _, _, kwargs in asked],
+            target_mbs=[labels for _, labels, _ in asked] if last else None,
+            losses=losses,
+        )
+        found = torch.stack(losses).sum() if losses else torch.zeros(())
+        return found.to(self.device)
 
     def forward_backward_step(self, **arguments: Any) -> torch.Tensor:
         cast(Metrics, self.metrics_processor).learned = arguments["global_valid_tokens"]

@@ -4,7 +4,7 @@ The chunks depend only on the data. Each chunk's results are kept in a file, so 
 continues with the chunk that it had begun.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial as bound
 from itertools import pairwise
@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from ...compiler.costs.reading import CHUNK
-from ...compiler.plan.plan import ForwardJob
+from ...compiler.plan.plan import ForwardJob, TrainJob
 from ..data.whole_files import write_whole
 from ..stopping import interrupted
 from .border import agree
@@ -138,7 +138,7 @@ class Walk:
             items = min(CHUNK, count - begin)
             if not known:
                 rows = [(item, row) for item in range(items) for row in make(begin + item)]
-                values = self._together(collect(rows, part.shape, begin))
+                values = together(self._trainer, collect(rows, part.shape, begin))
                 if rank == 0:
                     part[:] = values
                     write_whole(path, bound(np.save, arr=part))
@@ -157,16 +157,7 @@ class Walk:
         self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...], begin: int
     ) -> torch.Tensor:
         """The sums of each response, and how many values it has."""
-        from .objectives import sums_of
-
-        found = torch.zeros(shape, dtype=torch.float64)
-        for said in self._said(rows):
-            sums, counts = sums_of(said.values, said.counts).tolist(), said.counts.tolist()
-            for item, row in said.rows:
-                for response in range(len(row.parts)):
-                    found[item, 0, response] += sums.pop(0)
-                    found[item, 1, response] += counts.pop(0)
-        return found
+        return sums(self._said(rows), shape)
 
     def _values(
         self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...], begins: np.ndarray
@@ -177,44 +168,82 @@ class Walk:
             begins: where the values of each item begin.
         """
         found = torch.zeros(shape, dtype=torch.float64)
-        for said in self._said(rows):
-            pieces = said.values.double().split(said.counts.tolist())
-            for (item, _), piece in zip(said.rows, pieces, strict=False):
+        for of in self._said(rows):
+            pieces = of.values.double().split(of.counts.tolist())
+            for (item, _), piece in zip(of.rows, pieces, strict=False):
                 found[int(begins[item]) : int(begins[item]) + len(piece)] = piece
         return found
 
     def _said(self, rows: Sequence[tuple[int, "Row"]]) -> Iterator[Said]:
-        """What the model says of this rank's rows of a chunk, batch by batch, longest first."""
-        from .rows import collate, row_multiple
+        """What the model says of this rank's rows of a chunk.
 
-        trainer, multiple = self._trainer, row_multiple(self._job.resources)
-        mesh = trainer.batch_mesh
-        rank, ranks = (mesh.get_local_rank(), mesh.size()) if mesh is not None else (0, 1)
-        room = trainer.config.training.local_batch_size * self._job.seq_len
-        rows = sorted(rows, key=lambda each: -len(each[1].tokens))
-        first = 0
-        while first < len(rows):
+        Raises: Interrupted: a rank was asked to stop.
+        """
+
+        def border() -> None:
             if stop := agree().stop:
                 raise interrupted(
                     stop, f"`{self._job.id}` continues with the chunk that it was working on"
                 )
-            length = len(rows[first][1].tokens)
-            here = max(room // (-(-length // multiple) * multiple), 1)
-            own = rows[first + rank * here : first + (rank + 1) * here]
-            # A rank without rows takes part too, because the ranks compute together.
-            given = [row for _, row in own or rows[first : first + 1]]
-            batch = collate(given, multiple, length)
-            batch |= self._ask(given, batch["input"].shape[1])
-            yield Said(own, trainer.say(batch).cpu(), batch["counts"])
-            first += here * ranks
 
-    def _together(self, found: torch.Tensor) -> np.ndarray:
-        """The sum of what the ranks have found."""
-        mesh = self._trainer.batch_mesh
-        if mesh is not None:
-            found = found.to(self._trainer.device)
-            dist.all_reduce(found, group=mesh.get_group())
-        return found.cpu().numpy()
+        return said(self._trainer, self._job, rows, self._ask, border)
+
+
+def said(
+    trainer: "Trainer",
+    job: ForwardJob | TrainJob,
+    rows: Sequence[tuple[int, "Row"]],
+    ask: Ask,
+    border: Callable[[], None] = lambda: None,
+) -> Iterator[Said]:
+    """What the model of a job says of this rank's rows, batch by batch, longest first.
+
+    Args:
+        rows: of all ranks, with the numbers of their items.
+        border: called before each batch.
+    """
+    from .rows import collate, row_multiple
+
+    multiple, mesh = row_multiple(job.resources), trainer.batch_mesh
+    rank, ranks = (mesh.get_local_rank(), mesh.size()) if mesh is not None else (0, 1)
+    room = trainer.config.training.local_batch_size * job.seq_len
+    rows = sorted(rows, key=lambda each: -len(each[1].tokens))
+    first = 0
+    while first < len(rows):
+        border()
+        length = len(rows[first][1].tokens)
+        here = max(room // (-(-length // multiple) * multiple), 1)
+        own = rows[first + rank * here : first + (rank + 1) * here]
+        # A rank without rows takes part too, because the ranks compute together.
+        given = [row for _, row in own or rows[first : first + 1]]
+        batch = collate(given, multiple, length)
+        batch |= ask(given, batch["input"].shape[1])
+        yield Said(own, trainer.say(batch).cpu(), batch["counts"])
+        first += here * ranks
+
+
+def sums(every: Iterable[Said], shape: tuple[int, ...]) -> torch.Tensor:
+    """The sums of each response, and how many values it has: float64, of the shape (items, 2,
+    responses)."""
+    from .objectives import sums_of
+
+    found = torch.zeros(shape, dtype=torch.float64)
+    for of in every:
+        values, counts = sums_of(of.values, of.counts).tolist(), of.counts.tolist()
+        for item, row in of.rows:
+            for response in range(len(row.parts)):
+                found[item, 0, response] += values.pop(0)
+                found[item, 1, response] += counts.pop(0)
+    return found
+
+
+def together(trainer: "Trainer", found: torch.Tensor) -> np.ndarray:
+    """The sum of what the ranks have found."""
+    mesh = trainer.batch_mesh
+    if mesh is not None:
+        found = found.to(trainer.device)
+        dist.all_reduce(found, group=mesh.get_group())
+    return found.cpu().numpy()
 
 
 def _chunk(path: Path, part: np.ndarray) -> bool:

@@ -60,15 +60,18 @@ def train(task: Task) -> None:
 
 
 def told(run: Run, event: dict[str, Any]) -> None:
-    """Passes on what a trainer tells: steps, which are recorded, and notes and warnings."""
+    """Passes on what a trainer tells: steps and evaluations, which are recorded, and notes and
+    warnings."""
+    assert run.recorder
     if event["event"] == "step":
-        assert run.recorder
         run.recorder.step(event)
+    elif event["event"] == "evaluation":
+        run.recorder.evaluation(event)
     run.emit(event)
 
 
 def finish(task: Task) -> None:
-    """Copies the figures of all steps next to the result."""
+    """Copies the figures of all steps and evaluations next to the result."""
     assert task.run.recorder
     task.run.recorder.hand_over(task.job.id, task.work / "result")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.plan import Plan
-from .recorder import METRICS
+from .recorder import EVALUATIONS, STEPS, Kind
 from .store import Store
 from .variant_folders import runs
 
@@ -92,9 +92,18 @@ def results(plan: Plan, store: Store) -> dict[str, Path]:
 
 def steps(store: Store, job: str, outcome: Outcome | None) -> list[dict[str, Any]]:
     """The logged steps of a train job so far, in order."""
-    paths = [store.folder / "metrics" / f"{job}.jsonl"]
+    return _logged(store, job, outcome, STEPS)
+
+
+def evaluations(store: Store, job: str, outcome: Outcome | None) -> list[dict[str, Any]]:
+    """The evaluations inside a train job so far, in order."""
+    return _logged(store, job, outcome, EVALUATIONS)
+
+
+def _logged(store: Store, job: str, outcome: Outcome | None, kind: Kind) -> list[dict[str, Any]]:
+    paths = [store.folder / "metrics" / f"{job}{kind.ending}"]
     if outcome and outcome.state == "finished":
-        paths.insert(0, store.folder / "artifacts" / outcome.key / METRICS)
+        paths.insert(0, store.folder / "artifacts" / outcome.key / kind.kept)
     for path in paths:
         try:
             return list(_lines(path))

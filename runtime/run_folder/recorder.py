@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from ..errors import RunError
 from .store import disk
@@ -16,13 +16,28 @@ from .store import disk
 KNOWN = ("event", "job", "stage", "step", "tokens", "mixture", "sources")
 """Fields of a step that a tracker gets in another form; it gets all other figures unchanged."""
 BOARDS = "tensorboard"
-METRICS = "metrics.jsonl"
-"""The file in a train job's artifact with its steps, so that they stay with the artifact."""
+
+
+class Kind(NamedTuple):
+    """A kind of lines that a train job has: the names of its file in a run and in an artifact.
+
+    It is in the artifact so that it stays with the result.
+    """
+
+    ending: str
+    kept: str
+
+
+STEPS = Kind(".jsonl", "metrics.jsonl")
+EVALUATIONS = Kind(".evaluations.jsonl", "evaluations.jsonl")
+KINDS = (STEPS, EVALUATIONS)
+KEPT = tuple(kind.kept for kind in KINDS)
 OnEvent = Callable[[dict[str, Any]], None]
 
 
 class Recorder:
-    """Writes each step of a train job as a line of `metrics/JOB.jsonl`.
+    """Writes each step of a train job as a line of `metrics/JOB.jsonl`, and each evaluation inside
+    it as one of `metrics/JOB.evaluations.jsonl`.
 
     If a job continues from a checkpoint, the lines of the steps that it repeats are dropped, so
     every step is in the file once, in order.
@@ -30,20 +45,15 @@ class Recorder:
 
     def __init__(self, folder: Path, recipe: str, tracking: str | None) -> None:
         self._folder = folder / "metrics"
-        self._file: TextIO | None = None
-        self._job: str | None = None
+        self._lines = {kind: _Lines(self._folder, kind) for kind in KINDS}
         self._wandb = _wandb(folder, recipe) if tracking == "wandb" else None
         self._boards = Boards(folder / BOARDS) if tracking == "tensorboard" else None
         self._tokens = 0
 
     def step(self, event: dict[str, Any]) -> None:
         """Records the event of a step."""
-        if event["job"] != self._job:
-            self._open(event["job"], event["step"])
-        assert self._file
-        with disk(self._folder):
-            self._file.write(json.dumps(event) + "\n")
-            self._file.flush()
+        if self._lines[STEPS].add(event):
+            self._lines[EVALUATIONS].drop(event["job"], event["step"])
         if self._boards:
             self._boards.step(event)
         if self._wandb:
@@ -51,6 +61,17 @@ class Recorder:
             self._wandb.log(
                 {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
                 | figures(event)
+            )
+
+    def evaluation(self, event: dict[str, Any]) -> None:
+        """Records the event of an evaluation inside a train job."""
+        self._lines[EVALUATIONS].add(event)
+        if self._boards:
+            self._boards.evaluation(event)
+        if self._wandb:
+            self._wandb.log(
+                {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
+                | losses(event)
             )
 
     def scores(self, job: str, scores: dict[str, Any]) -> None:
@@ -61,24 +82,33 @@ class Recorder:
             self._wandb.log({f"{job}/{name}": score["score"] for name, score in scores.items()})
 
     def hand_over(self, job: str, result: Path) -> None:
-        """Copies the steps of a job that ends into its result."""
-        self.close_file()
-        own = self._folder / f"{job}.jsonl"
-        with disk(result):
-            if own.exists():
-                shutil.copyfile(own, result / METRICS)
+        """Copies the steps and evaluations of a job that ends into its result."""
+        self.close_files()
+        for kind in KINDS:
+            own = self._folder / f"{job}{kind.ending}"
+            with disk(result):
+                if own.exists():
+                    shutil.copyfile(own, result / kind.kept)
 
     def take_over(self, job: str, stage: str, artifact: Path) -> None:
-        """Shows the steps of a job that is kept as this run's, whatever its name was before."""
-        self.take_up(job, stage, artifact / METRICS)
+        """Shows the steps and evaluations of a job that is kept as this run's, whatever its name
+        was before."""
+        for kind in KINDS:
+            self._take(job, stage, kind, artifact / kind.kept)
 
     def take_up(self, job: str, stage: str, steps: Path) -> None:
-        """Shows the steps in a file, possibly of another run's unfinished job, as this run's."""
+        """Shows the steps in a file, possibly of another run's unfinished job, and the evaluations
+        beside it, as this run's."""
+        for kind in KINDS:
+            name = steps.name.removesuffix(STEPS.ending) + kind.ending
+            self._take(job, stage, kind, steps.with_name(name))
+
+    def _take(self, job: str, stage: str, kind: Kind, path: Path) -> None:
         try:
-            lines = steps.read_text().splitlines()
+            lines = path.read_text().splitlines()
         except FileNotFoundError:  # made by a version of etude that did not keep them
             return
-        own = self._folder / f"{job}.jsonl"
+        own = self._folder / f"{job}{kind.ending}"
         text = ""
         for line in lines:
             try:
@@ -89,9 +119,47 @@ class Recorder:
             with disk(own):
                 own.write_text(text)
 
-    def _open(self, job: str, step: int) -> None:
-        self.close_file()
-        path = self._folder / f"{job}.jsonl"
+    def close_files(self) -> None:
+        for lines in self._lines.values():
+            lines.close()
+
+    def close(self) -> None:
+        self.close_files()
+        if self._boards:
+            self._boards.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+class _Lines:
+    """The lines of a kind of the job at work."""
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        self._folder = folder
+        self._kind = kind
+        self._file: TextIO | None = None
+        self._job: str | None = None
+
+    def add(self, event: Mapping[str, Any]) -> bool:
+        """Adds an event; returns whether it is the first of the job in this process."""
+        first = event["job"] != self._job
+        if first:
+            self.open(event["job"], event["step"])
+        assert self._file
+        with disk(self._folder):
+            self._file.write(json.dumps(event) + "\n")
+            self._file.flush()
+        return first
+
+    def drop(self, job: str, step: int) -> None:
+        """Drops the lines that a job has from a step on, which will be repeated."""
+        if (self._folder / f"{job}{self._kind.ending}").exists():
+            self.open(job, step)
+
+    def open(self, job: str, step: int) -> None:
+        """Opens the file of a job, without its lines from a step on."""
+        self.close()
+        path = self._folder / f"{job}{self._kind.ending}"
         with disk(path):
             kept = []
             if path.exists():
@@ -105,17 +173,22 @@ class Recorder:
             self._file = path.open("a")
         self._job = job
 
-    def close_file(self) -> None:
+    def close(self) -> None:
         if self._file:
             self._file.close()
         self._file = self._job = None
 
-    def close(self) -> None:
-        self.close_file()
-        if self._boards:
-            self._boards.close()
-        if self._wandb:
-            self._wandb.finish()
+
+def losses(event: Mapping[str, Any]) -> dict[str, float]:
+    """An evaluation's figures for a tracker: losses, and what comes with those of preferences."""
+    found = {}
+    for name, score in event["scores"].items():
+        found[f"evaluation/{name}"] = score["score"]
+        source = name.partition("(")[2]
+        for more in ("accuracy", "margin"):
+            if more in score:
+                found[f"evaluation/{more}({source}"] = score[more]
+    return found
 
 
 def figures(event: Mapping[str, Any]) -> dict[str, float]:
@@ -147,6 +220,10 @@ class Boards:
             self._job = event["job"]
             self._add(stage, step, begins=True)
         self._add(stage, step, {**figures(event), "tokens": event["tokens"]})
+
+    def evaluation(self, event: Mapping[str, Any]) -> None:
+        """Adds an evaluation inside a stage to the stage's run."""
+        self._add(event["stage"], event["step"], losses(event))
 
     def scores(self, job: str, scores: Mapping[str, float]) -> None:
         """Adds the scores of an evaluation or gate."""

@@ -146,10 +146,9 @@ NOT_YET = (
     Answer(
         "early_stopping early_stopping_patience early_stopping_threshold",
         ANY,
-        "stages do not stop early in this version. Mark points with checkpoint stages, and let a "
-        "best stage pick: {}",
-        "stage half: checkpoint { from = pretrain, after = 50% }, "
-        "stage pick: best { of = [half, pretrain], loss = [web] }",
+        "`patience` of `evaluate` ends a stage whose held-out loss no longer falls: {}",
+        "stage long: train { from = pretrain, steps = 400, lr = 1e-4, "
+        "evaluate = { every = 50 steps, loss = [web], patience = 3 } }",
     ),
     Answer(
         "dedup deduplicate deduplication minhash decontaminate decontamination",

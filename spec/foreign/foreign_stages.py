@@ -4,6 +4,15 @@ from .foreign_attributes import Answer
 
 _TRAIN = "train sft reward dpo"
 _PAIRS = "reward dpo"
+_EVALUATIONS = (
+    "eval evals evaluation validate validation eval_steps eval_strategy evaluation_strategy "
+    "eval_interval eval_freq eval_every evals_per_epoch do_eval val_check_interval val_interval "
+    "eval_dataset eval_datasets eval_data validation_data val_data test_datasets eval_batch_size "
+    "per_device_eval_batch_size compute_metrics"
+)
+_EVALUATE = "did you mean `evaluate`? Losses of held-out data are measured while a stage trains"
+_BEST = "metric_for_best_model load_best_model_at_end greater_is_better"
+_KEEP = "`keep = best` makes the checkpoint with the lowest loss the stage's result"
 _LR = "lr = 0 -> 3e-4 for 100 steps then -> 3e-5 cosine"
 
 STAGES = (
@@ -157,22 +166,28 @@ STAGES = (
         "parallel = { tensor 8 }",
     ),
     Answer(
-        "eval evals evaluate evaluation validate validation eval_steps eval_strategy "
-        "evaluation_strategy eval_interval eval_freq eval_every evals_per_epoch do_eval "
-        "val_check_interval val_interval eval_dataset eval_datasets eval_data validation_data "
-        "val_data test_datasets eval_batch_size per_device_eval_batch_size compute_metrics",
-        _TRAIN,
-        "there is no evaluation inside a stage: a checkpoint stage names a point in it, and an "
-        "evaluate stage measures that: {}",
-        "stage half: checkpoint { from = pretrain, after = 50% }, "
-        "stage exam: evaluate { from = half, loss = [web] }",
+        _EVALUATIONS,
+        "train sft dpo",
+        f"{_EVALUATE}: {{}}",
+        "evaluate = { every = 100 steps, loss = [web] }",
     ),
     Answer(
-        "metric_for_best_model load_best_model_at_end greater_is_better",
-        _TRAIN,
-        "a best stage picks the best of several models by a measure: {}",
-        "stage half: checkpoint { from = pretrain, after = 50% }, "
-        "stage pick: best { of = [half, pretrain], loss = [web] }",
+        _EVALUATIONS,
+        "reward",
+        f"{_EVALUATE}: {{}}",
+        "evaluate = { every = 100 steps, loss = [ranked] }",
+    ),
+    Answer(
+        _BEST,
+        "train sft dpo",
+        f"{_KEEP}: {{}}",
+        "evaluate = { every = 100 steps, loss = [web], keep = best }",
+    ),
+    Answer(
+        _BEST,
+        "reward",
+        f"{_KEEP}: {{}}",
+        "evaluate = { every = 100 steps, loss = [ranked], keep = best }",
     ),
     Answer(
         "save save_steps save_interval save_every save_freq save_strategy saves_per_epoch "

@@ -17,7 +17,9 @@ TORCHTITAN = (
     Answer(
         "validator",
         "torchtitan",
-        "an `evaluate` stage measures losses of held-out data. Remove it",
+        "the stage says what is measured while it trains: {}",
+        "stage long: train { from = pretrain, steps = 20, "
+        "evaluate = { every = 10 steps, loss = [web] } }",
     ),
     Answer(
         "metrics",

@@ -17,6 +17,7 @@ class Grpo(Training):
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("steps",),)
     data_kind: ClassVar[str] = "prompts"
     rows: ClassVar[str] = "answers"
+    measured: ClassVar[tuple[str, ...]] = ("dialogs", "documents")
     data: Schedule | None = attribute(
         cs.ScheduleOf(cs.Mixture()), None, doc="shares of the data sets of prompts"
     )

@@ -36,6 +36,9 @@ from .declaration import Declaration, attribute
 from .declaration import attributes as attributes
 from .declaration import kind_of as kind_of
 from .declaration import statements as statements
+from .evaluation import DECIDES as DECIDES
+from .evaluation import LOSS_TOKENS as LOSS_TOKENS
+from .evaluation import Evaluation as Evaluation
 from .measuring_blocks import ANSWERING as ANSWERING
 from .measuring_blocks import MEASURES as MEASURES
 from .measuring_blocks import Average as Average

@@ -13,6 +13,7 @@ from . import number_kinds as nk
 from .adapter import ADAPTER, Adapter
 from .data_blocks import PROTOCOLS
 from .declaration import Declaration, attribute, statement
+from .evaluation import EVALUATION, Evaluation
 from .model_blocks import ROPE_SCALING, RopeScaling
 from .precision import PRECISION, Precision, Recompute
 from .torchtitan_fields import TORCHTITAN, Torchtitan
@@ -164,12 +165,14 @@ class Training(Stage):
     Attributes:
         data_kind: what they train on.
         rows: what a batch counts, in the plural.
+        measured: the kinds of data whose loss it can measure, its own first.
     """
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "steps", "epochs"),)
 
     data_kind: ClassVar[str] = "documents"
     rows: ClassVar[str] = "sequences"
+    measured: ClassVar[tuple[str, ...]] = ("documents",)
 
     model: str | None = None
     rope_theta: Schedule | None = None
@@ -259,6 +262,9 @@ class Training(Stage):
         inherits=None,
         doc="see [`torchtitan`](#torchtitan); a group replaces the one of the stage before",
     )
+    evaluate: Evaluation | None = attribute(
+        EVALUATION, None, doc="losses during training, see [`evaluate`](#evaluate); not inherited"
+    )
 
     @property
     def padded(self) -> bool:
@@ -329,6 +335,7 @@ class Sft(Training):
 
     kind: ClassVar[str] = "sft"
     data_kind: ClassVar[str] = "dialogs"
+    measured: ClassVar[tuple[str, ...]] = ("dialogs", "documents")
     dialog: str | None = attribute(
         DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
     )
@@ -346,6 +353,7 @@ class PreferenceTraining(Training):
 
     data_kind: ClassVar[str] = "preferences"
     rows: ClassVar[str] = "pairs"
+    measured: ClassVar[tuple[str, ...]] = ("preferences",)
     batch: Schedule | None = attribute(
         cs.ScheduleOf(cs.Pairs()), None, doc="preferences per step; inherited"
     )
@@ -385,6 +393,7 @@ class Dpo(PreferenceTraining):
     """Direct preference optimization."""
 
     kind: ClassVar[str] = "dpo"
+    measured: ClassVar[tuple[str, ...]] = ("preferences", "dialogs", "documents")
     reference: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,

@@ -86,6 +86,9 @@ def statement(name: str, value: str) -> str:
         share = re.search(rf"{_NUMBER}", value)
         return f"drop similar > {share[0] if share else '90%'}"
     word = name.split()[0]
+    if word == "evaluate":
+        every = re.fullmatch(r"every[ \t]+(.+)", value)
+        return f"evaluate = {{ every = {every[1]}, loss = [DATASET] }}" if every else ""
     if word == "average":
         length = _length(value)
         return f"average = polyak every {length}" if length and "every" in value else ""
@@ -134,6 +137,20 @@ def _statement(line: str, at: int) -> Answer | None:
             if name == "average":
                 message = "this is not how an average is written"
             return Answer("E323", message, f"write `{how}`", start, end, fixed)
+    return None
+
+
+def _evaluation(line: str, at: int) -> Answer | None:
+    """`evaluate every 100 steps { … }`, and what follows from a loss, as a sentence."""
+    for match in _matches(r"\b(?:evaluate[ \t]+every|stop[ \t]+when)\b[^{}#\n]*\{?", line, at):
+        number = re.search(rf"[ \t]({_NUMBER}(?:[ \t]+steps?)?)[ \t]*\{{?$", match[0])
+        start, end = match.span()
+        if match[0].startswith("stop"):
+            help = f"write `patience = {number[1] if number else 3}` in `evaluate = {{ … }}`"
+            return Answer("E323", "this is not how a stage ends early", help, start, end)
+        every = number[1] if number else "100 steps"
+        help = f"write `evaluate = {{ every = {every}, loss = [DATASET] }}`"
+        return Answer("E323", "`evaluate` is a group of attributes", help, start, end)
     return None
 
 
@@ -460,6 +477,7 @@ _ASKED: tuple[Callable[[str, int], Answer | None], ...] = (
     _quotes,
     _sign,
     _statement,
+    _evaluation,
     _headed,
     _semicolon,
     _listed,

@@ -13,7 +13,7 @@ from etude.cli import report as command
 from etude.cli.main import main
 from etude.compiler.driver import analyse, compile
 from etude.compiler.plan.plan import Plan
-from etude.runtime.run_folder.recorder import METRICS
+from etude.runtime.run_folder.recorder import EVALUATIONS, STEPS
 from etude.runtime.run_folder.store import Store
 from etude.runtime.run_folder.variant_folders import variant_folder
 from etude.spec.load import reads
@@ -164,6 +164,31 @@ def test_what_is_finished_is_reported_in_the_plans_order(
     assert found["best"][0]["winner"] == "pretrain"
 
 
+def test_evaluations_during_training_are_shown_with_what_they_decided(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        {"step": 2 * n + 1, "tokens": 512 * (n + 1), "best": n == 1, "ends": n == 14}
+        | {"scores": {"loss(likes)": {"score": 1.0 + abs(n - 1), "accuracy": 0.5}}}
+        for n in range(15)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run.folder / "metrics" / f"pretrain.1{EVALUATIONS.ending}").write_text(text)
+    run.train("pretrain.1", [{"loss": 1.0}])
+    (row, *_) = report(run, capsys)["stages"]
+    assert [each["step"] for each in row["evaluations"]] == list(range(2, 31, 2))
+    assert row["ended"] == 30
+    assert "kept" not in row  # the plan's job keeps its last checkpoint
+    assert main(["report", str(run.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "pretrain ended after 30 steps: its loss no longer fell" in shown
+    assert "accuracy(likes)" in shown
+    steps = [
+        int(line.split("|")[2]) for line in shown.splitlines() if "50%" in line or "0.5" in line
+    ]
+    assert steps == list(range(12, 31, 2))
+
+
 def test_the_speed_of_a_stage_is_the_median_of_its_steps_beside_the_plans(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,7 +313,7 @@ def test_what_another_run_has_done_is_there(run: Run, capsys: pytest.CaptureFixt
     result = other.work("made") / "result"
     result.mkdir(parents=True)
     step = {"job": "align.1.rm.1", "step": 0, "tokens": 64, "loss": 0.25, "lr": 1e-4}
-    (result / METRICS).write_text(json.dumps(step) + "\n")
+    (result / STEPS.kept).write_text(json.dumps(step) + "\n")
     other.publish("made", result, "align.1.rm.1")
     other.record("align.1.rm.1", "made", "finished", {"plan": planned})
     stages = {row["stage"]: row for row in report(run, capsys)["stages"]}

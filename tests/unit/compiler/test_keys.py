@@ -48,13 +48,15 @@ def fields() -> list[Any]:
 
 @pytest.mark.parametrize(("model", "field"), fields())
 def test_a_field_is_part_of_the_key_unless_it_is_marked(model: Any, field: Any) -> None:
-    parts = field.outside.parts if field.outside else ()
     values = {each.name: {} for each in declared(model)}
     before = content_of(model, values)
-    if parts is None:
+    if field.outside and field.outside.whole:
         assert content_of(model, values | {field.name: {"any": 1}}) == before
         return
     assert content_of(model, values | {field.name: {"any": 1}}) != before
+    if field.outside and field.outside.prefix:
+        assert content_of(model, values | {field.name: {f"{field.outside.prefix}any": 1}}) == before
+    parts = (field.outside and field.outside.parts) or ()
     for part in parts:
         section, _, name = part.partition(".")
         inside = {section: {name: 1}} if name else {section: 1}
@@ -171,7 +173,8 @@ def test_a_changed_placement_is_told_as_a_change_that_keeps_results() -> None:
 
 def test_what_is_outside_is_told_or_is_a_name_or_follows() -> None:
     (job, *_) = jobs(plan(BATCH))
-    assert set(placement(job)) == {"saving", "profile", "resources", "torchtitan"}
+    told = {"saving", "profile", "evaluation", "resources", "torchtitan"}
+    assert set(placement(job)) == told
     assert set(placement(job)["torchtitan"]) >= {"parallelism", "compile", "comm"}
 
 

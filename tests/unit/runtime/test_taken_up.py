@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etude.cli.main import main
-from etude.runtime.run_folder.recorder import METRICS, Recorder
+from etude.runtime.run_folder.recorder import STEPS, Recorder
 from etude.runtime.run_folder.store import Store
 from etude.runtime.run_folder.variant_folders import begun, variant_folder
 
@@ -41,14 +41,14 @@ def test_steps_before_the_checkpoint_are_those_of_whoever_began(tmp_path: Path) 
     for step in (3, 4):  # the checkpoint is that after three steps
         other.step(_event(step))
     other.hand_over("only.1", tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / STEPS.kept).read_text().splitlines()]
     assert [(line["job"], line["step"]) for line in lines] == [("only.1", n) for n in range(5)]
 
 
 def test_a_result_without_recorded_steps_is_published_all_the_same(tmp_path: Path) -> None:
     store = _store(tmp_path / "two")
     Recorder(store.folder, "two", None).hand_over("only.1", tmp_path)
-    assert not (tmp_path / METRICS).exists()
+    assert not (tmp_path / STEPS.kept).exists()
 
 
 def test_where_only_variants_were_run_they_are_named(

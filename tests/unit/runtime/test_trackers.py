@@ -1,5 +1,6 @@
 """What `tracking = tensorboard` writes for TensorBoard."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,42 @@ def test_every_stage_is_a_run_over_its_steps_and_repeated_steps_replace_others(
     assert scalars(boards / "first", "tokens")[-1] == (5, 384.0)
     assert scalars(boards / "second", "loss") == [(0, 0.5)]
     assert scalars(boards / "scores", "exam/loss(web)") == [(0, 2.5)]
+
+
+def evaluated(job: str, step: int, loss: float) -> dict[str, Any]:
+    scores = {
+        "loss(web)": {"score": loss, "tokens": 10},
+        "loss(ranked)": {"score": 0.7, "accuracy": 0.5, "margin": 0.1, "pairs": 4},
+    }
+    about = {"event": "evaluation", "job": job, "stage": job.partition(".")[0], "step": step}
+    return {**about, "tokens": 64 * (step + 1), "scores": scores}
+
+
+def test_evaluations_are_in_a_file_once_and_beside_the_steps_on_a_board(tmp_path: Path) -> None:
+    """A resumed run repeats those after its checkpoint."""
+    (tmp_path / "metrics").mkdir()
+    recorder = Recorder(tmp_path, "toy", "tensorboard")
+    for number in range(4):
+        recorder.step(step("first.1", number, 4.0))
+        if number % 2:
+            recorder.evaluation(evaluated("first.1", number, 4.0 - number))
+    recorder.close()
+    resumed = Recorder(tmp_path, "toy", "tensorboard")
+    resumed.step(step("first.1", 2, 4.0))
+    path = tmp_path / "metrics" / "first.1.evaluations.jsonl"
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1]
+    resumed.step(step("first.1", 3, 4.0))
+    resumed.evaluation(evaluated("first.1", 3, 9.0))
+    resumed.hand_over("first.1", tmp_path)
+    resumed.step(step("second.1", 0, 4.0))
+    resumed.close()
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(each["step"], each["scores"]["loss(web)"]["score"]) for each in found] == [
+        (1, 3.0),
+        (3, 9.0),
+    ]
+    assert (tmp_path / "evaluations.jsonl").read_text() == path.read_text()
+    assert not (tmp_path / "metrics" / "second.1.evaluations.jsonl").exists()
+    boards = tmp_path / "tensorboard"
+    assert scalars(boards / "first", "evaluation/loss(web)") == [(1, 3.0), (3, 9.0)]
+    assert scalars(boards / "first", "evaluation/accuracy(ranked)") == [(1, 0.5), (3, 0.5)]

@@ -176,7 +176,7 @@ HELP: list[Any] = [
     ("recipe", "learning_rate = 3e-4", "this belongs in train, sft, reward and dpo stages"),
     ("train", "wandb = true", "this belongs in the recipe: did you mean `tracking`?"),
     ("train", "lora { rank 16 }", "it is `adapter` here"),
-    ("train", "eval every 100 steps", "there is no evaluation inside a stage"),
+    ("train", "eval every 100 steps", "did you mean `evaluate`?"),
     ("train", "LORA = 1", "it is `adapter` here"),
     ("train", 'open lora "the configuration has one"', "it is `adapter` here"),
     ("train", "optimizer = muon { lr = 0.02 }", "this version has `adamw` and `adam`"),

@@ -41,6 +41,17 @@ def errors(attribute: str) -> list:
         ("optimizer = adamw { betas = [-0.9, 0.95] }", "E108", "remove `betas`"),
         ("lr = 1e-3 cosine", "E109", "`1e-3 -> 0 cosine`"),
         ("lr = 1e-3 -> 4e-5 rsqrt", "E109", "`half_cosine`"),
+        (
+            "evaluate every 50 steps { loss = [web] }",
+            "E323",
+            "`evaluate = { every = 50 steps, loss = [DATASET] }`",
+        ),
+        (
+            "evaluate every 50 steps",
+            "E323",
+            "`evaluate = { every = 50 steps, loss = [DATASET] }`",
+        ),
+        ("stop when loss(web) does not improve for 4", "E323", "`patience = 4` in `evaluate"),
         ("clip = None", "E201", "remove the attribute"),
     ],
 )
