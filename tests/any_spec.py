@@ -30,7 +30,7 @@ DOCS = ["3", "3 docs", "1k docs"]
 REALS = ["0.1", "3e-4", "1", "2.5", "1E-2", "0.30", "1_0.5"]
 SHARES = ["1%", "0.5%", "50%", "0%"]
 LENGTHS = ["10 steps", "500 tokens", "50%", "1 step", "2k tokens"]
-SHAPES = ["", " cosine", " half_cosine", " sqrt", " exponential", " linear"]
+SHAPES = ["", " cosine", " half_cosine", " sqrt", " exponential", " inverse", " inverse_sqrt", " linear"]
 SETS = [
     "web",
     "math",

@@ -41,7 +41,7 @@ from .part import at_checkpoint
 from .positions import Border, Length
 from .segments import Meshes, cut, frozen
 
-_RAMPS = listed(tuple(shape for shape in sc.SHAPES if not CURVES[shape].ratio))
+_RAMPS = listed(tuple(shape for shape in sc.SHAPES if not CURVES[shape].by_ratio))
 """The shapes of ramps that may begin or end at 0."""
 
 
@@ -416,7 +416,7 @@ class _Scheduler:
                         segment.span,
                         help="write the values one after the other: `4Ki for … then 8Ki`",
                     )
-                if knob in ("batch", "data") and CURVES[segment.shape].ratio:
+                if knob in ("batch", "data") and CURVES[segment.shape].by_ratio:
                     self.report.add(
                         "E446",
                         f"{knob} has no {segment.shape} ramps",

@@ -27,7 +27,7 @@ STAGES = (
         "min_lr_rate min_lr_factor min_decay_lr cosine_min_lr_ratio final_lr end_lr",
         _TRAIN,
         "the schedule is the value of `lr`, in segments with an end and a shape (linear, cosine, "
-        "half_cosine, sqrt, exponential): {}",
+        "half_cosine, sqrt, exponential, inverse, inverse_sqrt): {}",
         "lr = 0 -> 3e-4 for 2% then 3e-4 until 80% then -> 0 sqrt",
     ),
     Answer(
