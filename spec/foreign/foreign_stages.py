@@ -47,7 +47,7 @@ STAGES = (
     Answer(
         "optim optimizer_name optimizer_type optimiser",
         _TRAIN,
-        "did you mean `optimizer`? There are `adamw` and `adam`: {}",
+        "did you mean `optimizer`? There are `adamw`, `adam` and `muon`: {}",
         "optimizer = adamw { weight_decay = 0.1 }",
     ),
     Answer(
