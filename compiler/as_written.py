@@ -62,7 +62,7 @@ def settings(of: r.Optimizer) -> str:
     shown = [of.kind]
     for name, attribute in r.attributes(type(of)).items():
         value = getattr(of, attribute.field)
-        if not isinstance(value, str) or value != attribute.default:
+        if value is not None and (not isinstance(value, str) or value != attribute.default):
             text = f"{value:g}" if isinstance(value, float) else value
             shown.append(f"{name} {list(value) if isinstance(value, tuple) else text}")
     return ", ".join(shown)

@@ -13,12 +13,22 @@ class Curve(NamedTuple):
     Attributes:
         progress: how far from 0 to 1 it is after the share u (0 to 1) of its length.
         inverse: the share of its length after which its progress is y.
-        ratio: it interpolates by factors, so both ends must be above zero.
+        by_ratio: the factor on its start after the share u, by the end over the start, so that
+            both have to be above zero; None: it is its start and `progress` of the way to its end.
     """
 
     progress: Callable[[float], float]
     inverse: Callable[[float], float]
-    ratio: bool = False
+    by_ratio: Callable[[float, float], float] | None = None
+
+
+def _by_ratio(factor: Callable[[float, float], float]) -> Curve:
+    return Curve(lambda u: u, lambda y: y, factor)
+
+
+def _power(of: int) -> Curve:
+    """1 / value^`of` changes linearly: with the step k, as 1 / k^(1 / `of`)."""
+    return _by_ratio(lambda ratio, u: (1 + u * (ratio**-of - 1)) ** (-1 / of))
 
 
 CURVES: dict[Shape, Curve] = {
@@ -34,8 +44,10 @@ CURVES: dict[Shape, Curve] = {
         lambda y: math.asin(y) * 2 / math.pi,
     ),
     "sqrt": Curve(math.sqrt, lambda y: y * y),
-    # start · (end / start)^u
-    "exponential": Curve(lambda u: u, lambda y: y, ratio=True),
+    "exponential": _by_ratio(lambda ratio, u: ratio**u),
+    "inverse": _power(1),
+    # T5 (arXiv:1910.10683 §3.1.2) and PaLM (arXiv:2204.02311 §5)
+    "inverse_sqrt": _power(2),
 }
 
 
@@ -46,6 +58,6 @@ def value(shape: Shape, start: float, end: float, u: float) -> float:
     if u >= 1:
         return end
     curve = CURVES[shape]
-    if curve.ratio:
-        return start * (end / start) ** curve.progress(u)
+    if curve.by_ratio:
+        return start * curve.by_ratio(end / start, u)
     return start + (end - start) * curve.progress(u)

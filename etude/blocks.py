@@ -288,13 +288,18 @@ class Verifier(Block):
 
 
 class Optimizer(Attributes):
-    """The optimizer's settings."""
+    """The optimizer's settings. Those of `muon` that AdamW has too are those of the AdamW that the
+    parameters besides matrices learn by; the weight decay is that of both."""
 
-    kind: Literal["adamw", "adam"] = "adamw"
+    kind: Literal["adamw", "adam", "muon"] = "adamw"
     betas: Numbers | None = None
     weight_decay: Number | None = None
     decay: Literal["all", "matrices"] | Let | None = None
     eps: Number | None = None
+    momentum: Number | None = None
+    nesterov: bool | Let | None = None
+    ns_steps: Number | None = None
+    adjust_lr: Literal["match_rms_adamw", "original", "spectral_unclamped"] | Let | None = None
 
 
 class Precision(Attributes):

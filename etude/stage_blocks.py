@@ -37,7 +37,7 @@ class Training(Stage):
     lr: Schedule | None = None
     data: Schedule | None = None
     parallel: Schedule | None = None
-    optimizer: Literal["adamw", "adam", "last"] | Optimizer | Let | None = None
+    optimizer: Literal["adamw", "adam", "muon", "last"] | Optimizer | Let | None = None
     clip: Number | None = None
     precision: Literal["bf16", "fp32", "fp8", "mxfp8", "nvfp4"] | Precision | Let | None = None
     recompute: Literal["none", "selective", "full"] | Budget | Let | None = None

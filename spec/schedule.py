@@ -7,7 +7,9 @@ from .quantity import Quantity
 from .record import Record
 from .source import Span
 
-Shape = Literal["hold", "linear", "cosine", "half_cosine", "sqrt", "exponential"]
+Shape = Literal[
+    "hold", "linear", "cosine", "half_cosine", "sqrt", "exponential", "inverse", "inverse_sqrt"
+]
 """How the value of a segment changes from its beginning to its end."""
 SHAPES: tuple[Shape, ...] = tuple(shape for shape in get_args(Shape) if shape != "hold")
 """The shapes of ramps, as the language names them."""

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+from etude.spec import schedule as sc
 from etude.spec.schema import group_kinds as g
 from etude.spec.schema import kinds as k
 from etude.spec.schema import number_kinds as nk
@@ -30,7 +31,7 @@ DOCS = ["3", "3 docs", "1k docs"]
 REALS = ["0.1", "3e-4", "1", "2.5", "1E-2", "0.30", "1_0.5"]
 SHARES = ["1%", "0.5%", "50%", "0%"]
 LENGTHS = ["10 steps", "500 tokens", "50%", "1 step", "2k tokens"]
-SHAPES = ["", " cosine", " half_cosine", " sqrt", " exponential", " linear"]
+SHAPES = ["", *(f" {shape}" for shape in sc.SHAPES)]
 SETS = [
     "web",
     "math",
@@ -66,6 +67,8 @@ COUNTED = {
     "factor": ["4", "1.5"],
     "label_smoothing": ["0", "0.1"],
     "top_p": ["1", "0.9"],
+    "momentum": ["0", "0.9"],
+    "ns_steps": ["5", "1"],
     "betas": ["[0.9, 0.95]", "[0, 0.5]"],
     "weights": ["[1, 3]", "[0.5, 0.5]"],
     "lengths": ["[16, 32 tokens]", "[2k]"],

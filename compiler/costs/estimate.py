@@ -54,6 +54,8 @@ class Setting(Record):
         offload: the host keeps weights, gradients and moments.
         adapters: parameters of adapters for each of the model's, which is frozen if there are some.
         scores: its head gives one score, not a logit for each token.
+        muon: iterations of Newton–Schulz in Muon, by which the matrices of layers learn; 0: they do
+            not.
     """
 
     model: ModelShape
@@ -77,6 +79,7 @@ class Setting(Record):
     adapters: float = 0.0
     reshard: str = "default"
     offload: bool = False
+    muon: int = 0
 
 
 class Estimate(Record):
@@ -183,6 +186,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "chunks": setting.chunks,
         **_kept(setting),
         "eager": setting.eager,
+        **_muon(setting),
         "plain_loss": setting.plain_loss,
         "merged": setting.merged,
         "bytes": bytes_of,
@@ -223,6 +227,41 @@ def _low(setting: Setting) -> dict[str, float]:
         "peak_low": peak or 1,
         "rowwise": setting.precision != "fp8",
         "wide": recipe == "rowwise_with_gw_hp",
+    }
+
+
+def _muon(setting: Setting) -> dict[str, float]:
+    """The symbols of Muon. An iteration of Newton–Schulz on a matrix of m rows and n ≥ m columns
+    takes 2 m² n FLOPs for its Gram matrix, 2 m³ for the square of that, and 2 m² n again."""
+    model = setting.model if setting.muon else None
+    if model is None:
+        return {"muon": 0, "z_d": 0, "z_e": 0}
+    queries, keys, values = widths(model)
+    d, latent, experts = model.dim, model.latent, model.experts
+    attention = [(queries, d), (keys, d), (values, d), (d, values if latent else queries)]
+    if latent:
+        low = latent.queries
+        attention = [
+            *([(low, d), (queries, low)] if low else [(queries, d)]),
+            (latent.keys + latent.rotary, d),
+            (keys - model.heads * latent.rotary + values, latent.keys),
+            (d, values),
+        ]
+
+    def flops(matrices: list[tuple[int, int]]) -> float:
+        short = [(min(shape), max(shape)) for shape in matrices]
+        return setting.muon * sum(4 * m * m * n + 2 * m**3 for m, n in short)
+
+    layers = flops(attention)
+    of_ffn = 3 if model.parts is None or model.parts.gated else 2
+    return {
+        "muon": 1,
+        "z_d": layers + flops([(model.ffn, d)] * of_ffn),
+        "z_e": layers
+        + (experts.count + experts.shared) * flops([(experts.ffn, d)] * 3)
+        + flops([(experts.count, d)])
+        if experts
+        else 0,
     }
 
 

@@ -68,6 +68,9 @@ SYMBOLS = {
     "frozen": "1 where a step trains adapters alone, else 0",
     "adapters": "parameters of adapters for each of the model's",
     "eager": "1 without torch.compile, else 0",
+    "muon": "1 where the matrices of layers learn by Muon, else 0",
+    "z_d": "FLOPs of Newton–Schulz for a layer without experts, without Muon 0",
+    "z_e": "the same for a layer with experts, all of them",
     "plain_loss": "1 if the loss is not compiled into one kernel, else 0",
     "merged": "1 if context parallelism merges parts of attention (PyTorch in 2024), else 0",
     "low": "share of the layers' products that is in fp8, mxfp8 or nvfp4",
@@ -166,8 +169,8 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "optimizer": _of(
-        "8 * backward * trained * N / (S * t) * (1 - offload)",
-        "two fp32 moments of AdamW, sharded, on the GPU",
+        "(8 * N - 4 * muon * (N - N_in - N_out)) * backward * trained / (S * t) * (1 - offload)",
+        "two fp32 moments of AdamW, one of Muon, sharded, on the GPU",
         "bytes",
     ),
     "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),
@@ -391,8 +394,10 @@ TIME: dict[str, Formula] = {
         "max(data_all - e_hidden * compute, 0)", "the part that computation does not hide", "s"
     ),
     "update": _of(
-        "28 * backward * trained * N / (S * t) / hbm",
-        "AdamW: 28 bytes read and written per parameter",
+        "28 * backward * trained * N / (S * t) / hbm"
+        " + backward * (L_d * z_d + L_e * z_e) / S / (e_matmul * effective)",
+        "AdamW: 28 bytes read and written per parameter; Muon: Newton–Schulz, whose matrices the "
+        "GPUs share",
         "s",
     ),
     "time": _of(

@@ -31,7 +31,7 @@ class Work(Record):
     Attributes:
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
-        adapters: as in `Setting`.
+        adapters, muon: as in `Setting`.
     """
 
     model: ModelShape
@@ -41,11 +41,12 @@ class Work(Record):
     reshard: str = "default"
     offload: bool = False
     adapters: float = 0.0
+    muon: int = 0
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
         """The work of a stage."""
-        adapter = getattr(stage.spec, "adapter", None)
+        adapter, of = getattr(stage.spec, "adapter", None), stage.optimizer
         return cls(
             model=stage.model,
             hardware=stage.hardware,
@@ -56,6 +57,7 @@ class Work(Record):
             adapters=adapter_parameters(adapter, stage.model) / parameters(stage.model)
             if adapter
             else 0.0,
+            muon=of.of_muon()["ns_steps"] if of.kind == "muon" else 0,
         )
 
 
@@ -94,6 +96,7 @@ def step_estimate(work: Work, form: Form, recompute: str, sequences: int) -> Est
             reshard=work.reshard,
             offload=work.offload,
             adapters=work.adapters,
+            muon=work.muon,
         )
     )
 

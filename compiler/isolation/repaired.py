@@ -71,6 +71,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E435": (*_CLOCK, *_MESH, "precision", "recompute"),
     "E436": (*_MESH, "precision"),
     "E437": (*_CLOCK, *_MESH, "precision"),
+    "E438": (*_MESH, "optimizer", "torchtitan"),
     "E441": _CLOCK,
     "E442": _CLOCK,
     "E443": (_LENGTH, "data"),

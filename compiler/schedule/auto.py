@@ -120,7 +120,7 @@ def _placements(
     world, node = hardware.world_size, hardware.per_node
     widths = gcd(*tensor_widths(model, 2).values(), world)
     nothing = Report()
-    for tensor in _divisors(gcd(widths, node)):
+    for tensor in [1] if work.muon else _divisors(gcd(widths, node)):
         for context in [1] if together else _divisors(world // tensor):
             if context > 1 and stretch.seq_len // context < SHORTEST_PART:
                 break

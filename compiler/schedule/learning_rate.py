@@ -27,7 +27,7 @@ def pieces(
             start = float(segment.start)
         else:
             start = found[-1].rate(begin.step, course.clock.tokens_before) if found else 0.0
-        if CURVES[segment.shape].ratio and (start <= 0 or segment.end <= 0):
+        if CURVES[segment.shape].by_ratio and (start <= 0 or segment.end <= 0):
             course.report.add(
                 "E448",
                 f"`{segment.shape}` neither begins nor ends at 0",

@@ -41,7 +41,7 @@ from .part import at_checkpoint
 from .positions import Border, Length
 from .segments import Meshes, cut, frozen
 
-_RAMPS = listed(tuple(shape for shape in sc.SHAPES if not CURVES[shape].ratio))
+_RAMPS = listed(tuple(shape for shape in sc.SHAPES if not CURVES[shape].by_ratio))
 """The shapes of ramps that may begin or end at 0."""
 
 
@@ -172,6 +172,7 @@ class _Scheduler:
         self._together(parallel)
         for segment in parallel:
             self._not_compiled(found[frozen(segment.end)], segment.span)
+            self._whole(found[frozen(segment.end)], segment.span)
         return None if self.report.failures > before else found
 
     def _not_compiled(self, resources: Resources, span: Span | None) -> None:
@@ -190,6 +191,23 @@ class _Scheduler:
                 f"torch does not support for the compiled model that `compile.{name}` asks for",
                 self.spec.at("torchtitan") or span,
                 help=f"remove `{name}`, or take another schedule: `interleave 2`",
+            )
+
+    def _whole(self, resources: Resources, span: Span | None) -> None:
+        """Reports Muon where torchtitan's cannot bring matrices together (torchtitan 0.3,
+        `distributed/flex_shard/dist_muon.py`; #3353)."""
+        if resources.device == "cpu" or self.stage.optimizer.kind != "muon":
+            return
+        cut = [f"`tensor {resources.tensor}`"] if resources.tensor > 1 else []
+        if told(self.stage, "training").get("enable_cpu_offload"):
+            cut.append("`enable_cpu_offload`")
+        if cut:
+            self.report.add(
+                "E438",
+                f"torchtitan's Muon does not work with {' and '.join(cut)}",
+                span,
+                help="place the model by other degrees, such as `pipeline`, or write "
+                "`optimizer = adamw`",
             )
 
     def _split(self, placed: sc.Segment) -> Degrees:
@@ -417,7 +435,7 @@ class _Scheduler:
                         segment.span,
                         help="write the values one after the other: `4Ki for … then 8Ki`",
                     )
-                if knob in ("batch", "data") and CURVES[segment.shape].ratio:
+                if knob in ("batch", "data") and CURVES[segment.shape].by_ratio:
                     self.report.add(
                         "E446",
                         f"{knob} has no {segment.shape} ramps",

@@ -265,6 +265,21 @@ def _no_last(scope: Scope, spec: r.Training, parent: ModelStage | None) -> None:
         report("last", spec.at("optimizer"), "write `adamw { … }`")
 
 
+def _of_muon(scope: Scope, optimizer: r.Optimizer) -> None:
+    """Reports settings of Muon that another optimizer was given."""
+    for name in r.MUON if optimizer.kind != "muon" else ():
+        if getattr(optimizer, name) is not None:
+            scope.error(
+                "E325",
+                f"`{optimizer.kind}` has no `{name}`",
+                optimizer.at(name),
+                f"remove it, or write `optimizer = muon {{ {name} = … }}`; `betas` has the decay "
+                "rates of both moments"
+                if name == "momentum"
+                else f"remove it, or write `optimizer = muon {{ {name} = … }}`",
+            )
+
+
 def _stage_optimizer(
     scope: Scope, spec: r.Training, before: Stage | None, parent: TrainStage | None
 ) -> tuple[r.Optimizer, bool]:
@@ -274,6 +289,7 @@ def _stage_optimizer(
     continues from a train stage's own weights, and not from any average or merged adapters.
     """
     if isinstance(spec.optimizer, r.Optimizer):
+        _of_muon(scope, spec.optimizer)
         return spec.optimizer, False
     if parent and _speaks(spec):
         if spec.optimizer == "last":

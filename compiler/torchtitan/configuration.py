@@ -16,6 +16,12 @@ NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 (including those of experts, which are not part of linear layers) and attention sinks; a test
 compares them with the shapes of all families."""
 
+OUTPUT = r"(^|\.)lm_head\."
+"""Their name of the output layer, which learns by AdamW where the matrices of layers learn by Muon
+(arXiv:2502.16982 §2.2)."""
+MUON = "DistMuon"
+"""Their name of Muon."""
+
 FIRST_STEP_SECONDS = 1800
 """The time limit of collectives that may have to wait for compilation in a first step, or for other
 ranks that write a result. On CPUs it always applies: steps of minutes are normal there."""
@@ -97,25 +103,43 @@ def _recomputation(recompute: str, *, on_cpu: bool) -> dict[str, Any] | None:
 
 def _groups(optimizer: r.Optimizer, peak: float) -> list[dict[str, Any]]:
     """The groups of parameters; of several that match one, the first counts."""
+    muon = optimizer.kind == "muon"
+    adam = {
+        "lr": peak,
+        "betas": list(optimizer.betas),
+        "eps": optimizer.eps,
+        "weight_decay": optimizer.weight_decay,
+    }
+    name = "Adam" if optimizer.kind == "adam" else "AdamW"
+    found = []
+    if optimizer.decay == "matrices":
+        found.append((NO_MATRICES, name, adam | {"weight_decay": 0.0}))
+    if not muon:
+        return _named([*found, (".*", name, adam)])
+    pattern = OUTPUT if found else f"{NO_MATRICES}|{OUTPUT}"
+    return _named([*found, (pattern, name, adam), (".*", MUON, _muon(optimizer, peak))])
+
+
+def _named(groups: Iterable[tuple[str, str, dict[str, Any]]]) -> list[dict[str, Any]]:
     return [
-        {
-            "pattern": pattern,
-            "optimizer_name": {"adamw": "AdamW", "adam": "Adam"}[optimizer.kind],
-            "optimizer_kwargs": {
-                "lr": peak,
-                "betas": list(optimizer.betas),
-                "eps": optimizer.eps,
-                "weight_decay": weight_decay,
-            },
-        }
-        for pattern, weight_decay in _decays(optimizer)
+        {"pattern": pattern, "optimizer_name": name, "optimizer_kwargs": settings}
+        for pattern, name, settings in groups
     ]
 
 
-def _decays(optimizer: r.Optimizer) -> list[tuple[str, float]]:
-    """Patterns of parameters, of which the first match counts, and their weight decay."""
-    rest = [(".*", optimizer.weight_decay)]
-    return rest if optimizer.decay == "all" else [(NO_MATRICES, 0.0), *rest]
+def _muon(optimizer: r.Optimizer, peak: float) -> dict[str, Any]:
+    """The settings of torchtitan's DistMuon; it has neither a fused nor a foreach form."""
+    settings = optimizer.of_muon()
+    return {
+        "lr": peak,
+        "weight_decay": optimizer.weight_decay,
+        "momentum": settings["momentum"],
+        "nesterov": settings["nesterov"],
+        "ns_steps": settings["ns_steps"],
+        "adjust_lr_fn": settings["adjust_lr"],
+        "fused": False,
+        "foreach": False,
+    }
 
 
 def arguments(model: Architecture, names: Iterable[str], seq_len: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ...compiler.plan.checkpoints import steps_between
 from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
-from ...compiler.torchtitan.configuration import arguments
+from ...compiler.torchtitan.configuration import MUON, arguments
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.values import LrPiece
 from .copied import Import, builder, needed
@@ -190,9 +190,15 @@ def _left_out(job: TrainJob) -> str | None:
             "torchtitan does not end a job when the loss on held-out data no longer falls, nor go "
             "back to the best checkpoint"
         )
+    if any(group["optimizer_name"] == MUON for group in _groups(job)):
+        return "torchtitan's Muon wants the place of every matrix, which etude gives it at run time"
     if not isinstance(job.objective, NextToken | Sft):
         return f"torchtitan has no loss for the objective {job.objective.name}"
     return None
+
+
+def _groups(job: TrainJob) -> list[dict[str, Any]]:
+    return job.torchtitan["optimizer"]["param_groups"]
 
 
 def _job(

@@ -1,11 +1,16 @@
 """Optimizers whose checkpoints hold the state of training, but not the plan's settings."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
+
+from ...compiler.torchtitan.configuration import MUON
+from .muon import muon
 
 
 class Optimizers(OptimizersContainer):
@@ -30,6 +35,12 @@ class Optimizers(OptimizersContainer):
             left -= named
             groups += [group] if named else []
         return OptimizersContainer._build_param_groups(model, groups, impl_kwargs)
+
+    @staticmethod
+    def _resolve_optimizer_factory(name: str) -> Callable[..., Optimizer]:
+        if name == MUON:
+            return muon
+        return OptimizersContainer._resolve_optimizer_factory(name)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -70,9 +70,15 @@ NOT_YET = (
         "stage long: train { from = pretrain, steps = 10, precision = fp8 }",
     ),
     Answer(
-        "muon lion adafactor sophia shampoo soap muon_lr muon_momentum",
+        "muon muon_lr muon_momentum muon_ns_steps",
         ANY,
-        "the optimizers in this version are `adamw` and `adam`; learning rates for other "
+        "Muon is an `optimizer` of a stage, with one rate for all parameters: {}",
+        "stage long: train { from = pretrain, steps = 10, optimizer = muon { momentum = 0.95 } }",
+    ),
+    Answer(
+        "lion adafactor sophia shampoo soap",
+        ANY,
+        "the optimizers in this version are `adamw`, `adam` and `muon`; learning rates for other "
         "optimizers do not suit them",
     ),
     Answer(

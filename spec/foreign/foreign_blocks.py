@@ -1,6 +1,7 @@
 """Attributes from other programs, for blocks other than training stages."""
 
 from .foreign_attributes import Answer
+from .foreign_optimizers import SETTINGS
 
 _EXPERTS = "experts = { count = 64, active = 6, ffn = 1408 }"
 _LATENT = "latent = { queries = 1536, keys = 512, plain = 128, rotary = 64, values = 128 }"
@@ -361,35 +362,6 @@ OTHERS = (
         "did you mean `nodes`? {}",
         "nodes = 4",
     ),
-    Answer(
-        "lr learning_rate warmup_steps lr_scheduler",
-        "optimizer",
-        "the rate is an attribute of the stage, next to `optimizer`: `lr = 3e-4`",
-    ),
-    Answer(
-        "beta1 beta2 adam_beta1 adam_beta2 beta_1 beta_2 b1 b2 momentum",
-        "optimizer",
-        "did you mean `betas`? {}",
-        "betas = [0.9, 0.95]",
-    ),
-    Answer(
-        "epsilon adam_epsilon adam_eps",
-        "optimizer",
-        "did you mean `eps`? {}",
-        "eps = 1e-8",
-    ),
-    Answer("wd", "optimizer", "did you mean `weight_decay`? {}", "weight_decay = 0.1"),
-    Answer(
-        "no_decay no_decay_params weight_decay_exclude_named_params decay_norm_and_bias "
-        "decay_embeddings exclude_from_weight_decay",
-        "optimizer",
-        "did you mean `decay`? {}",
-        "decay = matrices",
-    ),
-    Answer(
-        "foreach amsgrad nesterov state_dtype moment_dtype bits",
-        "optimizer",
-        "the optimizer is torch's own, with moments in fp32. Remove it",
-    ),
+    *SETTINGS,
 )
 """For other stages, the recipe, clusters and optimizers."""

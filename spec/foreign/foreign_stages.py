@@ -36,7 +36,7 @@ STAGES = (
         "min_lr_rate min_lr_factor min_decay_lr cosine_min_lr_ratio final_lr end_lr",
         _TRAIN,
         "the schedule is the value of `lr`, in segments with an end and a shape (linear, cosine, "
-        "half_cosine, sqrt, exponential): {}",
+        "half_cosine, sqrt, exponential, inverse, inverse_sqrt): {}",
         "lr = 0 -> 3e-4 for 2% then 3e-4 until 80% then -> 0 sqrt",
     ),
     Answer(
@@ -56,7 +56,7 @@ STAGES = (
     Answer(
         "optim optimizer_name optimizer_type optimiser",
         _TRAIN,
-        "did you mean `optimizer`? There are `adamw` and `adam`: {}",
+        "did you mean `optimizer`? There are `adamw`, `adam` and `muon`: {}",
         "optimizer = adamw { weight_decay = 0.1 }",
     ),
     Answer(

@@ -5,6 +5,7 @@ parallelism) or `unit`.
 """
 
 from .foreign_attributes import OBJECTIVES, OF_DPO, Answer
+from .foreign_optimizers import OPTIMIZERS
 
 _TEMPLATE = (
     "built in are `llama3` and `chatml`. Save the template, which is `chat_template` of the "
@@ -12,28 +13,7 @@ _TEMPLATE = (
 )
 
 VALUES = (
-    Answer(
-        "adamw_torch adamw_torch_fused adamw_hf adamw_apex_fused fused_adamw "
-        "adamw_fused adamwtorch",
-        "optimizer",
-        "did you mean `adamw`? {}",
-        "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
-    ),
-    Answer(
-        "adamw_8bit adamw_bnb_8bit paged_adamw paged_adamw_8bit paged_adamw_32bit adam8bit "
-        "adamw8bit cpu_adam deepspeed_cpu_adam",
-        "optimizer",
-        "moments are in fp32 and on the GPU in this version, 8 bytes per parameter over all "
-        "ranks: {}",
-        "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
-    ),
-    Answer(
-        "muon lion adafactor sophia shampoo soap sgd lamb adagrad rmsprop adam_mini adamini galore "
-        "galore_adamw apollo came ademamix schedule_free schedule_free_adamw normuon dion",
-        "optimizer",
-        "this version has `adamw` and `adam`, and rates that suit others do not suit them: {}",
-        "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
-    ),
+    *OPTIMIZERS,
     Answer(
         "fp16 float16 half fp16_mixed mixed_fp16",
         "precision",

@@ -66,6 +66,7 @@ from .torchtitan_fields import ParallelismFields as ParallelismFields
 from .torchtitan_fields import Torchtitan as Torchtitan
 from .torchtitan_fields import TrainingFields as TrainingFields
 from .training_blocks import DIALOG as DIALOG
+from .training_blocks import MUON as MUON
 from .training_blocks import OPTIMIZERS as OPTIMIZERS
 from .training_blocks import POLYAK as POLYAK
 from .training_blocks import WITH_WEIGHTS as WITH_WEIGHTS

@@ -156,6 +156,8 @@ def test_the_specs_reach_everything_that_can_be_written(many: list[str]) -> None
         "expect ",
         "until",
         "exponential",
+        "inverse",
+        "inverse_sqrt",
         "last with",
         "where",
         "similar",

@@ -103,6 +103,8 @@ WORDS = [
         "half_cosine",
         "sqrt",
         "exponential",
+        "inverse",
+        "inverse_sqrt",
         "steps",
         "tokens",
         "%",

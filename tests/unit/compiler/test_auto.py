@@ -175,3 +175,13 @@ def test_the_recipe_of_405b_can_be_placed_by_itself() -> None:
     found, report = compiled(f"{head}  parallel = auto{rest}")
     assert found, [d.message for d in report.errors]
     assert all(sum((job.cost.memory or {}).values()) <= 80 * GIB for job in jobs(found, "pretrain"))
+
+
+def test_muon_is_placed_without_tensor_parallelism() -> None:
+    text = HEAD + H100 % ("70B", 16)
+    kept: dict[str, Any] = {"model": "big", "seq_len": "4096", "batch": "128 seqs"}
+    for optimizer, whole in (("adamw", False), ("muon", True)):
+        found = trained(text + stage(**kept, parallel="auto", optimizer=optimizer))
+        stretch = Stretch(seq_len=4096, sequences=(128,))
+        placed = search(Work.of(found), stretch, RECOMPUTE, together=False)
+        assert all("tensor" not in each.degrees for each in placed) == whole

@@ -13,12 +13,18 @@ SHAPES: dict[str, Callable[[float], float]] = {
     "sqrt": lambda u: u**0.5,
 }
 
+ALL = [*SHAPES, "exponential", "inverse", "inverse_sqrt"]
+
 
 def curve(shape: str, start: float, end: float, u: float) -> float:
     """A ramp's value after the share u of its length, held from its end on."""
     u = min(u, 1)
     if shape == "exponential":
         return math.exp(math.log(start) + u * (math.log(end) - math.log(start)))
+    if shape == "inverse":
+        return 1 / (1 / start + u * (1 / end - 1 / start))
+    if shape == "inverse_sqrt":
+        return 1 / math.sqrt(1 / start**2 + u * (1 / end**2 - 1 / start**2))
     return start + (end - start) * SHAPES[shape](u)
 
 
@@ -34,7 +40,7 @@ def test_a_constant() -> None:
     assert lr("3e-4") == [3e-4] * 100
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine", "half_cosine", "sqrt", "exponential"])
+@pytest.mark.parametrize("shape", ALL)
 @pytest.mark.parametrize(("start", "end"), [(1e-5, 1e-3), (1e-3, 1e-5)])
 def test_a_ramp_over_the_whole_stage(shape: str, start: float, end: float) -> None:
     expected = [curve(shape, start, end, step / 100) for step in range(100)]
@@ -45,11 +51,18 @@ def test_a_ramp_is_linear_unless_said_otherwise() -> None:
     assert lr("0 -> 1e-3") == lr("0 -> 1e-3 linear")
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine", "half_cosine", "sqrt", "exponential"])
+@pytest.mark.parametrize("shape", ALL)
 def test_warmup_and_decay(shape: str) -> None:
     expected = [curve("linear", 0, 1e-3, s / 10) for s in range(10)]
     expected += [curve(shape, 1e-3, 1e-5, s / 90) for s in range(90)]
     assert lr(f"0 -> 1e-3 for 10 steps then -> 1e-5 {shape}") == close(*expected)
+
+
+def test_a_rate_falls_with_the_square_root_of_the_step_as_palms_does() -> None:
+    """arXiv:2204.02311 §5: 1e-2 for the first 10,000 steps, then 1/√k of the step k."""
+    end = 1e-2 * math.sqrt(10 / 100)
+    expected = [1e-2] * 10 + [1e-2 * math.sqrt(10 / k) for k in range(10, 100)]
+    assert lr(f"1e-2 for 10 steps then -> {end!r} inverse_sqrt") == close(*expected)
 
 
 def test_warmup_stable_decay() -> None:
@@ -59,7 +72,7 @@ def test_warmup_stable_decay() -> None:
     assert lr(schedule) == close(*expected)
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine", "half_cosine", "sqrt", "exponential"])
+@pytest.mark.parametrize("shape", ALL)
 def test_over_says_how_long_the_curve_is_wherever_it_is_cut(shape: str) -> None:
     cut = lr(f"1e-3 -> 1e-5 {shape} over 400 steps")
     assert cut == close(*[curve(shape, 1e-3, 1e-5, s / 400) for s in range(100)])

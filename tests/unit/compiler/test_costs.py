@@ -67,6 +67,18 @@ def test_weights_that_stay_gathered_take_memory_and_save_a_gather() -> None:
     assert estimate(setting(pipeline=4, reshard="never")) == piped
 
 
+def test_muon_keeps_one_moment_of_the_matrices_and_makes_updates_orthogonal() -> None:
+    adamw, muon = (estimate(setting(muon=steps)) for steps in (0, 5))
+    layers = adamw.values["N"] - 2 * 128256 * 4096
+    assert adamw.memory["optimizer"] - muon.memory["optimizer"] == pytest.approx(4 * layers / 64)
+    narrow, wide = 4 * 1024**2 * 4096 + 2 * 1024**3, 4 * 4096**3 + 2 * 4096**3
+    feed_forward = 4 * 4096**2 * 14336 + 2 * 4096**3
+    assert muon.values["z_d"] == 5 * (2 * wide + 2 * narrow + 3 * feed_forward)
+    assert muon.time["update"] > adamw.time["update"]
+    latents = estimate(setting("16B-A3B", family="deepseek_v3", muon=5))
+    assert latents.values["z_e"] > 64 * 5 * 3 * 4 * 1408**2 * 2048
+
+
 def test_the_page_shows_the_formulas_and_predictions_of_the_code() -> None:
     text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
     assert MODEL["page"](text) == text, "run: python -m benchmarks.cost_model --docs"

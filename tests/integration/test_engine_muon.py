@@ -1,0 +1,158 @@
+"""Muon: its update, what learns by it, and that ranks and interruptions change nothing."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_jobs import architecture, experts, lr, run, same, tensors, train_job
+from specs import HEAD, jobs, plan, stage
+from test_engine_decay import names
+from test_engine_ranks import Run, Workplace
+
+from etude.compiler.families import FAMILIES
+from etude.compiler.plan.plan import TrainJob
+from etude.compiler.torchtitan.configuration import MUON
+from etude.runtime.engine.muon import ADJUSTED, Muon, orthogonal
+
+STATE = "optimizer.state."
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "tensor": {"tensor_parallel_degree": 2},
+    "pipeline": {"pipeline_parallel_degree": 2},
+}
+
+
+def groups(settings: str = "", decay: str = "all") -> list[dict[str, Any]]:
+    """The plan's groups of parameters."""
+    written = f"muon {{ weight_decay = 0.1, decay = {decay}, {settings} }}"
+    (job,) = jobs(plan(HEAD + stage(optimizer=written.replace(", }", " }"))))
+    return job.torchtitan["optimizer"]["param_groups"]
+
+
+def job(steps: int, world_size: int = 1, *, parallelism: Any = None, **fields: Any) -> TrainJob:
+    sections = {
+        "optimizer": {"implementation": "fused", "param_groups": groups()},
+        "parallelism": parallelism or {},
+    }
+    end = fields.get("first_step", 0) + steps
+    rates = [lr(0, end, "hold", 1e-2, 1e-2)]
+    made = {"steps": steps, "world_size": world_size, "schedule_lr": rates, **fields}
+    return train_job(torchtitan=sections, checkpoint_every=4, **made)
+
+
+def learns_by_muon(name: str, decay: str = "all") -> bool:
+    first = next(g for g in groups(decay=decay) if re.search(g["pattern"], name))
+    return first["optimizer_name"] == MUON
+
+
+@pytest.mark.parametrize("adjust", ADJUSTED)
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("shape", [(48, 16), (16, 48)])
+def test_an_update_is_that_of_torch(shape: tuple[int, int], nesterov: bool, adjust: str) -> None:
+    """torch.optim.Muon iterates in bf16."""
+    torch.manual_seed(1)
+    settings = {"lr": 0.1, "weight_decay": 0.2, "momentum": 0.9, "nesterov": nesterov}
+    settings |= {"ns_steps": 5, "adjust_lr_fn": adjust}
+    ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+    one, two = Muon([{"params": [ours], **settings}]), torch.optim.Muon([theirs], **settings)
+    for _ in range(3):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        one.step()
+        two.step()
+    largest = (theirs - 1).abs().max().item()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.03 * largest)
+
+
+def test_each_matrix_of_a_stack_is_made_orthogonal_by_itself() -> None:
+    torch.manual_seed(2)
+    stack = torch.randn(3, 8, 20)
+    found = orthogonal(stack, steps=5)
+    for each, matrix in zip(found, stack, strict=True):
+        torch.testing.assert_close(each, orthogonal(matrix, steps=5))
+        values = torch.linalg.svdvals(each)
+        assert values.min() > 0.6
+        assert values.max() < 1.3
+        # The same singular vectors: their product with the matrix is symmetric.
+        product = each @ matrix.mT
+        torch.testing.assert_close(product, product.mT, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("decay", ["all", "matrices"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_matrices_of_layers_learn_by_muon_and_nothing_else(family: str, decay: str) -> None:
+    for name, dimensions in names(family).items():
+        expected = name.startswith("layers.") and dimensions >= 2 and "bias" not in name
+        assert learns_by_muon(name, decay) == expected, name
+
+
+def test_a_matrix_has_one_moment_and_everything_else_two(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    run(
+        job(1, model=architecture(family="qwen3", qk_norm=True, experts=experts())),
+        inputs,
+        tmp_path / "job",
+    )
+    state = tensors(tmp_path / "job" / "result" / "state")
+    found: dict[str, set[str]] = {}
+    for key in state:
+        if key.startswith(STATE):
+            name, _, kind = key.removeprefix(STATE).rpartition(".")
+            found.setdefault(name, set()).add(kind)
+    assert any("inner_experts" in name for name in found)
+    for name, kinds in found.items():
+        adam = {"exp_avg", "exp_avg_sq", "step"}
+        assert kinds == ({"momentum_buffer"} if learns_by_muon(name) else adam), name
+
+
+def test_interrupted_and_resumed_it_ends_bit_for_bit_alike(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    class Lost(Exception):
+        pass
+
+    def lose_power(event: dict[str, Any]) -> None:
+        if event["step"] == 6:
+            raise Lost
+
+    whole = run(job(8), inputs, tmp_path / "whole")
+    assert whole[-1]["loss"] < whole[0]["loss"]
+    with pytest.raises(Lost):
+        run(job(8), inputs, tmp_path / "job", on_event=lose_power)
+    events = run(job(8), inputs, tmp_path / "job")
+    assert [event["step"] for event in events] == [4, 5, 6, 7]
+    assert same(tmp_path / "whole" / "result" / "state", tmp_path / "job" / "result" / "state")
+
+
+def test_ranks_in_any_layout_learn_the_same_and_go_on_with_the_same_bits(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    place = Workplace(inputs, tmp_path)
+    read = {"web": 3 * 32, "code": 32}
+    rest = job(2, 2, first_step=1, first_token=128, first_tokens=read, optimizer_state="carry")
+    layouts = [Run(job(3, 2, parallelism=of), name) for name, of in LAYOUTS.items()]
+    ranks = [Run(job(3, 2), "sharded"), *layouts, Run(job(1, 2), "one"), Run(rest, "rest", "one")]
+    assert place.run(*ranks) == 0
+    expected = run(job(3), inputs, tmp_path / "alone")
+    for name in ("sharded", *LAYOUTS):
+        losses = [event["loss"] for event in place.events(name)]
+        assert losses == pytest.approx([event["loss"] for event in expected], rel=1e-4), name
+    assert same(place.result("sharded") / "state", place.result("rest") / "state")
+
+
+@pytest.mark.exhaustive
+def test_it_is_torchtitans_where_gpus_share_the_weights_in_a_pipeline_too() -> None:
+    """DistMuon iterates in bf16."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
+    worker = Path(__file__).with_name("muon_worker.py")
+    done = subprocess.run(
+        [sys.executable, *launch, str(worker)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    apart = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
+    assert len(apart) == 5
+    assert all(each < 0.03 for each in apart.values()), apart
