@@ -12,12 +12,13 @@ import numpy as np
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import SampleJob
 from .. import stopping
+from ..data.drawn import DRAWS
 from ..errors import RunError
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
 from ..verification import Score, verifiers
 from ..verification import scores as verification_scores
-from .draws import DRAWS, read_draws
+from .draws import read_draws
 from .judging import SCORES
 from .prompts import records
 

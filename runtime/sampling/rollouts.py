@@ -15,6 +15,7 @@ from ...compiler.plan.plan import RolloutJob
 from ...compiler.schedule.mixture import Mixture
 from .. import stopping
 from ..data import tokenizer
+from ..data.drawn import ROLLOUTS
 from ..data.encode import CONTENT, OTHER
 from ..data.record_shards import ADVANTAGES, REWARDS, Record, write_records
 from ..run_folder.recorder import OnEvent
@@ -24,7 +25,6 @@ from .draws import read_draws
 from .judging import SCORES
 from .prompts import Prompt, Protocol, read, records
 
-ROLLOUTS = "rollouts.jsonl"
 LEAST_DEVIATION = 1e-4
 """Added to standard deviations, as TRL does, so that groups of nearly equal rewards stay finite."""
 
