@@ -5,14 +5,15 @@
   const plans = data.plans, order = data.order;
   const sources = [...new Set(plans.flatMap((p) => p.sources))];
   let equal = plans.some((p) => uneven(p.stages));
-  let chart, bars, at = -1, plan = plans[0];
+  let chart, bars, at = -1, plan = plans[0], seen = 0;
+  const end = (others = []) => Math.max(...[plan, ...others].map((p) => p.stages.at(-1).to));
   const planColor = (p) => (p === plans[0] ? css("--accent") : color(plans.indexOf(p)));
   const place = (p, token, n) => (equal ? order.indexOf(p.stages[n].name) + (token - p.stages[n].from) / (p.stages[n].to - p.stages[n].from) : token);
   const edges = (s) => (equal ? [order.indexOf(s.name), order.indexOf(s.name) + 1] : [s.from, s.to]);
   const back = (x) => {
-    if (!equal) return short(Math.round(x));
+    if (!equal) return rounded(Math.round(x), digits(end(), seen));
     const n = Math.min(Math.max(Math.floor(x), 0), order.length - 1), s = plan.stages.find((s) => s.name === order[n]);
-    return s ? short(Math.round(s.from + (x - n) * (s.to - s.from))) : "";
+    return s ? rounded(Math.round(s.from + (x - n) * (s.to - s.from)), digits(end(), s.to - s.from)) : "";
   };
   // Batches of preferences have pairs, and their rows are at most as long as the sequence length.
   const batchName = (stages) => {
@@ -59,7 +60,8 @@
     chart = echarts.init(box, null, { renderer: "svg" });
     const ink = css("--ink"), soft = css("--soft"), line = css("--line"), top = 40, gap = 38, left = 74;
     const others = $("overlay")?.checked ? plans.filter((p) => p !== plan) : [];
-    const end = equal ? order.length : Math.max(...[plan, ...others].map((p) => p.stages.at(-1).to)), [from, to] = range || [0, end];
+    const whole = equal ? order.length : end(others), [from, to] = range || [0, whole];
+    seen = to - from;
     const names = plan.sources, width = box.clientWidth - left - 30;
     const legendRows = Math.ceil(names.reduce((a, n) => a + n.length * 7 + 46, 0) / width);
     const h = (880 - top - gap * 6 - 44 - 24 * legendRows) / 6.8;
@@ -70,7 +72,7 @@
         axisLabel: { color: ink, formatter: g.show, hideOverlap: true }, splitLine: { lineStyle: { color: line } }, axisPointer: { show: false } };
     };
     const grid = GRIDS.map((g) => { const height = g.tall ? h * 1.8 : h, it = { left, right: 30, top: y, height, outerBoundsMode: "none" }; y += height + gap; return it; });
-    const axis = { type: "value", min: 0, max: end, axisLine: { lineStyle: { color: line } }, splitLine: { show: false } };
+    const axis = { type: "value", min: 0, max: whole, axisLine: { lineStyle: { color: line } }, splitLine: { show: false } };
     const points = (p, of) => p.rows.map((r) => [place(p, r[0], r[1]), r[of]]);
     chart.setOption({
       animation: false, textStyle: { color: ink }, aria: { enabled: true }, grid,
@@ -89,7 +91,7 @@
       series: [
         ...LINES.map((g, i) => ({ name: g.name, type: "line", xAxisIndex: i, yAxisIndex: i, showSymbol: false, z: 3, lineStyle: { width: 2, color: planColor(plan) }, itemStyle: { color: planColor(plan) },
           data: points(plan, g.of), markArea: { silent: true, data: bands(width, from, to).map((b) => (i ? [{ ...b[0], name: "", label: { show: false } }, b[1]] : b)) } })),
-        ...names.map((s, k) => ({ name: s, type: "line", xAxisIndex: 5, yAxisIndex: 5, stack: "all", showSymbol: false, lineStyle: { width: 0 }, areaStyle: { color: color(sources.indexOf(s)), opacity: 0.9 }, itemStyle: { color: color(sources.indexOf(s)) },
+        ...names.map((s, k) => ({ name: s, type: "line", xAxisIndex: 5, yAxisIndex: 5, stack: "all", showSymbol: false, lineStyle: { width: 0 }, areaStyle: { color: color(sources.indexOf(s)), opacity: 0.9 }, itemStyle: { color: color(sources.indexOf(s)), decal: pattern(sources.indexOf(s)) },
           data: points(plan, 8 + k),
           ...(k ? {} : { markLine: { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: css("--bg"), width: 1.5, type: "solid" }, data: plan.stages.slice(1).map((s) => ({ xAxis: edges(s)[0] })) } }) })),
         ...others.flatMap((p) => LINES.map((g, i) => ({ name: p.name, type: "line", xAxisIndex: i, yAxisIndex: i, showSymbol: false, silent: true, z: 2,
@@ -98,6 +100,7 @@
     });
     chart.on("datazoom", () => {
       const z = chart.getOption().dataZoom[0];
+      seen = z.endValue - z.startValue;
       chart.setOption({ series: [{ name: GRIDS[0].name, markArea: { data: bands(width, z.startValue, z.endValue) } }] });
     });
   }

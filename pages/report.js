@@ -8,7 +8,8 @@
   const tone = { gate: "--key", evaluation: "--good", restart: "--bad" };
   const ink = (n) => (n ? color(n) : css("--accent"));
   const LEFT = 74, TOP = 40, GAP = 40, HEIGHT = 132;
-  let chart, at = -1, now = runs[0];
+  let chart, at = -1, now = runs[0], seen = end;
+  const tokens = (v) => rounded(Math.round(v), digits(end, seen));
 
   const facts = (r, row) => [
     ...(runs.length > 1 ? [["Run", r.name]] : []),
@@ -46,6 +47,7 @@
     box.style.height = TOP + names.length * (HEIGHT + GAP) + 50 + "px";
     chart = echarts.init(box, null, { renderer: "svg" });
     const text = css("--ink"), soft = css("--soft"), line = css("--line"), [from, to] = range || [0, end], all = names.map((_, i) => i);
+    seen = to - from;
     const log = $("log").checked;
     const marks = { silent: true, symbol: "none", label: { show: false },
       data: now.marks.map((m) => ({ xAxis: m.at, lineStyle: { color: css(tone[m.kind]), type: m.kind === "restart" ? "dotted" : "dashed", width: 1.5 } })) };
@@ -57,10 +59,10 @@
       tooltip: { trigger: "axis", confine: true, formatter: tooltip, backgroundColor: css("--panel"), borderColor: line, textStyle: { color: text }, transitionDuration: 0 },
       dataZoom: [
         { type: "inside", xAxisIndex: all, filterMode: "none", startValue: from, endValue: to, zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false },
-        { type: "slider", xAxisIndex: all, filterMode: "none", bottom: 8, height: 22, left: LEFT, right: 30, startValue: from, endValue: to, showDataShadow: false, labelFormatter: (v) => short(Math.round(v)), textStyle: { color: text } },
+        { type: "slider", xAxisIndex: all, filterMode: "none", bottom: 8, height: 22, left: LEFT, right: 30, startValue: from, endValue: to, showDataShadow: false, labelFormatter: tokens, textStyle: { color: text } },
       ],
       xAxis: all.map((i) => ({ type: "value", gridIndex: i, min: 0, max: end, axisLine: { lineStyle: { color: line } }, splitLine: { show: false }, axisTick: { show: i === names.length - 1 },
-        axisLabel: { show: i === names.length - 1, color: text, hideOverlap: true, showMaxLabel: false, formatter: (v) => short(Math.round(v)) }, axisPointer: { label: { show: false } } })),
+        axisLabel: { show: i === names.length - 1, color: text, hideOverlap: true, showMaxLabel: false, formatter: tokens }, axisPointer: { label: { show: false } } })),
       yAxis: names.map((name, i) => ({ type: name === "loss" && log ? "log" : "value", gridIndex: i, splitNumber: 3, scale: name === "loss",
         axisLabel: { color: text, formatter: show(name), hideOverlap: true }, splitLine: { lineStyle: { color: line } }, axisPointer: { show: false } })),
       series: runs.flatMap((r, n) => names.map((name, i) => {
@@ -73,6 +75,7 @@
     });
     chart.on("datazoom", () => {
       const z = chart.getOption().dataZoom[0];
+      seen = z.endValue - z.startValue;
       chart.setOption({ series: [{ name: `${now.name} ${data.titles[names[0]]}`, markArea: { data: bands(z.startValue, z.endValue) } }] });
     });
     const named = (text, style) => {
