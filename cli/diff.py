@@ -1,9 +1,9 @@
 """`etude diff A B` and `etude plan SPEC --against A`: what would change."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..compiler.as_written import at_most, counted, measured
 from . import options
@@ -88,33 +88,49 @@ def _finished(store: Any) -> set[str]:
     }
 
 
+class Paragraph(NamedTuple):
+    """A paragraph, and the prefixes of its first line and of the others."""
+
+    text: str
+    first: str = ""
+    rest: str = "  "
+
+
 def _print(found: "Difference", kinds: "Mapping[str, str]") -> None:
-    """Prints the difference.
+    for each in paragraphs(found, kinds, Ink()):
+        say(each.text, first=each.first, rest=each.rest)
+
+
+def paragraphs(
+    found: "Difference",
+    kinds: "Mapping[str, str]",
+    ink: Callable[[str, str], str] = lambda text, style: text,
+) -> Iterator[Paragraph]:
+    """The difference in words: a paragraph for each stage, each change, and the whole.
 
     Args:
         kinds: stage → its kind, for both plans.
+        ink: paints a text in a style.
     """
-    ink = Ink()
     for name, jobs in _stages(found).items():
         what: What = next(each for each in ORDER if any(job.what == each for job in jobs))
         head = ink(f"{SIGNS[what]} {clean(name)}", STYLES[what])
-        say(f"{head}: {_line(what, jobs, at_most(kinds.get(name, '')))}", rest="    ")
+        yield Paragraph(f"{head}: {_line(what, jobs, at_most(kinds.get(name, '')))}", rest=" " * 4)
         for change in _changes(jobs):
             place = "  " + ink(f"({clean(change.place)})", "dim") if change.place else ""
             old, new = clean(change.old or "nothing"), clean(change.new or "nothing")
-            say(f"{clean(change.name)}: {old} → {new}{place}", first=" " * 4, rest=" " * 6)
+            yield Paragraph(f"{clean(change.name)}: {old} → {new}{place}", " " * 4, " " * 6)
         because = _because(found, name, jobs)
         if because:
-            say(f"because of {', '.join(because)}", first=" " * 4, rest=" " * 6)
+            yield Paragraph(f"because of {', '.join(because)}", " " * 4, " " * 6)
     counts = [f"{found.count(what)} {WORDS[what]}" for what in SIGNS]
     done = sum(bool(job.done) for job in found.jobs)
     known = any(job.done is not None for job in found.jobs)
-    say(
+    yield Paragraph(
         ("" if found else "No difference. ")
         + ", ".join(counts)
         + (f"; {done} of {len(found.jobs) - found.count('gone')} done" if known else "")
-        + (f": {_cost(found, kinds)}" if found.steps else ""),
-        rest="  ",
+        + (f": {_cost(found, kinds)}" if found.steps else "")
     )
 
 

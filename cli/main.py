@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "Run a spec or a plan, or continue an earlier run.",
     "launch": "Submit a run to Slurm, Kubernetes or SkyPilot, a job for each phase.",
     "status": "Show the progress of a run.",
+    "watch": "Follow a run until it ends: progress, losses, speed, time left.",
     "logs": "Show the output of a run's ranks.",
     "cancel": "Stop a run, queued or running.",
     "export": "Write the model of a stage as a Hugging Face folder.",

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -48,7 +48,7 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "weights":
         read = f"{counted(event['tensors'], 'tensors')}, {short(event['parameters'])} parameters"
         return "; ".join([f"{job}: {read}", *event.get("notes", ())])
-    if kind in ("reading", "note"):
+    if kind in ("reading", "note", "ranks"):
         return event["message"]
     if kind == "evaluation":
         return f"{job}: {evaluated(event)}"
@@ -88,7 +88,7 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "rollouts":
         return f"{job}: {_rewarded(event)}"
     if kind == "gate":
-        return f"{job}: {_decided(event)}"
+        return f"{job}: {decided(event)}"
     return None
 
 
@@ -101,7 +101,7 @@ def _sampled(event: dict[str, Any]) -> str:
     return f"{draws} for {prompts}{right}{judged}"
 
 
-def _decided(event: dict[str, Any]) -> str:
+def decided(event: Mapping[str, Any]) -> str:
     """What a gate has decided."""
     shown = ", ".join(
         f"{r['measure']} {measured(r['score'], 4)} ({r['op']} {measured(r['wanted'], 4)})"

@@ -1,382 +1,244 @@
-"""`etude report`: shows the results of a run, as tables over its stages."""
+"""`etude report`: shows the results of runs, as tables, as Markdown or as a page."""
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..spec.quantity import measured
-from .common import open_run, problem
+from .common import open_run, problem, remark
+from .report_tables import Table, compared, tables
 from .tables import Column, Row, show
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
-    from ..runtime.run_folder.outcomes import Outcome
     from ..runtime.run_folder.store import Store
 
-STEPS = 10
-"""Training figures are means over this many last steps."""
+MOST_RUNS = 12
+"""The most runs that are compared: no more columns, and no more curves, can be told apart."""
 
-MOST_SHOWN = 10
-"""Of the evaluations inside a stage, so many of the newest are shown; `--json` has all."""
 
-FIGURES = ("loss", "accuracy", "margin", "nll", "reward", "chosen_reward", "rejected_reward")
-SECTIONS = ("stages", "data", "evaluations", "gates", "samples", "best")
-LEFT_OUT = ("bad lines", "limit", "dropped", "truncated", "too similar")
-SAMPLED = ("prompts", "draws", "finished", "right", "reward", "kept", "kept_reward", "pairs")
+class Run(NamedTuple):
+    """A run to report on, under a name that no other has."""
+
+    name: str
+    plan: "Plan"
+    store: "Store"
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of `etude report` to its parser."""
-    parser.add_argument("folder", metavar="FOLDER")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="FOLDER",
+        help="run folders; several are compared with the first",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="as JSON")
+    how.add_argument("--markdown", action="store_true", help="as Markdown")
+    how.add_argument("--html", metavar="FILE", help="write one HTML page, with curves and samples")
 
 
 def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
-    from ..runtime.run_folder.outcomes import outcomes, results
 
-    opened = open_run(args.folder)
-    if opened is None:
+    runs = _opened(args.folders)
+    if runs is None:
         return 1
-    (plan, store), folder = opened, args.folder
     try:
-        found = gather(plan, store, outcomes(plan, store), results(plan, store))
+        if args.html:
+            return _write(runs, Path(args.html))
+        found = {each.name: _gathered(each) for each in runs}
+        if args.json:
+            print(json.dumps(_as_json(runs, found), indent=2))
+        elif args.markdown:
+            print(_markdown(runs, found), end="")
+        else:
+            _show(runs, found)
     except RunError as reason:
         problem(reason.message, reason.help)
         return 1
     except (OSError, ValueError, KeyError) as reason:
         problem(
-            f"the results in {folder} cannot be read: {reason}",
+            f"the results in {', '.join(args.folders)} cannot be read: {reason}",
             "remove the folder of the result in artifacts/ and run the recipe again",
         )
         return 1
-    if args.json:
-        print(json.dumps(found, indent=2))
-    else:
-        _show(found)
     return 0
 
 
-def gather(
-    plan: "Plan", store: "Store", outcomes: "dict[str, Outcome]", results: dict[str, Path]
-) -> dict[str, Any]:
-    """The results of a run: lists of stages, data sets with omissions, evaluations, gates, samples
-    and choices, each in the plan's order.
-
-    Args:
-        outcomes: job → its outcome.
-        results: job → folder of its result.
-    """
-    from ..compiler.plan.describe import results as results_of
-    from ..runtime.preparation.repetition import readings
-
-    found: dict[str, Any] = {"recipe": plan.recipe, "title": plan.title}
-    found |= {name: [] for name in SECTIONS}
-    # The plan's file has its stages by name, but its jobs in the order in which they run.
-    for stage in dict.fromkeys(job.stage for job in plan.jobs if job.kind == "train"):
-        found["stages"].append(_trained(plan, store, str(stage), outcomes))
-    keys = {job.id: job.key for job in plan.jobs}
-    passes: dict[str, dict[str, float]] = {}
-    for each in readings(plan, {keys[job]: folder for job, folder in results.items()}):
-        passes.setdefault(each.stage, {})[each.source] = each.times
-    for row in found["stages"]:
-        if row["stage"] in passes:
-            row["passes"] = passes[row["stage"]]
-    names = results_of(plan)
-    for job in plan.jobs:
-        if job.kind in _FOUND and (result := results.get(job.id)) is not None:
-            section, read = _FOUND[job.kind]
-            row = read(job, result, names)
-            if row is not None:
-                found[section].append(row)
-    return found
+def _opened(folders: Sequence[str]) -> list[Run] | None:
+    """The runs in folders; None after a message, if there is one that cannot be read."""
+    if len(folders) > MOST_RUNS:
+        problem(f"{len(folders)} runs are too many to compare", f"name at most {MOST_RUNS}")
+        return None
+    found = []
+    for folder in folders:
+        opened = open_run(folder)
+        if opened is None:
+            return None
+        found.append((folder, *opened))
+    names = _names([(folder, plan) for folder, plan, _ in found])
+    return [Run(name, plan, store) for name, (_, plan, store) in zip(names, found, strict=True)]
 
 
-def _about(job: Any) -> dict[str, Any]:
-    return {"job": job.id, "stage": job.stage}
+def _names(runs: "Sequence[tuple[str, Plan]]") -> list[str]:
+    """A name for each run: the shortest kind of name that tells them apart."""
+    kinds = [
+        [plan.variant or plan.recipe for _, plan in runs],
+        [f"{plan.recipe} {plan.variant or ''}".strip() for _, plan in runs],
+        [folder.rstrip("/").rpartition("/")[2] for folder, _ in runs],
+        [folder for folder, _ in runs],
+        [f"{number}: {folder}" for number, (folder, _) in enumerate(runs, 1)],
+    ]
+    return next(names for names in kinds if len(set(names)) == len(names))
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
+def _gathered(run: Run) -> dict[str, Any]:
+    """The results of a run, and what they cost."""
+    from ..runtime.reporting.costs import at_work, costs
+    from ..runtime.reporting.results import gather
+    from ..runtime.run_folder.outcomes import outcomes, results
+
+    begun = outcomes(run.plan, run.store)
+    found = gather(run.plan, run.store, begun, results(run.plan, run.store))
+    return found | {"costs": costs(run.plan, run.store, begun, at_work(run.plan, run.store))}
 
 
-def _evaluation(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    from ..compiler.plan.describe import MEASURED
+def _differences(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    """How each further run's plan differs from the first's, as `etude diff` says it."""
+    from ..compiler.plan.difference import difference
+    from .diff import paragraphs
 
-    of = next((names.get(job.inputs[role]) for role in MEASURED if role in job.inputs), None)
-    return _about(job) | {"of": of, "scores": _json(result / "scores.json")}
-
-
-def _gate(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    verdict = _json(result / "verdict.json")
-    said = {name: verdict[name] for name in ("passed", "requirements")}
-    return _about(job) | {"what": job.what, "attempt": job.attempt} | said
-
-
-def _data(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any] | None:
-    from ..runtime.data.long import counted, left_out
-
-    counts = counted(result)
-    return {"job": job.id, "dataset": job.name} | counts if left_out(counts) else None
+    first, *others = runs
+    for other in others:
+        stages = {**first.plan.stages, **other.plan.stages}
+        kinds = {name: stage.kind for name, stage in stages.items()}
+        told = paragraphs(difference(first.plan, other.plan), kinds)
+        yield other.name, "\n".join(each.first + each.text for each in told)
 
 
-def _samples(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    return _about(job) | _json(result / "summary.json")
+def _as_json(runs: Sequence[Run], found: Mapping[str, Any]) -> Any:
+    """One run by itself; several by their names, with the differences of their plans."""
+    if len(runs) == 1:
+        return found[runs[0].name]
+    from ..compiler.plan.difference import difference
 
-
-def _choice(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    return _about(job) | _json(result / "verdict.json")
-
-
-_FOUND: dict[str, tuple[str, Callable[[Any, Path, Mapping[str, str]], dict[str, Any] | None]]] = {
-    "evaluate": ("evaluations", _evaluation),
-    "gate": ("gates", _gate),
-    "dataset": ("data", _data),
-    "sample": ("samples", _samples),
-    "best": ("best", _choice),
-}
-"""Kind of a job → the section with its result, and the function that reads it, from the job, the
-folder of the result, and the names of results by their keys."""
-
-
-def _trained(
-    plan: "Plan", store: "Store", stage: str, outcomes: "dict[str, Outcome]"
-) -> dict[str, Any]:
-    """The results of training a stage, and which other runs did some of it."""
-    from ..runtime.run_folder.outcomes import evaluations, steps
-    from ..runtime.run_folder.profiles import profiles
-
-    jobs = [job for job in plan.jobs if job.kind == "train" and job.stage == stage]
-    begun = {job.id: outcomes[job.id] for job in jobs if job.id in outcomes}
-    needed = {job.id for job in jobs if job.extends is None}
-    finished = {job for job, outcome in begun.items() if outcome.state == "finished"}
-    state = "finished" if needed <= finished else "started" if begun else "waiting"
-    lines = [line for job, outcome in begun.items() for line in steps(store, job, outcome)]
-    others = dict.fromkeys(outcome.elsewhere(plan, job) for job, outcome in begun.items())
-    row: dict[str, Any] = {
-        "stage": stage,
-        "kind": plan.stages[stage].kind,
-        "state": state,
-        "steps": len(lines),
-        "tokens": lines[-1]["tokens"] if lines else 0,
+    first, *others = runs
+    differences = {
+        other.name: difference(first.plan, other.plan).model_dump(mode="json") for other in others
     }
-    if made := "; ".join(filter(None, others)):
-        row["made"] = made
-    if speed := _speed(jobs, lines):
-        row["speed"] = speed
-    if found := [line for job, of in begun.items() for line in evaluations(store, job, of)]:
-        row |= _evaluated(jobs, found)
-    if traces := profiles(store.folder).get(stage):
-        row["profiles"] = [str(path) for path in traces]
-    last = lines[-STEPS:]
-    for name in FIGURES:
-        values = [line[name] for line in last if line.get(name) is not None]
-        if values:
-            row[name] = sum(values) / len(values)
-    return row
+    return {"runs": found, "differences": differences}
 
 
-def _evaluated(jobs: list[Any], found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluations inside a stage, and the step whose checkpoint is its result, if a loss has
-    chosen it: `evaluations`, `kept`; `ended` is the step at which a loss ended the stage early."""
-    row: dict[str, Any] = {
-        "evaluations": [
-            {"step": each["step"] + 1} | {n: each[n] for n in ("tokens", "scores")}
-            for each in found
-        ]
-    }
-    best = [each["step"] + 1 for each in found if each.get("best")]
-    if best and any(job.choice and job.choice.best for job in jobs):
-        row["kept"] = best[-1]
-    if found[-1].get("ends"):
-        row["ended"] = found[-1]["step"] + 1
-    return row
-
-
-def _speed(jobs: list[Any], lines: list[dict[str, Any]]) -> dict[str, float]:
-    """Medians over the steps of a stage, beside the plan's estimates; {} without steps.
-
-    `tokens_per_second` is of a rank, `mfu` a share of the peak, `data` the share of the time in
-    which rank 0 waited for data, and `memory` GiB of a GPU.
-    """
-    from ..runtime.run_folder.progress import data_share, typical
-
-    known = {job.id: job for job in jobs}
-    told = [line for line in lines if line.get("job") in known and "tokens_per_second" in line]
-    each = [
-        {
-            "tokens_per_second": line["tokens_per_second"] / job.resources.world_size,
-            "planned_tokens_per_second": job.cost.tokens_per_second,
-            "mfu": line.get("mfu"),
-            "planned_mfu": job.cost.mfu,
-            "memory": line.get("memory_reserved"),
-        }
-        for line in told
-        for job in [known[line["job"]]]
-    ]
-    names = each[0] if each else ()
-    found = {name: typical(each, name) for name in names} | {"data": data_share(told)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-SPEED = {
-    "tokens_per_second": "tokens/s a rank",
-    "planned_tokens_per_second": "planned",
-    "mfu": "MFU",
-    "planned_mfu": "planned MFU",
-    "data": "waiting for data",
-    "memory": "GiB of a GPU",
-}
-"""A figure of a stage's speed → its column."""
-_SHARES = ("mfu", "planned_mfu", "data")
-
-
-def _speeds(stages: list[dict[str, Any]]) -> None:
-    rows = [
-        {"stage": row["stage"]}
-        | {
-            SPEED[name]: f"{value:.1%}" if name in _SHARES else float(f"{value:.4g}")
-            for name, value in row["speed"].items()
-        }
-        for row in stages
-        if "speed" in row
-    ]
-    _table("Speed (medians over steps)", ["stage", *_present(rows, tuple(SPEED.values()))], rows)
-
-
-def _during(stages: list[dict[str, Any]]) -> None:
-    """Shows the newest evaluations inside stages, and what followed from them."""
-    rows = [
-        {"stage": row["stage"], "step": each["step"], "tokens": each["tokens"]}
-        | _losses(each["scores"])
-        | ({"result": "yes"} if row.get("kept") == each["step"] else {})
-        for row in stages
-        for place, each in enumerate(row.get("evaluations", ()), start=MOST_SHOWN)
-        if place >= len(row["evaluations"]) or row.get("kept") == each["step"]
-    ]
-    names = [name for name in dict.fromkeys(n for row in rows for n in row) if name != "result"]
-    _table("Evaluations during training", [*names, *_present(rows, ("result",))], rows)
-    for row in stages:
-        if "ended" in row:
-            print(f"{row['stage']} ended after {row['ended']:,} steps: its loss no longer fell")
-
-
-def _losses(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Losses, and the accuracies that come with those of preferences."""
-    found = {}
-    for name, score in scores.items():
-        found[name] = score["score"]
-        if "accuracy" in score:
-            found[f"accuracy{name.removeprefix('loss')}"] = score["accuracy"]
-    return found
-
-
-def _show(found: dict[str, Any]) -> None:
-    _table(
-        f"Training (means of the last {STEPS} steps)",
-        [
-            "stage",
-            "kind",
-            "state",
-            "steps",
-            "tokens",
-            *_present(found["stages"], (*FIGURES, "passes", "made")),
-        ],
-        found["stages"],
-    )
-    _speeds(found["stages"])
-    _during(found["stages"])
-    for row in found["stages"]:
-        for path in row.get("profiles", ()):
-            print(f"profile of {row['stage']}: {path}")
-    left_out = [_left_out(row) for row in found["data"]]
-    _table("Records left out", ["dataset", *_present(left_out, LEFT_OUT)], left_out)
-    scored = [
-        {"stage": row["job"], "of": row["of"]} | _figures(row["scores"])
-        for row in found["evaluations"]
-    ]
-    measures = dict.fromkeys(name for row in scored for name in row if name not in ("stage", "of"))
-    _table("Evaluations", ["stage", "of", *measures], scored)
-    gates = [
-        {
-            "gate": row["job"],
-            "of": row["what"],
-            **requirement,
-            "wanted": f"{requirement['op']} {_cell(requirement['wanted'])}",
-            "passed": "yes" if requirement["passed"] else "no",
-        }
-        for row in found["gates"]
-        for requirement in row["requirements"]
-    ]
-    _table("Gates", ["gate", "of", "measure", "score", "wanted", "passed"], gates)
-    _table("Samples", ["stage", *_present(found["samples"], SAMPLED)], found["samples"])
-    chosen = [
-        {
-            "stage": row["stage"],
-            "measure": row["measure"],
-            "of": each["stage"],
-            "score": each["score"],
-            "best": "yes" if place == row["index"] else "",
-        }
-        for row in found["best"]
-        for place, each in enumerate(row["scores"])
-    ]
-    _table("Choices", ["stage", "measure", "of", "score", "best"], chosen)
-    if not any(found[name] for name in SECTIONS):
+def _show(runs: Sequence[Run], found: Mapping[str, Any]) -> None:
+    """Prints the tables of one run, or those that compare several."""
+    if len(runs) > 1:
+        for name, told in _differences(runs):
+            print(f"{name}, compared with {runs[0].name}:\n{told}\n")
+        for table in compared(found):
+            _table(*table)
+        return
+    (one,) = found.values()
+    shown = tables(one)
+    for table in shown:
+        _table(*table)
+        if table.title.startswith("Speed"):
+            _profiles(one["stages"])
+    if not shown:
         print("nothing to report yet")
 
 
-def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores of an evaluation: those of verifiers with their standard error and pass@k, those
-    of several answers with the best of k."""
-    found: dict[str, Any] = {}
-    for name, score in scores.items():
-        shown = found[name] = score["score"]
-        if score.get("stderr") is not None:
-            found[name] = f"{_cell(shown)} ± {_cell(score['stderr'])}"
-        of = name.partition("(")[2].rstrip(")")
-        for what, mark in (("pass", "pass@"), ("best_of", "best of ")):
-            for k, value in score.get(what, {}).items():
-                if k != "1":  # the score itself
-                    found[f"{mark}{k} ({of})"] = value
-    return found
+def _profiles(stages: Sequence[Mapping[str, Any]]) -> None:
+    for row in stages:
+        for path in row.get("profiles", ()):
+            print(f"profile of {row['stage']}: {path}")
 
 
-def _left_out(row: dict[str, Any]) -> dict[str, Any]:
-    """How many records of a data set are missing or incomplete, by reason."""
-    long = row.get("long") or {}
-    return {
-        "dataset": row["dataset"],
-        "bad lines": row.get("bad_lines"),
-        "limit": long.get("limit"),
-        "dropped": long.get("dropped"),
-        "truncated": long.get("truncated"),
-        "too similar": (row.get("similar") or {}).get("records"),
-    }
-
-
-def _present(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if any(row.get(name) is not None for row in rows)]
-
-
-def _table(title: str, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    print(title)
-    numeric = [any(isinstance(row.get(name), int | float) for row in rows) for name in columns]
+def _table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    best: Sequence[frozenset[str]] = (),
+) -> None:
+    """Prints a table; the best values have a star."""
+    table = Table(title, columns, rows, best)
+    print(title + ("; * is the best" if any(best) else ""))
     show(
-        [Column(name, right=right) for name, right in zip(columns, numeric, strict=True)],
-        [[Row([_cell(row.get(name)) for name in columns]) for row in rows]],
+        [Column(name, right=table.right(name)) for name in columns],
+        [[Row([text + " *" * mark for text, mark in row]) for row in table.cells()]],
     )
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return measured(value, 4)
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {measured(number)}" for name, number in value.items())
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _markdown(runs: Sequence[Run], found: Mapping[str, Any]) -> str:
+    """The report as Markdown."""
+    from .status_watch import Look, headline
+
+    parts = []
+    for each in runs:
+        look = Look(each.plan, each.store)
+        state = headline(look.now(), look.launch)
+        title = each.plan.title if len(runs) == 1 else f"{each.name}: {each.plan.title}"
+        parts.append(f"# {_plain(title)}\n\n{_plain(each.store.name)}: {_plain(state)}\n")
+    if len(runs) > 1:
+        parts += [
+            f"## {_plain(name)}, compared with {_plain(runs[0].name)}\n\n```text\n{told}\n```\n"
+            for name, told in _differences(runs)
+        ]
+    shown = compared(found) if len(runs) > 1 else tables(found[runs[0].name])
+    for table in shown:
+        rows = [[f"**{_plain(t)}**" if b else _plain(t) for t, b in row] for row in table.cells()]
+        line = ["---:" if table.right(name) else "---" for name in table.columns]
+        grid = [[_plain(name) for name in table.columns], line, *rows]
+        text = "\n".join(f"| {' | '.join(row)} |" for row in grid)
+        parts.append(f"## {_plain(table.title)}\n\n{text}\n")
+    return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """The text, so that Markdown shows it as it stands."""
+    for sign in "\\`*_[]<>|#":
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("\n", " ")
+
+
+def _write(runs: Sequence[Run], to: Path) -> int:
+    """Writes the page; returns the exit code."""
+    from ..pages.report import Told, report
+    from ..runtime.reporting.story import story
+    from .status_watch import Look, headline
+
+    if to.is_dir():
+        problem(f"{to} is a folder", f"name a file, such as {to / 'report.html'}")
+        return 2
+    told, found = [], {}
+    for each in runs:
+        look = Look(each.plan, each.store)
+        state = headline(look.now(), look.launch)
+        found[each.name] = story(each.plan, each.store, len(runs))
+        told.append(
+            Told(each.name, each.plan, state, found[each.name], _of_page(tables(found[each.name])))
+        )
+    side_by_side = _of_page(compared(found)) if len(runs) > 1 else []
+    text = report(told, side_by_side, dict(_differences(runs)))
+    try:
+        to.write_text(text, encoding="utf-8")
+    except OSError as reason:
+        problem(f"{to} cannot be written: {(reason.strerror or '').lower()}")
+        return 1
+    remark(f"wrote {to}")
+    return 0
+
+
+def _of_page(found: Sequence[Table]) -> list[dict[str, Any]]:
+    """Tables as the page takes them: `title`, `columns` (name, whether of numbers), and `rows` of
+    (text, whether it is the best)."""
+    return [
+        {
+            "title": table.title,
+            "columns": [(name, table.right(name)) for name in table.columns],
+            "rows": list(table.cells()),
+        }
+        for table in found
+    ]

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import open_run, problem, too_long
+from .common import open_run, too_long
 from .screen import say
 from .tables import Column, Row, show
+from .watch import follow
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
@@ -21,12 +22,14 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="as JSON")
-    how.add_argument("--watch", action="store_true", help="follow the run until it ends")
+    how.add_argument(
+        "--watch", action="store_true", help="follow the run until it ends, as `etude watch`"
+    )
 
 
 def run(args: Namespace) -> int:
     if args.watch:
-        return _watch(args.folder)
+        return follow(args.folder)
     from ..runtime.data.long import counted
     from ..runtime.preparation.repetition import readings
     from ..runtime.run_folder.outcomes import outcomes
@@ -97,20 +100,6 @@ def _say_more(plan: "Plan", store: "Store", rows: list[dict[str, Any]]) -> None:
             f"{stage}: profiled, {counted(len(paths), 'files')} in {paths[0].parent}",
             rest="  ",
         )
-
-
-def _watch(folder: str) -> int:
-    from ..runtime.errors import RunError
-    from .status_watch import watch
-
-    opened = open_run(folder)
-    if opened is None:
-        return 1
-    try:
-        return watch(*opened)
-    except RunError as reason:
-        problem(reason.message, reason.help)
-        return reason.exit_code
 
 
 def _made(plan: "Plan", store: "Store") -> dict[str, Path]:

@@ -1,13 +1,15 @@
-"""`etude status --watch`: follows a run, wherever it runs."""
+"""Follows a run, wherever it runs: `etude watch`, and `etude status --watch`."""
 
+import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any
 
 from ..spec.quantity import counted
+from .progress import decided
 from .screen import clean, colors, width
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ ASK_SECONDS = 30.0
 LINE_SECONDS = 10.0
 """Seconds between two lines of a train job, without a terminal."""
 ENDED = ("done", "stopped", "dead")
+BAR = 40
+"""Columns of a bar."""
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _STYLES = {"running": "green", "done": "green", "stopped": "red", "dead": "red"}
 
 
@@ -64,13 +69,18 @@ class Look:
         self._asked = monotonic()
 
 
-def watch(plan: "Plan", store: "Store") -> int:
+def watch(plan: "Plan", store: "Store", *, json_lines: bool = False) -> int:
     """Shows a run until it ends; returns 0 if it is done, 1 if it has stopped or died.
+
+    Args:
+        json_lines: print the run's events as they come, and not what follows from them.
 
     Raises: RunError: its folder is damaged.
     """
     look = Look(plan, store)
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    if json_lines:
+        found = _events(look)
+    elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         found = _live(look)
     else:
         found = _lines(look)
@@ -92,6 +102,28 @@ def _live(look: Look) -> "Progress":
                 return found
             sleep(LOOK_SECONDS)
             found = look.now()
+
+
+def _events(look: Look) -> "Progress":
+    """Prints the run's events from now on, a line of JSON each, between two events `progress`."""
+    from ..runtime.run_folder.json_lines import Follower
+    from ..runtime.run_folder.store import EVENTS
+
+    path = look.store.folder / EVENTS
+    news = Follower(path, path.stat().st_size if path.exists() else 0)
+    found = look.now()
+    _tell({"event": "progress", **as_json(found)})
+    while found.state not in ENDED:
+        sleep(LOOK_SECONDS)
+        found = look.now()
+        for event in news.new():
+            _tell(event)
+    _tell({"event": "progress", **as_json(found)})
+    return found
+
+
+def _tell(event: Mapping[str, Any]) -> None:
+    print(json.dumps(event), flush=True)
 
 
 def _lines(look: Look) -> "Progress":
@@ -165,10 +197,17 @@ def rows(found: "Progress") -> Iterator[tuple[str, str]]:
     if found.seconds:
         ends = datetime.fromtimestamp(time() + found.seconds)
         shown = f"{ends:%H:%M}" if found.seconds < 86_400 else f"{ends:%a %d %b %H:%M}"
-        yield "left", f"about {lasting(found.seconds)} of training, to {shown}"
+        left = f"about {lasting(found.seconds)} of training, to {shown}"
+        if found.job_seconds and round(found.job_seconds) < round(found.seconds):
+            left += f"; {lasting(found.job_seconds)} in this job"
+        yield "left", left
     if training and training.checkpoint:
         saved = training.checkpoint
         yield "saved", f"step {saved.step:,}, {lasting(time() - saved.at)} ago"
+    if found.gate:
+        yield "gate", f"{found.gate.job} {decided(found.gate.event)}"
+    if found.state == "running" and found.phase and found.phase.nodes * found.phase.ranks > 1:
+        yield "ranks", found.late or "all send heartbeats"
     if found.heard:
         yield "news", f"{lasting(time() - found.heard)} ago"
 
@@ -191,11 +230,24 @@ def _view(plan: "Plan", found: "Progress", launch: "Launch | None") -> "Renderab
             table.add_row(name, Text(clean(text)))
             if name == "step" and found.training:
                 done, steps = found.training.step, found.training.steps
-                table.add_row("", ProgressBar(total=steps, completed=done, width=40))
+                table.add_row("", ProgressBar(total=steps, completed=done, width=BAR))
+            elif name == "loss" and found.training and found.training.losses:
+                table.add_row("", sparkline(found.training.losses))
+            elif name == "job":
+                table.add_row(
+                    "", ProgressBar(total=found.jobs, completed=found.finished, width=BAR)
+                )
     parts: list[Any] = [head, table]
     if found.help:
         parts.append(Text(clean(f"  = help: {found.help}")))
     return Group(*parts)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Numbers as a line of blocks, the lowest of them an eighth high."""
+    low, high = min(values), max(values)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BLOCKS[round((value - low) * scale)] for value in values)
 
 
 def lasting(seconds: float) -> str:
@@ -240,5 +292,8 @@ def as_json(found: "Progress") -> Mapping[str, Any]:
         "data_share": training.data if training else None,
         "checkpoint": saved.step if saved else None,
         "seconds_left": found.seconds,
+        "job_seconds_left": found.job_seconds,
+        "gate": found.gate and {"job": found.gate.job, **found.gate.event},
+        "late": found.late or None,
         "heard": found.heard,
     }

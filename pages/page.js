@@ -1,89 +1,19 @@
 "use strict";
 (() => {
-  // The graph with one node in place of each round.
-  function folded({ nodes, edges }) {
-    const rounds = new Map(), of = new Map(), found = [], links = new Map();
-    for (const n of nodes) {
-      of.set(n.id, n.group || n.id);
-      if (!n.group) found.push(n);
-      else if (rounds.has(n.group)) rounds.get(n.group).push(n);
-      else { rounds.set(n.group, [n]); found.push({ id: n.group, first: n.id, kind: "round", group: "" }); }
-    }
-    for (const n of found.filter((f) => f.kind === "round")) {
-      const inner = rounds.get(n.id), tokens = inner.reduce((sum, i) => sum + i.tokens, 0);
-      n.lines = [n.id, `${inner.length} stages`, `${inner.find((i) => i.at_most)?.at_most || ""}${short(+tokens.toPrecision(4))} tokens`];
-    }
-    for (const e of edges) {
-      const from = of.get(e.from), to = of.get(e.to), id = from + " " + to;
-      if (from !== to) links.set(id, { from, to, roles: [...new Set([...(links.get(id)?.roles || []), ...e.roles])] });
-    }
-    return { nodes: found, edges: [...links.values()] };
-  }
-  function drawGraph() {
-    const { nodes, edges } = $("rounds")?.checked === false ? folded(data.graph) : data.graph;
-    const box = $("graph"), g = new dagre.graphlib.Graph({ compound: true });
-    const shape = { nodesep: 16, ranksep: 34, marginx: 12, marginy: 12 };
-    g.setDefaultEdgeLabel(() => ({}));
-    for (const n of nodes) {
-      const width = Math.max(...n.lines.map((l, i) => l.length * (i ? 7 : 8.2))) + 22;
-      g.setNode(n.id, { ...n, width, height: 14 + 16 * n.lines.length });
-      if (n.group) {
-        if (!g.hasNode("group " + n.group)) g.setNode("group " + n.group, { label: n.group });
-        g.setParent(n.id, "group " + n.group);
-      }
-    }
-    for (const e of edges) g.setEdge(e.from, e.to, { roles: e.roles, weight: e.roles.includes("model") ? 4 : 1 });
-    const lay = (rankdir) => {
-      g.setGraph({ ...shape, rankdir });
-      dagre.layout(g);
-      return g.graph().width <= box.clientWidth;
-    };
-    if (!lay("LR") && !lay("TB") && box.clientWidth >= 640) lay("LR");
-    const make = (name, at, into, text) => {
-      const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-      for (const [k, v] of Object.entries(at)) node.setAttribute(k, v);
-      if (text !== undefined) node.textContent = text;
-      into.append(node);
-      return node;
-    };
-    box.replaceChildren();
-    const { width, height } = g.graph();
-    const svg = make("svg", { width, height, viewBox: `0 0 ${width} ${height}` }, box);
-    const defs = make("defs", {}, svg);
-    const tip = make("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, defs);
-    make("path", { d: "M0 0L8 4L0 8z" }, tip);
-    for (const id of g.nodes().filter((n) => n.startsWith("group "))) {
-      const n = g.node(id);
-      make("rect", { class: "group", x: n.x - n.width / 2, y: n.y - n.height / 2, width: n.width, height: n.height, rx: 10 }, svg);
-      make("text", { x: n.x - n.width / 2 + 8, y: n.y - n.height / 2 + 14 }, svg, n.label);
-    }
-    for (const e of g.edges()) {
-      const { points: p, roles } = g.edge(e);
-      let d = `M${p[0].x} ${p[0].y}`;
-      for (let i = 1; i < p.length - 1; i++) d += `Q${p[i].x} ${p[i].y} ${(p[i].x + p[i + 1].x) / 2} ${(p[i].y + p[i + 1].y) / 2}`;
-      d += `L${p.at(-1).x} ${p.at(-1).y}`;
-      const line = make("path", { d, "marker-end": "url(#tip)", class: roles.some((r) => r === "model" || r === "of") ? "" : "other" }, svg);
-      make("title", {}, line, `${e.v} → ${e.w}: ${roles.join(", ")}`);
-    }
-    for (const n of nodes) {
-      const at = g.node(n.id), link = make("a", { href: "#" + (n.kind === "pause" ? "stages" : "of-" + (n.first || n.id)), class: n.kind }, svg);
-      make("title", {}, link, n.id);
-      make("rect", { x: at.x - at.width / 2, y: at.y - at.height / 2, width: at.width, height: at.height, rx: 7 }, link);
-      n.lines.forEach((l, i) => make("text", { x: at.x, y: at.y - at.height / 2 + 19 + 16 * i, "text-anchor": "middle", class: i ? "" : "name" }, link, (i ? " " : "") + l));
-    }
-  }
+  const graph = () => drawGraph($("graph"), $("rounds")?.checked === false ? folded(data.graph) : data.graph, (n) => "#" + (n.kind === "pause" ? "stages" : "of-" + (n.first || n.id)));
 
   const plans = data.plans, order = data.order;
   const sources = [...new Set(plans.flatMap((p) => p.sources))];
   let equal = plans.some((p) => uneven(p.stages));
-  let chart, bars, at = -1, plan = plans[0];
+  let chart, bars, at = -1, plan = plans[0], seen = 0;
+  const end = (others = []) => Math.max(...[plan, ...others].map((p) => p.stages.at(-1).to));
   const planColor = (p) => (p === plans[0] ? css("--accent") : color(plans.indexOf(p)));
   const place = (p, token, n) => (equal ? order.indexOf(p.stages[n].name) + (token - p.stages[n].from) / (p.stages[n].to - p.stages[n].from) : token);
   const edges = (s) => (equal ? [order.indexOf(s.name), order.indexOf(s.name) + 1] : [s.from, s.to]);
   const back = (x) => {
-    if (!equal) return short(Math.round(x));
+    if (!equal) return rounded(Math.round(x), digits(end(), seen));
     const n = Math.min(Math.max(Math.floor(x), 0), order.length - 1), s = plan.stages.find((s) => s.name === order[n]);
-    return s ? short(Math.round(s.from + (x - n) * (s.to - s.from))) : "";
+    return s ? rounded(Math.round(s.from + (x - n) * (s.to - s.from)), digits(end(), s.to - s.from)) : "";
   };
   // Batches of preferences have pairs, and their rows are at most as long as the sequence length.
   const batchName = (stages) => {
@@ -130,7 +60,8 @@
     chart = echarts.init(box, null, { renderer: "svg" });
     const ink = css("--ink"), soft = css("--soft"), line = css("--line"), top = 40, gap = 38, left = 74;
     const others = $("overlay")?.checked ? plans.filter((p) => p !== plan) : [];
-    const end = equal ? order.length : Math.max(...[plan, ...others].map((p) => p.stages.at(-1).to)), [from, to] = range || [0, end];
+    const whole = equal ? order.length : end(others), [from, to] = range || [0, whole];
+    seen = to - from;
     const names = plan.sources, width = box.clientWidth - left - 30;
     const legendRows = Math.ceil(names.reduce((a, n) => a + n.length * 7 + 46, 0) / width);
     const h = (880 - top - gap * 6 - 44 - 24 * legendRows) / 6.8;
@@ -141,7 +72,7 @@
         axisLabel: { color: ink, formatter: g.show, hideOverlap: true }, splitLine: { lineStyle: { color: line } }, axisPointer: { show: false } };
     };
     const grid = GRIDS.map((g) => { const height = g.tall ? h * 1.8 : h, it = { left, right: 30, top: y, height, outerBoundsMode: "none" }; y += height + gap; return it; });
-    const axis = { type: "value", min: 0, max: end, axisLine: { lineStyle: { color: line } }, splitLine: { show: false } };
+    const axis = { type: "value", min: 0, max: whole, axisLine: { lineStyle: { color: line } }, splitLine: { show: false } };
     const points = (p, of) => p.rows.map((r) => [place(p, r[0], r[1]), r[of]]);
     chart.setOption({
       animation: false, textStyle: { color: ink }, aria: { enabled: true }, grid,
@@ -160,7 +91,7 @@
       series: [
         ...LINES.map((g, i) => ({ name: g.name, type: "line", xAxisIndex: i, yAxisIndex: i, showSymbol: false, z: 3, lineStyle: { width: 2, color: planColor(plan) }, itemStyle: { color: planColor(plan) },
           data: points(plan, g.of), markArea: { silent: true, data: bands(width, from, to).map((b) => (i ? [{ ...b[0], name: "", label: { show: false } }, b[1]] : b)) } })),
-        ...names.map((s, k) => ({ name: s, type: "line", xAxisIndex: 5, yAxisIndex: 5, stack: "all", showSymbol: false, lineStyle: { width: 0 }, areaStyle: { color: color(sources.indexOf(s)), opacity: 0.9 }, itemStyle: { color: color(sources.indexOf(s)) },
+        ...names.map((s, k) => ({ name: s, type: "line", xAxisIndex: 5, yAxisIndex: 5, stack: "all", showSymbol: false, lineStyle: { width: 0 }, areaStyle: { color: color(sources.indexOf(s)), opacity: 0.9 }, itemStyle: { color: color(sources.indexOf(s)), decal: pattern(sources.indexOf(s)) },
           data: points(plan, 8 + k),
           ...(k ? {} : { markLine: { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: css("--bg"), width: 1.5, type: "solid" }, data: plan.stages.slice(1).map((s) => ({ xAxis: edges(s)[0] })) } }) })),
         ...others.flatMap((p) => LINES.map((g, i) => ({ name: p.name, type: "line", xAxisIndex: i, yAxisIndex: i, showSymbol: false, silent: true, z: 2,
@@ -169,6 +100,7 @@
     });
     chart.on("datazoom", () => {
       const z = chart.getOption().dataZoom[0];
+      seen = z.endValue - z.startValue;
       chart.setOption({ series: [{ name: GRIDS[0].name, markArea: { data: bands(width, z.startValue, z.endValue) } }] });
     });
   }
@@ -208,13 +140,13 @@
     at = -1;
   }
   function draw() {
-    drawGraph();
+    graph();
     if ($("schedules")) select();
     drawMemory();
   }
   if ($("rounds")) {
     $("rounds").checked = data.graph.nodes.length <= 14;
-    $("rounds").onchange = drawGraph;
+    $("rounds").onchange = graph;
   }
   if ($("schedules")) {
     $("equal").checked = equal;

@@ -82,8 +82,16 @@ def sending_log(store: Store, ranks: Ranks) -> Iterator[None]:
 
 @contextmanager
 def leading(store: Store, ranks: Ranks) -> Iterator[None]:
-    """Sends, on rank 0, events, logs and steps if a problem ends the gang, and gives up the lease,
-    so that the next start of the run, on whatever host, need not wait."""
+    """Tells, on rank 0, which ranks are late. If a problem ends the gang, sends events, logs and
+    steps and gives up the lease, so that the next start of the run, on whatever host, need not
+    wait."""
+
+    def late(numbers: list[int], names: str) -> None:
+        said = f"no heartbeat of {names}" if numbers else "all ranks send heartbeats again"
+        with suppress(RunError):  # a full disk, which the next event reports
+            store.tell({"event": "ranks", "late": numbers, "message": said})
+
+    ranks.on_late = late
     remote, held = store.remote, store.held
     if remote is None or held is None or not held.mine:
         yield

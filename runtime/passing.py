@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from ..compiler.plan.plan import ExportJob, LikelihoodJob, Plan, TrainJob
-from .run_folder.recorder import METRICS
+from .run_folder.recorder import KEPT
 from .run_folder.store import Store
 
 Made = tuple[Any, dict[str, str]]
@@ -64,7 +64,7 @@ class Passing:
         before = {of for each in inputs if each in self._made for of in self._inputs(each)}
         for each in sorted(before - inputs):
             if self._made[each][0].key in self._passing and self._is_over(each):
-                self.store.spend(each, keep=(METRICS,))
+                self.store.spend(each, keep=KEPT)
                 self.on_spent(each)
 
     def _inputs(self, key: str) -> Iterator[str]:

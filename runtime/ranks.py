@@ -28,6 +28,8 @@ TICK_SECONDS = 1.0
 SILENT_SECONDS = 90.0
 """A rank without a heartbeat for this long is lost. This is less than the timeout of torchtitan's
 collectives, which on a GPU end the process without a message."""
+LATE_SECONDS = 10.0
+"""A rank without a heartbeat for this long is late, which is told to those who watch the run."""
 TOGETHER_SECONDS = 180.0
 """Time limit of the first collective of all ranks."""
 JOIN_SECONDS = 600.0
@@ -55,6 +57,10 @@ class Ranks:
         self.rank = place.rank
         self.world_size = place.world_size
         self._tell = tell
+        self.on_late: Callable[[list[int], str], None] = lambda ranks, names: None
+        """Called on rank 0 with the ranks that are late, and their names and hosts in words,
+        whenever others are; with none once all send heartbeats again."""
+        self._late: list[int] = []
         self.before_exit: Callable[[], None] = lambda: None
         """Called before a problem ends this process; it has `PARTING_SECONDS`."""
         self._store = _join(place)
@@ -263,6 +269,7 @@ class Ranks:
         for rank, sign in self._signs(watched).items():
             if rank not in seen or seen[rank][0] != sign:
                 seen[rank] = sign, now
+        self._tell_late([r for r, (sign, at) in seen.items() if sign and now - at > LATE_SECONDS])
         limit = {True: JOIN_SECONDS, False: SILENT_SECONDS}
         lost = [r for r, (sign, since) in seen.items() if now - since > limit[sign is None]]
         if not lost:
@@ -279,6 +286,11 @@ class Ranks:
                 _AGAIN,
             )
         )
+
+    def _tell_late(self, late: list[int]) -> None:
+        if self.rank == 0 and late != self._late:
+            self._late = late
+            self.on_late(late, self._names(late))
 
     def _signs(self, ranks: Iterable[int] | None = None) -> dict[int, str | None]:
         """Rank → its last heartbeat; None if it has sent none."""

@@ -6,10 +6,10 @@ from typing import Any
 from ...compiler.plan.measures import RewardMeasure, VerifiedMeasure
 from ..data.whole_files import write_whole
 from ..preparation import prepare
+from ..run_folder.progress import VERDICT
 from ..run_folder.store import disk
 from .task import Task
 
-VERDICT = "verdict.json"
 SCORES = "scores.json"
 KEPT = "scores.partial.json"
 

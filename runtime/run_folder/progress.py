@@ -1,14 +1,17 @@
 """The progress of a run, from its folder alone, since it may run on other hosts."""
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
-from ...compiler.plan.plan import Plan, TrainJob
+from ...compiler.plan.plan import GateJob, Plan, TrainJob
 from ...compiler.values import Phase
+from ..errors import RunError
 from .json_lines import Follower
 from .lease import DEAD_SECONDS, Owner, owner
 from .outcomes import Outcome, outcomes, steps
@@ -18,6 +21,10 @@ from .store import EVENTS, Store, home_of
 State = Literal["done", "running", "dead", "stopped", "waiting"]
 RECENT = 50
 """The number of steps that the speed is computed over."""
+CURVE = 40
+"""The most points of a job's curve of losses."""
+VERDICT = "verdict.json"
+"""The file in a gate's result with its decision."""
 _TAIL = 65_536
 """How many bytes at the end of `events.jsonl` are searched for the newest events."""
 
@@ -42,6 +49,7 @@ class Training:
         last: the newest step's event.
         mfu: share of the GPUs' peak over the newest steps, as the plan counts it; None if unknown.
         data: share of the newest steps' time in which rank 0 waited for data.
+        losses: over the job so far, means of up to `CURVE` stretches of steps of equal length.
     """
 
     step: int
@@ -52,6 +60,16 @@ class Training:
     checkpoint: Checkpoint | None
     mfu: float | None = None
     data: float | None = None
+    losses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate that has decided: its job, and its event as a run tells it (`passed`, `requirements`,
+    `attempt`, `attempts`)."""
+
+    job: str
+    event: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,9 @@ class Progress:
         job: the current or next job; None at the end.
         number: the job's number, from 1, among the `jobs` that every run of the plan does.
         seconds: time left, from the speed so far and the plan's estimates; None if unknown.
+        job_seconds: the same, of the current job alone; None if it does not train.
+        gate: the last gate of the plan that has decided.
+        late: ranks that send no heartbeats, in words; "" if all do, as far as rank 0 has told.
         heard: when something was last written, in seconds since 1970; None: never.
     """
 
@@ -81,6 +102,9 @@ class Progress:
     training: Training | None
     seconds: float | None
     heard: float | None
+    job_seconds: float | None = None
+    gate: Gate | None = None
+    late: str = ""
 
 
 def progress(
@@ -125,6 +149,9 @@ def progress(
         training=training,
         seconds=_left(meant[number - 1 :], training) if job else 0.0,
         heard=_heard(store, job.id if job else None, events),
+        job_seconds=_left([job], training) if isinstance(job, TrainJob) else None,
+        gate=_gate(plan, store, begun),
+        late=_late(events) if state == "running" else "",
     )
 
 
@@ -179,7 +206,43 @@ def _training(
         checkpoint=_checkpoint(store, outcome),
         mfu=typical(lines[-RECENT:], "mfu"),
         data=data_share(lines[-RECENT:]),
+        losses=tuple(_curve([line["loss"] for line in lines])),
     )
+
+
+def _curve(losses: Sequence[float]) -> Iterator[float]:
+    """Means of at most `CURVE` stretches of equal length; what is no number is left out."""
+    size = -(-len(losses) // CURVE) or 1
+    for start in range(0, len(losses), size):
+        known = [loss for loss in losses[start : start + size] if isfinite(loss)]
+        if known:
+            yield fmean(known)
+
+
+def _gate(plan: Plan, store: Store, begun: Mapping[str, Outcome]) -> Gate | None:
+    """The last gate of the plan that has decided; None if its decision cannot be read."""
+    for job in reversed(plan.jobs):
+        outcome = begun.get(job.id)
+        if not isinstance(job, GateJob) or outcome is None or outcome.state != "finished":
+            continue
+        try:
+            folder = store.fetch(outcome.key, only=[VERDICT])
+            verdict = json.loads((folder / VERDICT).read_bytes()) if folder else None
+        except (RunError, OSError, ValueError):
+            return None  # damaged: the next run says so
+        attempts = {"attempt": job.attempt, "attempts": job.attempts}
+        return Gate(job.id, verdict | attempts) if verdict else None
+    return None
+
+
+def _late(events: Sequence[Mapping[str, Any]]) -> str:
+    """The ranks that were late when rank 0 last told of it in this start of the gang, in words."""
+    for event in reversed(events):
+        if event.get("event") == "ranks":
+            return str(event.get("message", "")) if event.get("late") else ""
+        if event.get("event") in ("error", "outcome"):
+            break
+    return ""
 
 
 def typical(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:

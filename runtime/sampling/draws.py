@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from ...compiler.plan.plan import DrawJob
 from .. import stopping
 from ..data import tokenizer
+from ..data.drawn import DRAWS
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
 from .drawing import Generator, Request, Settings
@@ -19,7 +20,6 @@ from .generators import generator
 from .noise import draw_seed
 from .prompts import Prompt, Protocol, in_window, read
 
-DRAWS = "draws.jsonl"
 PARTIAL = "draws.partial.jsonl"
 SAFE = 64
 """Answers after which they are flushed to disk, to survive a crash of the machine."""

@@ -11,11 +11,12 @@ import numpy as np
 
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import SampleJob
+from ..data.drawn import DRAWS
 from ..errors import RunError
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import disk
 from ..verification import verified
-from .draws import DRAWS, read_draws
+from .draws import read_draws
 from .judging import SCORES
 from .prompts import records
 

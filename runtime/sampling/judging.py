@@ -9,7 +9,7 @@ import numpy as np
 
 from ...compiler.plan.plan import JudgeJob
 from ..data import tokenizer
-from .draws import DRAWS
+from ..data.drawn import DRAWS
 from .prompts import Prompt, Protocol, read
 
 SCORES = "scores.npy"

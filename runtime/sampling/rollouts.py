@@ -14,6 +14,7 @@ import numpy as np
 from ...compiler.plan.plan import RolloutJob
 from ...compiler.schedule.mixture import Mixture
 from ..data import tokenizer
+from ..data.drawn import ROLLOUTS
 from ..data.encode import CONTENT, OTHER
 from ..data.record_shards import ADVANTAGES, REWARDS, Record, write_records
 from ..run_folder.recorder import OnEvent
@@ -23,7 +24,6 @@ from .draws import read_draws
 from .judging import SCORES
 from .prompts import Prompt, Protocol, read, records
 
-ROLLOUTS = "rollouts.jsonl"
 LEAST_DEVIATION = 1e-4
 """Added to standard deviations, as TRL does, so that groups of nearly equal rewards stay finite."""
 

@@ -52,6 +52,7 @@ def see_late(folder: Path, seconds: float) -> None:
 
 if __name__ == "__main__":
     ranks.SILENT_SECONDS = float(os.environ.get("TEST_SILENT", ranks.SILENT_SECONDS))
+    ranks.LATE_SECONDS = min(ranks.LATE_SECONDS, ranks.SILENT_SECONDS / 2)
     run_folder = Path(sys.argv[1])
     if os.environ["RANK"] == "1" and "TEST_LATE" in os.environ:
         see_late(run_folder, float(os.environ["TEST_LATE"]))

@@ -1,5 +1,6 @@
 """Several ranks: on two nodes of torchrun, with files that come late, with ranks that are lost."""
 
+import json
 import os
 import re
 import signal
@@ -96,6 +97,11 @@ def test_a_rank_that_stands_still_is_named(tmp_path: Path) -> None:
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 75, said
     assert f"rank 1 on {socket.gethostname()}" in " ".join(said.split())
+    events = map(json.loads, (run / "events.jsonl").read_text().splitlines())
+    late, error = (each for each in events if each["event"] in ("ranks", "error"))
+    assert late["late"] == [1]
+    assert late["message"].startswith(f"no heartbeat of rank 1 on {socket.gethostname()} ")
+    assert error["time"] > late["time"] + 2
 
 
 def test_what_is_wrong_with_a_spec_is_said_once_and_ends_all_ranks(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The page of a plan in a browser."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,46 @@ def test_it_draws_without_complaints_and_fits(browser, pages, name, scheme, widt
     assert tab.locator("#graph a").count() >= 3
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     assert tab.evaluate("document.documentElement.dataset.theme") == scheme
+    assert said == []
+
+
+LOOKS = """(() => {
+  const { series } = echarts.getInstanceByDom(schedules).getOption();
+  const areas = series.filter((s) => s.stack);
+  return areas.map((s) => JSON.stringify([s.itemStyle.color, s.itemStyle.decal]));
+})()"""
+"""What the areas of the mixture look like."""
+
+
+@needs_browser
+def test_the_largest_plan_fits_tells_its_sources_apart_and_can_be_printed(browser, tmp_path):
+    spec = EXAMPLES / "published" / "llama3_405b.etude"
+    done = etude("plan", spec, "--html", tmp_path / "page.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tab, said = opened(browser, (tmp_path / "page.html").as_uri(), "dark", 1000)
+    assert tab.evaluate("graph.firstChild.clientWidth <= graph.clientWidth")
+    tab.check("#rounds")
+    assert tab.locator("#graph a").count() > 30
+    looks = tab.evaluate(LOOKS)
+    assert len(looks) >= 22
+    assert len(set(looks)) == len(looks)
+    labels = tab.locator("#schedules svg text", has_text=re.compile(r"^1[56]\.\d*T$"))
+    texts = labels.all_text_contents()
+    assert len(texts) > 3
+    assert len(set(texts)) == len(texts)
+
+    width = tab.evaluate("schedules.clientWidth")
+    tab.evaluate(
+        """addEventListener("beforeprint", () => {
+          window.printed = [schedules.clientWidth, document.documentElement.dataset.theme];
+        })"""
+    )
+    assert tab.pdf().startswith(b"%PDF")
+    assert tab.evaluate("printed") == [700, "light"]
+    assert tab.evaluate("[schedules.clientWidth, document.documentElement.dataset.theme]") == [
+        width,
+        "dark",
+    ]
     assert said == []
 
 

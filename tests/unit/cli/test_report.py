@@ -3,50 +3,20 @@
 import gc
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from reported_runs import SPEC, Run, answered, fill
 
 from etude.cli import report as command
 from etude.cli.main import main
-from etude.compiler.driver import analyse, compile
-from etude.compiler.plan.plan import Plan
 from etude.runtime.run_folder.recorder import EVALUATIONS, STEPS
 from etude.runtime.run_folder.store import Store
 from etude.runtime.run_folder.variant_folders import variant_folder
-from etude.spec.load import reads
 from etude.spec.record import replace
-
-SPEC = """
-recipe post { title = "Post-training", seed = 7 }
-model tiny { family = llama3, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64 }
-tokenizer words { train = { on [docs], vocab 300 } }
-dialog chat { protocol = llama3 }
-dataset docs { sample = python_docs, documents = 60 docs, holdout = 5% }
-dataset likes { files = "likes.jsonl", kind = preferences, holdout = 10% }
-dataset asks { files = "asks.jsonl", kind = prompts }
-stage pretrain: train {
-  model = tiny, steps = 12, seq_len = 64, batch = 4 seqs, lr = 1e-3, data = docs
-}
-rounds align 2 {
-  stage rm: reward {
-    from = pretrain, dialog = chat, data = likes
-    steps = 2, batch = 2 pairs, lr = 1e-4, seq_len = 64
-  }
-  stage drafts: sample {
-    from = pretrain, dialog = chat, prompts = asks, draws = 2, max_tokens = 8, judge = rm
-  }
-  stage dpo: dpo {
-    from = pretrain, dialog = chat, data = likes
-    steps = 2, batch = 2 pairs, lr = 1e-4, seq_len = 64
-  }
-  stage after: evaluate { from = dpo, loss = [docs], judge = rm, prompts = asks, max_tokens = 8 }
-  stage ranks: evaluate { from = rm, accuracy = [likes] }
-}
-stage pick: best { of = [align.dpo, pretrain], loss = [docs] }
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -57,88 +27,13 @@ def _collector() -> Iterator[None]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> "Run":
+def run(tmp_path: Path) -> Run:
     return Run(tmp_path / "run")
-
-
-class Run:
-    """A run folder, and jobs that finish in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        made = compile(analyse(reads(SPEC)))
-        assert made
-        self.plan: Plan = made.plan
-        self.store = Store(folder)
-        self.store.create()
-        (folder / "plan.json").write_text(self.plan.to_json())
-
-    def finish(self, job: str, content: dict[str, Any], *, key: str = "", plan: str = "") -> None:
-        """Publishes a result of which `content` are files and their JSON."""
-        planned = next(each.key for each in self.plan.jobs if each.id == job)
-        key = key or f"{job}-key"
-        result = self.store.work(key) / "result"
-        result.mkdir(parents=True)
-        for name, value in content.items():
-            (result / name).write_text(json.dumps(value))
-        self.store.publish(key, result, job)
-        self.store.record(job, key, "finished", {"plan": plan or planned})
-
-    def train(self, job: str, steps: list[dict[str, Any]]) -> None:
-        lines = [
-            json.dumps({"job": job, "step": n, "tokens": 256 * (n + 1), **step})
-            for n, step in enumerate(steps)
-        ]
-        (self.folder / "metrics" / f"{job}.jsonl").write_text("".join(f"{x}\n" for x in lines))
-        self.finish(job, {})
 
 
 def report(run: Run, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     assert main(["report", str(run.folder), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
-
-
-def fill(run: Run) -> None:
-    run.train("pretrain.1", [{"loss": float(n)} for n in range(12)])
-    for number in (1, 2):
-        ranked = [
-            {"loss": 0.5, "accuracy": 0.5, "margin": 0.1},
-            {"loss": 0.3, "accuracy": 1.0, "margin": 0.3},
-        ]
-        run.train(f"align.{number}.rm.1", ranked)
-        summary = {
-            "prompts": 3,
-            "draws": 6,
-            "reward": number / 4,
-            "unjudged": 0,
-            "kept": 3,
-            "kept_reward": 0.75,
-            "pairs": 2,
-            "finished": 0.5,
-            "prompts_without_finished": 0,
-        }
-        run.finish(f"align.{number}.drafts", {"summary.json": summary})
-        scores = {
-            "loss(docs)": {"score": 2.5 - number},
-            f"reward(align.{number}.rm)": {"score": 0.125},
-        }
-        run.finish(f"align.{number}.after", {"scores.json": scores})
-    run.finish("align.2.ranks", {"scores.json": {"accuracy": {"score": 0.75, "pairs": 8}}})
-    run.finish(
-        "pick",
-        {
-            "verdict.json": {
-                "measure": "loss(docs)",
-                "winner": "pretrain",
-                "index": 1,
-                "score": 2.25,
-                "scores": [
-                    {"stage": "align.2.dpo", "score": 2.75},
-                    {"stage": "pretrain", "score": 2.25},
-                ],
-            }
-        },
-    )
 
 
 def test_what_is_finished_is_reported_in_the_plans_order(
@@ -181,7 +76,7 @@ def test_evaluations_during_training_are_shown_with_what_they_decided(
     assert "kept" not in row  # the plan's job keeps its last checkpoint
     assert main(["report", str(run.folder)]) == 0
     shown = capsys.readouterr().out
-    assert "pretrain ended after 30 steps: its loss no longer fell" in shown
+    assert "ended the stage" in shown
     assert "accuracy(likes)" in shown
     steps = [
         int(line.split("|")[2]) for line in shown.splitlines() if "50%" in line or "0.5" in line
@@ -352,3 +247,126 @@ def test_a_table_wider_than_the_terminal_comes_in_parts(monkeypatch: pytest.Monk
     assert [word for word in words if word.startswith("figure_")] == columns[1:]
     assert words.count("first") == words.count("stage") >= 2
     assert words.count("0.1235") == 24 or words.count("0.1234") == 24
+
+
+@pytest.fixture
+def others(run: Run, tmp_path: Path) -> tuple[Run, Run]:
+    """Two runs of one recipe, of which the second trains with another rate, and better."""
+    other = Run(tmp_path / "hot", SPEC.replace("lr = 1e-3", "lr = 2e-3"))
+    for each, loss in ((run, 3.0), (other, 2.5)):
+        each.train("pretrain.1", [{"loss": loss, "seconds": 36.0}] * 12)
+        each.finish("align.1.after", {"scores.json": {"loss(docs)": {"score": loss - 1}}})
+        ranked = [{"loss": 0.5, "accuracy": 1 - loss / 10}]
+        each.train("align.1.rm.1", ranked)
+        each.finish("align.1.ranks", {"scores.json": {"accuracy": {"score": 1 - loss / 5}}})
+    return run, other
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    assert main(["report", *map(str, words)]) == 0
+    return capsys.readouterr().out
+
+
+def test_runs_are_compared_in_tables_with_the_best_marked(
+    others: tuple[Run, Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [each.folder for each in others]
+    text = shown(capsys, *folders)
+    assert text.startswith("hot, compared with run:\n~ pretrain: train, export rerun, 12 steps")
+    assert "lr: 0.001 → 0.002" in text
+    rows = {
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in text.splitlines()
+        if line.startswith("|")
+    }
+    assert {
+        ("pretrain", "loss", "3", "2.5 *"),
+        ("align.1.rm", "loss", "0.5", "0.5"),
+        ("align.1.rm", "accuracy", "0.7", "0.75 *"),
+        ("align.1.after", "align.1.dpo", "loss(docs)", "2", "1.5 *"),
+        ("align.1.ranks", "align.1.rm", "accuracy", "0.4", "0.5 *"),
+    } <= rows
+    assert "hours" in text
+    markdown = shown(capsys, *folders, "--markdown")
+    assert "| pretrain | loss | 3 | **2.5** |" in markdown
+    assert "```text\n~ pretrain: train, export rerun" in markdown
+
+
+def test_runs_as_json_have_their_names_and_differences(
+    others: tuple[Run, Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = json.loads(shown(capsys, *(each.folder for each in others), "--json"))
+    assert list(found["runs"]) == ["run", "hot"]
+    assert found["runs"]["hot"]["stages"][0]["loss"] == 2.5
+    (first, *_) = (job for job in found["differences"]["hot"]["jobs"] if job["what"] == "again")
+    assert first["job"] == "pretrain.1"
+
+
+def test_markdown_shows_names_as_they_are(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(run)
+    text = shown(capsys, run.folder, "--markdown")
+    assert text.startswith("# Post-training\n\n")
+    assert "rejected\\_reward" not in text
+    assert "kept\\_reward" in text
+    assert "| align.2.drafts | 3 | 6 |" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count(" | ") for line in tables if "pick" in line} == {4}
+
+
+def page(run: Run, capsys: pytest.CaptureFixture[str], *more: Path) -> str:
+    to = run.folder.parent / "report.html"
+    assert shown(capsys, run.folder, *more, "--html", to) == ""
+    return to.read_text(encoding="utf-8")
+
+
+def test_a_page_has_what_the_tables_have_and_samples_and_lineage(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(run)
+    answered(run, "align.2.drafts", 5)
+    text = page(run, capsys)
+    for cell in ("align.2.after", "loss(docs)", "question 3", "an answer 3", "pretrain.1-key"[:12]):
+        assert f">{cell}<" in text
+    assert "default-src 'none'" in text
+    said = text.partition('<script type="application/json"')[0]
+    assert re.findall(r' (?:src|href)="([^"#][^"]*)"', said) == ["data:,"]
+    assert len(text.encode()) < 3_000_000
+
+
+def test_what_a_model_writes_is_text_and_nothing_else(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm = page(run, capsys).count("<script")
+    answered(run, "align.1.drafts", 3, text="</td><script>alert(1)</script><img src=x onerror=y>")
+    text = page(run, capsys)
+    assert text.count("<script") == calm
+    assert "<img" not in text.partition('<script type="application/json"')[0]
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_pages_of_long_runs_and_of_many_stay_small(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {"lr": 1e-4, "grad_norm": 0.123456, "tokens_per_second": 123456.7, "mfu": 0.41234}
+    run.train("pretrain.1", [{"loss": 3 + n % 7 / 10, **figures} for n in range(5000)])
+    for number in (1, 2):
+        answered(run, f"align.{number}.drafts", 300, text="漢字" * 2000)
+    text = page(run, capsys)
+    assert len(text.encode()) < 3_000_000
+    links = []
+    for number in range(11):
+        links.append(tmp_path / f"other{number}")
+        links[-1].symlink_to(run.folder)
+    assert len(page(run, capsys, *links).encode()) < 3_000_000
+    assert main(["report", *[str(run.folder)] * 13]) == 1
+    assert "13 runs are too many to compare" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_one_clear_message(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for to, code, words in ((tmp_path, 2, "is a folder"), (tmp_path / "no" / "a", 1, "written")):
+        assert main(["report", str(run.folder), "--html", str(to)]) == code
+        said = capsys.readouterr()
+        assert words in said.err
+        assert said.out == ""

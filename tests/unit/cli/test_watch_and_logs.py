@@ -1,10 +1,11 @@
-"""`etude status --watch` and `etude logs` on run folders that change while they look."""
+"""`etude watch` and `etude logs` on run folders that change while they look."""
 
 import gc
 import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -13,14 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_folders import Folder
+from run_folders import SPEC, Folder
+from specs import plan
 from stand_ins import Programs
 
 from etude.cli import logs as logs_command
 from etude.cli import status_watch
 from etude.cli.main import main
 from etude.cli.status_watch import lasting
+from etude.compiler.plan.plan import GateJob
 from etude.runtime.launchers.record import Launch, save
+from etude.runtime.run_folder.progress import progress
+from etude.spec.record import replace
 
 
 @pytest.fixture(autouse=True)
@@ -188,6 +193,104 @@ def test_no_colour_where_none_is_wanted_and_lines_on_a_dumb_terminal(folder: Fol
     shown = on_a_terminal(again, ["status", "--watch"], TERM="dumb")
     assert "\x1b" not in shown
     assert shown.rstrip().endswith("done")
+
+
+def test_programs_get_the_events_between_two_looks(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training(folder)
+
+    def happens(seconds: float) -> None:
+        folder.store.tell({"event": "scores", "job": "exam", "scores": {}})
+        ends(folder, after=0).join()
+
+    monkeypatch.setattr(status_watch, "sleep", happens)
+    assert main(["watch", str(folder.path), "--json"]) == 0
+    first, *news, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["event"], first["state"], first["step"]) == ("progress", "running", 40)
+    assert first["seconds_left"] == pytest.approx(220.0)
+    assert first["job_seconds_left"] == pytest.approx(120.0)
+    assert [event["event"] for event in news] == ["scores"]  # and none from before
+    assert (last["event"], last["state"]) == ("progress", "done")
+
+
+def test_ctrl_c_ends_the_view_and_leaves_the_run_alone(folder: Folder) -> None:
+    training(folder)
+    before = sorted(path.name for path in folder.path.rglob("*"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "etude.cli.main", "watch", str(folder.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline().startswith("running on node17")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert sorted(path.name for path in folder.path.rglob("*")) == before
+
+
+def rows(folder: Folder) -> dict[str, str]:
+    found = progress(folder.plan, folder.store)
+    return dict(status_watch.rows(found))
+
+
+def test_the_view_has_the_time_left_for_the_job_and_for_the_recipe(folder: Folder) -> None:
+    training(folder)
+    left = rows(folder)["left"]
+    assert left.startswith("about 3 min 40 s of training, to ")
+    assert left.endswith("; 2 min in this job")
+
+
+def test_the_view_has_the_last_gate_that_decided(tmp_path: Path) -> None:
+    longer = "tokens = 20k, seq_len = 64 for 10k tokens then 128"
+    gated = SPEC.replace("steps = 50 }", longer + ", gate seq_len { require loss(sums) < 9.0 } }")
+    folder = Folder(tmp_path / "run")
+    folder.plan = plan(gated)
+    (first, *_) = (job for job in folder.plan.jobs if isinstance(job, GateJob))
+    folder.finish(*(job.id for job in folder.plan.jobs[: folder.plan.jobs.index(first)]))
+    assert "gate" not in rows(folder)
+    folder.finish(first.id)
+    result = folder.path / "artifacts" / first.key
+    needed = {"measure": "loss(sums)", "op": "<", "wanted": 9.0, "score": 2.5, "passed": True}
+    verdict = {"passed": True, "requirements": [needed]}
+    (result / "verdict.json").write_text(json.dumps(verdict))
+    (result / "manifest.json").write_text(json.dumps({"files": {}}))
+    assert rows(folder)["gate"] == f"{first.id} passed: loss(sums) 2.5 (< 9)"
+    (result / "verdict.json").write_text("{")
+    assert "gate" not in rows(folder)
+
+
+def test_the_view_names_ranks_without_heartbeats_until_they_send_some(folder: Folder) -> None:
+    many = replace(folder.plan.phases[-1], ranks=4, nodes=2)
+    folder.plan = folder.plan.model_copy(update={"phases": [many]})
+    training(folder)
+    assert rows(folder)["ranks"] == "all send heartbeats"
+    late = {"event": "ranks", "late": [5], "message": "no heartbeat of rank 5 on node3"}
+    folder.store.tell(late)
+    assert rows(folder)["ranks"] == "no heartbeat of rank 5 on node3"
+    folder.store.tell({"event": "ranks", "late": [], "message": "all ranks send heartbeats again"})
+    assert rows(folder)["ranks"] == "all send heartbeats"
+    folder.store.tell(late)
+    folder.store.tell({"event": "error", "message": "lost"})
+    assert rows(folder)["ranks"] == "all send heartbeats"  # of the next start
+
+
+def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:
+    assert status_watch.sparkline([8.0, 1.0, 4.6]) == "█▁▅"
+    assert status_watch.sparkline([2.0, 2.0]) == "▁▁"
+
+
+def test_the_curve_of_a_job_is_of_means_however_long_it_is(folder: Folder) -> None:
+    folder.finish("tokenizer.letters", "dataset.sums")
+    folder.begin("pre.1")
+    folder.train("pre.1", steps=100, seconds=1.0)
+    found = progress(folder.plan, folder.store).training
+    assert found
+    assert len(found.losses) == 34  # stretches of three steps
+    assert found.losses[0] == pytest.approx(3.0 - 0.01)
 
 
 def write(folder: Folder, name: str, text: str) -> Path:

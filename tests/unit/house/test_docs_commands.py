@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGES = {page.name: page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 TRAIN = ("run",)
 """Commands that take minutes; the same specs are planned instead."""
-AFTER_RUN = ("status", "report")
+AFTER_RUN = ("status", "watch", "report")
 """Commands that need what a run has made."""
 MEANT = {
     "SPEC": "r.etude",

@@ -1,0 +1,1 @@
+"""What a run has done so far, gathered from its folder for reports."""
