@@ -57,7 +57,7 @@ def _layout(param: Tensor) -> ComputeLayout:
     """Where a parameter is made orthogonal: a matrix on one rank, of a stack of them some on
     each."""
     whole: Any = Owned() if param.ndim == 2 else Shard(0)
-    return ComputeLayout(shardings_by_mesh_axis=dict.fromkeys(_axes(param), whole))
+    return ComputeLayout(shardings_by_mesh_axis={axis: whole for axis in _axes(param)})  # noqa: C420
 
 
 def _buckets(named: dict[str, Tensor]) -> Iterator[BucketConfig]:
