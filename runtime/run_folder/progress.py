@@ -11,7 +11,7 @@ from ...compiler.plan.plan import Plan, TrainJob
 from ...compiler.values import Phase
 from .json_lines import Follower
 from .lease import DEAD_SECONDS, Owner, owner
-from .outcomes import Outcome, outcomes, steps
+from .outcomes import Outcome, evaluations, outcomes, steps
 from .saved import SUMS
 from .store import EVENTS, Store, home_of
 
@@ -42,6 +42,7 @@ class Training:
         last: the newest step's event.
         mfu: share of the GPUs' peak over the newest steps, as the plan counts it; None if unknown.
         data: share of the newest steps' time in which rank 0 waited for data.
+        evaluation: the event of the newest evaluation; None before the first.
     """
 
     step: int
@@ -52,6 +53,7 @@ class Training:
     checkpoint: Checkpoint | None
     mfu: float | None = None
     data: float | None = None
+    evaluation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _training(
     events: Sequence[Mapping[str, Any]],
 ) -> Training:
     lines = steps(store, job.id, outcome) if outcome else []
+    evaluated = evaluations(store, job.id, outcome) if outcome and job.evaluation else []
     recent = [line["tokens_per_second"] for line in lines[-RECENT:]]
     return Training(
         step=lines[-1]["step"] - job.first_step + 1 if lines else 0,
@@ -179,6 +182,7 @@ def _training(
         checkpoint=_checkpoint(store, outcome),
         mfu=typical(lines[-RECENT:], "mfu"),
         data=data_share(lines[-RECENT:]),
+        evaluation=evaluated[-1] if evaluated else None,
     )
 
 

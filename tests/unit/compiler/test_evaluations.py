@@ -3,6 +3,7 @@
 import pytest
 from specs import HEAD, POST_TRAINING, after, codes, jobs, miniature, plan, stage
 
+from etude.cli.plan_table import table
 from etude.compiler.plan.difference import difference
 from etude.compiler.plan.plan import Plan, ReferenceJob, TrainJob
 from etude.runtime.emission.emit import emit
@@ -213,3 +214,17 @@ def test_torchtitan_alone_gets_no_job_about_which_a_loss_decides() -> None:
     assert "loss(web), loss(math) on held-out data every 30 steps" in watched
     deciding = emit(plan(text + stage(evaluate=DECIDING)))
     assert "nor go back to the best checkpoint" in " ".join(deciding.split())
+
+
+def test_the_table_says_how_often_and_that_a_length_is_a_bound(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table(plan(HEAD + GPUS + stage(evaluate=DECIDING)))
+    shown = capsys.readouterr().out
+    assert "first: ≤ 6,400 tokens, ≤ 100 steps" in shown
+    assert "|first.1 | ≤ 6,400 | ≤ 100 |" in shown
+    assert "4 times, 524,288 tokens in all at most; each" in shown
+    assert "loss of web, math every 30 steps" in shown
+    assert "ends after 3 evaluations without a lower loss of math" in shown
+    table(plan(HEAD + stage(evaluate=WATCHED)))
+    assert "≤" not in capsys.readouterr().out
