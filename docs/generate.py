@@ -45,6 +45,7 @@ SECTIONS = {
     "E585": "Evaluations in stages that train",
     "E586": "Evaluations in stages that train",
     "E587": "Evaluations in stages that train",
+    "E588": "Evaluations in stages that train",
     "E58": "Reinforcement learning",
     "E59": "Models by parts",
     "E55": "Object stores",

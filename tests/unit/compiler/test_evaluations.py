@@ -1,7 +1,7 @@
 """`evaluate = { … }` of stages that train: what the plan has of it, and what cannot be meant."""
 
 import pytest
-from specs import HEAD, POST_TRAINING, after, codes, jobs, miniature, plan, stage
+from specs import HEAD, POST_TRAINING, after, analysed, codes, jobs, miniature, plan, stage
 
 from etude.cli.plan_table import table
 from etude.compiler.plan.difference import difference
@@ -197,6 +197,22 @@ def test_data_that_are_trained_on_or_hold_nothing_out_are_told() -> None:
     assert not {"W626", "N652"} & {*found}
     empty = HEAD.replace("sample = arithmetic }", "sample = arithmetic, holdout = 0% }")
     assert "W623" in codes(empty + stage(evaluate=WATCHED))
+
+
+def test_data_that_are_there_for_measuring_alone_can_be_measured_whole() -> None:
+    """A note says so where the usual half a percent would be measured."""
+
+    def noted(holdout: str, data: str = "web") -> list[str]:
+        held = f"dataset held {{ sample = python_code{holdout} }}\n"
+        measured = stage(evaluate="{ every = 30 steps, loss = [held] }", data=data)
+        found = analysed(HEAD + held + measured).report.ordered()
+        return [each.code for each in found if each.code in ("N622", "E588", "E208")]
+
+    assert noted("") == ["N622"]
+    assert noted(", holdout = 100%") == noted(", holdout = 20%") == []
+    assert noted("", data="{ web 1, held 1 }") == []
+    assert noted(", holdout = 100%", data="{ web 1, held 1 }") == ["E588"]
+    assert noted(", holdout = 101%") == ["E208"]
 
 
 def test_a_miniature_evaluates_as_often() -> None:
