@@ -70,7 +70,7 @@ def datasets(config: Config, made: Draft, kind: str) -> dict[str, Fraction]:
             "has a larger share",
         )
     if config.has("test_datasets") or config.count("test_datasets"):
-        config.lost("test_datasets", "write a stage of kind `evaluate`")
+        config.lost("test_datasets", "write `evaluate = { … }` in the stage")
     return found
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 _FOLDER = "a run writes only to its folder"
 _LOGGED = "logging has no settings"
-_EVALUATED = "evaluations are stages of kind `evaluate`"
+_EVALUATED = "write `evaluate = { … }` in the stage"
 _LOADING = "data loading has no settings"
 _KEPT = "checkpoints have no other settings"
 _TOKENIZER = "the tokenizer is that of the model that is trained on"
@@ -184,8 +184,8 @@ UNLESS: dict[str, tuple[list[Any], str]] = {
     "sample_packing_sequentially": (_NONE, "the seed orders the records"),
     "neftune_noise_alpha": (_ZERO, "no noise is added"),
     "noisy_embedding_alpha": (_ZERO, "no noise is added"),
-    "early_stopping_patience": ([], "a stage has one length"),
-    "load_best_model_at_end": (_NONE, "write a stage of kind `best`"),
+    "early_stopping_patience": ([], "write `patience` in `evaluate = { … }` of the stage"),
+    "load_best_model_at_end": (_NONE, "write `keep = best` in `evaluate = { … }` of the stage"),
     "special_tokens": ([], "special tokens come from the tokenizer and the dialog"),
     "tokens": ([], "special tokens come from the tokenizer and the dialog"),
     "added_tokens_overrides": ([], "special tokens come from the tokenizer and the dialog"),

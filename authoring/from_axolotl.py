@@ -1,6 +1,7 @@
 """Converts axolotl's YAML to a spec: one stage of the kind train, sft, reward or dpo."""
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 
 from . import writing as w
@@ -70,6 +71,7 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             ("recompute", "full") if _on(config, "gradient_checkpointing") else None,
             placement(micro_batch=micro if not pairs else None, **degrees),
             *_checkpoints(config),
+            _evaluations(config, sources),
         )
     )
     _left(config, kind)
@@ -83,6 +85,29 @@ def draft(config: Config, options: Options, title: str) -> Draft:
         ("tracking", "wandb") if tracked else None,
     )
     return made
+
+
+def _evaluations(config: Config, sources: Mapping[str, Fraction]) -> tuple[str, str] | None:
+    """Losses during training, if the configuration counts steps between them."""
+    if not config.number("val_set_size", default=Fraction(0)) or not config.has("eval_steps"):
+        return None
+    strategy, every = config.text("eval_strategy", default="steps"), config.number("eval_steps")
+    if strategy != "steps":
+        config.lost("eval_strategy", "evaluations come every so many steps")
+        config.lost("eval_steps", f"not used with eval_strategy {strategy}")
+        return None
+    if every.denominator != 1 or every < 1:
+        config.lost("eval_steps", "a share of the steps; write `every` in steps")
+        return None
+    parts = [f"every = {w.in_steps(int(every))}", f"loss = [{', '.join(sources)}]"]
+    if len(sources) == 1:  # axolotl decides by the loss on all of them together
+        if (patience := config.whole("early_stopping_patience", least=1)) is not None:
+            parts.append(f"patience = {patience}")
+        if patience is not None or config.flag("load_best_model_at_end"):
+            # transformers stops only a run that goes back to its best checkpoint.
+            config.carried("load_best_model_at_end")
+            parts.append("keep = best")
+    return "evaluate", f"{{ {', '.join(parts)} }}"
 
 
 def _left(config: Config, kind: str) -> None:

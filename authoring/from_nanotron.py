@@ -61,9 +61,9 @@ IRRELEVANT = {
     "parallelism.tp_recompute_allgather": "speed only",
     "parallelism.moe_layer_recompute": "the model is dense",
     "tokenizer.tokenizer_max_length": "documents are cut into sequences",
-    "tokens.limit_test_batches": "evaluations are stages of kind `evaluate`",
-    "tokens.limit_val_batches": "evaluations are stages of kind `evaluate`",
-    "tokens.val_check_interval": "evaluations are stages of kind `evaluate`",
+    "tokens.limit_test_batches": "write `evaluate = { … }` in the stage",
+    "tokens.limit_val_batches": "write `evaluate = { … }` in the stage",
+    "tokens.val_check_interval": "write `evaluate = { … }` in the stage",
 }
 _RATES = "optimizer.learning_rate_scheduler"
 _MODEL = "model.model_config"

@@ -19,7 +19,7 @@ _C4 = {"c4": "train", "c4_validation": "validation"}
 _WRITTEN = "a run writes only to its folder"
 _LOGGED = "logging has no settings"
 _SPEED = "speed only"
-_EVALUATED = "evaluations are stages of kind `evaluate`"
+_EVALUATED = "write `evaluate = { … }` in the stage"
 IRRELEVANT = {
     "job": _WRITTEN,
     "dump_folder": _WRITTEN,
@@ -436,7 +436,7 @@ def _lost(config: Config, options: Options) -> None:
         )
     for section in ("validation", "validator"):
         if config.flag(f"{section}.enable"):
-            config.lost(f"{section}.enable", "write a stage of kind `evaluate`")
+            config.lost(f"{section}.enable", "write `evaluate = { … }` in the stage")
     config.lost_unless("debug.batch_invariant", [False], "no such mode", "off")
     for path in (
         "experimental.custom_import",

@@ -15,6 +15,7 @@ def show_stages(plan: Plan) -> None:
     ink = Ink()
     gates = [job for job in plan.jobs if isinstance(job, GateJob) and not job.attempt]
     made = {job.stage for job in plan.jobs if not plan.aside(job)}
+    early = {job.stage for job in plan.jobs if isinstance(job, TrainJob) and job.may_end_early}
     for name, summary in plan.stages.items():
         if plan.part and name not in made:
             continue
@@ -22,7 +23,7 @@ def show_stages(plan: Plan) -> None:
         values = summary.values if first is None else _differences(name, first, plan)
         like = f", as {ink(first, 'bold')}" + (" but" if values else "") if first else ""
         print()
-        say(f"{ink(name, 'bold')}: {_head(summary)}{like}", rest="  ")
+        say(f"{ink(name, 'bold')}: {_head(summary, early=name in early)}{like}", rest="  ")
         width = max([11, *map(len, values)])
         for attribute, value in values.items():
             if attribute != "gate":  # shown below, as in the plan
@@ -69,17 +70,21 @@ def _evaluated(stage: str, plan: Plan) -> str:
         seconds = max(each.seconds or 0.0 for each in known)
         memory = in_bytes(max(each.least for each in known))
         parts.append(f"each {measured(seconds)} s at most, in {memory} of a GPU")
-    if any(job.may_end_early for job in jobs):
-        parts.append("may end the stage before its last step")
     return "; ".join(parts)
 
 
-def _head(summary: StageSummary) -> str:
+def _head(summary: StageSummary, *, early: bool) -> str:
+    """What a stage does, in a few words.
+
+    Args:
+        early: whether it may end before its last step.
+    """
     if not summary.steps:
         return summary.kind + (f" of {summary.goes_on_from}" if summary.goes_on_from else "")
     kind = "" if data_kind(summary.kind) == "documents" else f"{summary.kind}, "
-    tokens = f"{at_most(summary.kind)}{counted(summary.tokens, 'tokens')}"
-    return f"{kind}{tokens}, {counted(summary.steps, 'steps')}"
+    steps = f"{'≤ ' if early else ''}{counted(summary.steps, 'steps')}"
+    tokens = f"{'≤ ' if early else at_most(summary.kind)}{counted(summary.tokens, 'tokens')}"
+    return f"{kind}{tokens}, {steps}"
 
 
 def _first(name: str, plan: Plan) -> str | None:

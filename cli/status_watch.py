@@ -187,6 +187,10 @@ def rows(found: "Progress") -> Iterator[tuple[str, str]]:
         yield "step", f"{training.step:,} of {training.steps:,}"
         last = training.last
         yield "loss", f"{last['loss']:.4f}   lr {last['lr']:.3g}   norm {last['grad_norm']:.3g}"
+        if training.evaluation:
+            from .progress import evaluated  # few runs need it
+
+            yield "evaluated", evaluated(training.evaluation)
         speed = [f"{training.tokens_per_second or 0:,.0f} tokens/s"]
         speed += [f"MFU {training.mfu:.1%}"] if training.mfu is not None else []
         speed += [f"{training.data:.1%} waiting for data"] if training.data is not None else []

@@ -175,6 +175,23 @@ def nothing_held_out(program: Scheduled) -> Iterator[Found]:
             )
 
 
+@rule("N622", stages=None)
+def measured_in_part(program: Scheduled) -> Iterator[Found]:
+    """Data sets that are there for measuring, of which the usual small share is measured."""
+    trained = _read(program, r.Training, but=EVALUATE)
+    for name, (attribute, place) in _measured(program).items():
+        dataset = program.recipe.datasets.get(name)
+        if dataset is None or dataset.stages or name in trained or attribute == "prompts":
+            continue
+        if "holdout" not in dataset.places and DataId.parse(name).among is None:
+            yield Found(
+                f"no stage trains on `{name}`, and losses are measured on only "
+                f"{measured(dataset.holdout * 100)}% of it",
+                place,
+                "write `holdout = 100%` in the dataset to measure all of it",
+            )
+
+
 @rule("W624")
 def preferences_of_a_later_round(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     """A stage of one round that reads data collected in a later round."""

@@ -130,6 +130,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E585": ("loss", "by", "patience", "keep"),
     "E586": (*_CLOCK, "rope_theta", "gate", "average", "patience", "keep"),
     "E587": _CLOCK,
+    "E588": (),
     "E573": (_START,),
     "E574": (_START,),
     "E575": (_START,),

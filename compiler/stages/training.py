@@ -240,10 +240,22 @@ def _named(scope: Scope, spec: r.Training) -> None:
     for segment in spec.data.segments if spec.data else ():
         for mix in (segment.start, segment.end):
             for name in mixed(mix):
-                scope.data(name, spec.data_kind, segment.span)
+                if scope.data(name, spec.data_kind, segment.span):
+                    _is_left(scope, name, segment.span)
     for requirement in spec.gate.requirements if spec.gate else ():
         if requirement.argument not in (None, "short"):
             scope.data(requirement.argument, "documents", requirement.at())
+
+
+def _is_left(scope: Scope, name: str, span: Span | None) -> None:
+    """Reports a data set of which nothing is left to train on."""
+    if scope.recipe.datasets[name].holdout >= 1:
+        scope.error(
+            "E588",
+            f"`{scope.shown(name)}` holds everything out: nothing is left to train on",
+            span,
+            "lower its `holdout`: by default, half a percent is held out",
+        )
 
 
 def _no_last(scope: Scope, spec: r.Training, parent: ModelStage | None) -> None:

@@ -186,10 +186,12 @@ def _by_split(
 def held_out(ordinal: int, share: Fraction, *, seed: int, name: str) -> bool:
     """Whether the document with this number (from 0) is held out.
 
-    A hash of (seed, name, ordinal) decides, except for the first two documents: if anything is
-    held out, the first one never is and the second one always is, so that with at least two
-    documents neither split is empty.
+    A hash of (seed, name, ordinal) decides, except for the first two documents: if a part is held
+    out, the first one never is and the second one always is, so that with at least two documents
+    neither split is empty.
     """
+    if share >= 1:
+        return True
     if share <= 0 or ordinal == 0:
         return False
     if ordinal == 1:

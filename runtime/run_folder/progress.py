@@ -14,7 +14,7 @@ from ...compiler.values import Phase
 from ..errors import RunError
 from .json_lines import Follower
 from .lease import DEAD_SECONDS, Owner, owner
-from .outcomes import Outcome, outcomes, steps
+from .outcomes import Outcome, evaluations, outcomes, steps
 from .saved import SUMS
 from .store import EVENTS, Store, home_of
 
@@ -50,6 +50,7 @@ class Training:
         mfu: share of the GPUs' peak over the newest steps, as the plan counts it; None if unknown.
         data: share of the newest steps' time in which rank 0 waited for data.
         losses: over the job so far, means of up to `CURVE` stretches of steps of equal length.
+        evaluation: the event of the newest evaluation; None before the first.
     """
 
     step: int
@@ -61,6 +62,7 @@ class Training:
     mfu: float | None = None
     data: float | None = None
     losses: tuple[float, ...] = ()
+    evaluation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ def _training(
     events: Sequence[Mapping[str, Any]],
 ) -> Training:
     lines = steps(store, job.id, outcome) if outcome else []
+    evaluated = evaluations(store, job.id, outcome) if outcome and job.evaluation else []
     recent = [line["tokens_per_second"] for line in lines[-RECENT:]]
     return Training(
         step=lines[-1]["step"] - job.first_step + 1 if lines else 0,
@@ -207,6 +210,7 @@ def _training(
         mfu=typical(lines[-RECENT:], "mfu"),
         data=data_share(lines[-RECENT:]),
         losses=tuple(_curve([line["loss"] for line in lines])),
+        evaluation=evaluated[-1] if evaluated else None,
     )
 
 

@@ -212,6 +212,7 @@ class Boards:
         self._folder = folder
         self._writers: dict[str, Any] = {}
         self._job: str | None = None
+        self._evaluated: str | None = None
 
     def step(self, event: Mapping[str, Any]) -> None:
         """Adds a step: its figures, and the stage's tokens so far."""
@@ -222,8 +223,14 @@ class Boards:
         self._add(stage, step, {**figures(event), "tokens": event["tokens"]})
 
     def evaluation(self, event: Mapping[str, Any]) -> None:
-        """Adds an evaluation inside a stage to the stage's run."""
+        """Adds an evaluation inside a stage to the stage's run, over its steps, and to one of its
+        own, over its tokens."""
         self._add(event["stage"], event["step"], losses(event))
+        over_tokens, tokens = f"{event['stage']} by tokens", event["tokens"]
+        if event["job"] != self._evaluated:
+            self._evaluated = event["job"]
+            self._add(over_tokens, tokens, begins=True)
+        self._add(over_tokens, tokens, losses(event))
 
     def scores(self, job: str, scores: Mapping[str, float]) -> None:
         """Adds the scores of an evaluation or gate."""
@@ -271,7 +278,7 @@ def _wandb(folder: Path, recipe: str) -> Any:
     identity = folder / "wandb_id"
     if not identity.exists():
         identity.write_text(secrets.token_hex(4))
-    return wandb.init(
+    run = wandb.init(
         project="etude",
         name=recipe,
         id=identity.read_text(),
@@ -281,3 +288,6 @@ def _wandb(folder: Path, recipe: str) -> Any:
         mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
         settings=wandb.Settings(silent=True, console="off"),
     )
+    # Evaluations come after steps that differ in tokens.
+    run.define_metric("evaluation/*", step_metric="tokens")
+    return run

@@ -40,6 +40,7 @@ PLACES: Mapping[str, str] = {
     "optimizer": "`optimizer = adamw { … }` of a stage",
     "gate": "a gate",
     "needle": "`needle = { … }` of an evaluate stage",
+    "evaluation": "`evaluate = { … }` of a stage that trains",
     "torchtitan": "`torchtitan = { … }` of a stage or cluster",
     **{
         f"torchtitan.{section}": f"`torchtitan = {{ {section} = {{ … }} }}` of a stage or cluster"

@@ -166,6 +166,30 @@ STAGES = (
         "parallel = { tensor 8 }",
     ),
     Answer(
+        "eval_steps eval_interval eval_freq eval_every interval freq frequency steps",
+        "evaluation",
+        "did you mean `every`? {}",
+        "every = 100 steps, loss = [web]",
+    ),
+    Answer(
+        "data dataset datasets heldout eval_dataset eval_datasets validation_data val_data",
+        "evaluation",
+        "did you mean `loss`? It lists data sets whose held-out part is measured: {}",
+        "loss = [web], every = 100 steps",
+    ),
+    Answer(
+        "early_stopping early_stopping_patience early_stopping_threshold",
+        "evaluation",
+        "did you mean `patience`? It counts evaluations without a new lowest loss: {}",
+        "patience = 3, every = 100 steps, loss = [web]",
+    ),
+    Answer(
+        "metric metric_for_best_model load_best_model_at_end greater_is_better save_best best",
+        "evaluation",
+        "did you mean `keep`? The checkpoint with the lowest loss becomes the result: {}",
+        "keep = best, every = 100 steps, loss = [web]",
+    ),
+    Answer(
         _EVALUATIONS,
         "train sft dpo",
         f"{_EVALUATE}: {{}}",

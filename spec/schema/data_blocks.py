@@ -228,9 +228,10 @@ class Dataset(Declaration):
         "[`epochs`](#epochs), which are counted otherwise",
     )
     holdout: Fraction = attribute(
-        nk.Share(),
+        nk.Share(all=True),
         Fraction(1, 200),
-        doc="share of documents to measure losses on; they are never trained on",
+        doc="share of documents to measure losses on; they are never trained on. 100% of data "
+        "that are there for measuring alone",
     )
     bad_lines: int = attribute(
         nk.Whole(least=0),

@@ -21,6 +21,7 @@ BLOCKS: Mapping[type[r.Declaration], str] = {
     r.Optimizer: "optimizer",
     r.Gate: "gate",
     r.Needle: "needle",
+    r.Evaluation: "evaluation",
     r.Torchtitan: "torchtitan",
     r.TrainingFields: "torchtitan.training",
     r.ParallelismFields: "torchtitan.parallelism",

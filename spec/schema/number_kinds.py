@@ -324,23 +324,26 @@ class ClipRatio(Reals, kw_only=False):
         return found
 
 
-class Share(Kind):
-    """A percentage from 0 to 100 (100 excluded)."""
+class Share(Kind, kw_only=False):
+    """A percentage from 0 to 100; `all` of it only where that is allowed."""
+
+    all: bool = False
 
     @property
     def example(self) -> str:
         return "1%"
 
     def takes(self, name: str) -> str:
-        return "percentage below 100%"
+        return f"percentage {'up to' if self.all else 'below'} 100%"
 
     def shown(self, value: Any) -> str:
         return f"{plain(value * 100)}%"
 
     def read(self, value: s.Value) -> Fraction:
         result = quantity(plain_number(value, "a percentage: 1%"), ["%"]).value
-        if result >= 1:
-            raise Invalid("E208", "this must be below 100%", value.span)
+        if result > 1 or (result == 1 and not self.all):
+            bound = "at most" if self.all else "below"
+            raise Invalid("E208", f"this must be {bound} 100%", value.span)
         return result
 
 

@@ -25,8 +25,10 @@ from test_engine_ranks import Run, Workplace
 from etude.compiler.plan.evaluations import role
 from etude.compiler.plan.measures import LossMeasure
 from etude.compiler.plan.plan import Choice, Evaluation, NextToken, ReferenceJob, Reward, Sft
+from etude.compiler.torchtitan.adapters import adapters
 from etude.runtime.engine.forward import held_out, reference
 from etude.runtime.errors import DataError
+from etude.spec.schema.recipe import Adapter
 
 CHATS = LossMeasure(name="loss(chat)", data=["chat"], seq_len=SEQ_LEN, tokens=400)
 PAIRS = LossMeasure(name="loss(prefer)", data=["prefer"], seq_len=SEQ_LEN, tokens=10_000)
@@ -206,6 +208,20 @@ def test_the_best_checkpoint_is_the_result_as_if_the_stage_had_ended_there(
     assert same(tmp_path / "job/result/state", tmp_path / "shorter/result/state")
     assert positions(tmp_path / "job/result") == positions(tmp_path / "shorter/result")
     assert not (tmp_path / "job/checkpoints").exists()
+
+
+def test_adapters_of_the_best_checkpoint_are_merged(inputs: Roles, tmp_path: Path) -> None:
+    run(train_job(steps=20, schedule_lr=[lr(0, 20, "hold", 5e-3, 5e-3)]), inputs, tmp_path / "base")
+    roles = {**inputs, "model": tmp_path / "base" / "result"}
+    lora = adapters(Adapter(name="lora", rank=4), architecture())
+    rates = [lr(0, 4, "hold", 1e-3, 1e-3), lr(4, 12, "hold", BAD, BAD)]
+    job = train_job(steps=12, schedule_lr=rates, torchtitan=lora)
+    job = watching(job, WEB, every=4, best=True)
+    found = evaluations(run(job, given(job, roles), tmp_path / "job"))
+    assert [event["best"] for event in found] == [True, False, False]
+    run(train_job(steps=4, schedule_lr=rates[:1], torchtitan=lora), roles, tmp_path / "shorter")
+    for part in ("state", "weights"):
+        assert same(tmp_path / "job/result" / part, tmp_path / "shorter/result" / part)
 
 
 def test_if_the_last_is_best_it_is_the_result(web: Roles, tmp_path: Path) -> None:

@@ -289,3 +289,29 @@ def test_of_a_stage_of_unknown_length_it_says_when_100_steps_are_less() -> None:
     text = changed("axolotl_sft.yaml", ("warmup_ratio: 0.1", ""))
     spec = " ".join(imported("axolotl_sft.yaml", text).text.replace("#", " ").split())
     assert "more than 3,333 steps, write `100 steps`" in spec
+
+
+EVALUATED = "eval_steps: 50\nearly_stopping_patience: 3\nload_best_model_at_end: true"
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (EVALUATED, "{ every = 50 steps, loss = [{0}], patience = 3, keep = best }"),
+        ("eval_steps: 50", "{ every = 50 steps, loss = [{0}] }"),
+        ("eval_steps: 50\nload_best_model_at_end: true", "keep = best }"),
+        ("eval_steps: 0.1", ""),
+        ("eval_steps: 50\neval_strategy: epoch", ""),
+    ],
+)
+def test_losses_during_training_are_evaluations_of_the_stage(settings: str, wanted: str) -> None:
+    text = changed("axolotl_sft.yaml", ("evals_per_epoch: 2", settings))
+    made = imported("axolotl_sft.yaml", text)
+    (source,) = data_of("axolotl_sft.yaml")
+    if not wanted:
+        assert "evaluate = {" not in made.text
+        assert "eval_steps" in found(made, "lost")
+        return
+    assert wanted.replace("{0}", source) in made.text
+    names = {line.partition(":")[0] for line in settings.splitlines()}
+    assert names <= found(made, "carried").keys()

@@ -1,8 +1,9 @@
 """`evaluate = { … }` of stages that train: what the plan has of it, and what cannot be meant."""
 
 import pytest
-from specs import HEAD, POST_TRAINING, after, codes, jobs, miniature, plan, stage
+from specs import HEAD, POST_TRAINING, after, analysed, codes, jobs, miniature, plan, stage
 
+from etude.cli.plan_table import table
 from etude.compiler.plan.difference import difference
 from etude.compiler.plan.plan import Plan, ReferenceJob, TrainJob
 from etude.runtime.emission.emit import emit
@@ -198,6 +199,22 @@ def test_data_that_are_trained_on_or_hold_nothing_out_are_told() -> None:
     assert "W623" in codes(empty + stage(evaluate=WATCHED))
 
 
+def test_data_that_are_there_for_measuring_alone_can_be_measured_whole() -> None:
+    """A note says so where the usual half a percent would be measured."""
+
+    def noted(holdout: str, data: str = "web") -> list[str]:
+        held = f"dataset held {{ sample = python_code{holdout} }}\n"
+        measured = stage(evaluate="{ every = 30 steps, loss = [held] }", data=data)
+        found = analysed(HEAD + held + measured).report.ordered()
+        return [each.code for each in found if each.code in ("N622", "E588", "E208")]
+
+    assert noted("") == ["N622"]
+    assert noted(", holdout = 100%") == noted(", holdout = 20%") == []
+    assert noted("", data="{ web 1, held 1 }") == []
+    assert noted(", holdout = 100%", data="{ web 1, held 1 }") == ["E588"]
+    assert noted(", holdout = 101%") == ["E208"]
+
+
 def test_a_miniature_evaluates_as_often() -> None:
     made = miniature(HEAD + stage(evaluate=DECIDING))
     job = first(made)
@@ -213,3 +230,17 @@ def test_torchtitan_alone_gets_no_job_about_which_a_loss_decides() -> None:
     assert "loss(web), loss(math) on held-out data every 30 steps" in watched
     deciding = emit(plan(text + stage(evaluate=DECIDING)))
     assert "nor go back to the best checkpoint" in " ".join(deciding.split())
+
+
+def test_the_table_says_how_often_and_that_a_length_is_a_bound(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table(plan(HEAD + GPUS + stage(evaluate=DECIDING)))
+    shown = capsys.readouterr().out
+    assert "first: ≤ 6,400 tokens, ≤ 100 steps" in shown
+    assert "|first.1 | ≤ 6,400 | ≤ 100 |" in shown
+    assert "4 times, 524,288 tokens in all at most; each" in shown
+    assert "loss of web, math every 30 steps" in shown
+    assert "ends after 3 evaluations without a lower loss of math" in shown
+    table(plan(HEAD + stage(evaluate=WATCHED)))
+    assert "≤" not in capsys.readouterr().out

@@ -102,7 +102,7 @@ def test_the_share_held_out():
     assert held(Fraction(1, 100)) != held(Fraction(1, 100), seed=2)
     assert held(Fraction(1, 100)) != held(Fraction(1, 100), name="code")
     assert held(Fraction(0)) == set()
-    assert held(Fraction(1)) == set(range(1, 20_000))
+    assert held(Fraction(1)) == set(range(20_000))
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])
@@ -115,9 +115,14 @@ def test_both_splits_get_a_document_if_there_are_two(tmp_path, count, share):
 def test_an_empty_split(tmp_path):
     write(TEXTS[:1], tmp_path / "one", holdout="1/2")
     write(TEXTS, tmp_path / "all", holdout=0)
-    for folder, documents in [("one", 1), ("all", 300)]:
-        assert Shards(tmp_path / folder, "train").documents == documents
-        empty = Shards(tmp_path / folder, "heldout")
+    write(TEXTS, tmp_path / "none", holdout=1)
+    for folder, whole, documents, other in [
+        ("one", "train", 1, "heldout"),
+        ("all", "train", 300, "heldout"),
+        ("none", "heldout", 300, "train"),
+    ]:
+        assert Shards(tmp_path / folder, whole).documents == documents
+        empty = Shards(tmp_path / folder, other)
         assert (empty.documents, empty.tokens, len(empty.lengths)) == (0, 0, 0)
 
 

@@ -98,3 +98,5 @@ def test_evaluations_are_in_a_file_once_and_beside_the_steps_on_a_board(tmp_path
     boards = tmp_path / "tensorboard"
     assert scalars(boards / "first", "evaluation/loss(web)") == [(1, 3.0), (3, 9.0)]
     assert scalars(boards / "first", "evaluation/accuracy(ranked)") == [(1, 0.5), (3, 0.5)]
+    by_tokens = scalars(boards / "first by tokens", "evaluation/loss(web)")
+    assert by_tokens == [(128, 3.0), (256, 9.0)]

@@ -28,6 +28,7 @@ GROUPS = {
     "fields": ("dataset", "fields = {{ {} }}"),
     "optimizer": ("train", "optimizer = adamw {{ {} }}"),
     "needle": ("evaluate", "needle = {{ {} }}"),
+    "evaluation": ("train", "evaluate = {{ {} }}"),
     "torchtitan": ("train", "torchtitan = {{ {} }}"),
     "torchtitan.training": ("train", "torchtitan = {{ training = {{ {} }} }}"),
     "torchtitan.parallelism": ("train", "torchtitan = {{ parallelism = {{ {} }} }}"),
