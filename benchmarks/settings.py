@@ -61,8 +61,10 @@ def planned(case: Case, precision: str) -> TrainJob:
 def placement(job: TrainJob) -> str:
     """The degrees above 1, in the language's words."""
     names = ("replicate", "shard", "tensor", "context", "pipeline", "interleave")
-    given = ((name, getattr(job.resources, name)) for name in names)
-    return ", ".join(f"{name} {degree}" for name, degree in given if degree > 1)
+    given = {name: getattr(job.resources, name) for name in names}
+    if job.resources.pipeline == 1:
+        given["micro_batch"] = job.torchtitan["training"]["local_batch_size"]
+    return ", ".join(f"{name} {degree}" for name, degree in given.items() if degree > 1)
 
 
 HEAD = [

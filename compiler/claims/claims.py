@@ -14,9 +14,9 @@ from .in_force import MOMENTS, step_at
 
 COUNTED = ("parameters", "active_parameters", "tokens", "steps", "flops")
 """Figures that the plan counts, for the whole recipe or a stage."""
-ESTIMATES = ("hours", "gpu_hours", "energy_kwh", "price", "memory", "mfu", "tokens_per_second")
+SUMS = ("hours", "gpu_hours", "energy_kwh", "price")
+ESTIMATES = (*SUMS, "memory", "step_seconds", "mfu", "tflops", "tokens_per_second")
 """Figures of the cost model, which runs only if a claim names one."""
-SUMS = ESTIMATES[:4]
 
 
 def claims(program: Scheduled, report: Report) -> Claimed:
@@ -151,10 +151,11 @@ def _computed(
 def _estimated(program: Scheduled, stage: ScheduledStage | None, figure: str) -> float | None:
     """A figure of the cost model for a stage, or a sum over all stages that train.
 
-    Memory is in GiB, of the fullest GPU; `mfu` and `tokens_per_second` (per GPU) are means over
-    the stage's time. None if an input is unknown.
+    Memory is in GiB, of the fullest GPU; `mfu`, `tflops` (of the model, per GPU) and
+    `tokens_per_second` (per GPU) are means over the stage's time, and `step_seconds` over its
+    steps. None if an input is unknown.
     """
-    from ..costs.hardware import GIB
+    from ..costs.hardware import GIB, gpu
     from ..costs.jobs import job_costs, segment_batch
 
     trained = [s for s in program.stages.values() if isinstance(s, ScheduledStage)]
@@ -170,6 +171,13 @@ def _estimated(program: Scheduled, stage: ScheduledStage | None, figure: str) ->
     seconds = fsum(cost["seconds"] for cost in costs)
     if figure == "hours":
         return seconds / 3600
+    if figure == "step_seconds" and stage:
+        return seconds / stage.steps
+    if figure == "tflops" and stage:
+        device = gpu(stage.hardware.device)
+        assert device
+        peak = device.fp32 if stage.precision.kind == "fp32" else device.bf16
+        return fsum(cost["mfu"] * cost["seconds"] for cost in costs) / seconds * peak / 1e12
     if figure in ("mfu", "tokens_per_second"):
         return fsum(cost[figure] * cost["seconds"] for cost in costs) / seconds
     values = [cost[figure] for cost in costs]

@@ -19,6 +19,7 @@ from .formulas import FITTED, MEMORY, TIME, Formula, compiled
 from .hardware import GPUS, Gpu
 from .pipeline_ranks import pipeline_ranks
 
+H100 = GPUS["H100 80GB"]
 LOSS_CHUNKS = 8
 """Chunks in which torchtitan's chunked loss computes logits on GPUs."""
 MEMORY_PARTS = (
@@ -48,7 +49,8 @@ class Setting(Record):
         eager: without torch.compile.
         pipeline_batch: sequences of a pipeline's micro-batch.
         plain_loss: the loss is not compiled.
-        merged: context parallelism merges parts of attention, as PyTorch did in 2024.
+        flash2: attention has the kernels of FlashAttention 2 on a Hopper GPU.
+        once: gradients are reduced once a step.
         reads: the model only reads, without gradients (`recompute` is then "none").
         reshard: torchtitan's `fsdp_reshard_after_forward`: "default", "always" or "never".
         offload: the host keeps weights, gradients and moments.
@@ -73,7 +75,8 @@ class Setting(Record):
     eager: bool = False
     pipeline_batch: int = 1
     plain_loss: bool = False
-    merged: bool = False
+    flash2: bool = False
+    once: bool = False
     reads: bool = False
     scores: bool = False
     adapters: float = 0.0
@@ -165,7 +168,6 @@ def _symbols(setting: Setting) -> dict[str, float]:
 
     bytes_of = 4 if setting.precision == "fp32" else 2
     shard = r.shard * r.context
-    full = max((g.watts for g in GPUS.values() if g.bf16 == gpu.bf16), default=gpu.watts)
     return {
         **shape_symbols(model),
         **({"V": 1} if setting.scores else {}),
@@ -188,12 +190,13 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "eager": setting.eager,
         **_muon(setting),
         "plain_loss": setting.plain_loss,
-        "merged": setting.merged,
+        "flash2": setting.flash2,
+        "once": setting.once,
         "bytes": bytes_of,
         "gathered": 1 if setting.precision == "fp8" else bytes_of,
         "peak": gpu.fp32 if setting.precision == "fp32" else gpu.bf16,
         **_low(setting),
-        "power": gpu.watts / full,
+        "power": gpu.watts / gpu.bf16 / (H100.watts / H100.bf16),
         "hbm": gpu.bandwidth,
         # The order of the mesh from outermost: pipeline, replicate, shard, context, tensor.
         "bw_t": link(1, r.tensor),

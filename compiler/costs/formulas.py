@@ -72,7 +72,10 @@ SYMBOLS = {
     "z_d": "FLOPs of Newton–Schulz for a layer without experts, without Muon 0",
     "z_e": "the same for a layer with experts, all of them",
     "plain_loss": "1 if the loss is not compiled into one kernel, else 0",
-    "merged": "1 if context parallelism merges parts of attention (PyTorch in 2024), else 0",
+    "flash2": "1 where a Hopper GPU has the kernels of FlashAttention 2, which do not use what is "
+    "new in it (arXiv:2407.08608 §1), else 0",
+    "once": "1 where gradients are reduced once a step and kept whole until then, 0 where after "
+    "every micro-batch",
     "low": "share of the layers' products that is in fp8, mxfp8 or nvfp4",
     "low_out": "1 if the output layer's are, else 0",
     "rowwise": "1 if rows or blocks are scaled, 0 if whole tensors are",
@@ -82,7 +85,8 @@ SYMBOLS = {
     "tensors",
     "peak": "peak FLOP/s of matrix products in bf16 or fp32",
     "peak_low": "the same in fp8 or nvfp4",
-    "power": "power limit over that of the GPU's full version",
+    "power": "watts of its power limit for each of its peak FLOP/s in bf16, over those of an H100: "
+    "what limits the rate of long products",
     "hbm": "bandwidth of the GPU's memory",
     "bw_t": "bandwidth between tensor-parallel GPUs",
     "bw_s": "bandwidth between GPUs that FSDP shards over",
@@ -113,22 +117,23 @@ def _of(text: str, what: str, unit: str = "") -> Formula:
 
 
 FITTED: dict[str, float] = {
-    "a_work": 0.357,
+    "a_work": 0.356,
     "a_gather": 8.25,
     "a_logits": 13.5,
     "a_pipeline": 1.39,
     "a_margin": 0.02,
-    "e_matmul": 0.647,
-    "e_fp8": 0.622,
-    "e_rowwise": 0.319,
-    "e_attention": 0.397,
-    "e_merged": 0.214,
-    "e_power": 0.153,
-    "e_memory": 4,
-    "e_eager": 1.56,
-    "e_link": 0.595,
-    "e_network": 0.6,
-    "e_hidden": 0.5,
+    "e_matmul": 0.77,
+    "e_fp8": 0.95,
+    "e_rowwise": 0.363,
+    "e_attention": 0.389,
+    "e_flash2": 0.2,
+    "e_power": 0.148,
+    "e_memory": 3.38,
+    "e_eager": 1.17,
+    "e_weights": 3.99,
+    "e_link": 0.533,
+    "e_network": 0.5,
+    "e_shared": 0.228,
 }
 """Constants that `python -m benchmarks.cost_model --fit` fits to published measurements."""
 
@@ -223,6 +228,7 @@ MEMORY: dict[str, Formula] = {
     ),
     "buffers": _of(
         "(gathered + 4 * backward * trained) * 2 * N_gathered + bytes * (N_in + N_out) / t"
+        " + once * 4 * backward * trained * (N_rest / t + N_experts / X)"
         " if p == 1 and kept == 0 else "
         "a_pipeline * (gathered + 4 * backward * trained) * (N_rest / t + N_experts / X)"
         " if p > 1 and kept else "
@@ -249,7 +255,11 @@ MEMORY: dict[str, Formula] = {
 """name → formula, in the order in which they are computed."""
 
 TIME: dict[str, Formula] = {
-    "effective": _of("peak * power ** e_power", "peak rate under the power limit", "FLOP/s"),
+    "effective": _of(
+        "peak * min(power ** e_power, 0.95 / e_matmul)",
+        "peak rate under the power limit; products come to 95% of the peak at most",
+        "FLOP/s",
+    ),
     "N_active": _of(
         "L_d * N_layer + L_e * (N_mixed + K * N_expert)",
         "parameters of the layers that a token goes through",
@@ -283,21 +293,27 @@ TIME: dict[str, Formula] = {
         "gradients of weights",
     ),
     "rate_low": _of(
-        "(e_rowwise if rowwise else e_fp8) * peak_low * power ** e_power",
+        "(e_rowwise if rowwise else e_fp8) * peak_low * min(power ** e_power, 1)",
         "rate of products in 8 or 4 bits, with their conversion",
         "FLOP/s",
     ),
     "matmul": _of(
         "(1 - converted) * matmul_flops / (e_matmul * effective)"
         " + converted * matmul_flops / rate_low"
-        " + output_flops / (rate_low if low_out else e_matmul * peak * power ** e_power)",
+        " + output_flops / (rate_low if low_out else e_matmul * effective)",
         "time of matrix products, of one micro-batch",
         "s",
     ),
     "attention": _of(
-        "attention_flops / ((e_merged if merged and c > 1 else e_attention) * peak"
-        " * power ** e_power)",
-        "time of attention, of one micro-batch",
+        "attention_flops / ((e_flash2 if flash2 else e_attention) * peak)",
+        "time of attention, of one micro-batch; its kernels do not come to the power limit",
+        "s",
+    ),
+    "handling": _of(
+        "e_weights * bytes * ((L_d * N_layer + L_e * N_mixed) / t + N_experts / X)"
+        " * (1 + (2 - frozen) * backward + recompute) / hbm",
+        "weights and their gradients, read, copied and written in every pass, whatever the tokens: "
+        "what makes small micro-batches slow",
         "s",
     ),
     "elementwise": _of(
@@ -319,9 +335,7 @@ TIME: dict[str, Formula] = {
         "keys and values passed around the ring (arXiv:2310.01889 §3)",
         "s",
     ),
-    "context": _of(
-        "max(context_all - e_hidden * attention, 0)", "the part that attention does not hide", "s"
-    ),
+    "context": _of("max(context_all - attention, 0)", "the part that attention does not hide", "s"),
     "expert": _of(
         "(x > 1) * L_e * T / t * K * bytes * d * (x - 1) / x * 2 * (1 + backward + recompute)"
         " / (e_network * bw_e)",
@@ -329,22 +343,23 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "micro_batch": _of(
-        "matmul + attention + elementwise + tensor + context + expert",
+        "matmul + attention + handling + elementwise + tensor + context + expert",
         "one micro-batch through the stage, forward and backward",
         "s",
     ),
-    "compute": _of("m * (matmul + attention + elementwise)", "work of the step", "s"),
+    "compute": _of("m * (matmul + attention + handling + elementwise)", "work of the step", "s"),
     "third": _of(
         "backward * ((1 - low * (1 - wide)) * 2 * T / t * N_active / (e_matmul * effective)"
         " + low * (1 - wide) * 2 * T / t * N_active / rate_low"
         " + outs * 2 * T * d * V / (t * p)"
-        " / (rate_low if low_out else e_matmul * peak * power ** e_power))",
+        " / (rate_low if low_out else e_matmul * effective))",
         "one of three equal products: forward, gradients of inputs, gradients of weights",
         "s",
     ),
     "weights": _of("(1 - frozen) * third", "the part that makes the gradients of weights", "s"),
     "forward": _of(
         "third + attention / (1 + 2.5 * backward + recompute)"
+        " + handling / (1 + (2 - frozen) * backward + recompute)"
         " + elementwise / (1 + 2 * backward + recompute + 0.5 * save_some)"
         " + (tensor + expert) / (1 + backward + recompute)"
         " + context / (1 + 2 * backward + recompute)",
@@ -372,16 +387,15 @@ TIME: dict[str, Formula] = {
         "activations and gradients from stage to stage",
         "s",
     ),
-    "pipeline": _of(
-        "max(handing - e_hidden * compute, 0)", "the part that computation does not hide", "s"
-    ),
+    "pipeline": _of("max(handing - compute, 0)", "the part that computation does not hide", "s"),
     "gathers": _of(
         "(p == 1) * m + fills",
         "times per step that weights are gathered and gradients reduced: once per micro-batch, "
         "in a pipeline each time that it fills",
     ),
     "data_all": _of(
-        "(gathers * ((1 + backward * max(p > 1, kept == 0)) * gathered + 4 * backward * trained)"
+        "(gathers * (1 + backward * max(p > 1, kept == 0)) * gathered"
+        " + (1 if once else gathers) * 4 * backward * trained"
         " + (p > 1 and kept == 0) * (m - fills) * (1 + backward) * gathered)"
         " * (N_rest / t * (S - 1) / S"
         " + N_experts / X * (S * t - X) / (S * t)) / (e_network * bw_s)"
@@ -391,7 +405,9 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "data": _of(
-        "max(data_all - e_hidden * compute, 0)", "the part that computation does not hide", "s"
+        "max(data_all - compute, e_shared * data_all)",
+        "the part that computation does not hide; or by how much it slows what runs beside it",
+        "s",
     ),
     "update": _of(
         "28 * backward * trained * N / (S * t) / hbm"

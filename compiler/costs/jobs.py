@@ -76,28 +76,32 @@ def step_estimate(work: Work, form: Form, recompute: str, sequences: int) -> Est
     Args:
         sequences: of the global batch.
     """
+    setting = step_setting(work, form, recompute, sequences)
+    return _estimate(setting) if setting else None
+
+
+def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Setting | None:
+    """What a step is estimated by; None if the device is unknown."""
     device = gpu(work.hardware.device)
     if device is None:
         return None
-    return _estimate(
-        Setting(
-            model=work.model,
-            resources=form.resources,
-            seq_len=form.seq_len,
-            micro_batch=form.micro_batch,
-            sequences=sequences,
-            recompute=recompute,
-            gpus_per_node=work.hardware.per_node,
-            gpu=device,
-            precision=f"{work.precision.kind} {work.precision.scaling}".rstrip(),
-            low=share(work.precision, work.model) if work.precision.low else 1.0,
-            low_output="output" in converted(work.precision, work.model),
-            eager=pipelining(form.resources).split,
-            reshard=work.reshard,
-            offload=work.offload,
-            adapters=work.adapters,
-            muon=work.muon,
-        )
+    return Setting(
+        model=work.model,
+        resources=form.resources,
+        seq_len=form.seq_len,
+        micro_batch=form.micro_batch,
+        sequences=sequences,
+        recompute=recompute,
+        gpus_per_node=work.hardware.per_node,
+        gpu=device,
+        precision=f"{work.precision.kind} {work.precision.scaling}".rstrip(),
+        low=share(work.precision, work.model) if work.precision.low else 1.0,
+        low_output="output" in converted(work.precision, work.model),
+        eager=pipelining(form.resources).split,
+        reshard=work.reshard,
+        offload=work.offload,
+        adapters=work.adapters,
+        muon=work.muon,
     )
 
 

@@ -348,12 +348,17 @@ class Share(Kind, kw_only=False):
 
 
 class Amount(Kind):
-    """A quantity above zero in one of the units; if there is only one, it may be left out."""
+    """A quantity above zero in one of the units; if there is only one, it may be left out.
+
+    Attributes:
+        zero: whether it may be zero, as a point may be that is counted from the beginning.
+    """
 
     of: tuple[str, ...]
+    zero: bool
 
-    def __init__(self, *of: str) -> None:
-        Record.__init__(self, of=of)
+    def __init__(self, *of: str, zero: bool = False) -> None:
+        Record.__init__(self, of=of, zero=zero)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -370,7 +375,7 @@ class Amount(Kind):
         only = self.of[0] if len(self.of) == 1 else None
         wanted = f"a number of {only}" if only else "a number with its unit"
         result = quantity(plain_number(value, f"{wanted}: {self.example}"), self.of, only)
-        if result.value <= 0:
+        if result.value < 0 or (not self.zero and result.value == 0):
             raise Invalid("E208", "this must be more than 0", value.span)
         return result
 

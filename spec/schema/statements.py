@@ -22,8 +22,11 @@ CLAIMED = {
     "memory": "GiB",
     "hours": "h",
     "gpu_hours": "h",
+    "step_seconds": "s",
 }
 """Figure of a claim → its unit; other figures have none."""
+MOMENT = nk.Amount("steps", "tokens", "%", zero=True)
+"""A point in a stage, for claims."""
 _OPPOSITE = {">": "<=", ">=": "<", "<": ">=", "<=": ">"}
 
 
@@ -283,7 +286,7 @@ class Statements(ABC):
             try:
                 value = c.number(item.value, [unit], unit).value
                 tolerance = nk.Share().read(item.claim.within) if item.claim else Fraction(0)
-                moment = nk.Amount("steps", "tokens", "%").read(item.at) if item.at else None
+                moment = MOMENT.read(item.at) if item.at else None
                 reason = item.claim.reason if item.claim else None
                 why = k.text(reason.text) if reason else None
                 cite = k.text(item.origin.text) if item.origin else None

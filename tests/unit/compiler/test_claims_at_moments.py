@@ -33,7 +33,10 @@ def computed(claim: str) -> float:
 @pytest.mark.parametrize(
     "claim",
     [
+        "lr at 0 steps = 0",
         "lr at 10 steps = 1e-3",
+        "batch at 0 tokens = 64 tokens",
+        "steps at 0% = 0",
         "lr at 100% = 1e-4",
         "batch at 15k tokens = 64 tokens",
         "batch at 17k tokens = 128",
@@ -83,7 +86,6 @@ def test_tokens_fall_on_the_nearest_step_the_later_of_two() -> None:
         ("lr at 10 steps = 3", "E461"),
         ("second.lr at 10 steps = 3", "E461"),
         ("first.lr at 10 seqs = 3", "E206"),
-        ("first.lr at 0 steps = 3", "E208"),
         ("first.batch at 10 steps = 4 seqs", "E206"),
         ("first.lr at 10 steps = 2e-3", "E462"),
     ],

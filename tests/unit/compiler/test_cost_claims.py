@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from specs import HEAD, compiled, jobs, plan, stage
 
+from etude.compiler.claims.claims import ESTIMATES
 from etude.compiler.costs.hardware import GIB
 
 
@@ -33,14 +34,16 @@ def figures() -> dict[str, Any]:
         "price": cost.price,
         "energy_kwh": cost.energy_kwh,
         "memory": sum(cost.memory.values()) / GIB,
+        "step_seconds": cost.seconds / job.steps,
         "mfu": cost.mfu,
+        "tflops": (cost.flops_per_token + cost.attention_flops_per_token)
+        * cost.tokens_per_second
+        / 1e12,
         "tokens_per_second": cost.tokens_per_second,
     }
 
 
-@pytest.mark.parametrize(
-    "figure", ["hours", "gpu_hours", "price", "energy_kwh", "memory", "mfu", "tokens_per_second"]
-)
+@pytest.mark.parametrize("figure", ESTIMATES)
 def test_a_claim_is_held_against_the_figure_that_the_plan_shows(figure: str) -> None:
     value = figures()[figure]
 

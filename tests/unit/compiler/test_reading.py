@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from specs import plan, stage
 
+from etude.compiler.costs.formulas import FITTED
 from etude.compiler.costs.hardware import GPUS
 from etude.compiler.costs.reading import CHUNK, Reader, Rows, reading
 from etude.compiler.families.architectures import published
@@ -109,14 +110,17 @@ def test_in_fp32_all_but_weights_and_logits_is_twice_as_much() -> None:
 
 
 def test_the_time_of_a_row_is_that_of_a_forward_pass() -> None:
-    """Matrix products at 0.647 and attention at 0.397 of 989 TFLOP/s, and what memory bounds;
-    gathering weights (52 ms) is hidden by the half of that."""
-    tokens = 8192
-    products = 2 * tokens * (LAYERS * LAYER + TABLE) / (0.647 * 989e12)
-    attention = LAYERS * 2 * 4096 * tokens * tokens / (0.397 * 989e12)
-    rest = 4 * LAYERS * tokens * 2 * (12 * 4096 + 6 * 14336) / 3.35e12
+    """Matrix products and attention at their shares of 989 TFLOP/s, and what memory bounds: what
+    layers make, and their weights. Gathering weights from 8 GPUs at 450 GB/s slows all that."""
+    tokens, weights = 8192, LAYERS * LAYER
+    products = 2 * tokens * (weights + TABLE) / (FITTED["e_matmul"] * 989e12)
+    attention = LAYERS * 2 * 4096 * tokens * tokens / (FITTED["e_attention"] * 989e12)
+    made = FITTED["e_memory"] * LAYERS * tokens * 2 * (12 * 4096 + 6 * 14336) / 3.35e12
+    handled = FITTED["e_weights"] * 2 * weights / 3.35e12
+    gathered = 2 * (weights + 2 * TABLE) * 7 / 8 / (FITTED["e_network"] * 450e9)
     seconds = read(reader(), Rows(8, 8192)).seconds
-    assert seconds == pytest.approx(products + attention + rest, rel=1e-3)
+    together = products + attention + made + handled + FITTED["e_shared"] * gathered
+    assert seconds == pytest.approx(together, rel=1e-3)
 
 
 def test_ranks_with_different_data_share_the_rows_of_a_chunk() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from specs import plan, stage
 
+from etude.compiler.costs.formulas import FITTED
 from etude.compiler.costs.generation import Draws, generation, tensor_degrees
 from etude.compiler.costs.hardware import GPUS
 from etude.compiler.families.architectures import published
@@ -99,13 +100,13 @@ def test_tensor_degrees_divide_heads(heads: int, kv_heads: int, wanted: list[int
 
 def test_the_time_is_the_roofline() -> None:
     """8B on one GPU, 10 answers of 100 tokens to prompts of 100 together: weights and cache are
-    read 100 times, but not the embedding; prompts at 0.647 of 989 TFLOP/s."""
+    read 100 times, but not the embedding; prompts at the share of 989 TFLOP/s of products."""
     model = published("llama3", "8B").knowing(8192)
     found = generation(model, H100, per_node=8, nodes=1, context=8192, draws=[Draws(10, 100, 100)])
     table = 128_256 * 4096
     layers = found.memory["weights"] / 2 - 2 * table
     read = 2 * (layers + table) + 10 * 131_072 * 150
-    prompts = 10 * 100 * (2 * layers + 2 * 4096 * 32 * 100) / (0.647 * 989e12)
+    prompts = 10 * 100 * (2 * layers + 2 * 4096 * 32 * 100) / (FITTED["e_matmul"] * 989e12)
     assert found.seconds == pytest.approx(100 * read / 3.35e12 + prompts, rel=1e-3)
 
 
