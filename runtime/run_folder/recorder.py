@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from ..disk import disk, write
 from ..errors import RunError
-from .store import disk
+from .json_lines import Lines
 
 KNOWN = ("event", "job", "stage", "step", "tokens", "mixture", "sources")
 """Fields of a step that a tracker gets in another form; it gets all other figures unchanged."""
@@ -30,7 +31,7 @@ class Recorder:
 
     def __init__(self, folder: Path, recipe: str, tracking: str | None) -> None:
         self._folder = folder / "metrics"
-        self._file: TextIO | None = None
+        self._file: Lines | None = None
         self._job: str | None = None
         self._wandb = _wandb(folder, recipe) if tracking == "wandb" else None
         self._boards = Boards(folder / BOARDS) if tracking == "tensorboard" else None
@@ -42,8 +43,7 @@ class Recorder:
             self._open(event["job"], event["step"])
         assert self._file
         with disk(self._folder):
-            self._file.write(json.dumps(event) + "\n")
-            self._file.flush()
+            self._file.append(event, durable=False)
         if self._boards:
             self._boards.step(event)
         if self._wandb:
@@ -87,7 +87,7 @@ class Recorder:
                 break  # a line torn by a crash
         if not own.exists() or own.read_text() != text:
             with disk(own):
-                own.write_text(text)
+                write(own, text)
 
     def _open(self, job: str, step: int) -> None:
         self.close_file()
@@ -101,8 +101,8 @@ class Recorder:
                             kept.append(line)
                     except (ValueError, KeyError):
                         break  # a line torn by a crash
-            path.write_text("".join(line + "\n" for line in kept))
-            self._file = path.open("a")
+            write(path, "".join(line + "\n" for line in kept))
+            self._file = Lines(path)
         self._job = job
 
     def close_file(self) -> None:
@@ -193,7 +193,8 @@ def _wandb(folder: Path, recipe: str) -> Any:
         raise RunError("the recipe tracks with wandb, which is not installed") from None
     identity = folder / "wandb_id"
     if not identity.exists():
-        identity.write_text(secrets.token_hex(4))
+        with disk(identity):
+            write(identity, secrets.token_hex(4))
     return wandb.init(
         project="etude",
         name=recipe,
