@@ -12,26 +12,36 @@ def write_new(path: Path, text: str, *, force: bool) -> bool:
     Args:
         force: whether an existing file is replaced.
     """
-    from tempfile import NamedTemporaryFile
+    from ..runtime.disk import write
 
     if path.exists() and not force:
         problem(f"{path} already exists", "choose another name, or --force to replace it")
         return False
-    part = None
     try:
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            part = Path(file.name)
-            file.write(text)
-        part.chmod(0o666 & ~_umask())
-        part.replace(path)
+        write(path, text)
     except OSError as trouble:
-        if part:
-            part.unlink(missing_ok=True)
         problem(f"{path} cannot be written: {(trouble.strerror or str(trouble)).lower()}")
         return False
     return True
+
+
+def write_over(path: str | Path, text: str) -> None:
+    """Writes a file, completely or not at all: a file of that name stays as it is on an error. What
+    a link leads to is replaced, and a device or pipe is written to.
+
+    Raises: OSError: with the name of the file.
+    """
+    from ..runtime.disk import named, write
+
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        with named(target):
+            target.write_text(text, encoding="utf-8")
+    else:
+        mode = target.stat().st_mode if target.exists() else None
+        write(target, text)
+        if mode is not None:
+            target.chmod(mode)
 
 
 def read_text(path: str, most: int) -> str | None:
@@ -54,11 +64,3 @@ def read_text(path: str, most: int) -> str | None:
         line = data[: trouble.start].count(b"\n") + 1
         problem(f"{path} is not UTF-8 text (line {line})", "save it as UTF-8")
         return None
-
-
-def _umask() -> int:
-    import os
-
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,12 +1,8 @@
 """`etude fmt`: specs in their canonical layout."""
 
-import os
-import shutil
 import sys
-import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from difflib import unified_diff
 from pathlib import Path
 
@@ -16,6 +12,7 @@ from ..spec.quantity import counted
 from ..spec.source import Source
 from ..spec.text.format import FormatError, format_text
 from .common import problem, remark, show
+from .files import write_over
 from .screen import colors
 
 STANDARD_INPUT = "-"
@@ -65,7 +62,7 @@ def _one(file: str, args: Namespace) -> int:
         sys.stdout.write(made)
     elif made != text:
         try:
-            _replace(Path(file), made)
+            write_over(Path(file), made)
         except OSError as reason:
             problem(f"{file} cannot be written and stays unchanged: {_why(reason)}")
             return 1
@@ -136,21 +133,6 @@ def _diff(file: str, text: str, made: str) -> Iterator[str]:
         body = line.rstrip("\r\n")
         color = signs.get(line[:1], "")
         yield f"{color}{body}\033[0m\n" if color else f"{body}\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file completely or not at all; keeps links and the mode."""
-    path = path.resolve()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        shutil.copymode(path, name)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def _why(reason: OSError) -> str:

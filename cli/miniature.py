@@ -36,8 +36,8 @@ def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
 
     Raises: RunError: the folder belongs to another recipe's run, or cannot be written.
     """
+    from ..runtime.disk import disk, write
     from ..runtime.errors import RunError
-    from ..runtime.run_folder.store import disk
 
     try:
         there = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["recipe"]
@@ -51,7 +51,7 @@ def begin(plan: Plan, folder: Path, *, json_lines: bool) -> None:
     with disk(folder / FILE):
         folder.mkdir(parents=True, exist_ok=True)
         lines = drawn(*_table(plan), room=None)
-        (folder / FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write(folder / FILE, "\n".join(lines) + "\n")
     if json_lines:
         rows = [vars(each) for each in plan.miniature or []]
         print(json.dumps({"event": "miniature", "mapping": rows}), flush=True)

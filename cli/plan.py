@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from . import options
 from .common import compile_file, findings, part_of, problem, remark, show
+from .files import write_over
 from .screen import say
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _written(plan: "Plan", args: Namespace) -> bool:
     """Writes the requested files; returns whether it could, after reporting if not."""
     if args.output:
         try:
-            Path(args.output).write_text(plan.to_json() + "\n")
+            write_over(args.output, plan.to_json() + "\n")
         except OSError as reason:
             problem(f"{args.output} cannot be written: {(reason.strerror or '').lower()}")
             return False

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..spec.quantity import counted
 from .common import compile_file, findings, problem, remark, show
+from .files import write_over
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
@@ -33,7 +34,7 @@ def run(args: Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         made = emit_each(plan, _run(plan))
         for name, text in made.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            write_over(folder / name, text)
     except OSError as reason:
         where, why = reason.filename or folder, (reason.strerror or str(reason)).lower()
         problem(f"{where} cannot be written: {why}", "name a folder with -o")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..compiler.plan.plan import Plan
 from .common import compile_file, problem, remark, show
+from .files import write_over
 
 ALONE = ("json", "provenance", "why", "deep", "emit", "against")
 """Options that show something other than the plan's table, which the page replaces."""
@@ -46,7 +47,7 @@ def write(plan: Plan, args: Namespace) -> int:
         return 1
     text = page(plan, texts(Path(args.file), plan, *found.values()), found)
     try:
-        Path(args.html).write_text(text, encoding="utf-8")
+        write_over(args.html, text)
     except OSError as reason:
         problem(f"{args.html} cannot be written: {(reason.strerror or '').lower()}")
         return 1

@@ -12,8 +12,9 @@ from typing import Any
 from ..compiler.as_written import amount, counted
 from ..compiler.plan.phases import ranks_of
 from ..compiler.plan.plan import Plan
-from ..compiler.plan.plan_schema import read_plan
+from ..compiler.plan.plan_schema import is_newer, read_plan
 from ..compiler.values import Resources
+from .disk import disk, write
 from .errors import RunError
 from .gathering import bring_log, leading, send_unsent, sending_log
 from .launchers import LAUNCHERS
@@ -23,7 +24,7 @@ from .preflight.preflight import require_all
 from .preparation.counting import require_counted, require_exact
 from .ranks import Ranks
 from .run_folder.recorder import OnEvent
-from .run_folder.store import Store, disk
+from .run_folder.store import Store
 from .run_folder.variant_folders import folder_at
 from .scheduler import Scheduler
 from .worker import PLAN, keep_log, walk
@@ -145,13 +146,18 @@ def _begun(
     _ready_process()
     store = Store(folder)
     store.pull()
+    if is_newer(folder / PLAN):
+        raise RunError(
+            f"the run folder {store.name} was last used by a later version of etude",
+            "run it with that version, or choose another folder with --folder",
+        )
     require_all(plan, store, root, on_event, prepare=prepare)
     if words := store.create():
         on_event({"event": "note", "message": words})
     with store.lease(lambda words: on_event({"event": "note", "message": words}), nodes=nodes):
         path = folder / PLAN
         with disk(path):
-            path.write_text(plan.to_json() + "\n")
+            write(path, plan.to_json() + "\n")
         if store.remote is not None:
             store.remote.record(path)
         with _noting_the_end(store):

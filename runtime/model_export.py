@@ -11,6 +11,7 @@ from typing import Any
 from ..compiler.plan.exports import export_of
 from ..compiler.plan.plan import GateJob, Plan, TrainJob
 from ..compiler.torchtitan.adapters import SECTION
+from .disk import move
 from .errors import RunError, reason
 from .jobs.measuring import VERDICT
 from .run_folder.outcomes import results
@@ -139,7 +140,7 @@ def _new_folder(to: Path) -> Iterator[Path]:
         yield aside
         if to.exists():
             to.rmdir()
-        (aside / "result").rename(to)
+        move(aside / "result", to)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -160,6 +161,7 @@ def _inputs(plan: Plan, store: Store, keys: dict[str, str], stage: str) -> dict[
                 f"{job.id} is not finished in {store.name}",
                 f"run it first: etude run SPEC --until {job.stage or stage}",
             )
+        store.verify(found[job.id].name, shards=True)
         folders[role] = store.fetch(found[job.id].name) or found[job.id]
     return folders
 

@@ -9,11 +9,12 @@ from ..compiler.plan.plan import DatasetJob, Plan, TokenizerJob
 from ..compiler.values import Resources
 from . import stopping
 from .data import tokenizer
+from .disk import disk
 from .errors import RunError
 from .preparation import awaited, text_units, token_units, units
 from .preparation.units import Part
 from .run_folder.recorder import OnEvent
-from .run_folder.store import Store, disk
+from .run_folder.store import Store
 from .scheduler import Scheduler
 from .stores.objects import StoreError
 

@@ -17,6 +17,7 @@ from ..compiler.values import Resources
 from . import imports, stopping, verification
 from .asked import lacking
 from .decision import Alone, Decision, End, Gang, Together
+from .disk import disk
 from .errors import Stopped
 from .jobs import WORK
 from .jobs.measuring import VERDICT
@@ -26,7 +27,7 @@ from .preparation import prepare
 from .run_folder import ran
 from .run_folder.patience import wait_for
 from .run_folder.recorder import KEPT, OnEvent, Recorder
-from .run_folder.store import MANIFEST, Store, disk
+from .run_folder.store import MANIFEST, Store
 
 
 class Scheduler:
@@ -219,6 +220,8 @@ class Scheduler:
         if not work.prepares:
             imports.wait()
         folders = {role: self._folder(key) for role, key in inputs.items()}
+        for each in inputs.values():
+            self.store.verify(each, shards=not together)
         task = Task(job, key, folders, self.store.work(key), self.shared)
         work.before(task)
         self._record(job, key, "started")
@@ -227,13 +230,15 @@ class Scheduler:
         with disk(task.work):
             task.work.mkdir(parents=True, exist_ok=True)
             ran.begin(task.work, job)
-        if not together:
-            work.do(replace(task, known=work.known(task)))
-        elif not (task.work / "result").is_dir():
-            task = replace(task, known=work.known(task))
-            decision = Together(job.id, key, inputs, task.known, self._spent())
-            self.gang.all_do(decision, partial(work.do, task))
-        work.after(task)
+        # Most jobs say more exactly what the disk has refused.
+        with disk(task.work):
+            if not together:
+                work.do(replace(task, known=work.known(task)))
+            elif not (task.work / "result").is_dir():
+                task = replace(task, known=work.known(task))
+                decision = Together(job.id, key, inputs, task.known, self._spent())
+                self.gang.all_do(decision, partial(work.do, task))
+            work.after(task)
         self.store.require_lease()
         self.store.publish(key, task.work / "result", job.id)
         self._record(job, key, "finished")

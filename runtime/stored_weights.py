@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from .disk import move
 from .errors import DataError
 from .stores.objects import Bucket, Object
 from .stores.places import local_folder
@@ -48,7 +49,7 @@ class StoredWeights:
             partial.mkdir(parents=True)
             self.bucket.get({name: partial / name for name in names})
             if not folder.is_dir():
-                partial.rename(folder)
+                move(partial, folder)
         except OSError as problem:
             raise DataError(
                 f"the weights {self.bucket.url} cannot be copied to {place}: {problem.strerror}",

@@ -39,6 +39,12 @@ def read_plan(path: Path) -> Plan:
     except (ValueError, RecursionError) as problem:  # not UTF-8, not JSON, or absurdly large
         raise PlanError(f"{path} is not JSON: {problem}", rewrite) from None
     version = data.get("etude_plan") if isinstance(data, dict) else None
+    if type(version) is int and version > VERSION:
+        raise PlanError(
+            f"{path} is a plan of a later version of etude, in format {version}; this version "
+            f"reads format {VERSION}",
+            "update etude, or write the plan again with this version: etude plan SPEC -o PLAN",
+        )
     if type(version) is not int or version != VERSION:
         what = "it has no `etude_plan`" if version is None else f"its format is {version!r}"
         raise PlanError(f"{path} is not a plan in format {VERSION}: {what}", rewrite)
@@ -63,6 +69,15 @@ def read_plan(path: Path) -> Plan:
             )
         keys.add(job.key)
     return plan
+
+
+def is_newer(path: Path) -> bool:
+    """Whether a file is a plan in the format of a later version of etude."""
+    try:
+        version = json.loads(path.read_bytes())["etude_plan"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return False
+    return type(version) is int and version > VERSION
 
 
 def _problem(data: Any) -> str | None:

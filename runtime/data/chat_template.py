@@ -23,6 +23,10 @@ DAY = datetime(2025, 1, 1)
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Message keys that hold thoughts; transformers passes the first two to templates."""
 
+TURNS = 1_000_000
+"""Numbers that `range` may give while a dialog is rendered."""
+LARGEST = 10_000_000
+"""Characters, items or bits that an operator may make."""
 PRIVATE = range(0xE000, 0xF900)
 """Private-use characters, used as marks."""
 
@@ -83,11 +87,36 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     Whether an attribute is safe depends on its name and its object's type, and is decided once per
     pair.
+
+    Attributes:
+        turns: how many numbers `range` may still give while a dialog is rendered.
     """
+
+    intercepted_binops = frozenset(("*", "**"))
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._safe: dict[tuple[type, str], bool] = {}
+        self.turns = TURNS
+        self.globals["range"] = self._range
+
+    def _range(self, *ends: int) -> range:
+        found = range(*ends)
+        self.turns -= len(found)
+        if self.turns < 0:
+            raise jinja2.exceptions.SecurityError(f"it counts more than {TURNS:,} numbers")
+        return found
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """`*` and `**`, the operators that make a lot of little."""
+        if operator == "**":
+            size = abs(right) * 64 if isinstance(right, int | float) else 0
+        else:
+            long, times = (right, left) if isinstance(left, int) else (left, right)
+            size = len(long) * times if isinstance(long, str | list | tuple) else 0
+        if isinstance(size, int | float) and size > LARGEST:
+            raise jinja2.exceptions.SecurityError(f"it makes more than {LARGEST:,} characters")
+        return super().call_binop(context, operator, left, right)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         kind = type(obj)
@@ -193,6 +222,7 @@ class Template:
             DataError: the template rejects the dialog.
         """
         try:
+            self._compiled.environment.turns = TURNS  # type: ignore[attr-defined]
             return self._compiled.render(
                 messages=[_with_thoughts(message) for message in messages],
                 tools=tools,

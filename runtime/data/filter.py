@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...compiler.as_written import counted
+from ..disk import write
 from ..errors import DataError
 from .placed import PlacedWriter, Places
 from .shards import SPLITS, SUMMARY, Shards
@@ -80,7 +81,7 @@ def filter_shards(
         "tokens": sum(part["tokens"] for part in found.values()),
         "splits": found,
     }
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 

@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 
 from ...compiler.plan.plan import TrainJob
+from ..disk import write_by
 from ..errors import DataError
 from .encode import CONTENT, EXCLUDED, TERMINATION
 from .permutation import Permutation, digest, shuffled
 from .record_shards import Record, Records
 from .stream import IGNORE
-from .whole_files import write_whole
 
 Mask = Literal["none", "formatting"]
 
@@ -182,7 +182,7 @@ class Packing:
             made = np.load(path, mmap_mode="r")
             if len(made) == made[0] + 2 + self._records.count:
                 return made
-        write_whole(path, lambda file: np.save(file, self._make_epoch(epoch)))
+        write_by(path, lambda file: np.save(file, self._make_epoch(epoch)))
         return np.load(path, mmap_mode="r")
 
     def _make_epoch(self, epoch: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..disk import write
 from ..errors import DataError
 from .shards import SPLITS, SUMMARY, held_out
 from .split_writer import write_header, write_index
@@ -109,7 +110,7 @@ def write_placed(
             "files": [asdict(file) for file in files],
             "splits": {split: writer.finish() for split, writer in writers.items()},
         }
-    (folder / SUMMARY).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write(folder / SUMMARY, json.dumps(content, indent=2) + "\n")
     return content
 
 

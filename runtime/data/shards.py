@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from ..disk import write
 from ..errors import DataError
 from .maps import Map, map_npy
 from .split_writer import Batch, SplitWriter
@@ -138,7 +139,7 @@ def write_splits(
             "tokens": tokens,
             "splits": {split.name: split.finish() for split in (train, heldout)},
         }
-    (folder / summary).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write(folder / summary, json.dumps(content, indent=2) + "\n")
     return content
 
 

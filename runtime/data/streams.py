@@ -4,7 +4,7 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, cast
 
 import zstandard
 
@@ -13,10 +13,17 @@ from ...compiler.files.urls import in_store, shown
 from ..errors import DataError
 
 _READ_BYTES = 1 << 20
-# A few compressed bytes can hold a very long run, and each piece is decompressed whole.
-_ZSTD_READ_BYTES = 1 << 16
+# A few compressed bytes can hold a very long run, and each piece is decompressed whole: at most
+# 128 KiB for each four bytes.
+_ZSTD_READ_BYTES = 1 << 13
 # The window of `zstd --long=31`, the largest that the format's tools use.
 _ZSTD_WINDOW = 1 << 31
+LONGEST = 1 << 28
+"""Bytes of a line. Longer ones are no records."""
+RATIO = 500
+"""How many times its size a compressed file may have unpacked, beyond `LONGEST`. Texts have up to a
+hundred times their size; zeros, made to fill a memory, a thousand times with gzip, and thirty
+thousand times with zstd."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,12 @@ def chunks(file: File) -> Iterator[bytes]:
     try:
         with file.open() as stream:
             if unpack is not None:
-                yield from unpack(stream)
+                packed, size = _Counted(stream), 0
+                for chunk in unpack(packed):
+                    size += len(chunk)
+                    if size > max(LONGEST, RATIO * packed.count):
+                        raise Damaged(f"it unpacks to more than {RATIO:,} times its size")
+                    yield chunk
             else:
                 while chunk := stream.read(_READ_BYTES):
                     yield chunk
@@ -70,14 +82,27 @@ def chunks(file: File) -> Iterator[bytes]:
         raise unreadable(file.name, error) from error
 
 
-def _gzip_chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=stream) as unpacked:
+class _Counted:
+    """A stream that counts the bytes read from it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._stream.read(size)
+        self.count += len(found)
+        return found
+
+
+def _gzip_chunks(stream: _Counted) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=cast(IO[bytes], stream), mode="rb") as unpacked:
         # Unlike `read`, `read1` returns the data before the damage.
         while chunk := unpacked.read1(_READ_BYTES):
             yield chunk
 
 
-def _zstd_chunks(stream: IO[bytes]) -> Iterator[bytes]:
+def _zstd_chunks(stream: _Counted) -> Iterator[bytes]:
     """Decompresses all frames; zstandard's own stream reader accepts a truncated one."""
     unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     frame = None
@@ -95,12 +120,20 @@ def _zstd_chunks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Splits only at line feeds; a last line without one counts too."""
+    """Splits only at line feeds; a last line without one counts too.
+
+    Raises: Damaged: a line is longer than `LONGEST`.
+    """
     begun: list[bytes] = []
+    size = 0
     for chunk in chunks:
         first, *others = chunk.split(b"\n")
         begun.append(first)
+        size += len(first)
+        if size > LONGEST:
+            raise Damaged(f"a line has more than {LONGEST >> 20} MiB")
         if others:
+            size = len(others[-1])
             yield b"".join(begun)
             yield from others[:-1]
             begun = [others[-1]]

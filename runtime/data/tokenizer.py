@@ -17,6 +17,7 @@ from tokenizers import (
     trainers,
 )
 
+from ..disk import write
 from ..errors import DataError
 from . import tokenizer_files
 from .tokenizer_files import BESIDE as BESIDE
@@ -224,7 +225,7 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     text = _beginning(tokenizer).to_str(pretty=True)
-    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    write(folder / "tokenizer.json", text)
     _write_json(folder / SETTINGS, config)
     if published and published.stops:
         _write_json(folder / GENERATION, {"eos_token_id": list(published.stops)})
@@ -247,7 +248,7 @@ def _beginning(tokenizer: Tokenizer) -> Tokenizer:
 
 def _write_json(path: Path, content: dict[str, object]) -> None:
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write(path, text + "\n")
 
 
 def named(tokenizer: Tokenizer) -> dict[str, str]:

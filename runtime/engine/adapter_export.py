@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from ...compiler.plan.plan import TrainJob
 from ...compiler.torchtitan.adapters import CONVERTER, SECTION
+from ..disk import write
 from ..errors import RunError
 from .adapters import DOWN, UP
 from .storage import model_tensors, read_tensor, reading
@@ -71,7 +72,7 @@ def export_adapter(job: TrainJob, model: Path, folder: Path) -> None:
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    write(folder / "adapter_config.json", json.dumps(config, indent=2) + "\n")
 
 
 def _to_hf(job: TrainJob) -> Any:

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from ..run_folder.saved import SUMS, step_of, steps_saved
 from .adapters import is_adapter
 from .border import hosts
 from .checksums import Writer, damage, is_whole
-from .lazy_reader import CheckpointReader
+from .lazy_reader import CheckpointReader, PlainPlanner
 from .process import as_rank_0_sees
 from .storage import (
     AVERAGE,
@@ -69,10 +69,12 @@ class Policy:
 
     Attributes:
         first_step: the stage's step at which the job begins.
+        bytes: about the size of one.
     """
 
     saving: Saving
     first_step: int = 0
+    bytes: int = 0
 
     def is_mark(self, step: int) -> bool:
         """Whether the checkpoint of a step is kept, however old it is."""
@@ -157,7 +159,7 @@ class Checkpoints(CheckpointManager):
         if dist.get_rank() == 0:
             send_steps(Path(self.folder))
         path = Path(self._create_checkpoint_id(step))
-        with writing(path, self._help()):
+        with self._writing(path):
             self.dcp_save(self._flattened_model_states_sd(), str(path), AsyncMode.DISABLED)
         self._purge()
 
@@ -171,7 +173,7 @@ class Checkpoints(CheckpointManager):
         if dist.get_rank() == 0:
             send_steps(Path(self.folder))
         path = Path(self._create_checkpoint_id(curr_step))
-        with writing(path, self._help()):
+        with self._writing(path):
             saved = super()._save(curr_step, last_step)
         self._pending = path
         if self.save_future is None:
@@ -186,7 +188,7 @@ class Checkpoints(CheckpointManager):
         # Report a failure only once.
         future, self.save_future = self.save_future, None
         if future is not None:
-            with writing(path, self._help()):
+            with self._writing(path):
                 future.result()
         self._purge()
 
@@ -258,7 +260,7 @@ class Checkpoints(CheckpointManager):
         self, state_dict: dict[str, Any], checkpoint_id: str, from_hf: bool, from_quantized: bool
     ) -> None:
         """torchtitan's method, for files that may be in a store."""
-        load(state_dict, storage_reader=CheckpointReader(checkpoint_id))
+        load(state_dict, storage_reader=CheckpointReader(checkpoint_id), planner=PlainPlanner())
         if MODEL in self.states:
             self.states[MODEL].load_state_dict(state_dict)
 
@@ -272,7 +274,7 @@ class Checkpoints(CheckpointManager):
         if weights is not None:
             parts["weights"] = weights
         for name, states in parts.items():
-            with writing(folder / name, self._help()):
+            with self._writing(folder / name):
                 self.dcp_save(states(), str(folder / name), AsyncMode.DISABLED)
         if dist.get_rank() == 0:
             for step in filter(self._policy.stays, self._whole()):
@@ -398,10 +400,11 @@ class Checkpoints(CheckpointManager):
                 "begin the stage with a language model",
             )
 
-    def _help(self) -> str:
+    def _writing(self, path: Path) -> AbstractContextManager[None]:
+        """Where a checkpoint is written, which the disk may not take."""
         steps = self._whole()
         onwards = f"from step {steps[-1]} of the job" if steps else "from the job's beginning"
-        return f"free some disk space and run again: it continues {onwards}"
+        return writing(path, f"it continues {onwards}", self._policy.bytes)
 
 
 def _without_new_adapters(states: dict[str, Any], path: Path) -> None:

@@ -6,7 +6,6 @@ with the size and SHA-256 of all files. A checkpoint without it was never finish
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
+from ..disk import sync, write
 from ..errors import Interrupted
 from ..run_folder.saved import SUMS
 from ..stores.objects import StoreError
@@ -121,12 +121,10 @@ class Writer(FileSystemWriter):
         # It was written under another name.
         files[METADATA] = self.fs.sums[f"{METADATA}.tmp"]
         folder = Path(self.path)
-        partial = folder / f"{SUMS}.tmp"
-        with partial.open("w") as file:
-            json.dump({"files": files}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(folder / SUMS)
+        # The names of the files, too, before the file that says that all are there.
+        sync(folder)
+        write(folder / SUMS, json.dumps({"files": files}, indent=1))
+        sync(folder.parent)
         if remote := remote_above(folder):
             unsent = next(filter(None, (getattr(each, "unsent", "") for each in results)), "")
             if unsent:

@@ -10,6 +10,7 @@ from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC, SelectiveAC
 from torchtitan.protocols.model_spec import ModelSpec
 
+from ...compiler.plan.checkpoints import size
 from ...compiler.plan.plan import Dpo, Grpo, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
@@ -100,7 +101,7 @@ def _checkpoints(job: TrainJob, start: Start | None, on_event: OnEvent) -> Check
         folder="checkpoints",
         async_mode="async" if job.resources.device == "cpu" else "async_with_pinned_mem",
         start=start,
-        policy=Policy(job.saving, job.first_step),
+        policy=Policy(job.saving, job.first_step, size(job)),
         tell=lambda message: on_event({"event": "warning", "message": message}),
     )
 

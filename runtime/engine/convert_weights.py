@@ -19,6 +19,7 @@ from ...compiler.files.published_weights import EMBEDDINGS, OUTPUT, OUTPUTS, dif
 from ...compiler.plan.plan import WeightsJob
 from ...compiler.values import Architecture
 from .. import stopping
+from ..disk import move, write
 from ..errors import DataError
 from ..weight_files import CONFIG, WHOLE, files, find, read_json
 from .device import prepare_any
@@ -79,12 +80,12 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
             name: torch.empty(shape, dtype=there.dtype(theirs), device="meta")
             for name, (shape, theirs) in wanted.items()
         }
-        with writing(partial, "free some disk space and run again"):
+        with writing(partial):
             partial.mkdir(parents=True)
             write_tensors(empty, partial / "weights", _Reading(job.model, wanted, there))
             origin = {**job.source, "from": str(source.resolve()), "files": there.checksums()}
-            (partial / SOURCE).write_text(json.dumps(origin, indent=1) + "\n")
-            partial.rename(result)
+            write(partial / SOURCE, json.dumps(origin, indent=1) + "\n")
+            move(partial, result)
     sizes = {name: tensor.numel() for name, tensor in empty.items()}
     if job.model.tied:
         del sizes[HEAD]

@@ -15,6 +15,7 @@ from .. import stopping
 from ..data.dialog import renderer
 from ..data.tokenizer import load, special, stops
 from ..data.tokenizer_files import GENERATION
+from ..disk import move, write
 from ..errors import RunError
 from .device import prepare_any
 from .storage import HEAD, model_tensors, read_tensor, reading, weights_of, writing
@@ -54,7 +55,7 @@ def export(
     config = hf_config(job.model, score=score) | {"max_position_embeddings": context}
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    with writing(partial, "free some disk space and run again"):
+    with writing(partial):
         partial.mkdir(parents=True)
         dtype = _write_weights(_tensors(job, path), partial)
         tokenizer = load(inputs["tokenizer"] / "tokenizer.json")
@@ -67,7 +68,7 @@ def export(
         _write_json(partial / "config.json", {**config, "dtype": dtype, **tokens})
         if not score:
             _write_json(partial / "generation_config.json", {"do_sample": False, **tokens})
-        partial.rename(result)
+        move(partial, result)
 
 
 def _context(job: ExportJob, model: Path) -> int:
@@ -203,4 +204,4 @@ def _change_tokenizer(folder: Path, **values: str | int | None) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write(path, json.dumps(content, indent=2) + "\n")

@@ -36,7 +36,8 @@ from ...compiler.schedule.timeline import Timeline
 from ...compiler.values import Saving
 from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
-from ..errors import RunError, Stopped
+from ..disk import disk, move, write
+from ..errors import RunError
 from .device import prepare
 from .inputs import input_of, read_records
 from .process import join, logging_to, own_garbage, rank_log, traces
@@ -186,7 +187,7 @@ def held_out(
             if dist.get_rank() == 0:
                 scores[measure.name] = summed(found)
         if dist.get_rank() == 0:
-            (partial / SCORES).write_text(json.dumps(scores, indent=1) + "\n")
+            write(partial / SCORES, json.dumps(scores, indent=1) + "\n")
 
     run(job, inputs, folder, root, on_event, work)
 
@@ -263,7 +264,7 @@ def run(
     train_job = _as_train_job(job)
     start = Start(weights_of(input_of(inputs, "model")), optimizer=False, average=False)
     loader = Loader.Config(timeline=Timeline.of(train_job), first_tokens={}, vocab=job.model.vocab)
-    try:
+    with disk(folder, "the job continues from its last chunk"):
         folder.mkdir(parents=True, exist_ok=True)
         with logging_to(rank_log(root, rank)), own_garbage():
             config = trainer_config(
@@ -277,15 +278,9 @@ def run(
                     partial.mkdir()
                 work(trainer, partial)
                 if rank == 0:
-                    partial.rename(result)
+                    move(partial, result)
                     shutil.rmtree(folder / CHUNKS, ignore_errors=True)
                 dist.barrier()
-    except OSError as error:
-        raise Stopped(
-            f"the job {job.id} cannot continue: "
-            f"{error.filename or folder}: {error.strerror or error}",
-            "fix that and run again: the job continues from its last chunk",
-        ) from error
 
 
 def _objective(job: ForwardJob) -> Objective:

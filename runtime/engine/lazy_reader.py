@@ -4,17 +4,37 @@ A rank with the same layout reads only the file that it has written; DCP decides
 """
 
 import json
+import pickle
 from collections.abc import Generator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.planner import ReadItem
 
 from ..errors import RunError
 from ..run_folder.saved import SUMS
 from ..stores.objects import StoreError
 from ..stores.remote import remote_above
+
+_CLASSES = "Metadata TensorStorageMetadata BytesStorageMetadata TensorProperties StorageMeta"
+_METADATA = {
+    "torch.distributed.checkpoint.metadata": (
+        *_CLASSES.split(),
+        *("ChunkStorageMetadata", "MetadataIndex", "_MEM_FORMAT_ENCODING"),
+    ),
+    "torch.distributed.checkpoint.filesystem": ("_StorageInfo", "_StoragePrefix"),
+    "torch.serialization": ("_get_layout",),
+    "torch": ("Size", "device"),
+    "pathlib": ("PosixPath", "PurePosixPath", "Path"),
+    "collections": ("OrderedDict",),
+}
+"""What DCP's metadata consist of besides types of numbers, by module (torch 2.14)."""
 
 
 class _Fetched(FileSystem):
@@ -27,12 +47,47 @@ class _Fetched(FileSystem):
             yield stream
 
 
+class _Plain(pickle.Unpickler):
+    """Reads DCP's metadata, and nothing else that a pickle can hold.
+
+    Raises: UnpicklingError: it names anything else, which could be run.
+    """
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if is_dtype or name in _METADATA.get(module, ()):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint has")
+
+
 class CheckpointReader(FileSystemReader):
-    """Reads a checkpoint that may be in a store."""
+    """Reads a checkpoint that may be in a store, and runs nothing that it holds."""
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path)
         self.fs: Any = _Fetched()
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """DCP's method, which would load any pickle."""
+        with self.fs.create_stream(self._get_metadata_path(kwargs.get("rank")), "rb") as file:
+            metadata = _Plain(file).load()
+        if getattr(metadata, "storage_meta", None) is None:
+            metadata.storage_meta = StorageMeta()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class PlainPlanner(DefaultLoadPlanner):
+    """Loads what is no tensor: numbers, texts and containers of them."""
+
+    def load_bytes(self, read_item: ReadItem, value: BytesIO) -> None:
+        """DCP's method, which would load any pickle.
+
+        Raises: UnpicklingError: it names anything that could be run.
+        """
+        torch.load(value, weights_only=True)
+        value.seek(0)
+        super().load_bytes(read_item, value)
 
 
 def fetch(path: Path) -> None:

@@ -12,6 +12,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 
 from ...compiler.plan.plan import AverageJob
 from .. import stopping
+from ..disk import move
 from ..errors import RunError
 from .storage import Reader, model_tensors, reading, weights_of, write_tensors, writing
 
@@ -46,7 +47,7 @@ def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:
             )
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    with writing(partial, "free some disk space and run again"):
+    with writing(partial):
         # On the meta device, where they take no memory: the planner computes each when writing it.
         mean = {
             name: torch.empty(entry.size, dtype=torch.float32, device="meta")
@@ -54,7 +55,7 @@ def average(job: AverageJob, inputs: Mapping[str, Path], folder: Path) -> None:
         }
         planner = _Mean([(path, share) for path, _, share in models], first)
         write_tensors(mean, partial / "weights", planner)
-        partial.rename(result)
+        move(partial, result)
 
 
 class _Mean(DefaultSavePlanner):

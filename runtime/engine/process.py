@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
@@ -129,6 +129,11 @@ def tracing(root: Path, rank: int, *, wanted: bool) -> Iterator[None]:
 
 
 class _LogFile(logging.FileHandler):
+    def close(self) -> None:
+        """Closes the file, and drops what the disk cannot take."""
+        with suppress(OSError):
+            super().close()
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         """Drops a line that the disk cannot take; important output is written elsewhere."""
 

@@ -13,6 +13,7 @@ from torchtitan.tools import profiler
 from torchtitan.tools.logging import logger
 
 from ...compiler.plan.plan import TrainJob
+from ..disk import move
 from .stored import send_file
 
 WARM_UP = 3
@@ -114,7 +115,7 @@ class Profiler(profiler.Profiler):
             for theirs, own in ENDS.items():
                 for path in self._partial.rglob(f"*{theirs}"):
                     target = self._config.target / f"{name}{own}"
-                    path.replace(target)
+                    move(path, target)
                     send_file(target)
                     self._tell("note", f"recorded {target}")
             if last >= first:

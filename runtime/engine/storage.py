@@ -14,6 +14,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.planner import ReadItem, SavePlanner
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from ..disk import KEPT, reasons
 from ..errors import RunError, Stopped
 from ..stores.remote import METADATA
 from .checksums import Writer
@@ -27,28 +28,28 @@ TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVER
 HEAD = "lm_head.weight"
 """The weights that map hidden states to logits, or to a score."""
 
-_CUT_OFF = "inline_container"
-"""Part of PyTorch's message when a file holds only a part of a tensor. DCP loses the system's own
-error when it sends errors between ranks."""
-
 
 @contextmanager
-def writing(path: Path, help: str) -> Iterator[None]:
-    """Turns a failure to write a checkpoint to disk into Stopped, and removes what was written."""
+def writing(path: Path, kept: str = KEPT, needs: int = 0) -> Iterator[None]:
+    """Turns a failure to write a folder with weights into Stopped, and removes what was written.
+
+    Args:
+        kept: what is not lost.
+        needs: about how many bytes are written, if known.
+    """
     try:
         yield
-    except (OSError, RuntimeError, CheckpointException) as error:
+    except (Exception, CheckpointException) as error:
         cause = _cause(error)
         if isinstance(cause, RunError):
             raise cause from error
-        if isinstance(cause, OSError):
-            reason = _reason(cause)
-        elif _CUT_OFF in str(cause):
-            reason = "only a part of it was written"
-        else:
+        # DCP loses the system's own error when it sends errors between ranks.
+        found = reasons(cause, path, needs)
+        if found is None:
             raise
         shutil.rmtree(path, ignore_errors=True)
-        raise Stopped(f"the checkpoint {path} cannot be written: {reason}", help) from error
+        said, do = found
+        raise Stopped(f"{path} {said}", f"{do} and run again: {kept}") from error
 
 
 @contextmanager

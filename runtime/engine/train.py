@@ -14,7 +14,8 @@ from ..data.packing import Packing, Shuffled
 from ..data.record_shards import LIKELIHOOD
 from ..data.shards import Shards
 from ..data.stream import Stream
-from ..errors import RunError, Stopped
+from ..disk import disk
+from ..errors import RunError
 from ..run_folder.store import PROFILES
 from .device import prepare, twice_backward
 from .inputs import input_of, read_records
@@ -67,7 +68,7 @@ def train(
     rank = join(job.resources.world_size, job.resources.device)
     if (folder / RESULT).is_dir():
         return
-    try:
+    with disk(folder, "the job continues from its last checkpoint"):
         folder.mkdir(parents=True, exist_ok=True)
         traced = job.torchtitan.get("debug", {}).get("enable_structured_logging", False)
         with (
@@ -80,12 +81,6 @@ def train(
                 trainer.save_result(folder / RESULT)
             if rank == 0:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    except OSError as error:
-        raise Stopped(
-            f"the job {job.id} cannot continue: "
-            f"{error.filename or folder}: {error.strerror or error}",
-            "fix that and run again: the job continues from its last checkpoint",
-        ) from error
 
 
 @contextmanager

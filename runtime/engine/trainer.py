@@ -21,6 +21,7 @@ from torchtitan.trainer import Trainer as TitanTrainer
 
 from ...compiler.plan.plan import TrainJob
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
+from ..disk import move, write
 from ..errors import RunError
 from ..stopping import interrupted
 from .adapters import merge, merged
@@ -322,9 +323,9 @@ class Trainer(TitanTrainer):
         self.checkpoints.save_result(partial, weights)
         if dist.get_rank() == 0:
             positions = json.dumps(self.loader.positions(), indent=1)
-            with writing(partial, "free some disk space and run again"):
-                (partial / "positions.json").write_text(positions + "\n")
-                partial.rename(folder)
+            with writing(partial):
+                write(partial / "positions.json", positions + "\n")
+                move(partial, folder)
         dist.barrier()
 
 

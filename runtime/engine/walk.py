@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from ...compiler.costs.reading import CHUNK
 from ...compiler.plan.plan import ForwardJob, TrainJob
-from ..data.whole_files import write_whole
+from ..disk import write_by
 from ..stopping import interrupted
 from .border import agree
 
@@ -141,7 +141,7 @@ class Walk:
                 values = together(self._trainer, collect(rows, part.shape, begin))
                 if rank == 0:
                     part[:] = values
-                    write_whole(path, bound(np.save, arr=part))
+                    write_by(path, bound(np.save, arr=part))
             if rank == 0:
                 self._on_event(
                     {

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.plan import BestJob
+from ..disk import disk, move, write
 from ..errors import RunError
-from ..run_folder.store import MANIFEST, disk
+from ..run_folder.store import MANIFEST
 
 
 def pick(
@@ -52,9 +53,9 @@ def pick(
     with disk(ready):
         shutil.rmtree(ready, ignore_errors=True)
         _link(inputs[f"of.{index}"], ready)
-        (ready / "verdict.json").write_text(json.dumps(verdict, indent=1) + "\n")
+        write(ready / "verdict.json", json.dumps(verdict, indent=1) + "\n")
         shutil.rmtree(folder / "result", ignore_errors=True)
-        ready.rename(folder / "result")
+        move(ready, folder / "result")
     return verdict
 
 

@@ -4,19 +4,19 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager, redirect_stderr
+from contextlib import chdir, contextmanager, nullcontext, redirect_stderr
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import yaml
 from tokenizers.processors import TemplateProcessing
 
 from ...compiler.plan.measures import SuiteMeasure
 from ..data.tokenizer import begins
 from ..errors import DataError, Interrupted, RunError
 from ..sampling.drawing import Generator
+from .task_files import check, sandboxed
 
 
 def suite(
@@ -38,6 +38,13 @@ def suite(
         DataError: a task file, or something it refers to, cannot be read.
     """
     harness = _harness(measure, "lm_eval")
+    with sandboxed() if measure.folder else nullcontext():
+        return _measured(measure, generator, tokenizer, root, harness)
+
+
+def _measured(
+    measure: SuiteMeasure, generator: Generator, tokenizer: Any, root: Path, harness: Any
+) -> dict[str, Any]:
     tasks, manager = _load(measure, root)
     model = _model(measure, generator, tokenizer)
     try:
@@ -114,7 +121,7 @@ def task_folder(measure: SuiteMeasure, root: Path) -> Path | None:
             "write a folder next to the spec as `tasks`",
         )
     if folder:
-        _check(folder)
+        check(folder)
     return folder
 
 
@@ -148,30 +155,6 @@ def _load(measure: SuiteMeasure, root: Path) -> tuple[list[Any], Any]:
             ) from problem
         loaded += list(tasks.get("groups", {}).values()) or list(tasks["tasks"].values())
     return loaded, manager
-
-
-def _check(folder: Path) -> None:
-    """Reads every task file, because the harness skips those that it cannot read.
-
-    Raises: DataError: a file is not YAML.
-    """
-
-    class Loader(yaml.SafeLoader):
-        """Leaves the harness's own tags, such as !function, as they are."""
-
-    Loader.add_multi_constructor("!", lambda loader, suffix, node: node.value)
-    for path in sorted(folder.rglob("*.yaml")):
-        try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-            mark = getattr(problem, "problem_mark", None)
-            place = f"{path}:{mark.line + 1}" if mark else str(path)
-            reason = getattr(problem, "problem", None) or problem
-            raise DataError(f"{place}: the task file cannot be read: {reason}", "fix it") from None
-        if not isinstance(content, dict):
-            raise DataError(
-                f"{path}: the task file has no task", "write `task: NAME`, or remove the file"
-            )
 
 
 def _first(name: str, result: dict[str, Any], measure: SuiteMeasure) -> dict[str, Any]:

@@ -4,10 +4,9 @@ import json
 from typing import Any
 
 from ...compiler.plan.measures import RewardMeasure, VerifiedMeasure
-from ..data.whole_files import write_whole
+from ..disk import disk, write_by
 from ..preparation import prepare
 from ..run_folder.progress import VERDICT
-from ..run_folder.store import disk
 from .task import Task
 
 SCORES = "scores.json"
@@ -111,7 +110,7 @@ def _asked(task: Task, measures: list[Any], number: str, prefix: str) -> dict[st
         if task.leads:
             task.known["kept"].update({prefix + name: score for name, score in scores.items()})
             text = json.dumps(task.known["kept"]).encode()
-            write_whole(task.work / KEPT, lambda file: file.write(text))
+            write_by(task.work / KEPT, lambda file: file.write(text))
 
     known = task.known["kept"].items()
     done = {name.removeprefix(prefix): each for name, each in known if name.startswith(prefix)}

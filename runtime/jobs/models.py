@@ -1,11 +1,11 @@
 """Jobs that make models without training, and jobs in which models write."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import weight_files as files
+from ..disk import write
 from .task import Run, Task
 
 
@@ -41,7 +41,7 @@ def average(task: Task) -> None:
     average(task.job, task.inputs, task.work)
     positions = task.inputs["of.0"] / "positions.json"
     if positions.exists():
-        shutil.copy(positions, task.work / "result")
+        write(task.work / "result" / positions.name, positions.read_bytes())
 
 
 def export(task: Task) -> None:

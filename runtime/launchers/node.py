@@ -25,10 +25,11 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import NamedTuple
 
+from ..disk import disk, write
 from ..errors import RunError
 from ..part import PHASE
 from ..run_folder.logs import RankLog
-from ..run_folder.store import LOGS, Store, disk
+from ..run_folder.store import LOGS, Store
 from ..run_folder.variant_folders import folder_at, variant_folder
 from ..stores.pulling import take_log
 from ..stores.remote import remote_above
@@ -184,9 +185,7 @@ def take_plan(plan: Path, home: Path, *, record: bool = True) -> Path:
     path = folder / "plan.json"
     with disk(path):
         if not path.is_file() or path.read_bytes() != text:
-            own = path.with_name(f".plan.json.{os.uname().nodename}.{os.getpid()}")
-            own.write_bytes(text)
-            own.replace(path)
+            write(path, text)
     if record and (remote := remote_above(path)):
         remote.record(path)
     return folder

@@ -7,15 +7,14 @@
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..disk import disk, write
 from ..errors import RunError
-from ..run_folder.store import disk
 from ..stores.remote import LAUNCH, remote_above
 
 
@@ -45,9 +44,7 @@ def save(folder: Path, launch: Launch) -> None:
     text = json.dumps({"engine": launch.engine, "at": launch.at, "queued": dict(launch.queued)})
     with disk(path):
         folder.mkdir(parents=True, exist_ok=True)
-        own = path.with_name(f".{LAUNCH}.{os.getpid()}")
-        own.write_text(text + "\n")
-        own.replace(path)
+        write(path, text + "\n")
     if remote := remote_above(path):
         remote.record(path)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.plan import Plan
+from ..disk import disk, write
 from ..errors import RunError
-from ..run_folder.store import Store, disk
+from ..run_folder.store import Store
 from .kubernetes import as_yaml
 from .programs import call, require
 from .record import Launch, save
@@ -29,7 +30,7 @@ def pack(plan: Plan, folder: Path) -> None:
     with disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         packed = gzip.compress(plan.to_json().encode() + b"\n", mtime=0)
-        (folder / PACKED).write_bytes(packed)
+        write(folder / PACKED, packed)
 
 
 def ready(secrets: Sequence[str]) -> None:
@@ -78,7 +79,7 @@ def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path) -> str:
     name = tasks[0]["name"]
     path = folder / PIPELINE
     with disk(path):
-        path.write_text(as_yaml(tasks), encoding="utf-8")
+        write(path, as_yaml(tasks))
     given = [word for each in secrets for word in ("--secret", each)]
     call(["sky", "jobs", "launch", "-y", "-d", "-n", name, *given, str(path)], help=_HELP)
     save(folder, Launch("skypilot", {"name": name}))

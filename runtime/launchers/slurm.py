@@ -15,9 +15,10 @@ from ...compiler.plan.part import options
 from ...compiler.plan.phases import phases
 from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
+from ..disk import disk, write
 from ..errors import RunError
 from ..run_folder.outcomes import outcomes
-from ..run_folder.store import LOGS, Store, disk
+from ..run_folder.store import LOGS, Store
 from . import record, sites
 from .engine import Piece, Request
 from .machines import Machines, machines
@@ -126,10 +127,10 @@ def _written(request: Request, pieces: Sequence[Piece]) -> list[Path]:
     with disk(request.folder):
         for name in (SCRIPTS, LOGS):
             (request.folder / name).mkdir(exist_ok=True)
-        (request.folder / "plan.json").write_text(request.plan.to_json() + "\n")
+        write(request.folder / "plan.json", request.plan.to_json() + "\n")
         for piece in pieces:
             path = request.folder / SCRIPTS / piece.name
-            path.write_text(piece.text)
+            write(path, piece.text)
             files.append(path)
     if store.remote is not None:
         for path in (request.folder / "plan.json", *files):

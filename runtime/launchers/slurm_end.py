@@ -18,6 +18,7 @@ from typing import Any
 from ...compiler.as_written import counted
 from ...compiler.plan.phases import phases
 from ...compiler.plan.plan_schema import read_plan
+from ..disk import write
 from ..errors import RunError
 from ..run_folder import json_lines
 from ..run_folder.store import EVENTS, LOGS, Store
@@ -102,7 +103,7 @@ def _in_vain(folder: Path, name: str) -> int:
     same = before.get("phase") == name and before.get("state") == state
     count = int(before.get("count", 0)) + 1 if same else 1
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"phase": name, "state": state, "count": count}))
+    write(path, json.dumps({"phase": name, "state": state, "count": count}))
     if remote := Store(folder).remote:
         with contextlib.suppress(RunError):
             remote.record(path)

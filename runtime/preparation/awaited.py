@@ -1,7 +1,6 @@
 """Awaited data sets: writes the candidates to label, and stops the run until the file arrives."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 from ...compiler.plan.plan import DatasetJob
 from ..data import readers
 from ..data.records import RANKS, Fields, dump
+from ..disk import disk, move, write
 from ..errors import DataError, Stopped
-from ..run_folder.store import disk
 
 _HELP = "then run again: everything finished so far is kept"
 
@@ -118,11 +117,9 @@ def _write(path: Path, records: Iterator[dict[str, Any]], fields: Fields) -> Non
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             taken = (path.with_suffix(f".{n}.jsonl") for n in range(1, 10**6))
-            os.replace(path, next(each for each in taken if not each.exists()))
+            move(path, next(each for each in taken if not each.exists()))
         # All ranks of a gang may write at the same time, with the same content.
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text("".join(map(dump, made)), encoding="utf-8")
-        os.replace(partial, path)
+        write(path, "".join(map(dump, made)))
 
 
 def _same(path: Path, made: list[dict[str, Any]], keys: tuple[str, ...]) -> bool:

@@ -18,9 +18,9 @@ from ..data import dialog, readers, token_files, tokenizer
 from ..data.filter import filter_shards
 from ..data.shards import write_shards
 from ..data.sites import Sites
+from ..disk import disk, write
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
-from ..run_folder.store import disk
 from . import awaited, text_units, token_units, units
 from .prepare_records import RecordMaker
 
@@ -265,4 +265,4 @@ def write_json(folder: Path, name: str, content: Any) -> None:
     """Writes `folder/result/NAME`, in an empty result folder."""
     result = _empty(folder)
     with disk(result):
-        (result / name).write_text(json.dumps(content, indent=1) + "\n")
+        write(result / name, json.dumps(content, indent=1) + "\n")

@@ -23,6 +23,7 @@ from ..data.long import Long, equal_responses, teaches
 from ..data.record_fields import Fields
 from ..data.record_shards import Record, write_records
 from ..data.similar import unlike
+from ..disk import write
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
 from ..verification import misfit
@@ -129,7 +130,7 @@ class RecordMaker:
         if not count:
             raise DataError(f"the data set `{self._job.name}` has no prompts", "add at least one")
         summary = {"form": "prompts", "documents": count, **self.counted()}
-        (result / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+        write(result / SUMMARY, json.dumps(summary, indent=1) + "\n")
         self._report()
         return {"documents": count, "tokens": 0}
 

@@ -28,6 +28,7 @@ from ..data.placed import Places, TokenFile, write_placed
 from ..data.shards import kinds, tokenized
 from ..data.sites import Sites
 from ..data.stretches import Stretch, lines_before, together
+from ..disk import write
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import SUMS
 from .units import Stop, each
@@ -188,7 +189,7 @@ def join(task: Texts, job: DatasetJob, folder: Path, on_event: OnEvent) -> dict[
         name=job.name,
         **known,
     )
-    (folder / SUMS).write_text(json.dumps(sums), encoding="utf-8")
+    write(folder / SUMS, json.dumps(sums))
     if job.source.get("sites"):
         on_event({"event": "sites", **about, **sites})
     return summary

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import stopping
+from ..disk import move, write
 from ..errors import DataError
 from ..processors import processors
 from ..run_folder.recorder import OnEvent
@@ -224,10 +225,10 @@ def _make(task: Task, folder: Path, number: int, stop: Stop) -> dict[str, Any] |
     if made is None:
         return None
     unit = {"of": task.identity(number), **made}
-    (partial / UNIT).write_text(json.dumps(unit), encoding="utf-8")
+    write(partial / UNIT, json.dumps(unit))
     shutil.rmtree(final, ignore_errors=True)
     try:
-        partial.rename(final)
+        move(partial, final)
     except OSError:
         if there(task, folder, number) is None:
             raise

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from ...compiler.plan.plan_schema import PlanError, read_plan
+from ..disk import disk
 from ..errors import RunError
 from ..stores.views import remove as remove_stored
-from .store import MANIFEST, PROFILES, Store, disk, home_of
+from .store import MANIFEST, PROFILES, Store, home_of
 from .variant_folders import runs
 
 Kind = Literal["artifacts", "work", "checkpoints", "cache", "profiles"]

@@ -5,7 +5,6 @@ Earlier versions used a SQLite file, which is unsafe if several hosts share a fo
 
 import fcntl
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..disk import move, write
 from ..errors import RunError
 from . import json_lines
 
@@ -50,13 +50,8 @@ class Journal:
             return None
         with _no_earlier_version(self.path.with_name(_OLD_LOCK)):
             rows = self._rows()
-            partial = self.path.with_suffix(".partial")
-            with partial.open("w") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-            os.replace(self._old, self._old.with_name(_SET_ASIDE))
+            write(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+            move(self._old, self._old.with_name(_SET_ASIDE))
         return (
             f"converted the journal of an earlier version of etude, {len(rows):,} lines, to "
             f"{self.path}; {_SET_ASIDE} next to it is the original"

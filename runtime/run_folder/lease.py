@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..disk import named
 from ..errors import Interrupted, RunError
 
 LEASE = "lease.json"
@@ -128,7 +129,8 @@ class Lease:
     def _create(self, path: Path) -> bool:
         """Atomically creates a file of this owner unless it exists; returns whether it did."""
         partial = self._path.with_name(f"{LEASE}.{self._token}")
-        partial.write_bytes(self._content())
+        with named(self._path):
+            partial.write_bytes(self._content())
         try:
             os.link(partial, path)
         except FileExistsError:

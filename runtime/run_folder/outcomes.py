@@ -121,12 +121,16 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _journals(store: Store) -> Iterator[tuple[str, Event]]:
-    """The events of the recipe's run and its variants' runs, oldest first, with the run's name."""
-    events = [
-        (event["time"], name, event)
-        for name, folder in runs(store.folder).items()
-        for event in Store(folder).events()
-    ]
+    """The events of the recipe's run and its variants' runs, oldest first, with the run's name.
+
+    Those of one run are in the order of its journal, even if a clock was set back meanwhile.
+    """
+    events = []
+    for name, folder in runs(store.folder).items():
+        latest = 0.0
+        for event in Store(folder).events():
+            latest = max(latest, event["time"])
+            events.append((latest, name, event))
     return ((name, event) for _, name, event in sorted(events, key=lambda found: found[0]))
 
 

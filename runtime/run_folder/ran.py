@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.pipelines import DEFAULT
+from ..disk import write
 from .saved import CHECKPOINTS, steps_saved
 
 RAN = "ran.json"
@@ -31,9 +32,7 @@ def begin(work: Path, job: Any) -> None:
         return
     # This start redoes the steps of starts that left no checkpoint.
     kept = [each for each in before if each["from_step"] < now["from_step"]]
-    partial = work / f".{RAN}.{os.getpid()}"
-    partial.write_text(json.dumps([*kept, now], indent=1) + "\n")
-    partial.replace(work / RAN)
+    write(work / RAN, json.dumps([*kept, now], indent=1) + "\n")
 
 
 def starts(work: Path) -> list[dict[str, Any]]:

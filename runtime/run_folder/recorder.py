@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
+from ..disk import disk, write
 from ..errors import RunError
-from .store import disk
+from .json_lines import Lines
 
 KNOWN = ("event", "job", "stage", "step", "tokens", "mixture", "sources")
 """Fields of a step that a tracker gets in another form; it gets all other figures unchanged."""
@@ -117,7 +118,7 @@ class Recorder:
                 break  # a line torn by a crash
         if not own.exists() or own.read_text() != text:
             with disk(own):
-                own.write_text(text)
+                write(own, text)
 
     def close_files(self) -> None:
         for lines in self._lines.values():
@@ -137,7 +138,7 @@ class _Lines:
     def __init__(self, folder: Path, kind: Kind) -> None:
         self._folder = folder
         self._kind = kind
-        self._file: TextIO | None = None
+        self._file: Lines | None = None
         self._job: str | None = None
 
     def add(self, event: Mapping[str, Any]) -> bool:
@@ -147,8 +148,7 @@ class _Lines:
             self.open(event["job"], event["step"])
         assert self._file
         with disk(self._folder):
-            self._file.write(json.dumps(event) + "\n")
-            self._file.flush()
+            self._file.append(event, durable=False)
         return first
 
     def drop(self, job: str, step: int) -> None:
@@ -169,8 +169,8 @@ class _Lines:
                             kept.append(line)
                     except (ValueError, KeyError):
                         break  # a line torn by a crash
-            path.write_text("".join(line + "\n" for line in kept))
-            self._file = path.open("a")
+            write(path, "".join(line + "\n" for line in kept))
+            self._file = Lines(path)
         self._job = job
 
     def close(self) -> None:
@@ -277,7 +277,8 @@ def _wandb(folder: Path, recipe: str) -> Any:
         raise RunError("the recipe tracks with wandb, which is not installed") from None
     identity = folder / "wandb_id"
     if not identity.exists():
-        identity.write_text(secrets.token_hex(4))
+        with disk(identity):
+            write(identity, secrets.token_hex(4))
     run = wandb.init(
         project="etude",
         name=recipe,

@@ -18,19 +18,20 @@ either complete or absent.
 For a run folder in an object store this is the local folder (`stores.remote`).
 """
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import RunError, Stopped, reason
+from ..disk import disk, link, move, write
+from ..errors import RunError, reason
 from ..stores.pulling import catch_up, pull, renew_result, take_file, take_results
 from ..stores.remote import MANIFEST, SHARDS, Remote, remote_of
 from ..stores.remote import SUMS as CHECKPOINT_SUMS
@@ -53,7 +54,13 @@ RANK_LOG = "ETUDE_RANK_LOG"
 """The variable with the log of this rank, if it is not `logs/rank-N.log`."""
 VARIANTS = "variants"
 """The folder with the runs of a recipe's variants."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+CHECKED = 64 << 30
+"""Bytes of a result whose checksums are compared before a job reads it, smaller files first: that
+takes about a minute. Of the rest only the sizes are compared."""
+_THREADS = 4
+"""Files whose checksums are computed at once."""
 
 
 class Store:
@@ -64,6 +71,7 @@ class Store:
         self.held: Lease | None = None
         self._journal = Journal(folder)
         self._events = Lines(folder / EVENTS)
+        self._verified: set[tuple[str, bool]] = set()
 
     @cached_property
     def remote(self) -> Remote | None:
@@ -215,12 +223,10 @@ class Store:
         """
         folder = self.folder / "artifacts" / key
         try:
-            manifest = json.loads((folder / MANIFEST).read_bytes())
+            files = self._files(folder)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as problem:
-            raise self._damaged(folder, f"its manifest cannot be read ({problem})") from None
-        for name, entry in manifest["files"].items():
+        for name, entry in files.items():
             size = self._size(folder / name)
             if size is None:
                 raise self._damaged(folder, f"{name} is missing")
@@ -228,6 +234,56 @@ class Store:
                 reason = f"{name} has {size} bytes, not {entry['bytes']}"
                 raise self._damaged(folder, reason)
         return folder
+
+    def _files(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """The files of an artifact according to its manifest: name → `bytes`, `sha256`.
+
+        Raises:
+            RunError: the manifest is damaged.
+            FileNotFoundError: there is none.
+        """
+        try:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+            files = manifest["files"]
+            if manifest["key"] == folder.name:
+                return {
+                    name: {"bytes": of["bytes"], "sha256": of["sha256"]}
+                    for name, of in files.items()
+                }
+            why = "it belongs to another result"
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as problem:
+            why = str(problem)
+        except (KeyError, TypeError, AttributeError):
+            why = "it is no manifest"
+        raise self._damaged(folder, f"its manifest cannot be read ({why})")
+
+    def verify(self, key: str, *, shards: bool) -> None:
+        """Compares the checksums of an artifact's files with its manifest, once, up to `CHECKED`
+        bytes. What comes from a store was compared when it was fetched.
+
+        Args:
+            shards: also of the shards of checkpoints; the ranks that train on them compare theirs.
+
+        Raises: RunError: a file is not what was written.
+        """
+        if self.remote is not None or (key, shards) in self._verified:
+            return
+        folder = self.folder / "artifacts" / key
+        files = self._files(folder)
+        left, chosen = CHECKED, []
+        for name in sorted(files, key=lambda name: files[name]["bytes"]):
+            left -= files[name]["bytes"]
+            if left >= 0 and (shards or not name.endswith(SHARDS)):
+                chosen.append(name)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            sums = pool.map(lambda name: _sum_or_why(folder / name), chosen)
+            for name, found in zip(chosen, sums, strict=True):
+                if found != files[name]["sha256"]:
+                    why = found if " " in found else "is not what was written"
+                    raise self._damaged(folder, f"{name} {why}")
+        self._verified.add((key, shards))
 
     def _size(self, path: Path) -> int | None:
         """Bytes of an artifact's file, here or in the store; None if it does not exist."""
@@ -264,7 +320,7 @@ class Store:
         folder = self.artifact(key)
         if folder is None or self.remote is None:
             return folder
-        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+        files = self._files(folder)
         wanted = {
             name: entry
             for name, entry in files.items()
@@ -325,9 +381,9 @@ class Store:
         manifest = json.dumps({"key": key, "job": job, "ran": ran, "files": files}, indent=1)
         folder = self.folder / "artifacts" / key
         with disk(result):
-            (result / MANIFEST).write_text(manifest)
+            write(result / MANIFEST, manifest)
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(result, folder)
+            move(result, folder)
         if self.remote is not None:
             self.remote.publish(key, home_of(self.folder) / "artifacts" / key, list(files))
         shutil.rmtree(self.work(key), ignore_errors=True)
@@ -355,8 +411,7 @@ class Store:
         with disk(folder):
             if new := "spent" not in manifest:
                 text = json.dumps({**manifest, "files": files, "spent": True}, indent=1)
-                (folder / f"{MANIFEST}.new").write_text(text)
-                os.replace(folder / f"{MANIFEST}.new", folder / MANIFEST)
+                write(folder / MANIFEST, text)
             for path in list(folder.iterdir()):
                 if path.name not in (MANIFEST, *files):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -369,10 +424,12 @@ class Store:
             shutil.rmtree(home_of(self.folder) / "artifacts" / key, ignore_errors=True)
 
     def link(self, name: str, key: str) -> None:
-        """Links an artifact as `models/NAME`."""
-        link = self.folder / "models" / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(Path("..") / "artifacts" / key)
+        """Links an artifact as `models/NAME`.
+
+        Raises: Stopped: the disk is full.
+        """
+        with disk(self.folder / "models" / name):
+            link(Path("..") / "artifacts" / key, self.folder / "models" / name)
 
 
 def _known_sums(work: Path) -> dict[str, str]:
@@ -385,6 +442,14 @@ def _known_sums(work: Path) -> dict[str, str]:
 def _sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sum_or_why(path: Path) -> str:
+    """The checksum of a file, or why it cannot be read."""
+    try:
+        return _sum(path)
+    except OSError as problem:
+        return f"cannot be read: {(problem.strerror or str(problem)).lower()}"
 
 
 def _elsewhere(result: Path) -> dict[str, dict[str, Any]]:
@@ -402,21 +467,3 @@ def home_of(folder: Path) -> Path:
     """The recipe's run folder, whose artifacts a variant's run folder shares."""
     of_variant = folder.parent.name == VARIANTS and (folder / "artifacts").is_symlink()
     return folder.parents[1] if of_variant else folder
-
-
-@contextmanager
-def disk(path: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into a message; published artifacts stay.
-
-    Raises: Stopped.
-    """
-    try:
-        yield
-    except OSError as problem:
-        if problem.errno in (*_FULL, errno.EROFS, errno.EACCES, errno.EIO):
-            reason = "the disk is full" if problem.errno in _FULL else problem.strerror
-            raise Stopped(
-                f"{problem.filename or path} cannot be written: {reason}",
-                "free some space and run again: everything finished so far is kept",
-            ) from None
-        raise

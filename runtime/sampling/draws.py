@@ -13,8 +13,8 @@ from ...compiler.plan.plan import DrawJob
 from .. import stopping
 from ..data import tokenizer
 from ..data.drawn import DRAWS
+from ..disk import disk, move
 from ..run_folder.recorder import OnEvent
-from ..run_folder.store import disk
 from .drawing import Generator, Request, Settings
 from .generators import generator
 from .noise import draw_seed
@@ -198,7 +198,7 @@ def _finish(folder: Path, draws: int) -> None:
             for _, place in sorted(places.items()):
                 file.seek(place)
                 result.write(file.readline())
-    ready.rename(folder / "result")
+    move(ready, folder / "result")
 
 
 def read_draws(folder: Path) -> Iterator[dict[str, Any]]:

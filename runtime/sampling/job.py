@@ -12,9 +12,9 @@ import numpy as np
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import SampleJob
 from ..data.drawn import DRAWS
+from ..disk import disk, move, write
 from ..errors import RunError
 from ..run_folder.recorder import OnEvent
-from ..run_folder.store import disk
 from ..verification import verified
 from .draws import read_draws
 from .judging import SCORES
@@ -59,8 +59,8 @@ def sample(
         if not tally.kept:
             raise _nothing_kept(job, tally)
         summary = tally.summary()
-        (ready / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-        ready.rename(folder / "result")
+        write(ready / "summary.json", json.dumps(summary, indent=1) + "\n")
+        move(ready, folder / "result")
     told = {name: summary[name] for name in ("draws", "reward", "right") if name in summary}
     about = {"job": job.id, "prompts": tally.prompts, "of": tally.prompts}
     on_event({"event": "sampled", **about, **told})

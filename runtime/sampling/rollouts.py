@@ -17,8 +17,8 @@ from ..data import tokenizer
 from ..data.drawn import ROLLOUTS
 from ..data.encode import CONTENT, OTHER
 from ..data.record_shards import ADVANTAGES, REWARDS, Record, write_records
+from ..disk import disk, move, write
 from ..run_folder.recorder import OnEvent
-from ..run_folder.store import disk
 from ..verification import verified
 from .draws import read_draws
 from .judging import SCORES
@@ -78,7 +78,7 @@ def rollout(
         # A model may write tokens that its tokenizer does not have.
         vocab = json.loads((inputs["model"] / "config.json").read_text())["vocab_size"]
         summary = _write(job, steps, vocab, ready)
-        ready.rename(folder / "result")
+        move(ready, folder / "result")
     on_event({"event": "rollouts", "job": job.id, "stage": job.stage, **summary})
     if summary["idle"] == 1:
         on_event(
@@ -199,7 +199,7 @@ def _write(
     for file, values in ((ADVANTAGES, tally.advantages), (REWARDS, tally.rewards)):
         np.save(folder / file, np.concatenate(values).astype(np.float32))
     summary = tally.summary()
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from ...compiler.files.store_access import opened
 from ...compiler.files.store_errors import Why, why
 from ...compiler.files.urls import has_secret, in_store, scheme, secret, shown
+from ..disk import move
 from ..errors import RunError
 
 PATIENCE = "ETUDE_STORE_PATIENCE"
@@ -180,7 +181,7 @@ class Bucket:
                     name,
                     lambda system, root: system.get_file(f"{root}/{name}", str(partial)),
                 )
-                os.replace(partial, path)
+                move(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
 

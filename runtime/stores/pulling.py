@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..disk import write
 from .objects import Object
 from .remote import (
     JOURNAL,
@@ -73,7 +74,7 @@ def take_file(remote: Remote, path: Path) -> None:
     """
     content = remote.bucket.read(remote.name(path))
     if content is not None:
-        _write(path, content)
+        write(path, content)
 
 
 def take_results(remote: Remote) -> None:
@@ -114,7 +115,7 @@ def renew_result(remote: Remote, key: str) -> None:
         if path.is_file() and path.read_bytes() == content:
             return
         shutil.rmtree(path.parent, ignore_errors=True)
-        _write(path, content)
+        write(path, content)
 
 
 def view(remote: Remote, tags: Tags) -> None:
@@ -184,7 +185,7 @@ def renew(remote: Remote, checkpoint: Path) -> None:
     if _digest(checkpoint / METADATA) != metadata:
         (checkpoint / METADATA).unlink(missing_ok=True)
         remote.get_small([remote.name(checkpoint / METADATA)])
-    _write(path, content)
+    write(path, content)
 
 
 def _digest(path: Path) -> str:
@@ -195,13 +196,6 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
 def _take(remote: Remote, name: str, content: bytes) -> bool:
     """Replaces a local file unless it continues `content`; returns whether it does."""
     path = remote.home / name
@@ -210,7 +204,7 @@ def _take(remote: Remote, name: str, content: bytes) -> bool:
             return True
     except FileNotFoundError:
         pass
-    _write(path, content)
+    write(path, content)
     return False
 
 

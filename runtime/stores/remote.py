@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..disk import move, write
 from ..errors import Interrupted, RunError
 from .objects import Bucket, Object, StoreError
 from .segments import Growing
@@ -75,9 +76,7 @@ def begin(home: Path, url: str) -> "Remote":
     bucket = Bucket(url)
     home.mkdir(parents=True, exist_ok=True)
     if not (home / MARKER).is_file():
-        partial = home / f"{MARKER}.{os.getpid()}"
-        partial.write_text(json.dumps({"url": bucket.url}) + "\n")
-        partial.replace(home / MARKER)
+        write(home / MARKER, json.dumps({"url": bucket.url}) + "\n")
     found = remote_of(home)
     assert found
     return found
@@ -351,7 +350,7 @@ class Remote:
                         )
                 for name, path in got.items():
                     wanted[name].parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(path, wanted[name])
+                    move(path, wanted[name])
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 

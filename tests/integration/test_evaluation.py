@@ -213,8 +213,22 @@ def test_a_model_with_a_chat_template_is_asked_through_it(
             "test_split: test\noutput_type: multiple_choice",
             r"broken\.yaml: the task `t` cannot be loaded: .*no\.jsonl",
         ),
+        ("task: t\nprocess_docs: !function tasks.go", r"yaml:2: .*`!function` would run a program"),
+        ("task: t\nx: !!python/object/apply:os.getcwd []", r"broken\.yaml:2: the task file cannot"),
+        ("task: t\ndataset_path: pandas", "`dataset_path: pandas` reads pickles"),
+        ("task: t\ninclude: ../other.yaml", r"it includes \.\./other\.yaml, which is not"),
+        ("task: t\ninclude: [/etc/passwd]", "it includes /etc/passwd, which is not"),
+        (
+            "task: t\ndataset_path: json\ndataset_kwargs: {data_files: {test: data.jsonl}}\n"
+            "test_split: test\noutput_type: multiple_choice\ndoc_to_choice: [a, b]\n"
+            "doc_to_target: 0\ndoc_to_text: \"{{ cycler.__init__.__globals__.os.mkdir('made') }}\"",
+            "cannot be (loaded|measured): .*unsafe",
+        ),
     ],
-    ids=["no YAML", "a list", "no data"],
+    ids=[
+        *("no YAML", "a list", "no data", "a function", "an object", "a pickle", "a file above"),
+        *("a file elsewhere", "a template"),
+    ],
 )
 def test_a_broken_task_file_is_named(
     file: str, message: str, models: dict[str, Path], tmp_path: Path
@@ -222,9 +236,11 @@ def test_a_broken_task_file_is_named(
     pytest.importorskip("lm_eval")
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "broken.yaml").write_text(file)
+    (tmp_path / "tasks" / "data.jsonl").write_text('{"x": 1}\n')
     with pytest.raises(DataError, match=message) as problem:
         measure([suite_measure("t", folder="tasks")], models["model"], root=tmp_path)
     assert problem.value.help
+    assert not list(tmp_path.rglob("made"))
 
 
 def test_unknown_tasks_and_folders_and_a_missing_harness_are_said(

@@ -34,7 +34,14 @@ from etude.spec.text.parse import SUFFIXES, parse
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), DOCS / "errors" / "index.md", ROOT / "CONTRIBUTING.md"])
+PAGES = sorted(
+    [
+        *DOCS.glob("*.md"),
+        DOCS / "errors" / "index.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+    ]
+)
 
 REFERENCE = runpy.run_path(str(DOCS / "reference.py"))
 ATTRIBUTES: dict[str, type[r.Declaration]] = REFERENCE["TABLES"]

@@ -207,6 +207,15 @@ def test_what_was_removed_counts_as_done_no_longer(tmp_path: Path) -> None:
     assert key not in _finished(store)
 
 
+def test_a_clock_that_is_set_back_changes_no_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: next(clock))
+    clock = iter(range(10**6, 0, -1000))  # each line of the journal is earlier than the last
+    store = ran(tmp_path, plan(BASE))
+    assert {each.state for each in outcomes(plan(BASE), store).values()} == {"finished"}
+
+
 def run(folder: Path, **given: Any) -> int:
     options = {"keep": [], "profiles": False, "yes": False, "json": False} | given
     return clean.run(Namespace(folder=str(folder), **options))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from etude.runtime.data import readers
+from etude.runtime.data import readers, streams
 from etude.runtime.errors import DataError
 
 TEXTS = ["one", "zwei\nlines", "三 🙂", "four\u2028separated\x85here"]
@@ -162,6 +162,32 @@ def test_a_damaged_stream_is_one_bad_line_and_what_comes_before_is_used(tmp_path
     texts = read(tmp_path, "*", bad_lines=1)
     assert (texts[:2], texts[-1]) == (["one", "two"], "after")
     assert texts[2:-1] == list(map(str, range(len(texts) - 3)))
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("zst", zstd)])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "txt", "csv"])
+def test_a_file_that_unpacks_to_fill_the_memory_is_one_bad_line(
+    suffix, pack, kind, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(streams, "LONGEST", 1 << 20)
+    begin = b"[" if kind == "json" else b""
+    (tmp_path / f"a.{kind}.{suffix}").write_bytes(pack(begin + b" " * (8 << 20)))
+    said = failure(tmp_path, "*").message
+    assert "it unpacks to more than 500 times its size" in said or "a line has more than" in said
+
+
+def test_a_line_without_an_end_is_one_bad_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "LONGEST", 1000)
+    (tmp_path / "a.jsonl").write_bytes(json_lines("one") + b'{"text": "' + b"x" * (4 << 20))
+    assert "a line has more than" in failure(tmp_path, "*").message
+    assert read(tmp_path, "*", bad_lines=1) == ["one"]
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 100_000, '{"text": ' + "1" * 5000 + "}"])
+def test_json_that_is_nested_or_long_beyond_reason_is_one_bad_line(text, tmp_path):
+    (tmp_path / "a.jsonl").write_text(text + "\n" + '{"text": "one"}\n')
+    assert failure(tmp_path, "*").message.startswith("a.jsonl:1: not")
+    assert read(tmp_path, "*", bad_lines=1) == ["one"]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.txt.gz", "a.parquet"])
