@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -113,7 +113,7 @@ def _decided(event: dict[str, Any]) -> str:
     return f"not passed: {shown}; {f'extending ({more} left)' if more else 'stopping'}"
 
 
-def evaluated(event: dict[str, Any]) -> str:
+def evaluated(event: Mapping[str, Any]) -> str:
     """What an evaluation inside a stage has found, and what follows."""
     shown = ", ".join(
         f"{name} {measured(score['score'], 4)}"
