@@ -30,14 +30,12 @@ def check_evaluation(scope: Scope, spec: r.Training) -> None:
 def _which(scope: Scope, asked: r.Evaluation) -> None:
     """Reports if it is not clear which loss decides, or if that is not measured."""
     named = ", ".join(f"`{scope.shown(name)}`" for name in asked.loss)
-    if asked.by is None and len(asked.loss) != 1:
+    if asked.by is None and len(asked.loss) > 1:
         scope.error(
             "E585",
             f"the losses of {len(asked.loss)} data sets are measured, and none is said to decide",
             asked.at("patience" if asked.patience else "keep"),
-            f"write which of {named} decides: `by = {scope.shown(asked.loss[0])}`"
-            if asked.loss
-            else "write `loss = [DATASET]`",
+            f"write which of {named} decides: `by = {scope.shown(asked.loss[0])}`",
         )
     elif asked.by is not None and asked.by not in asked.loss:
         scope.error(
