@@ -220,8 +220,12 @@ def refused(page: Path) -> bool:
     return page.is_dir()
 
 
-def write_page(runs: Sequence[Run], to: Path) -> int:
-    """Writes the page; returns the exit code."""
+def write_page(runs: Sequence[Run], to: Path, more: Sequence[Table] = ()) -> int:
+    """Writes the page; returns the exit code.
+
+    Args:
+        more: tables about all runs, besides those that compare them.
+    """
     from ..pages.report import Told, report
     from ..runtime.reporting.story import story
     from .status_watch import Look, headline
@@ -234,7 +238,7 @@ def write_page(runs: Sequence[Run], to: Path) -> int:
         told.append(
             Told(each.name, each.plan, state, found[each.name], _of_page(tables(found[each.name])))
         )
-    side_by_side = _of_page(compared(found)) if len(runs) > 1 else []
+    side_by_side = _of_page([*more, *(compared(found) if len(runs) > 1 else ())])
     text = report(told, side_by_side, dict(_differences(runs)))
     try:
         to.write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from .common import compile_file, problem, show
 from .report import MOST_RUNS, gathered, refused, show_table, write_page
 from .report_tables import LOWER, Table
 from .screen import say
+from .sweep_law import scaling_law
 from .sweep_points import EXAMPLE, Bad, Point, as_variants, in_words, points
 
 if TYPE_CHECKING:
@@ -56,8 +57,11 @@ def run(args: Namespace) -> int:
     runs = in_turn(Namespace(**{**vars(args), **more}), [each.name for each in found])
     if isinstance(runs, int):
         return runs
-    show_table(_results(found, {each.name: gathered(each) for each in runs}))
-    return write_page(runs, Path(args.html)) if args.html else 0
+    results = {each.name: gathered(each) for each in runs}
+    shown = [_results(found, results), *scaling_law(list(plans.values()), list(results.values()))]
+    for table in shown:
+        show_table(table)
+    return write_page(runs, Path(args.html), shown) if args.html else 0
 
 
 def _planned(args: Namespace, found: Sequence[Point], text: str) -> "dict[str, Plan] | None":

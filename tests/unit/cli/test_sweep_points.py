@@ -1,16 +1,20 @@
 """`etude sweep`: the points that `--over` names, their plans, and the table of their results."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from specs import HEAD, after, stage
+from specs import HEAD, after, plan, stage
 
 from etude.cli import sweep
 from etude.cli.main import main
 from etude.cli.report_tables import Table
+from etude.cli.sweep_law import scaling_law
 from etude.cli.sweep_points import Bad, Point, as_variants, points
+from etude.compiler.plan.plan import Plan
 from etude.spec.load import reads
 
 SPEC = (
@@ -159,3 +163,40 @@ def test_the_results_have_a_row_a_point_and_the_best_of_each_column_marked() -> 
         [("2", False), ("2", True), ("0.5", False)],
         [("3", False), ("2", True), ("", False)],
     ]
+
+
+def of_points(over: str) -> tuple[list[Plan], list[dict[str, Any]]]:
+    """The plans of a sweep, and losses as a law gives them."""
+    plans = [plan(SPEC + as_variants([point]), variant=point.name) for point in points(over)]
+    found = []
+    for each in plans:
+        *_, last = each.trained()
+        tokens = sum(job.tokens for job in each.trained())
+        loss = 1.5 + 90 / last.cost.active_parameters**0.5 + 40 / tokens**0.4
+        found.append(
+            {"stages": [{"stage": "first", "loss": 9.0}, {"stage": "second", "loss": loss}]}
+        )
+    return plans, found
+
+
+def test_a_sweep_over_sizes_and_tokens_shows_the_law_and_its_optimum() -> None:
+    pytest.importorskip("scipy")
+    numbers, optimum = scaling_law(*of_points("tiny.dim=64,128,256,first.steps=100,200,400"))
+    assert numbers.title.startswith("Scaling law L = E + A / N^α + B / D^β, 9 points, off by at")
+    values = {row["number"]: row["value"] for row in numbers.rows}
+    law = {"E": 1.5, "A": 90.0, "α": 0.5, "B": 40.0, "β": 0.4}
+    assert values == pytest.approx(law, rel=1e-3)
+    assert [row["budget"] for row in optimum.rows][:2] == ["1 × the largest", "10 × the largest"]
+    assert optimum.rows[1]["loss"] < optimum.rows[0]["loss"]
+
+
+def test_there_is_no_law_of_what_does_not_vary_or_too_little_or_without_scipy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(scaling_law(*of_points("first.lr=1e-3,2e-3,3e-3"))) == []
+    assert capsys.readouterr().out == ""
+    assert list(scaling_law(*of_points("tiny.dim=64,128,256"))) == []
+    assert "too few points for a scaling law" in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    assert list(scaling_law(*of_points("tiny.dim=64,128,192,256"))) == []
+    assert "pip install 'etude[eval]'" in capsys.readouterr().out
