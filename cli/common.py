@@ -23,6 +23,7 @@ def analyse_file(
     variant: str | None = None,
     sets: Sequence[str] = (),
     cluster: str = "",
+    added: str = "",
     files: bool = True,
     each_variant: bool = False,
     passes: "Sequence[Pass] | None" = None,
@@ -31,6 +32,7 @@ def analyse_file(
 
     Args:
         cluster: a cluster block to declare in addition.
+        added: other blocks to declare in addition, such as variants.
         files: check the files that the spec names.
         each_variant: check every variant as well.
         passes: the passes to run; None for all.
@@ -41,8 +43,8 @@ def analyse_file(
 
     path = Path(file)
     sources = read(path)
-    if cluster:
-        sources = sources.more("this machine", cluster)
+    for name, text in (("this machine", cluster), ("--over", added)):
+        sources = sources.more(name, text) if text else sources
     found = analyse(
         sources,
         variant=variant or "",
@@ -73,6 +75,7 @@ def compile_file(
     sets: Sequence[str] = (),
     miniature: bool = False,
     cluster: str = "",
+    added: str = "",
 ) -> tuple["Plan | None", Report]:
     """The plan of a spec file, changed as requested, and the findings.
 
@@ -80,11 +83,12 @@ def compile_file(
         miniature: plan the recipe's miniature, which runs in one process on this machine, on other
             data than the recipe's: claims and files are not checked.
         cluster: a cluster block to declare in addition.
+        added: other blocks to declare in addition, such as variants.
     """
     from ..compiler.driver import compile, compile_miniature
     from ..compiler.passes import SOUND
 
-    changes: Any = {"variant": variant, "sets": sets, "cluster": cluster}
+    changes: Any = {"variant": variant, "sets": sets, "cluster": cluster, "added": added}
     if miniature:
         found = analyse_file(file, passes=SOUND, files=False, **changes)
         compiled = compile_miniature(found)

@@ -48,8 +48,8 @@ def run(args: Namespace) -> int:
         return 1
     try:
         if args.html:
-            return _write(runs, Path(args.html))
-        found = {each.name: _gathered(each) for each in runs}
+            return 2 if refused(Path(args.html)) else write_page(runs, Path(args.html))
+        found = {each.name: gathered(each) for each in runs}
         if args.json:
             print(json.dumps(_as_json(runs, found), indent=2))
         elif args.markdown:
@@ -95,7 +95,7 @@ def _names(runs: "Sequence[tuple[str, Plan]]") -> list[str]:
     return next(names for names in kinds if len(set(names)) == len(names))
 
 
-def _gathered(run: Run) -> dict[str, Any]:
+def gathered(run: Run) -> dict[str, Any]:
     """The results of a run, and what they cost."""
     from ..runtime.reporting.costs import at_work, costs
     from ..runtime.reporting.results import gather
@@ -148,6 +148,16 @@ def _show(runs: Sequence[Run], found: Mapping[str, Any]) -> None:
             _profiles(one["stages"])
     if not shown:
         print("nothing to report yet")
+
+
+def show_runs(runs: Sequence[Run]) -> None:
+    """Prints what came of several runs, side by side."""
+    _show(runs, {each.name: gathered(each) for each in runs})
+
+
+def show_table(table: Table) -> None:
+    """Prints a table."""
+    _table(*table)
 
 
 def _profiles(stages: Sequence[Mapping[str, Any]]) -> None:
@@ -203,15 +213,23 @@ def _plain(text: str) -> str:
     return text.replace("\n", " ")
 
 
-def _write(runs: Sequence[Run], to: Path) -> int:
-    """Writes the page; returns the exit code."""
+def refused(page: Path) -> bool:
+    """Whether a page cannot be a file of this name; reports it."""
+    if page.is_dir():
+        problem(f"{page} is a folder", f"name a file, such as {page / 'report.html'}")
+    return page.is_dir()
+
+
+def write_page(runs: Sequence[Run], to: Path, more: Sequence[Table] = ()) -> int:
+    """Writes the page; returns the exit code.
+
+    Args:
+        more: tables about all runs, besides those that compare them.
+    """
     from ..pages.report import Told, report
     from ..runtime.reporting.story import story
     from .status_watch import Look, headline
 
-    if to.is_dir():
-        problem(f"{to} is a folder", f"name a file, such as {to / 'report.html'}")
-        return 2
     told, found = [], {}
     for each in runs:
         look = Look(each.plan, each.store)
@@ -220,7 +238,7 @@ def _write(runs: Sequence[Run], to: Path) -> int:
         told.append(
             Told(each.name, each.plan, state, found[each.name], _of_page(tables(found[each.name])))
         )
-    side_by_side = _of_page(compared(found)) if len(runs) > 1 else []
+    side_by_side = _of_page([*more, *(compared(found) if len(runs) > 1 else ())])
     text = report(told, side_by_side, dict(_differences(runs)))
     try:
         to.write_text(text, encoding="utf-8")

@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
+from .common import is_plan, problem
 from .work import done, failed, work
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
     from ..runtime.run_folder.recorder import OnEvent
+
+ALL = "all"
+"""Stands for the recipe and all of its variants."""
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -32,6 +36,13 @@ def run(args: Namespace) -> int:
         place = here()
     except RunError as reason:
         return failed(reason, as_json=args.json)
+    if args.variant == ALL and not is_plan(Path(args.file)):
+        from .several import run_variants
+
+        if place is not None and place.world_size > 1:
+            problem(f"--variant {ALL} starts its own ranks", "run it outside of torchrun and srun")
+            return 2
+        return run_variants(args)
     if place is not None and place.world_size > 1:
         from .run_rank import run as run_rank
 

@@ -185,7 +185,7 @@ def _compiled(args: Namespace, ranks: int | None) -> tuple["Plan | None", Report
     It uses as many GPUs as divide the recipe's batches, or all if no number does; in a gang, one
     per rank, of this machine's type.
     """
-    given: Any = {"variant": args.variant, "sets": args.set}
+    given: Any = {"variant": args.variant, "sets": args.set, "added": getattr(args, "added", "")}
     plan, report = compile_file(args.file, args.ranks, miniature=args.miniature, **given)
     clustered = plan is None or any(name.startswith("cluster.") for name in plan.values)
     if clustered or args.ranks or args.miniature:

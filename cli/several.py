@@ -1,0 +1,75 @@
+"""Runs of several variants of a recipe, one after the other, and what came of them."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .common import problem
+from .report import Run, show_runs
+from .screen import say
+from .work import plan_of, work
+
+if TYPE_CHECKING:
+    from ..compiler.plan.plan import Plan
+    from ..runtime.run_folder.recorder import OnEvent
+
+
+def run_variants(args: Namespace) -> int:
+    """`etude run SPEC --variant all`: runs a recipe and its variants; returns the exit code."""
+    recipe = plan_of(Namespace(**{**vars(args), "variant": None}))
+    if isinstance(recipe, int):
+        return recipe
+    if not recipe.variants:
+        problem(f"{args.file} has no variants", "leave out --variant, or write some")
+        return 1
+    if args.variant in recipe.variants:
+        problem(
+            f"`{args.variant}` stands for all variants, and is also the name of one", "rename it"
+        )
+        return 1
+    found = in_turn(args, [None, *recipe.variants])
+    if isinstance(found, int):
+        return found
+    if not args.json:
+        show_runs(found)
+    return 0
+
+
+def in_turn(args: Namespace, names: Sequence[str | None]) -> list[Run] | int:
+    """Runs variants, of which None is the recipe itself: what several of them need is made once,
+    by the first of them.
+
+    Returns: the runs; or the exit code of the first that did not end well.
+    """
+    found = []
+    for number, name in enumerate(names, 1):
+        if not args.json:
+            say(f"{number} of {len(names)}: {name or 'the recipe'}", to=sys.stdout)
+        kept: list[tuple[Plan, Path]] = []
+
+        def run(
+            plan: "Plan",
+            folder: Path,
+            root: Path,
+            on_event: "OnEvent",
+            kept: "list[tuple[Plan, Path]]" = kept,
+        ) -> None:
+            from ..runtime.gang import execute
+
+            execute(plan, folder, root, on_event)
+            kept[:] = [(plan, folder)]
+
+        code = work(
+            Namespace(**{**vars(args), "variant": name}),
+            run,
+            lambda plan, folder: f"done: {folder}",
+        )
+        if code:
+            return code
+        from ..runtime.run_folder.store import Store
+
+        ((plan, folder),) = kept
+        found.append(Run(name or plan.recipe, plan, Store(folder)))
+    return found

@@ -1,0 +1,132 @@
+"""`etude sweep`: runs a recipe at all combinations of some values, and compares the results."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..compiler.as_written import at_most, counted, measured
+from . import options
+from .common import compile_file, problem, show
+from .report import MOST_RUNS, gathered, refused, show_table, write_page
+from .report_tables import LOWER, Table
+from .screen import say
+from .sweep_law import scaling_law
+from .sweep_points import EXAMPLE, Bad, Point, as_variants, in_words, points
+
+if TYPE_CHECKING:
+    from ..compiler.plan.plan import Plan
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of `etude sweep` to its parser."""
+    parser.add_argument("file", metavar="SPEC")
+    parser.add_argument("--over", required=True, metavar="VALUES", help=f"as in {EXAMPLE}")
+    parser.add_argument("--dry-run", action="store_true", help="plan all points, and run none")
+    parser.add_argument("--html", metavar="FILE", help="write a page that compares the points")
+    parser.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
+    options.ranks(parser)
+
+
+def run(args: Namespace) -> int:
+    from .several import in_turn
+
+    try:
+        found = points(args.over)
+    except Bad as reason:
+        problem(str(reason), reason.help)
+        return 2
+    if args.html and len(found) > MOST_RUNS:
+        problem(
+            f"a page compares at most {MOST_RUNS} runs, and these are {len(found)} points",
+            "leave out --html, and name the best of them to `etude report --html`",
+        )
+        return 2
+    if args.html and refused(Path(args.html)):
+        return 2
+    text = as_variants(found)
+    plans = _planned(args, found, text)
+    if plans is None:
+        return 1
+    _say_plans(found, plans)
+    if args.dry_run:
+        return 0
+    # What `etude run` takes besides.
+    more = {"added": text, "json": False, "miniature": False, "set": [], "command": "run"}
+    more |= {"since": None, "until": None, "only": None}
+    runs = in_turn(Namespace(**{**vars(args), **more}), [each.name for each in found])
+    if isinstance(runs, int):
+        return runs
+    results = {each.name: gathered(each) for each in runs}
+    shown = [_results(found, results), *scaling_law(list(plans.values()), list(results.values()))]
+    for table in shown:
+        show_table(table)
+    return write_page(runs, Path(args.html), shown) if args.html else 0
+
+
+def _planned(args: Namespace, found: Sequence[Point], text: str) -> "dict[str, Plan] | None":
+    """The plan of each point; None after a message, if one cannot be planned. Nothing has run
+    then."""
+    plans: dict[str, Plan] = {}
+    for point in found:
+        plan, report = compile_file(args.file, args.ranks, variant=point.name, added=text)
+        if plan is None:
+            show(report)
+            problem(
+                f"the point {in_words(point)} cannot be planned, so nothing was run",
+                "correct --over, or the spec",
+            )
+            return None
+        plans[point.name] = plan
+    return plans
+
+
+def _say_plans(found: Sequence[Point], plans: "Mapping[str, Plan]") -> None:
+    """What is to be trained: at each point, and in all, with what they share counted once."""
+    rows: list[dict[str, Any]] = []
+    for point in found:
+        totals = plans[point.name].totals
+        assert totals is not None  # of every plan that is made from a spec
+        told = {"tokens": totals.tokens, "steps": totals.steps, "GPU-hours": totals.gpu_hours}
+        rows.append({**point.values, **told})
+    known = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    show_table(Table("Points", known, rows))
+    jobs = {job.key: job for plan in plans.values() for job in plan.trained()}
+    apart = sum(job.tokens for plan in plans.values() for job in plan.trained())
+    bound = at_most(*(job.objective.name for job in jobs.values()))
+    hours = [job.cost.gpu_hours for job in jobs.values() if job.cost.gpu_hours is not None]
+    more = f", {measured(sum(hours))} GPU-hours" if hours else ""
+    together = counted(sum(job.tokens for job in jobs.values()), "tokens")
+    say(
+        f"{counted(len(found), 'points')}: {bound}{together} to train{more}, with what they share "
+        f"once; {bound}{counted(apart, 'tokens')} each by itself",
+        rest="  ",
+    )
+
+
+def _results(found: Sequence[Point], gathered: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row for each point: its values, the last loss of each stage, and all scores; the best of
+    each column marked."""
+    rows: list[dict[str, Any]] = []
+    measures: dict[str, str] = {}
+    for point in found:
+        row: dict[str, Any] = dict(point.values)
+        for stage in gathered[point.name]["stages"]:
+            if "loss" in stage:
+                row[name := f"{stage['stage']} loss"] = stage["loss"]
+                measures[name] = "loss"
+        for scored in gathered[point.name]["evaluations"]:
+            for measure, score in scored["scores"].items():
+                row[name := f"{scored['job']} {measure}"] = score["score"]
+                measures[name] = measure
+        rows.append(row)
+    best: list[frozenset[str]] = [frozenset() for _ in rows]
+    for name, measure in measures.items():
+        values = [row[name] for row in rows if name in row]
+        wins = (min if measure.startswith(LOWER) else max)(values)
+        if any(value != wins for value in values):
+            best = [
+                each | {name} if row.get(name) == wins else each
+                for row, each in zip(rows, best, strict=True)
+            ]
+    return Table("Results", [*found[0].values, *measures], rows, best)
