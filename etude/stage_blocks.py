@@ -78,12 +78,17 @@ class Reward(PreferenceTraining):
 
 
 class Dpo(PreferenceTraining):
-    """Direct preference optimization."""
+    """Preference optimization of a language model, by DPO or another loss of pairs."""
 
     kind: Literal["dpo"] = "dpo"
     reference: Name | None = None
-    objective: Literal["dpo", "ipo"] | Let | None = None
+    objective: (
+        Literal["dpo", "ipo", "robust", "hinge", "apo_zero", "apo_down", "simpo", "cpo", "orpo"]
+        | Let
+        | None
+    ) = None
     beta: Number | None = None
+    gamma: Number | None = None
     nll: Number | None = None
     label_smoothing: Number | None = None
     normalize: bool | Let | None = None

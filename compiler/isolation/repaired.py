@@ -114,6 +114,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E523": ("sample", "kind"),
     "E524": ("kind", "pattern", "options", "schema", "most", "least"),
     "E526": ("kind",),
+    "E527": ("objective", "label_smoothing"),
     "E535": ("kind",),
     "E541": ("rope_scaling.low", "rope_scaling.high"),
     "E545": ("tokenized", "kind"),

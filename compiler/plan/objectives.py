@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...spec.schema.preference_losses import LOSSES
 from .value import Value, later
 
 DROP_LAST = "an epoch ends with its last whole batch"
@@ -45,19 +46,26 @@ class Reward(Value):
 
 
 class Dpo(Value):
-    """Direct preference optimization (arXiv:2305.18290), the best response against the worst."""
+    """A loss of preferences, the best response against the worst: DPO (arXiv:2305.18290) or one of
+    its relatives, see `DpoLoss`."""
 
     name: Literal["dpo"] = "dpo"
-    objective: Literal["dpo", "ipo"] = later(
-        "dpo", description="ipo: the squared distance of the log-ratios from 1/(2β)"
-    )
+    objective: Literal[
+        "dpo", "ipo", "robust", "hinge", "apo_zero", "apo_down", "simpo", "cpo", "orpo"
+    ] = later("dpo")
     beta: float
+    gamma: float = later(0.0, description="of simpo: how much higher the better reward should be")
     nll: float = Field(description="coefficient of the chosen response's mean cross-entropy")
     label_smoothing: float
     normalize: bool = Field(description="log-probabilities are means over tokens, not sums")
     mask: Literal["none", "formatting"]
     layout: Literal["joint", "pairs"] = "joint"
     drop_last: bool = later(False, description=DROP_LAST)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares the model with a reference."""
+        return LOSSES[self.objective].reference
 
 
 class Grpo(Value):

@@ -4,6 +4,7 @@ Names carry shapes: N places at which the model has an output, P ordered pairs, 
 """
 # ruff: noqa: N803, N806 (the names of the shapes)
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -217,26 +218,34 @@ class BradleyTerryLoss(RecordLoss):
 
 
 class DpoLoss(RecordLoss):
-    """Direct preference optimization, with a term for the likelihood of the chosen response.
+    """A loss of preferences, with a term for the likelihood of the chosen response.
 
-    With π and ρ for a response's log-probability under the policy and the reference (the sum over
-    the tokens that count, or their mean with `normalize`), and
-    Δ = (π − ρ)(chosen) − (π − ρ)(rejected), a record's loss is
+    With log π and log ρ for a response's log-probability under the policy and the reference (the
+    sum over the tokens that count, or their mean with `normalize`), a response has the reward
+    r = β (log π − log ρ), or β log π where there is no reference. A record's loss is a function of
+    r₊ (chosen) and r₋ (rejected), plus nll · NLL(chosen). With m = r₊ − r₋:
 
-        −(1 − ε) log σ(βΔ) − ε log σ(−βΔ) + nll · NLL(chosen)
+    - dpo: −log σ(m) (Rafailov et al., arXiv:2305.18290, eq. 7).
+    - ipo: (m/β − 1/(2β))² (Azar et al., arXiv:2310.12036, eq. 17, whose τ is β, and whose
+      log-probabilities are those of whole responses, as here without `normalize`).
+    - robust: ((1 − ε) ℓ(m) − ε ℓ(−m)) / (1 − 2ε), where ℓ is the loss of dpo: its mean under labels
+      of which the share ε is wrong is ℓ under right ones (Chowdhury et al., arXiv:2403.00409).
+    - hinge: max(0, 1 − m) (Zhao et al., arXiv:2305.10425, with rewards as Liu et al.,
+      arXiv:2309.06657, have them).
+    - apo_zero: σ(−r₊) + σ(r₋), and apo_down: σ(r₊) + σ(−m) (D'Oosterlinck et al., arXiv:2408.06266,
+      eq. 7 and 8, up to a constant).
+    - simpo: −log σ(m − γ), without reference (Meng et al., arXiv:2405.14734, eq. 6).
+    - cpo: −log σ(m), without reference (Xu et al., arXiv:2401.08417, eq. 3).
+    - orpo: −β log σ(o₊ − o₋), with o = log (p / (1 − p)) and log p the mean over a response's
+      tokens (Hong et al., arXiv:2403.07691, eq. 6 and 7, whose λ is β).
 
-    (Rafailov et al., arXiv:2305.18290, eq. 7; ε is the label smoothing of conservative DPO,
-    Mitchell: A note on DPO with noisy preferences, 2023), or, if the objective is ipo,
-
-        (1 − ε) (Δ − 1/(2β))² + ε (−Δ − 1/(2β))² + nll · NLL(chosen)
-
-    (Azar et al., arXiv:2310.12036, eq. 17, whose τ is β, and whose log-probabilities are those of
-    whole responses, as here without `normalize`). NLL(chosen) is the mean cross-entropy of the
-    chosen response's tokens that count (Pang et al., arXiv:2404.19733, eq. 2; Llama 3,
+    dpo, ipo and cpo are ℓ(m) for some ℓ; with label smoothing they are (1 − ε) ℓ(m) + ε ℓ(−m)
+    (Mitchell: A note on DPO with noisy preferences, 2023). NLL(chosen) is the mean cross-entropy of
+    the chosen response's tokens that count (Pang et al., arXiv:2404.19733, eq. 2; Llama 3,
     arXiv:2407.21783, §4.1.4, with the coefficient 0.2).
 
-    Reported: `preference_loss`, `nll` (without its coefficient), `accuracy` (share with Δ > 0),
-    `chosen_reward` and `rejected_reward`, which are β (π − ρ), and `margin`, their difference.
+    Reported: `preference_loss`, `nll` (without its coefficient), `accuracy` (share with m > 0),
+    `chosen_reward` and `rejected_reward`, which are r₊ and r₋, and `margin`, which is m.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -262,32 +271,68 @@ class DpoLoss(RecordLoss):
             labels: unused; one label per record is not ignored.
             rows: `counts`, int64, shape (2 R,): how many of them belong to each record's chosen
                 and rejected response; `reference`, float32, shape (R, 2): log-probabilities of
-                the two, summed over the same tokens.
+                the two, summed over the same tokens; absent for losses without a reference.
         """
-        objective, reference = self._objective, rows["reference"]
-        counts = rows["counts"].view_as(reference)
-        sums = sums_of(pred, rows["counts"]).view_as(reference)
-        ratio = -sums - reference
+        objective = self._objective
+        counts = rows["counts"].view(-1, 2)
+        sums = sums_of(pred, rows["counts"]).view_as(counts)
+        ratio = -sums - rows["reference"] if objective.compares else -sums
         if objective.normalize:
             ratio = ratio / counts
         rewards = objective.beta * ratio
         margin = rewards[:, 0] - rewards[:, 1]
-        smoothing = objective.label_smoothing
-        preference = self._loss(margin)
-        if smoothing:
-            preference = (1 - smoothing) * preference + smoothing * self._loss(-margin)
+        preference = self._preference(rewards, margin)
         nll = sums[:, 0] / counts[:, 0]
         self._count(
             preference, nll, margin > 0, margin, rewards[:, 0], rewards[:, 1], tokens=rows["tokens"]
         )
         return _share((preference + objective.nll * nll).sum(), global_valid_tokens), {}
 
-    def _loss(self, margin: torch.Tensor) -> torch.Tensor:
-        """The loss of records; `margin` is βΔ."""
+    def _preference(self, rewards: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+        """The loss of records without their NLL, shape (R,).
+
+        Args:
+            rewards: of chosen and rejected responses, shape (R, 2).
+            margin: their differences, shape (R,).
+        """
+        chosen, rejected = rewards.unbind(1)
+        wrong, beta = self._objective.label_smoothing, self._objective.beta
+        match self._objective.objective:
+            case "robust":
+                right, swapped = (1 - wrong) * self._of(margin), wrong * self._of(-margin)
+                return (right - swapped) / (1 - 2 * wrong)
+            case "apo_zero":
+                return torch.sigmoid(-chosen) + torch.sigmoid(rejected)
+            case "apo_down":
+                return torch.sigmoid(chosen) + torch.sigmoid(-margin)
+            case "orpo":
+                odds = log_odds(chosen / beta) - log_odds(rejected / beta)
+                return -beta * F.logsigmoid(odds)
+        if wrong:
+            return (1 - wrong) * self._of(margin) + wrong * self._of(-margin)
+        return self._of(margin)
+
+    def _of(self, margin: torch.Tensor) -> torch.Tensor:
+        """The losses that are functions of the margin alone."""
         beta = self._objective.beta
-        if self._objective.objective == "ipo":
-            return (margin / beta - 1 / (2 * beta)).square()
-        return -F.logsigmoid(margin)
+        match self._objective.objective:
+            case "ipo":
+                return (margin / beta - 1 / (2 * beta)).square()
+            case "hinge":
+                return F.relu(1 - margin)
+        return -F.logsigmoid(margin - self._objective.gamma)
+
+
+def log_odds(log_p: torch.Tensor) -> torch.Tensor:
+    """log (p / (1 − p)), of log p ≤ 0.
+
+    Mächler: Accurately computing log(1 − exp(−|a|)) (2012). A probability that rounds to 1 has odds
+    all the same.
+    """
+    log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
+    near = torch.log(-torch.expm1(log_p))
+    far = torch.log1p(-log_p.exp())
+    return log_p - torch.where(log_p > -math.log(2), near, far)
 
 
 def sums_of(values_N: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

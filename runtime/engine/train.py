@@ -45,8 +45,8 @@ def train(
     Args:
         inputs: role → folder: "data:<source>" (shards, or records for an objective of
             post-training) for every source, "reference:<source>" (the result of a reference job)
-            for DPO, and "model" (the result of a train or average job) unless the job begins with
-            random weights.
+            for losses with a reference, and "model" (the result of a train or average job) unless
+            the job begins with random weights.
         folder: of the job. It holds checkpoints and log while the job runs, and afterwards
             `result`, with `state` (all that training needs to continue), `weights` (the mean, if
             the job averages) and `positions.json` (source → the next token of its stream). A job
@@ -182,7 +182,7 @@ def dataloader(
     }
     references = {
         source: input_of(inputs, f"reference:{source}") / "reference.npy"
-        for source in (folders if isinstance(job.objective, Dpo) else ())
+        for source in (folders if _compares(job) else ())
     }
     return PreferenceLoader.Config(
         objective=job.objective,
@@ -191,6 +191,11 @@ def dataloader(
         multiple=row_multiple(job.resources),
         **common,
     )
+
+
+def _compares(job: TrainJob) -> bool:
+    """Whether the job compares its model with a reference."""
+    return isinstance(job.objective, Dpo) and job.objective.compares
 
 
 def _rollouts(

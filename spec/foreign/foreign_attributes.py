@@ -9,10 +9,10 @@ ANY = "any"
 """An answer that holds wherever the name is."""
 
 
-OBJECTIVES = "ppo kto orpo simpo cpo"
+OBJECTIVES = "ppo kto"
 """Objectives of other programs for preferences and rewards that this version lacks."""
-OF_DPO = "sigmoid ipo"
-"""Their names for forms of the loss of a dpo stage."""
+OF_DPO = "sigmoid ipo simpo cpo orpo apo apo_zero apo_down robust robust_dpo hinge slic slic_hf"
+"""Their names for losses of a dpo stage."""
 
 
 class Answer(NamedTuple):
@@ -118,9 +118,11 @@ NOT_YET = (
         "answers of a model, and an `sft` stage learns them",
     ),
     Answer(
-        "ipo",
+        OF_DPO,
         ANY,
-        "a dpo stage has the loss of DPO, and with `objective = ipo` that of IPO",
+        "losses of preferences are the `objective` of a dpo stage: {}",
+        "stage x: dpo { from = pretrain, data = ranked, steps = 50, batch = 16 pairs, lr = 1e-6, "
+        "objective = simpo }",
     ),
     Answer(
         "num_generations reward_funcs rl rlhf rlvr reinforce grpo rloo dr_grpo dapo gspo kl_coef "
@@ -138,7 +140,7 @@ NOT_YET = (
         "CPUs",
     ),
     Answer(
-        f"{OBJECTIVES} simpo_gamma cpo_alpha desirable_weight undesirable_weight",
+        f"{OBJECTIVES} desirable_weight undesirable_weight",
         ANY,
         "of preferences, this version has the objectives `dpo` and `reward`, and `sample` stages "
         "that keep the best answers by a reward model",

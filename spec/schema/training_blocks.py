@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from ..quantity import Quantity
 from ..schedule import Schedule
@@ -15,6 +15,7 @@ from .data_blocks import PROTOCOLS
 from .declaration import Declaration, attribute, statement
 from .model_blocks import ROPE_SCALING, RopeScaling
 from .precision import PRECISION, Precision, Recompute
+from .preference_losses import LOSSES, MEANS, UsualBeta, in_words
 from .torchtitan_fields import TORCHTITAN, Torchtitan
 
 WITH_WEIGHTS = ("stage", "model")
@@ -373,36 +374,48 @@ class Reward(PreferenceTraining):
     writes_text: ClassVar[bool] = False
 
 
-class UsualBeta(NamedTuple):
-    """The usual range of β, and a typical value."""
-
-    low: float
-    high: float
-    typical: float
-
-
 class Dpo(PreferenceTraining):
-    """Direct preference optimization."""
+    """Preference optimization of a language model, by DPO or another loss of pairs."""
 
     kind: ClassVar[str] = "dpo"
     reference: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,
         otherwise="`from`",
-        doc="the model that the policy should stay near",
+        doc="the model that the policy should stay near, if the loss has one",
     )
     objective: str = attribute(
-        k.OneOf("dpo", "ipo"), "dpo", doc="the loss of [DPO or IPO](post_training.md#dpo)"
+        k.OneOf(*LOSSES), "dpo", doc="the [loss](post_training.md#losses-of-preferences)"
     )
-    beta: float = attribute(nk.Real(above=0), 0.1, doc="β, how near to the reference")
-    nll: float = attribute(
-        nk.Real(least=0), 0.0, doc="coefficient of the chosen response's mean cross-entropy"
+    beta: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        otherwise=in_words("beta"),
+        doc="β, how near to the reference; without one, the scale of rewards; with `orpo`, the "
+        "coefficient of the odds ratio",
+    )
+    gamma: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise=in_words("gamma"),
+        doc="γ of `simpo`, by how much the chosen response's reward should be higher",
+    )
+    nll: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise=in_words("nll"),
+        doc="coefficient of the chosen response's mean cross-entropy",
     )
     label_smoothing: float = attribute(
-        nk.Real(least=0, below=0.5), 0.0, doc="assumed share of wrong labels"
+        nk.Real(least=0, below=0.5),
+        0.0,
+        doc="assumed share of wrong labels",
     )
-    normalize: bool = attribute(
-        k.Flag(), False, doc="log-probabilities are means over tokens, not sums"
+    normalize: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise=in_words("normalize"),
+        doc="log-probabilities are means over tokens, not sums",
     )
     mask: str = attribute(
         k.OneOf("none", "formatting"),
@@ -412,5 +425,6 @@ class Dpo(PreferenceTraining):
 
     @property
     def usual_beta(self) -> UsualBeta:
-        """For sums over tokens, and for means."""
-        return UsualBeta(0.1, 20, 5) if self.normalize else UsualBeta(0.01, 1, 0.1)
+        """What β usually is: with means over tokens, rewards need a larger one than with sums."""
+        loss = LOSSES[self.objective]
+        return MEANS if self.normalize and loss.normalize is None else loss.usual

@@ -152,7 +152,7 @@ def loaded(job: TrainJob, roles: Roles, folder: Path) -> Iterator[Any]:
     """The job's trainer with its weights loaded."""
     objective: Any = job.objective
     given = dict(roles)
-    if objective.name == "dpo":
+    if objective.name == "dpo" and objective.compares:
         given["reference:prefer"] = roles[objective.mask]
     with make_trainer(job, given, folder, folder.parent, lambda _: None, {}) as trainer:
         trainer.checkpoints.load()

@@ -25,7 +25,10 @@ from etude.runtime.engine import rows
 from etude.runtime.engine.forward import held_out, reference, score
 
 DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatting")
-OBJECTIVES: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO}
+ORPO = Dpo(
+    objective="orpo", beta=0.3, nll=1.0, label_smoothing=0.0, normalize=True, mask="formatting"
+)
+OBJECTIVES: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO, "orpo": ORPO}
 HELD = [
     each.model_copy(update={"data": ["held chat"]}) if each.data == ["chat"] else each
     for each in LOSSES

@@ -110,19 +110,48 @@ def expected_dpo(policy: Any, old: Any, records: list[Record], objective: Dpo) -
         policies = log_probabilities(policy, record, objective.mask)
         with torch.no_grad():
             references = log_probabilities(old, record, objective.mask)
-        (chosen, n), (rejected, m) = policies[0], policies[-1]
-        a, b = (n, m) if objective.normalize else (1, 1)
-        delta = (chosen - references[0][0]) / a - (rejected - references[-1][0]) / b
-        if objective.objective == "ipo":
-            aim = 1 / (2 * objective.beta)
-            agreed, flipped = (delta - aim) ** 2, (-delta - aim) ** 2
-        else:
-            agreed = -F.logsigmoid(objective.beta * delta)
-            flipped = -F.logsigmoid(-objective.beta * delta)
-        smoothing = objective.label_smoothing
-        loss = (1 - smoothing) * agreed + smoothing * flipped
-        losses.append(loss - objective.nll * chosen / n)
+        chosen, rejected = (
+            (log - (near if objective.compares else 0)) / (count if objective.normalize else 1)
+            for (log, count), (near, _) in ((policies[i], references[i]) for i in (0, -1))
+        )
+        nll = -policies[0][0] / policies[0][1]
+        losses.append(expected_preference(chosen, rejected, objective) + objective.nll * nll)
     return torch.stack(losses).mean()
+
+
+def expected_preference(chosen: Any, rejected: Any, objective: Dpo) -> torch.Tensor:
+    """The formulas of the papers, of log-probabilities or their differences to a reference's."""
+    beta, wrong = objective.beta, objective.label_smoothing
+
+    def sigmoid(value: Any) -> torch.Tensor:
+        return 1 / (1 + torch.exp(-value))
+
+    def both(loss: Any) -> torch.Tensor:
+        return (1 - wrong) * loss(chosen - rejected) + wrong * loss(rejected - chosen)
+
+    def odds(log: Any) -> torch.Tensor:
+        return torch.exp(log) / (1 - torch.exp(log))
+
+    match objective.objective:
+        case "dpo" | "cpo":
+            return both(lambda delta: -torch.log(sigmoid(beta * delta)))
+        case "ipo":
+            return both(lambda delta: (delta - 1 / (2 * beta)) ** 2)
+        case "robust":
+            right = -torch.log(sigmoid(beta * (chosen - rejected)))
+            swapped = -torch.log(sigmoid(beta * (rejected - chosen)))
+            return ((1 - wrong) * right - wrong * swapped) / (1 - 2 * wrong)
+        case "hinge":
+            return torch.clamp(1 - beta * (chosen - rejected), min=0)
+        case "apo_zero":
+            return 1 - sigmoid(beta * chosen) + sigmoid(beta * rejected)
+        case "apo_down":
+            return sigmoid(beta * chosen) + 1 - sigmoid(beta * (chosen - rejected))
+        case "simpo":
+            return -torch.log(sigmoid(beta * chosen - beta * rejected - objective.gamma))
+        case "orpo":
+            return -beta * torch.log(sigmoid(torch.log(odds(chosen) / odds(rejected))))
+    raise AssertionError(objective.objective)
 
 
 def check_against_transformers(
@@ -209,9 +238,18 @@ def roles_without_model(roles: Roles) -> Roles:
         dpo(mask="formatting", normalize=True, beta=2.0, nll=0.0),
         dpo(objective="ipo", beta=2.0, nll=0.0),
         dpo(objective="ipo", beta=2.0, normalize=True, label_smoothing=0.1),
+        dpo(objective="robust", label_smoothing=0.1),
+        dpo(objective="hinge"),
+        dpo(objective="apo_zero", nll=0.0),
+        dpo(objective="apo_down", mask="formatting"),
+        dpo(objective="simpo", beta=2.0, gamma=1.0, normalize=True, nll=0.0),
+        dpo(objective="cpo", label_smoothing=0.1, nll=1.0),
+        dpo(objective="orpo", beta=0.5, normalize=True, nll=1.0, mask="formatting"),
     ],
 )
-def test_dpo_is_the_loss_of_its_paper(roles: Roles, tmp_path: Path, objective: Dpo) -> None:
+def test_a_loss_of_preferences_is_that_of_its_paper(
+    roles: Roles, tmp_path: Path, objective: Dpo
+) -> None:
     policy = transformers_model(roles["model"] / "state", architecture())
     old = transformers_model(roles["other"] / "state", architecture())
     check_against_transformers(

@@ -1,10 +1,13 @@
 """What stages optimize: how attributes reach jobs, their keys, and torchtitan."""
 
+from typing import get_args
+
 import pytest
 from specs import HEAD, after, check, jobs, plan, stage
 
-from etude.compiler.plan.plan import NextToken, Plan
+from etude.compiler.plan.plan import Dpo, NextToken, Plan, ReferenceJob
 from etude.runtime.emission.emit import emit
+from etude.spec.schema.preference_losses import LOSSES
 
 
 def objectives(of: Plan, *names: str) -> list[object]:
@@ -154,3 +157,73 @@ def test_an_unusual_beta_of_ipo_is_warned_of(given: dict[str, str], help: str) -
 def test_ipo_in_other_places_is_answered() -> None:
     helps = [d.help for d in check(dpo().replace(": dpo", ": ipo"))]
     assert "did you mean `dpo`?" in helps
+
+
+@pytest.mark.parametrize("objective", LOSSES)
+def test_only_a_loss_with_a_reference_has_a_job_for_it(objective: str) -> None:
+    wrong = {"label_smoothing": "0.1"} if objective == "robust" else {}
+    made = plan(dpo(objective=objective, **wrong))
+    (job,) = jobs(made, "tuned")
+    references = [each.id for each in made.jobs if isinstance(each, ReferenceJob)]
+    shown = made.stages["tuned"].values
+    if LOSSES[objective].reference:
+        assert references == ["reference.tuned.pairs"]
+        assert shown["reference"].value == "first"
+    else:
+        assert references == []
+        assert "reference" not in shown
+        assert [role for role in job.inputs if role.startswith("reference")] == []
+
+
+@pytest.mark.parametrize(
+    ("objective", "values"),
+    [
+        ("dpo", {"beta": 0.1, "nll": 0.0, "normalize": False}),
+        ("simpo", {"beta": 2.0, "nll": 0.0, "normalize": True, "gamma": 1.0}),
+        ("orpo", {"beta": 0.1, "nll": 1.0, "normalize": True}),
+        ("cpo", {"beta": 0.1, "nll": 1.0, "normalize": False}),
+    ],
+)
+def test_the_defaults_are_those_of_the_loss(objective: str, values: dict[str, object]) -> None:
+    made = plan(dpo(objective=objective))
+    (job,) = jobs(made, "tuned")
+    found = job.objective.model_dump()
+    assert {name: found.get(name) for name in values} == values
+    assert "gamma" in values or "gamma" not in found
+    shown = made.stages["tuned"].values["beta"]
+    assert (float(shown.value), shown.origin) == (values["beta"], "etude")
+    (given,) = jobs(plan(dpo(objective=objective, beta="0.7", nll="0.3")), "tuned")
+    assert {"beta": 0.7, "nll": 0.3}.items() <= given.objective.model_dump().items()
+
+
+def test_default_betas_are_usual_ones() -> None:
+    for objective in LOSSES:
+        assert [d for d in check(dpo(objective=objective)) if d.code == "W641"] == []
+    (found,) = [d for d in check(dpo(objective="simpo", beta="30")) if d.code == "W641"]
+    assert found.help == "write `beta = 2`"
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "help"),
+    [
+        ({"gamma": "1"}, "`gamma` has no effect with `objective = dpo`", "`simpo`"),
+        ({"objective": "simpo", "reference": "first"}, "`reference` has no effect", "`dpo` and"),
+        ({"objective": "orpo", "normalize": "false"}, "`normalize` has no effect", "`cpo`"),
+        ({"objective": "apo_zero", "label_smoothing": "0.1"}, "`label_smoothing` has", "`robust`"),
+        ({"objective": "robust"}, "needs their share", "`label_smoothing = 0.1`"),
+    ],
+)
+def test_attributes_of_another_loss_are_refused(
+    given: dict[str, str], message: str, help: str
+) -> None:
+    (found,) = [d for d in check(dpo(**given)) if d.severity == "error"]
+    assert found.code == "E527"
+    assert message in found.message
+    assert help in (found.help or "")
+    name = "objective" if given == {"objective": "robust"} else list(given)[-1]
+    assert found.span is not None
+    assert found.span.text.startswith(name) or given[name] in found.span.text
+
+
+def test_the_plan_knows_all_losses() -> None:
+    assert get_args(Dpo.model_fields["objective"].annotation) == tuple(LOSSES)
