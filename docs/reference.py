@@ -27,6 +27,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`stage NAME: sft`": r.Sft,
     "`stage NAME: reward`": r.Reward,
     "`stage NAME: dpo`": r.Dpo,
+    "`stage NAME: kto`": r.Kto,
     "`stage NAME: grpo`": r.Grpo,
     "`stage NAME: score`": r.Score,
     "`stage NAME: sample`": r.Sample,

@@ -48,6 +48,7 @@ from .stage_blocks import Checkpoint as Checkpoint
 from .stage_blocks import Dpo as Dpo
 from .stage_blocks import Evaluate as Evaluate
 from .stage_blocks import Grpo as Grpo
+from .stage_blocks import Kto as Kto
 from .stage_blocks import Measuring as Measuring
 from .stage_blocks import PreferenceTraining as PreferenceTraining
 from .stage_blocks import Reward as Reward

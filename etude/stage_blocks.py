@@ -95,6 +95,19 @@ class Dpo(PreferenceTraining):
     mask: Literal["none", "formatting"] | Let | None = None
 
 
+class Kto(Training):
+    """Preference optimization from answers that are rated good or bad, without pairs."""
+
+    kind: Literal["kto"] = "kto"
+    dialog: Name | None = None
+    reference: Name | None = None
+    beta: Number | None = None
+    desirable_weight: Number | None = None
+    undesirable_weight: Number | None = None
+    mask: Literal["none", "formatting"] | Let | None = None
+    drop_last: bool | Let | None = None
+
+
 class Grpo(Training):
     """Reinforcement learning from rewards, relative to other answers to the same prompt."""
 
@@ -188,6 +201,17 @@ class Evaluate(Measuring):
 
 
 AnyStage: TypeAlias = Annotated[
-    Train | Sft | Reward | Dpo | Grpo | Score | Sample | Checkpoint | Average | Best | Evaluate,
+    Train
+    | Sft
+    | Reward
+    | Dpo
+    | Kto
+    | Grpo
+    | Score
+    | Sample
+    | Checkpoint
+    | Average
+    | Best
+    | Evaluate,
     Field(discriminator="kind"),
 ]

@@ -52,8 +52,11 @@ def held_out(
     return found
 
 
-def preferences(dataset: r.Dataset, seq_len: int) -> Rows | None:
-    """The rows of all preferences of a data set, each as long as it may be."""
+def compared(dataset: r.Dataset, seq_len: int) -> Rows | None:
+    """The rows of all preferences or ratings of a data set, each as long as it may be: the prompt
+    of a rating is read with its own answer and with another's."""
+    if dataset.kind == "ratings":
+        return _rows(None if dataset.ratings is None else 2 * dataset.ratings, seq_len)
     return _rows(dataset.pairs, seq_len)
 
 

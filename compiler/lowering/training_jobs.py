@@ -37,7 +37,7 @@ from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
 from .policy import Place, Policy, Turn
-from .reading import preferences, with_reading
+from .reading import compared, with_reading
 from .way import Way
 
 
@@ -284,11 +284,14 @@ class Training:
             "source": source,
             "seq_len": segment.seq_len,
             "mask": spec.mask,
-            "layout": spec.layout,
             "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
         }
-        read = preferences(self.jobs.recipe.datasets[source], segment.seq_len)
+        if spec.data_kind == "ratings":
+            content["form"] = "ratings"
+        else:
+            content["layout"] = spec.layout
+        read = compared(self.jobs.recipe.datasets[source], segment.seq_len)
         content = with_reading(content, [read])
         inputs = {"model": self.jobs.result[reference], f"data:{source}": self._data(stage, source)}
         return self.jobs.add(

@@ -68,6 +68,17 @@ class Dpo(Value):
         return LOSSES[self.objective].reference
 
 
+class Kto(Value):
+    """Kahneman–Tversky optimization on answers that are rated good or bad (arXiv:2402.01306)."""
+
+    name: Literal["kto"] = "kto"
+    beta: float
+    desirable_weight: float
+    undesirable_weight: float
+    mask: Literal["none", "formatting"]
+    drop_last: bool = False
+
+
 class Grpo(Value):
     """Policy gradients on a model's own answers, by their advantages (arXiv:2402.03300)."""
 
@@ -80,4 +91,4 @@ class Grpo(Value):
     max_tokens: int = Field(description="of an answer")
 
 
-Objective = Annotated[NextToken | Sft | Reward | Dpo | Grpo, Field(discriminator="name")]
+Objective = Annotated[NextToken | Sft | Reward | Dpo | Kto | Grpo, Field(discriminator="name")]

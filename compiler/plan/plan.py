@@ -28,6 +28,7 @@ from .keys import DERIVED, NAME, PLACED, PLACEMENT, PROFILED, SAVING, UNTRAINED
 from .measures import AccuracyMeasure, HeldOut, Measure, Requirement
 from .objectives import Dpo as Dpo
 from .objectives import Grpo as Grpo
+from .objectives import Kto as Kto
 from .objectives import NextToken as NextToken
 from .objectives import Objective as Objective
 from .objectives import Reward as Reward
@@ -141,7 +142,7 @@ class DatasetJob(Job):
     kind: Literal["dataset"] = "dataset"
     name: str
     source: dict[str, Any]
-    form: Literal["documents", "dialogs", "preferences", "prompts"] = "documents"
+    form: Literal["documents", "dialogs", "preferences", "ratings", "prompts"] = "documents"
     dialog: dict[str, Any] | None = Field(default=None, description="protocol of the dialogs")
     longest: int | None = Field(default=None, description="tokens of the longest record allowed")
     long: Literal["refuse", "drop", "truncate"] = Field(
@@ -243,10 +244,12 @@ class ForwardJob(Job):
 
 
 class ReferenceJob(ForwardJob):
-    """Log-probabilities of the responses in preference data, for DPO."""
+    """Log-probabilities of the responses in preference data; of rated answers, those of the answer
+    and of another prompt's."""
 
     kind: Literal["reference"] = "reference"
     source: str
+    form: Literal["preferences", "ratings"] = later("preferences")
     mask: Literal["none", "formatting"]
     layout: Literal["joint", "pairs"] = "joint"
 

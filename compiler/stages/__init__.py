@@ -11,6 +11,7 @@ from .dpo import DPO
 from .evaluate import EVALUATE
 from .grpo import GRPO
 from .kind import Kind
+from .kto import KTO
 from .reward import REWARD
 from .sample import SAMPLE
 from .score import SCORE
@@ -23,6 +24,7 @@ KINDS: Mapping[type[r.Stage], Kind] = {
     r.Sft: SFT,
     r.Reward: REWARD,
     r.Dpo: DPO,
+    r.Kto: KTO,
     r.Grpo: GRPO,
     r.Score: SCORE,
     r.Sample: SAMPLE,

@@ -10,7 +10,7 @@ from ..lowering.way import Way
 from ..program import TrainStage
 from ..resolve.scope import Scope
 from .kind import TrainingKind
-from .training import lower_training, resolve_training
+from .training import lower_training, resolve_training, same_shape
 
 
 def resolve(spec: r.Dpo, scope: Scope) -> TrainStage | None:
@@ -19,16 +19,7 @@ def resolve(spec: r.Dpo, scope: Scope) -> TrainStage | None:
     defaults = LOSSES[spec.objective].defaults
     filled = {name: value for name, value in defaults.items() if getattr(spec, name) is None}
     stage = resolve_training(replace(spec, **filled), scope, needs=("lr", "data", "batch"))
-    if stage and spec.reference:
-        other = scope.language_model(spec.reference, spec.at("reference"))
-        if other and scope.trained(other).model != stage.model:
-            scope.error(
-                "E420",
-                f"`{spec.reference}` has another shape",
-                spec.at("reference"),
-                "the reference of dpo must have the same shape as the trained model",
-            )
-    return stage
+    return same_shape(stage, scope)
 
 
 def _belongs(spec: r.Dpo, scope: Scope) -> None:

@@ -10,7 +10,7 @@ from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC, SelectiveAC
 from torchtitan.protocols.model_spec import ModelSpec
 
-from ...compiler.plan.plan import Dpo, Grpo, Reward, TrainJob
+from ...compiler.plan.plan import Dpo, Grpo, Kto, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
@@ -27,6 +27,7 @@ from .optimizer import Optimizers
 from .policy import PolicyLoss
 from .profiler import Profiler
 from .quantization import convert, reset
+from .ratings import KtoLoss
 from .storage import HEAD
 from .trainer import Trainer
 
@@ -130,6 +131,8 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
         return "score", BradleyTerryLoss.Config()
     if isinstance(job.objective, Dpo):
         return "tokens", DpoLoss.Config(objective=job.objective)
+    if isinstance(job.objective, Kto):
+        return "tokens", KtoLoss.Config(objective=job.objective)
     if isinstance(job.objective, Grpo):
         return "tokens", PolicyLoss.Config(objective=job.objective)
     terms = job.objective.terms()

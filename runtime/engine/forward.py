@@ -66,7 +66,8 @@ def reference(
 
     Row i has, for each response of record i of the train split, best first, the sum of the
     log-probabilities (nats) of its tokens that count under the job's mask; float32, shape
-    (records, 3), nan if there is no such response.
+    (records, 3), nan if there is no such response. Of ratings, the first is of the record's own
+    answer and the second of another's, see `ratings.mismatched`.
 
     Args:
         inputs: role → folder: "data:<source>" (records) and "model".
@@ -91,7 +92,7 @@ def reference(
             lay_out,
         )
 
-        records = read_records(input_of(inputs, f"data:{job.source}"), "preferences", job.source)
+        records = read_records(input_of(inputs, f"data:{job.source}"), job.form, job.source)
 
         def rows(number: int) -> Sequence["Row"]:
             record = records.record(number)
@@ -104,8 +105,13 @@ def reference(
             return [row]
 
         walk = Walk(trainer, job, folder, on_event, bound(ask_tokens, mask=job.mask))
-        found = walk.over("train", records.count, rows, RESPONSES)
-        # A response has at least one token that counts.
+        if job.form == "ratings":
+            from .ratings import both_answers
+
+            found = both_answers(walk, records, job)
+        else:
+            found = walk.over("train", records.count, rows, RESPONSES)
+        # A response that is there has at least one token that counts.
         values = np.where(found[:, 1] > 0, -found[:, 0], np.nan)
         save(partial / "reference.npy", values.astype(np.float32))
 

@@ -7,7 +7,7 @@ Names carry shapes: N places at which the model has an output, P ordered pairs, 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,9 @@ from torchtitan.tools.utils import get_local_device
 
 from ...compiler.plan.plan import Dpo
 
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
 
 class Reported:
     """Figures that a loss reports for a step besides itself, summed over its micro-batches."""
@@ -32,6 +35,10 @@ class Reported:
     """Whether ranks that have different parts of a sequence have different sums."""
     _added: tuple[torch.Tensor, ...] = ()
     _kept: int = 0
+
+    def begin(self, trainer: "Trainer", step: int) -> None:
+        """What the loss needs of a step before its first micro-batch; all ranks call this
+        together."""
 
     def _add(self, sums: torch.Tensor) -> None:
         self._added = (*self._added, sums)
@@ -145,7 +152,7 @@ class LanguageLoss(CrossEntropyLoss, Reported):
         loss, metrics = super().__call__(pred, labels, global_valid_tokens, **kwargs)
         values = [loss]
         for name, coefficient in self._terms.items():
-            term = _share(TERMS[name](pred, labels), global_valid_tokens)
+            term = share(TERMS[name](pred, labels), global_valid_tokens)
             values.append(term)
             loss = loss + coefficient * term
         self._add(torch.stack([value.detach().double() for value in values]))
@@ -214,7 +221,7 @@ class BradleyTerryLoss(RecordLoss):
         """
         margin_P = pred[rows["better"]] - pred[rows["worse"]]
         self._count(margin_P > 0, margin_P, tokens=rows["tokens"])
-        return _share(-F.logsigmoid(margin_P).sum(), global_valid_tokens), {}
+        return share(-F.logsigmoid(margin_P).sum(), global_valid_tokens), {}
 
 
 class DpoLoss(RecordLoss):
@@ -286,7 +293,7 @@ class DpoLoss(RecordLoss):
         self._count(
             preference, nll, margin > 0, margin, rewards[:, 0], rewards[:, 1], tokens=rows["tokens"]
         )
-        return _share((preference + objective.nll * nll).sum(), global_valid_tokens), {}
+        return share((preference + objective.nll * nll).sum(), global_valid_tokens), {}
 
     def _preference(self, rewards: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
         """The loss of records without their NLL, shape (R,).
@@ -343,5 +350,6 @@ def sums_of(values_N: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.segment_reduce(values_N, "sum", lengths=counts, initial=0)
 
 
-def _share(loss: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
+def share(loss: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
+    """A local sum over the number of items of the global batch."""
     return loss if items is None else loss / items

@@ -8,7 +8,7 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from ...compiler.pipelines import pipelining
-from ...compiler.plan.plan import Dpo, Grpo, NextToken, Reward, Sft, TrainJob
+from ...compiler.plan.plan import Dpo, Grpo, Kto, NextToken, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.packing import Packing, Shuffled
 from ..data.record_shards import LIKELIHOOD, Records
@@ -176,26 +176,29 @@ def dataloader(
         )
     if isinstance(job.objective, Grpo):
         return _rollouts(job, inputs, folders, common)
-    orders = {
-        source: Shuffled.of(job, source, read_records(path, "preferences", source))
-        for source, path in folders.items()
+    form = "ratings" if isinstance(job.objective, Kto) else "preferences"
+    common |= {
+        "orders": {
+            source: Shuffled.of(job, source, read_records(path, form, source))
+            for source, path in folders.items()
+        },
+        "references": {
+            source: input_of(inputs, f"reference:{source}") / "reference.npy"
+            for source in (folders if _compares(job) else ())
+        },
+        "multiple": row_multiple(job.resources),
     }
-    references = {
-        source: input_of(inputs, f"reference:{source}") / "reference.npy"
-        for source in (folders if _compares(job) else ())
-    }
-    return PreferenceLoader.Config(
-        objective=job.objective,
-        orders=orders,
-        references=references,
-        multiple=row_multiple(job.resources),
-        **common,
-    )
+    if isinstance(job.objective, Kto):
+        from .ratings import RatingLoader
+
+        return RatingLoader.Config(objective=job.objective, **common)
+    return PreferenceLoader.Config(objective=job.objective, **common)
 
 
 def _compares(job: TrainJob) -> bool:
     """Whether the job compares its model with a reference."""
-    return isinstance(job.objective, Dpo) and job.objective.compares
+    objective = job.objective
+    return isinstance(objective, Kto) or (isinstance(objective, Dpo) and objective.compares)
 
 
 def _rollouts(

@@ -148,6 +148,8 @@ class Trainer(TitanTrainer):
         # A pipeline takes several micro-batches at a time.
         together = self.num_pipeline_parallel_microbatches
         self.gradient_accumulation_steps = self.loader.micro_batches(step) // together
+        if loss := reported(self.loss_fn):
+            loss.begin(self, step)
         try:
             super().train_step(data_iterator)
         except RuntimeError as error:

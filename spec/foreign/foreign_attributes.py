@@ -9,7 +9,7 @@ ANY = "any"
 """An answer that holds wherever the name is."""
 
 
-OBJECTIVES = "ppo kto"
+OBJECTIVES = "ppo"
 """Objectives of other programs for preferences and rewards that this version lacks."""
 OF_DPO = "sigmoid ipo simpo cpo orpo apo apo_zero apo_down robust robust_dpo hinge slic slic_hf"
 """Their names for losses of a dpo stage."""
@@ -140,7 +140,13 @@ NOT_YET = (
         "CPUs",
     ),
     Answer(
-        f"{OBJECTIVES} desirable_weight undesirable_weight",
+        "kto kto_tag",
+        ANY,
+        "answers that are rated good or bad are the data of a kto stage: {}",
+        "stage x: kto { from = pretrain, data = rated, steps = 50, batch = 64 ratings, lr = 1e-6 }",
+    ),
+    Answer(
+        OBJECTIVES,
         ANY,
         "of preferences, this version has the objectives `dpo` and `reward`, and `sample` stages "
         "that keep the best answers by a reward model",

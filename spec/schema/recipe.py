@@ -54,6 +54,7 @@ from .model_blocks import RopeScaling as RopeScaling
 from .policy_blocks import Grpo as Grpo
 from .precision import PRECISION as PRECISION
 from .precision import Precision as Precision
+from .rating_blocks import Kto as Kto
 from .torchtitan_fields import TORCHTITAN
 from .torchtitan_fields import CommFields as CommFields
 from .torchtitan_fields import CompileFields as CompileFields
@@ -148,7 +149,10 @@ class Cluster(Declaration):
 
 STAGES: dict[str, type[Stage]] = {
     kind.kind: kind
-    for kind in (Train, Sft, Reward, Dpo, Grpo, Score, Sample, Checkpoint, Average, Best, Evaluate)
+    for kind in (
+        *(Train, Sft, Reward, Dpo, Kto, Grpo),
+        *(Score, Sample, Checkpoint, Average, Best, Evaluate),
+    )
 }
 
 

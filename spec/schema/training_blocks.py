@@ -165,12 +165,14 @@ class Training(Stage):
     Attributes:
         data_kind: what they train on.
         rows: what a batch counts, in the plural.
+        forwards: forward passes over other rows of the same number, beside those of training.
     """
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "steps", "epochs"),)
 
     data_kind: ClassVar[str] = "documents"
     rows: ClassVar[str] = "sequences"
+    forwards: ClassVar[Fraction] = Fraction(0)
 
     model: str | None = None
     rope_theta: Schedule | None = None
@@ -374,6 +376,13 @@ class Reward(PreferenceTraining):
     writes_text: ClassVar[bool] = False
 
 
+MASK: Any = attribute(
+    k.OneOf("none", "formatting"),
+    "none",
+    doc="`formatting` excludes headers and terminators of responses from the loss",
+)
+
+
 class Dpo(PreferenceTraining):
     """Preference optimization of a language model, by DPO or another loss of pairs."""
 
@@ -417,11 +426,7 @@ class Dpo(PreferenceTraining):
         otherwise=in_words("normalize"),
         doc="log-probabilities are means over tokens, not sums",
     )
-    mask: str = attribute(
-        k.OneOf("none", "formatting"),
-        "none",
-        doc="`formatting` excludes headers and terminators of both responses from the loss",
-    )
+    mask: str = MASK
 
     @property
     def usual_beta(self) -> UsualBeta:

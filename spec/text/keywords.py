@@ -31,6 +31,7 @@ STAGE_KINDS = (
     "sft",
     "reward",
     "dpo",
+    "kto",
     "grpo",
     "score",
     "sample",

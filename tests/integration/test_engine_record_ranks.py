@@ -20,7 +20,7 @@ from record_jobs import (
 from test_engine_ranks import Run, Workplace
 from test_engine_records import unpacked
 
-from etude.compiler.plan.plan import Dpo, ReferenceJob, Reward, ScoreJob, Sft
+from etude.compiler.plan.plan import Dpo, Kto, ReferenceJob, Reward, ScoreJob, Sft
 from etude.runtime.engine import rows
 from etude.runtime.engine.forward import held_out, reference, score
 
@@ -28,7 +28,9 @@ DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatti
 ORPO = Dpo(
     objective="orpo", beta=0.3, nll=1.0, label_smoothing=0.0, normalize=True, mask="formatting"
 )
-OBJECTIVES: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO, "orpo": ORPO}
+KTO = Kto(beta=0.3, desirable_weight=1, undesirable_weight=1.5, mask="formatting")
+KILLED: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO}
+OBJECTIVES = {**KILLED, "orpo": ORPO, "kto": KTO}
 HELD = [
     each.model_copy(update={"data": ["held chat"]}) if each.data == ["chat"] else each
     for each in LOSSES
@@ -70,7 +72,7 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     roles = {**inputs, **make_records(root), **named}
     # Not the same model, so that no margin is 0.
     for name, seed in (("lm", 1), ("other", 2)):
-        first = train_job(steps=2, torchtitan={"debug": {"seed": seed}})
+        first = train_job(steps=2).model_copy(update={"seed": seed})
         run(first, roles, root / name)
         roles["model"] = root / name / "result"
     begun = {**roles, "model": root / "lm" / "result"}
@@ -81,9 +83,20 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         root=root,
         on_event=lambda _: None,
     )
-    made = Workplace({**begun, "reference:prefer": root / "reference" / "result"}, root)
+    reference(
+        forward_job(ReferenceJob, "rated", mask="formatting", form="ratings"),
+        roles,
+        root / "rated",
+        root=root,
+        on_event=lambda _: None,
+    )
+    begun |= {
+        "reference:prefer": root / "reference" / "result",
+        "reference:rated": root / "rated" / "result",
+    }
+    made = Workplace(begun, root)
     runs = []
-    for name in OBJECTIVES:
+    for name in KILLED:
         killed = Run(job(name, "sharded", steps=5), f"killed {name}", kill_at=3)
         assert made.run(killed) != 0
         killed.kill_at = None
@@ -128,6 +141,9 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
         "chosen_reward",
         "rejected_reward",
         "preference_loss",
+        "divergence",
+        "desirable_reward",
+        "undesirable_reward",
     }
     assert one.keys() == two.keys() - {"max_loss"}  # of the ranks with data of their own
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
@@ -144,7 +160,7 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
             torch.testing.assert_close(tensor, theirs[key], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", KILLED)
 def test_two_ranks_killed_and_resumed_end_bit_for_bit_alike(place: Workplace, name: str) -> None:
     assert [event["step"] for event in place.events(f"killed {name}")] == [2, 3, 4]
     assert same(place.result(f"whole {name}") / "state", place.result(f"killed {name}") / "state")

@@ -29,6 +29,7 @@ from etude.runtime.data.record_shards import Record, Records, write_records
 from etude.runtime.data.shards import Shards
 from etude.runtime.engine import heads, rows
 from etude.runtime.engine.forward import score
+from etude.runtime.engine.objectives import reported
 from etude.runtime.engine.rows import collate, lay_out
 
 BATCH = 4
@@ -36,12 +37,14 @@ BATCH = 4
 
 def gradients_of(trainer: Any) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of the first global batch, summed over its micro-batches."""
+    if loss := reported(trainer.loss_fn):
+        loss.begin(trainer, 0)
     batches = iter(trainer.loader)
     micro_batches = [next(batches) for _ in range(trainer.loader.micro_batches(0))]
     counted = sum((labels != -100).sum() for _, labels in micro_batches)
-    loss = 0.0
+    total = 0.0
     for batch, labels in micro_batches:
-        loss += trainer.forward_backward_step(
+        total += trainer.forward_backward_step(
             input_dict=batch, labels=labels, global_valid_tokens=counted
         ).item()
     found = {}
@@ -49,7 +52,7 @@ def gradients_of(trainer: Any) -> tuple[float, dict[str, torch.Tensor]]:
         assert parameter.grad is not None, name
         grad = parameter.grad
         found[name] = grad.full_tensor() if isinstance(grad, DTensor) else grad
-    return loss, found
+    return total, found
 
 
 def loss_and_gradients(job: TrainJob, roles: Roles, folder: Path) -> tuple[float, Any]:
@@ -63,8 +66,9 @@ def first_records(job: TrainJob, roles: Roles) -> list[Record]:
         records = Records(roles["data:chat"], "train")
         packing = Packing(records, seed=job.seed, name="chat", seq_len=SEQ_LEN)
         return [each for row in range(BATCH) for each in packing.read(row)]
-    records = Records(roles["data:prefer"], "train")
-    order = Shuffled(records, seed=job.seed, name="prefer")
+    (source,) = job.data
+    records = Records(roles[f"data:{source}"], "train")
+    order = Shuffled(records, seed=job.seed, name=source)
     return [records.record(order.index(i)) for i in range(BATCH)]
 
 

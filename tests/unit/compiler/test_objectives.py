@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 from specs import HEAD, after, check, jobs, plan, stage
 
-from etude.compiler.plan.plan import Dpo, NextToken, Plan, ReferenceJob
+from etude.compiler.plan.plan import DatasetJob, Dpo, Kto, NextToken, Plan, ReferenceJob
 from etude.runtime.emission.emit import emit
 from etude.spec.schema.preference_losses import LOSSES
 
@@ -80,6 +80,7 @@ AFTER = (
     HEAD
     + stage()
     + "dataset pairs { files = 'p.jsonl', kind = preferences, pairs = 100 }\n"
+    + "dataset rated { files = 'r.jsonl', kind = ratings, ratings = 100 }\n"
     + "dataset talk { files = 't.jsonl', kind = dialogs, tokens = 100k }\n"
 ).replace("'", '"')
 
@@ -227,3 +228,68 @@ def test_attributes_of_another_loss_are_refused(
 
 def test_the_plan_knows_all_losses() -> None:
     assert get_args(Dpo.model_fields["objective"].annotation) == tuple(LOSSES)
+
+
+def kto(**attributes: str) -> str:
+    given = {"data": "rated", "steps": "9", "batch": "16 ratings", "lr": "1e-6", **attributes}
+    lines = ", ".join(f"{name} = {value}" for name, value in given.items())
+    return f"{AFTER}stage tuned: kto {{ {lines} }}\n"
+
+
+def test_kto_learns_from_ratings_with_a_reference_of_its_own() -> None:
+    made = plan(kto(desirable_weight="1.2", mask="formatting"))
+    (job,) = jobs(made, "tuned")
+    assert job.objective == Kto(
+        beta=0.1, desirable_weight=1.2, undesirable_weight=1.0, mask="formatting"
+    )
+    by_key = {each.key: each for each in made.jobs}
+    near, data = by_key[job.inputs["reference:rated"]], by_key[job.inputs["data:rated"]]
+    assert isinstance(near, ReferenceJob)
+    assert (near.form, near.mask) == ("ratings", "formatting")
+    assert isinstance(data, DatasetJob)
+    assert data.form == "ratings"
+    assert made.stages["tuned"].values["batch"].value == "16 ratings"
+    # What a reference of preferences is does not change with what ratings are.
+    assert "form" not in jobs(plan(dpo()), "tuned")[0].model_dump()
+    assert Plan.model_validate_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize(("epochs", "filled", "dropped"), [("1 epoch", 6, 6), ("2 epochs", 13, 12)])
+def test_steps_of_epochs_of_ratings(epochs: str, filled: int, dropped: int) -> None:
+    for more, expected in (({}, filled), ({"drop_last": "true"}, dropped)):
+        text = kto(epochs=epochs, **more).replace("steps = 9, ", "")
+        assert jobs(plan(text), "tuned")[0].steps == expected
+
+
+def test_a_step_of_kto_takes_a_third_longer_than_one_of_dpo() -> None:
+    """For the forward pass over the answers to other prompts."""
+    gpus = 'cluster box { gpus = 1 of "H100 80GB" }\n'
+    (of_kto,), (of_dpo,) = (jobs(plan(gpus + text), "tuned") for text in (kto(), dpo()))
+    assert of_dpo.cost.seconds
+    assert of_dpo.cost.mfu
+    assert of_kto.cost.seconds == pytest.approx(of_dpo.cost.seconds * 4 / 3, rel=1e-3)
+    assert of_kto.cost.mfu == pytest.approx(of_dpo.cost.mfu * 3 / 4, rel=1e-3)
+    assert of_kto.cost.flops == of_dpo.cost.flops
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"data": "pairs"}, "E511"),
+        ({"batch": "16 pairs"}, "E206"),
+        ({"reference": "nowhere"}, "E402"),
+        ({"beta": "0"}, "E208"),
+        ({"desirable_weight": "0"}, "E208"),
+        ({"gamma": "1"}, "E308"),
+    ],
+)
+def test_what_is_wrong_with_a_kto_stage_is_said(given: dict[str, str], code: str) -> None:
+    assert [d.code for d in check(kto(**given)) if d.severity == "error"] == [code]
+
+
+def test_dpo_does_not_take_ratings() -> None:
+    (found,) = [d for d in check(dpo(data="rated")) if d.severity == "error"]
+    assert (found.code, found.message) == (
+        "E511",
+        "preferences are needed here, but `rated` has ratings",
+    )

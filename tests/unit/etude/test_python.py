@@ -40,6 +40,7 @@ PAIRS: dict[type[b.Attributes], type[r.Declaration]] = {
     b.Sft: r.Sft,
     b.Reward: r.Reward,
     b.Dpo: r.Dpo,
+    b.Kto: r.Kto,
     b.Grpo: r.Grpo,
     b.Score: r.Score,
     b.Sample: r.Sample,

@@ -171,7 +171,7 @@ HELP: list[Any] = [
     (
         "train",
         "dialog = plain",
-        "`dialog` is an attribute of sft, reward, dpo, grpo, sample, best and evaluate stages",
+        "`dialog` is an attribute of sft, reward, dpo, kto, grpo, sample, best and evaluate stages",
     ),
     ("recipe", "learning_rate = 3e-4", "this belongs in train, sft, reward and dpo stages"),
     ("train", "wandb = true", "this belongs in the recipe: did you mean `tracking`?"),
