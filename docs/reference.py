@@ -25,6 +25,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`cluster`": r.Cluster,
     "`stage NAME: train`": r.Train,
     "`stage NAME: sft`": r.Sft,
+    "`stage NAME: distill`": r.Distill,
     "`stage NAME: reward`": r.Reward,
     "`stage NAME: dpo`": r.Dpo,
     "`stage NAME: kto`": r.Kto,

@@ -62,6 +62,19 @@ class Sft(Training):
     drop_last: bool | Let | None = None
 
 
+class Distill(Training):
+    """Distillation: learns what a teacher thinks of the next token of dialogs."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: Name
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] | Let | None = None
+    temperature: Number | None = None
+    top_k: Number | None = None
+    dialog: Name | None = None
+    loss: Literal["assistant", "all"] | Let | None = None
+    drop_last: bool | Let | None = None
+
+
 class PreferenceTraining(Training):
     """Training on preferences; leaves out pairs whose responses are more alike than `similar`."""
 
@@ -203,6 +216,7 @@ class Evaluate(Measuring):
 AnyStage: TypeAlias = Annotated[
     Train
     | Sft
+    | Distill
     | Reward
     | Dpo
     | Kto

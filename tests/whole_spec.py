@@ -38,6 +38,14 @@ SPEC: dict[str, dict[str, str]] = {
         "data": "chats",
         "parallel": "{ tensor 1 }",
     },
+    "stage small: distill": {
+        "from": "more",
+        "teacher": "sft",
+        "steps": "1000",
+        "lr": "1e-5",
+        "data": "chats",
+        "parallel": "{ tensor 1 }",
+    },
     "stage rm: reward": {
         "from": "sft",
         "steps": "1000",

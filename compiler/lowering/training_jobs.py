@@ -38,6 +38,7 @@ from .job_list import Jobs
 from .model_jobs import Models
 from .policy import Place, Policy, Turn
 from .reading import compared, with_reading
+from .teaching import taught
 from .way import Way
 
 
@@ -244,6 +245,11 @@ class Training:
         if reference:
             for name in sources:
                 inputs[f"reference:{name}"] = self._reference(stage, reference, name)
+        if teacher := self._way(stage).teacher(stage):
+            for name in sources:
+                inputs[f"teacher:{name}"] = taught(
+                    self.jobs, self.models, stage, teacher, name, inputs[f"data:{name}"]
+                )
         return inputs
 
     def _data(self, stage: ScheduledStage, name: str) -> str:

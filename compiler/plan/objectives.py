@@ -33,6 +33,18 @@ class Sft(Learned):
     drop_last: bool = later(False, description=DROP_LAST)
 
 
+class Distill(Value):
+    """The divergence of dialogs' next-token probabilities from a teacher's, see `DistillLoss`."""
+
+    name: Literal["distill"] = "distill"
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    temperature: float
+    top_k: int = Field(description="tokens whose probabilities are known of each place")
+    vocab: int | None = later(None, description="of a teacher: the tokens that its student has")
+    loss_on: Literal["assistant", "all"] = "assistant"
+    drop_last: bool = False
+
+
 class Reward(Value):
     """Bradley–Terry loss of a scalar head, over every ordered pair of a record's responses.
 
@@ -91,4 +103,6 @@ class Grpo(Value):
     max_tokens: int = Field(description="of an answer")
 
 
-Objective = Annotated[NextToken | Sft | Reward | Dpo | Kto | Grpo, Field(discriminator="name")]
+Objective = Annotated[
+    NextToken | Sft | Distill | Reward | Dpo | Kto | Grpo, Field(discriminator="name")
+]

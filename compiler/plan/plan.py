@@ -24,8 +24,10 @@ from ..values import (
     Saving,
     Scaled,
 )
+from .cost import Cost as Cost
 from .keys import DERIVED, NAME, PLACED, PLACEMENT, PROFILED, SAVING, UNTRAINED
 from .measures import AccuracyMeasure, HeldOut, Measure, Requirement
+from .objectives import Distill as Distill
 from .objectives import Dpo as Dpo
 from .objectives import Grpo as Grpo
 from .objectives import Kto as Kto
@@ -73,34 +75,6 @@ class Averaging(Value):
 
     every: int
     from_step: int
-
-
-class Cost(Value):
-    """The cost of a job. Estimates (see docs/cost.md) are null if the device is unknown."""
-
-    parameters: int
-    active_parameters: int = Field(
-        description="those that a token goes through: of experts those that it is routed to"
-    )
-    flops_per_token: int = Field(description="6 × active_parameters, as reports count")
-    attention_flops_per_token: int = Field(description="causal attention scores, on top")
-    flops: int = Field(description="flops_per_token × tokens")
-    memory: dict[str, int] | None = Field(
-        default=None, description="estimated bytes of the fullest GPU, by what they hold"
-    )
-    gpu_memory: int | None = Field(default=None, description="bytes that the GPU has")
-    step_seconds: dict[str, float] | None = Field(
-        default=None, description="estimated seconds of the job's last step, by what they go into"
-    )
-    seconds: float | None = Field(default=None, description="estimated, of the whole job")
-    expected_seconds: float | None = later(None, description="the same, with failures")
-    gpu_hours: float | None = None
-    energy_kwh: float | None = Field(default=None, description="GPUs at their power limit")
-    price: float | None = Field(default=None, description="GPU-hours × the cluster's price")
-    mfu: float | None = Field(
-        default=None, description="share of the peak: model FLOPs without recomputation"
-    )
-    tokens_per_second: float | None = Field(default=None, description="of a GPU")
 
 
 class Attempt(Value):
@@ -252,6 +226,17 @@ class ReferenceJob(ForwardJob):
     form: Literal["preferences", "ratings"] = later("preferences")
     mask: Literal["none", "formatting"]
     layout: Literal["joint", "pairs"] = "joint"
+
+
+class TeacherJob(ForwardJob):
+    """Probabilities of the tokens that a teacher finds likeliest, at each learned place."""
+
+    kind: Literal["teacher"] = "teacher"
+    source: str
+    temperature: float
+    top_k: int
+    vocab: int
+    every_token: bool
 
 
 class LikelihoodJob(ForwardJob):
@@ -413,6 +398,7 @@ AnyJob = Annotated[
     | AverageJob
     | BestJob
     | ReferenceJob
+    | TeacherJob
     | LikelihoodJob
     | ScoreJob
     | HeldOutJob

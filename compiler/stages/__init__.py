@@ -7,6 +7,7 @@ from ..program import Weights
 from .average import AVERAGE
 from .best import BEST
 from .checkpoint import CHECKPOINT
+from .distill import DISTILL
 from .dpo import DPO
 from .evaluate import EVALUATE
 from .grpo import GRPO
@@ -22,6 +23,7 @@ from .weights import WEIGHTS
 KINDS: Mapping[type[r.Stage], Kind] = {
     r.Train: TRAIN,
     r.Sft: SFT,
+    r.Distill: DISTILL,
     r.Reward: REWARD,
     r.Dpo: DPO,
     r.Kto: KTO,

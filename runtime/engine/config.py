@@ -10,7 +10,7 @@ from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC, SelectiveAC
 from torchtitan.protocols.model_spec import ModelSpec
 
-from ...compiler.plan.plan import Dpo, Grpo, Kto, Reward, TrainJob
+from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
@@ -29,6 +29,7 @@ from .profiler import Profiler
 from .quantization import convert, reset
 from .ratings import KtoLoss
 from .storage import HEAD
+from .teaching import DistillLoss
 from .trainer import Trainer
 
 RECOMPUTATION = {
@@ -129,6 +130,8 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
     """The model's head for the job's objective, and the loss to train with."""
     if isinstance(job.objective, Reward):
         return "score", BradleyTerryLoss.Config()
+    if isinstance(job.objective, Distill):
+        return "tokens", DistillLoss.Config(objective=job.objective)
     if isinstance(job.objective, Dpo):
         return "tokens", DpoLoss.Config(objective=job.objective)
     if isinstance(job.objective, Kto):

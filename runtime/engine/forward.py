@@ -19,6 +19,7 @@ from ...compiler.plan.measures import AccuracyMeasure
 from ...compiler.plan.plan import (
     BatchPiece,
     Cost,
+    Distill,
     Dpo,
     ForwardJob,
     HeldOutJob,
@@ -30,6 +31,7 @@ from ...compiler.plan.plan import (
     Reward,
     Schedule,
     ScoreJob,
+    TeacherJob,
     TrainJob,
 )
 from ...compiler.schedule.timeline import Timeline
@@ -293,9 +295,15 @@ def run(
 
 
 def _objective(job: ForwardJob) -> Objective:
-    """An objective whose model gives the job's outputs: cross-entropies of tokens, or scores."""
+    """An objective whose model gives the job's outputs: cross-entropies of tokens, scores, or the
+    probabilities of likely tokens."""
     if job.scores:
         return Reward()
+    if isinstance(job, TeacherJob):
+        loss_on = "all" if job.every_token else "assistant"
+        return Distill(
+            temperature=job.temperature, top_k=job.top_k, vocab=job.vocab, loss_on=loss_on
+        )
     return Dpo(beta=1, nll=0, label_smoothing=0, normalize=False, mask="none")
 
 

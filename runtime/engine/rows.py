@@ -50,14 +50,19 @@ class DialogLoader(Loader):
         if self._multiple is None:
             yield from super()._micro_batches(step)
             return
+        for indices, length in self._by_fullness(step):
+            batch, labels = self._read(step, indices)
+            width = -(-length // self._multiple) * self._multiple
+            cut = {name: tensor[:, :width].contiguous() for name, tensor in batch.items()}
+            yield cut, labels[:, :width].contiguous()
+
+    def _by_fullness(self, step: int) -> Iterator[tuple[list[int], int]]:
+        """This rank's rows of each micro-batch, and the tokens of the fullest row of all ranks."""
         filled = [self._filled(step, index) for index in range(self.timeline.batch(step))]
         order = sorted(range(len(filled)), key=lambda index: (-filled[index], index))
         for start in range(0, len(order), self._micro_batch):
             first = start + self._rank * self._local_batch
-            batch, labels = self._read(step, order[first : first + self._local_batch])
-            width = -(-filled[order[start]] // self._multiple) * self._multiple
-            cut = {name: tensor[:, :width].contiguous() for name, tensor in batch.items()}
-            yield cut, labels[:, :width].contiguous()
+            yield order[first : first + self._local_batch], filled[order[start]]
 
     def _filled(self, step: int, index: int) -> int:
         """Tokens of a row without its padding."""

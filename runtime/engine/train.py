@@ -8,7 +8,7 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from ...compiler.pipelines import pipelining
-from ...compiler.plan.plan import Dpo, Grpo, Kto, NextToken, Reward, Sft, TrainJob
+from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, NextToken, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.packing import Packing, Shuffled
 from ..data.record_shards import LIKELIHOOD, Records
@@ -160,7 +160,7 @@ def dataloader(
             for source, path in folders.items()
         }
         return Loader.Config(streams=streams, **common)
-    if isinstance(job.objective, Sft):
+    if isinstance(job.objective, Sft | Distill):
         packings = {
             source: Packing.of(job, source, read_records(path, "dialogs", source), root / "cache")
             for source, path in folders.items()
@@ -171,6 +171,8 @@ def dataloader(
         # exchange tensors of one shape, and context ranks cut rows into equal parts.
         free = of.device == "cpu" and of.pipeline == of.context == 1
         multiple = row_multiple(of) if free else None
+        if isinstance(job.objective, Distill):
+            return _distilled(job, inputs, packings, common)
         return DialogLoader.Config(
             packings=packings, every_token=every, multiple=multiple, **common
         )
@@ -199,6 +201,27 @@ def _compares(job: TrainJob) -> bool:
     """Whether the job compares its model with a reference."""
     objective = job.objective
     return isinstance(objective, Kto) or (isinstance(objective, Dpo) and objective.compares)
+
+
+def _distilled(
+    job: TrainJob, inputs: Mapping[str, Path], packings: Mapping[str, Packing], common: Any
+) -> "Loader.Config":
+    """The loader of dialogs with a teacher's probabilities."""
+    from .rows import row_multiple
+    from .teaching import DistillLoader, Taught
+
+    assert isinstance(job.objective, Distill)
+    taught = {
+        source: Taught(input_of(inputs, f"teacher:{source}"), of.records, job.objective.top_k)
+        for source, of in packings.items()
+    }
+    return DistillLoader.Config(
+        packings=packings,
+        every_token=job.objective.loss_on == "all",
+        multiple=row_multiple(job.resources),
+        taught=taught,
+        **common,
+    )
 
 
 def _rollouts(

@@ -19,7 +19,7 @@ from torchtitan.distributed import ParallelDims
 from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
-from ...compiler.plan.plan import TrainJob
+from ...compiler.plan.plan import Distill, TrainJob
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ..errors import RunError
 from ..stopping import interrupted
@@ -32,6 +32,7 @@ from .attention import (
 )
 from .border import agree
 from .checkpoint import Checkpoints
+from .heads import Likely
 from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import reported
@@ -59,6 +60,10 @@ class Trainer(TitanTrainer):
         self.loader = cast(Loader, self.dataloader)
         self.checkpoints = cast(Checkpoints, self.checkpointer)
         self.checkpoints.border = self._border
+        objective = self.job.objective
+        self._likely = None
+        if isinstance(objective, Distill):
+            self._likely = Likely(objective.top_k, objective.temperature, objective.vocab)
         self._masked = any(self.model_config.traverse(DocumentAttention.Config))
         if loss := reported(self.loss_fn):
             metrics = cast(Metrics, self.metrics_processor)
@@ -240,6 +245,7 @@ class Trainer(TitanTrainer):
             attention_masks=kwargs["attention_masks"],
             places=asked["places"],
             targets=asked.get("targets"),
+            likely=self._likely,
         )
 
     def save_result(self, folder: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...compiler.as_written import measured
-from ...compiler.plan.plan import Kto, NextToken, Plan, Sft, TrainJob
+from ...compiler.plan.plan import Distill, Kto, NextToken, Plan, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.record_shards import SUMMARY as RECORDS
 from ..data.shards import SUMMARY as SHARDS
@@ -17,7 +17,7 @@ MOST = {"documents": 4, "dialogs": 5, "preferences": 4, "ratings": 4}
 """Passes above which a run warns. Documents: repeating them this often is nearly as good as new
 ones (arXiv:2305.16264, §5). Dialogs, preferences and ratings: published
 recipes use 1 to 3."""
-FORMS = {NextToken: "documents", Sft: "dialogs", Kto: "ratings"}
+FORMS = {NextToken: "documents", Sft: "dialogs", Distill: "dialogs", Kto: "ratings"}
 RECORDED = ("preferences", "ratings")
 """Of these, records are counted, and of others tokens."""
 ALLOWED = ("W621", "W625")

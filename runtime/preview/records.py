@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.plan.plan import DatasetJob, Dpo, Kto, Reward, Sft
+from ...compiler.plan.plan import DatasetJob, Distill, Dpo, Kto, Reward, Sft
 from ..data import records
 from ..data.encode import Encoder
 from ..data.formats import Row
@@ -190,7 +190,7 @@ def taught_of(use: Use, record: Record) -> np.ndarray:
     """
     taught = np.zeros(len(record.tokens), bool)
     objective = use.objective
-    if isinstance(objective, Sft):
+    if isinstance(objective, Sft | Distill):
         return learned(record.parts, every_token=objective.loss_on == "all")
     if not isinstance(objective, Reward | Dpo | Kto) or not record.branches:
         return taught

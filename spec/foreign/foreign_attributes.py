@@ -112,10 +112,11 @@ NOT_YET = (
         "this version trains every weight, all at the rate that `lr` says. Remove it",
     ),
     Answer(
-        "teacher teacher_model distill distillation kd kd_loss kd_temperature",
+        "teacher_model teacher_model_name_or_path distill distillation kd kd_loss gkd "
+        "kd_temperature",
         ANY,
-        "this version has no distillation on a teacher's probabilities. A `sample` stage writes "
-        "answers of a model, and an `sft` stage learns them",
+        "a teacher's probabilities are learned in a stage of a kind of its own: {}",
+        "stage x: distill { from = pretrain, teacher = more, data = chats, steps = 50, lr = 1e-5 }",
     ),
     Answer(
         OF_DPO,

@@ -412,10 +412,9 @@ VALUES = (
         "this version does not have it: there are `dpo`, `kto`, `reward` and `grpo`",
     ),
     Answer(
-        "distill distillation gkd kd",
+        "distillation gkd kd minillm",
         "kind",
-        "this version has no distillation on probabilities: a `sample` stage writes answers of a "
-        "model, and `sft` learns them",
+        "did you mean `distill`? It learns the probabilities of a `teacher`",
     ),
     Answer(
         "lora qlora dora peft adapter",

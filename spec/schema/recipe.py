@@ -36,6 +36,7 @@ from .declaration import Declaration, attribute
 from .declaration import attributes as attributes
 from .declaration import kind_of as kind_of
 from .declaration import statements as statements
+from .distill_blocks import Distill as Distill
 from .measuring_blocks import ANSWERING as ANSWERING
 from .measuring_blocks import MEASURES as MEASURES
 from .measuring_blocks import Average as Average
@@ -150,7 +151,7 @@ class Cluster(Declaration):
 STAGES: dict[str, type[Stage]] = {
     kind.kind: kind
     for kind in (
-        *(Train, Sft, Reward, Dpo, Kto, Grpo),
+        *(Train, Sft, Distill, Reward, Dpo, Kto, Grpo),
         *(Score, Sample, Checkpoint, Average, Best, Evaluate),
     )
 }

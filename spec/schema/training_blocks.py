@@ -165,6 +165,7 @@ class Training(Stage):
     Attributes:
         data_kind: what they train on.
         rows: what a batch counts, in the plural.
+        apart: kinds of parallelism that it cannot use, where rows are not padded.
         forwards: forward passes over other rows of the same number, beside those of training.
     """
 
@@ -172,6 +173,7 @@ class Training(Stage):
 
     data_kind: ClassVar[str] = "documents"
     rows: ClassVar[str] = "sequences"
+    apart: ClassVar[tuple[str, ...]] = ()
     forwards: ClassVar[Fraction] = Fraction(0)
 
     model: str | None = None
@@ -320,6 +322,12 @@ class Train(Training):
     )
 
 
+LOSS_ON: Any = attribute(
+    k.OneOf("assistant", "all", foreign="loss"),
+    "assistant",
+    name="loss",
+    doc="learn the assistant's content and its end tokens, or every token",
+)
 DROP_LAST: Any = attribute(
     k.Flag(),
     False,
@@ -335,12 +343,7 @@ class Sft(Training):
     dialog: str | None = attribute(
         DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
     )
-    loss_on: str = attribute(
-        k.OneOf("assistant", "all", foreign="loss"),
-        "assistant",
-        name="loss",
-        doc="learn the assistant's content and its end tokens, or every token",
-    )
+    loss_on: str = LOSS_ON
     drop_last: bool = DROP_LAST
 
 

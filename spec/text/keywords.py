@@ -29,6 +29,7 @@ NAMED = tuple(word for word in BLOCKS if word != "expect")
 STAGE_KINDS = (
     "train",
     "sft",
+    "distill",
     "reward",
     "dpo",
     "kto",

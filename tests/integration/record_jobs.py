@@ -19,6 +19,7 @@ from etude.compiler.plan.plan import (
     HeldOutJob,
     Objective,
     ReferenceJob,
+    TeacherJob,
     TrainJob,
 )
 from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
@@ -72,7 +73,8 @@ def make_records(folder: Path, holdout: Fraction = Fraction(0)) -> dict[str, Pat
 
 
 def record_job(objective: Objective, **keywords: Any) -> TrainJob:
-    source = {"sft": "chat", "kto": "rated"}.get(objective.name, "prefer")
+    sources = {"sft": "chat", "distill": "chat", "kto": "rated"}
+    source = sources.get(objective.name, "prefer")
     values: dict[str, Any] = {"steps": 6, "seq_len": SEQ_LEN, "mixture": [(0, {source: 1})]}
     return train_job(**{**values, **keywords}).model_copy(update={"objective": objective})
 
@@ -103,6 +105,8 @@ def forward_job(kind: Any, source: str | None, **changes: Any) -> Any:
     }
     if kind is ReferenceJob:
         values["mask"] = "none"
+    if kind is TeacherJob:
+        values |= {"temperature": 1.0, "top_k": 16, "vocab": 512, "every_token": False}
     return kind(**{**values, **changes})
 
 

@@ -20,9 +20,19 @@ from record_jobs import (
 from test_engine_ranks import Run, Workplace
 from test_engine_records import unpacked
 
-from etude.compiler.plan.plan import Dpo, Kto, ReferenceJob, Reward, ScoreJob, Sft
+from etude.compiler.plan.plan import (
+    Distill,
+    Dpo,
+    Kto,
+    ReferenceJob,
+    Reward,
+    ScoreJob,
+    Sft,
+    TeacherJob,
+)
 from etude.runtime.engine import rows
 from etude.runtime.engine.forward import held_out, reference, score
+from etude.runtime.engine.teaching import teach
 
 DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatting")
 ORPO = Dpo(
@@ -30,13 +40,21 @@ ORPO = Dpo(
 )
 KTO = Kto(beta=0.3, desirable_weight=1, undesirable_weight=1.5, mask="formatting")
 KILLED: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO}
-OBJECTIVES = {**KILLED, "orpo": ORPO, "kto": KTO}
+DISTILL = Distill(divergence="jsd", temperature=1.0, top_k=16)
+OBJECTIVES = {**KILLED, "orpo": ORPO, "kto": KTO, "distill": DISTILL}
 HELD = [
     each.model_copy(update={"data": ["held chat"]}) if each.data == ["chat"] else each
     for each in LOSSES
 ]
 RANKED = ACCURACY.model_copy(update={"data": ["held prefer"]})
 LAYOUTS = {"sharded": {}, "tensor": {"tensor_parallel_degree": 2}}
+PLACED = [
+    (name, layout)
+    for layout in LAYOUTS
+    for name in OBJECTIVES
+    if (name, layout) != ("distill", "tensor")
+]
+"""A student compares all tokens at a place: it has no tensor parallelism."""
 
 
 def job(name: str, layout: str, world_size: int = 2, steps: int = 1) -> Any:
@@ -90,7 +108,10 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         root=root,
         on_event=lambda _: None,
     )
+    teacher = forward_job(TeacherJob, "chat")
+    teach(teacher, roles, root / "teacher", root=root, on_event=lambda _: None)
     begun |= {
+        "teacher:chat": root / "teacher" / "result",
         "reference:prefer": root / "reference" / "result",
         "reference:rated": root / "rated" / "result",
     }
@@ -101,8 +122,9 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         assert made.run(killed) != 0
         killed.kill_at = None
         runs += [killed, Run(job(name, "sharded", steps=5), f"whole {name}")]
+    runs.append(Run(forward_on_two(TeacherJob, "chat", "sharded"), "teacher"))
     for layout in LAYOUTS:
-        runs += [Run(job(name, layout), f"{name} {layout}") for name in OBJECTIVES]
+        runs += [Run(job(name, of), f"{name} {of}") for name, of in PLACED if of == layout]
         runs += [
             Run(
                 forward_on_two(ReferenceJob, "prefer", layout, mask="formatting"),
@@ -120,8 +142,7 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return made
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(("name", "layout"), PLACED)
 def test_two_ranks_compute_the_loss_and_gradients_of_one(
     place: Workplace, tmp_path: Path, name: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +165,8 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
         "divergence",
         "desirable_reward",
         "undesirable_reward",
+        "kept",
+        "agreement",
     }
     assert one.keys() == two.keys() - {"max_loss"}  # of the ranks with data of their own
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
@@ -189,6 +212,17 @@ def test_what_two_ranks_say_is_what_one_says(place: Workplace, tmp_path: Path, l
         ours = np.load(tmp_path / "score" / "result" / f"{split}.npy")
         theirs = np.load(place.result(f"score {layout}") / f"{split}.npy")
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_a_teacher_says_on_two_ranks_what_it_says_on_one(place: Workplace, tmp_path: Path) -> None:
+    job = forward_job(TeacherJob, "chat")
+    teach(job, place.inputs, tmp_path / "one", root=tmp_path, on_event=lambda _: None)
+    one, two = (
+        np.load(folder / "top.npy")
+        for folder in (tmp_path / "one" / "result", place.result("teacher"))
+    )
+    np.testing.assert_allclose(one[:, :16], two[:, :16], rtol=1e-5)
+    assert (one[:, 16:] == two[:, 16:]).mean() > 0.99  # two tokens may be equally likely
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -62,7 +62,7 @@ def loss_and_gradients(job: TrainJob, roles: Roles, folder: Path) -> tuple[float
 
 def first_records(job: TrainJob, roles: Roles) -> list[Record]:
     """The records of the first batch, as the data modules alone say."""
-    if job.objective.name == "sft":
+    if job.objective.name in ("sft", "distill"):
         records = Records(roles["data:chat"], "train")
         packing = Packing(records, seed=job.seed, name="chat", seq_len=SEQ_LEN)
         return [each for row in range(BATCH) for each in packing.read(row)]

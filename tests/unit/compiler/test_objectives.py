@@ -5,7 +5,16 @@ from typing import get_args
 import pytest
 from specs import HEAD, after, check, jobs, plan, stage
 
-from etude.compiler.plan.plan import DatasetJob, Dpo, Kto, NextToken, Plan, ReferenceJob
+from etude.compiler.plan.plan import (
+    DatasetJob,
+    Distill,
+    Dpo,
+    Kto,
+    NextToken,
+    Plan,
+    ReferenceJob,
+    TeacherJob,
+)
 from etude.runtime.emission.emit import emit
 from etude.spec.schema.preference_losses import LOSSES
 
@@ -293,3 +302,81 @@ def test_dpo_does_not_take_ratings() -> None:
         "E511",
         "preferences are needed here, but `rated` has ratings",
     )
+
+
+TEACHER = (
+    "model large { layers = 3, dim = 128, heads = 4, kv_heads = 2, ffn = 256, vocab = 320 }\n"
+    "stage big: train { model = large, steps = 5, seq_len = 16, batch = 4 seqs, lr = 1e-3, "
+    "data = web }\n"
+)
+
+
+def distill(**attributes: str) -> str:
+    given = {"from": "first", "teacher": "big", "data": "talk", "steps": "9", "lr": "1e-5"}
+    lines = ", ".join(f"{name} = {value}" for name, value in {**given, **attributes}.items())
+    return f"{AFTER}{TEACHER}stage tuned: distill {{ {lines} }}\n"
+
+
+def test_a_teacher_says_once_what_a_student_learns() -> None:
+    made = plan(distill(top_k="8", temperature="2", loss="all"))
+    (job,) = jobs(made, "tuned")
+    assert job.objective == Distill(temperature=2.0, top_k=8, loss_on="all")
+    by_key = {each.key: each for each in made.jobs}
+    said = by_key[job.inputs["teacher:talk"]]
+    assert isinstance(said, TeacherJob)
+    assert (said.id, said.top_k, said.temperature) == ("teacher.tuned.talk", 8, 2.0)
+    assert (said.model.layers, said.vocab, said.every_token) == (3, 300, True)
+    assert said.inputs["model"] == jobs(made, "big")[-1].key
+    assert said.inputs["data:talk"] == job.inputs["data:talk"]
+    # The loss is the student's: what the teacher says of tokens does not depend on it.
+    other = plan(distill(top_k="8", temperature="2", loss="all", divergence="jsd"))
+    assert jobs(other, "tuned")[0].inputs == job.inputs
+    assert jobs(other, "tuned")[0].key != job.key
+
+
+def test_a_teacher_with_another_placement_reads_whole_rows() -> None:
+    cluster = 'cluster box { gpus = 8 of "H100 80GB" }\n'
+    text = distill(parallel="{ shard 8 }", batch="8 seqs").replace(
+        "stage big: train {", "stage big: train { parallel = { tensor 2 },"
+    )
+    text = cluster + text.replace("batch = 4 seqs", "batch = 8 seqs")
+    made = plan(text)
+    (said,) = (each for each in made.jobs if isinstance(each, TeacherJob))
+    assert (said.resources.tensor, said.resources.shard) == (1, 8)
+    assert said.reading is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message"),
+    [
+        ({"teacher": "nowhere"}, "E402", "nowhere"),
+        ({"top_k": "301"}, "E528", "there are only 300 tokens"),
+        ({"temperature": "0"}, "E208", ""),
+        ({"data": "pairs"}, "E511", "dialogs are needed here"),
+        ({"divergence": "kl"}, "E202", "forward_kl"),
+    ],
+)
+def test_what_is_wrong_with_distillation_is_said(
+    given: dict[str, str], code: str, message: str
+) -> None:
+    (found,) = [d for d in check(distill(**given)) if d.severity == "error"]
+    assert found.code == code
+    assert message in found.message
+
+
+def test_a_teacher_has_the_tokenizer_of_its_student() -> None:
+    text = distill().replace("stage big: train {", "stage big: train { tokenizer = other,")
+    text = text.replace("stage first: train {", "stage first: train { tokenizer = own,")
+    text += "tokenizer own { bytes }\ntokenizer other { train = { on [web], vocab 300 } }\n"
+    (found,) = [d for d in check(text) if d.severity == "error"]
+    assert (found.code, found.span and found.span.text) == ("E411", "big")
+    assert "the teacher `big` has a different tokenizer" in found.message
+    assert "`sample` stage" in (found.help or "")
+
+
+def test_distillation_has_no_tensor_parallelism() -> None:
+    cluster = 'cluster box { gpus = 2 of "H100 80GB" }\n'
+    text = cluster + distill(parallel="{ tensor 2 }")
+    (found,) = [d for d in check(text) if d.severity == "error"]
+    assert found.code == "E519"
+    assert "all tokens are compared at each place" in (found.help or "")

@@ -38,6 +38,7 @@ PAIRS: dict[type[b.Attributes], type[r.Declaration]] = {
     b.Needle: r.Needle,
     b.Train: r.Train,
     b.Sft: r.Sft,
+    b.Distill: r.Distill,
     b.Reward: r.Reward,
     b.Dpo: r.Dpo,
     b.Kto: r.Kto,

@@ -1,0 +1,53 @@
+"""The jobs in which teachers say how likely tokens are."""
+
+from typing import Any
+
+from ...spec.record import replace
+from ..placement import flat
+from ..plan.plan import TeacherJob
+from ..program import Form, ScheduledStage, Trained
+from ..torchtitan.configuration import torchtitan
+from .job_list import Jobs
+from .model_jobs import Models
+from .reading import documents, with_reading
+
+
+def taught(
+    jobs: Jobs, models: Models, stage: ScheduledStage, teacher: str, source: str, data: str
+) -> str:
+    """The key of the job that keeps a teacher's probabilities of a source's tokens.
+
+    It runs where the teacher was trained, or would continue.
+
+    Args:
+        data: key of the job that makes the source.
+    """
+    spec: Any = stage.spec
+    trained = models.program.trained(teacher)
+    form = _whole(trained)
+    seq_len = stage.segments[-1].seq_len
+    content = {
+        "model": models.shape(trained),
+        "source": source,
+        "seq_len": seq_len,
+        "temperature": spec.temperature,
+        "top_k": spec.top_k,
+        "vocab": min(trained.model.vocab, stage.model.vocab),
+        "every_token": spec.loss_on == "all",
+        "resources": form.resources,
+        "torchtitan": torchtitan(trained, form, 1, jobs.seed, []),
+    }
+    content = with_reading(content, [documents(jobs.recipe.datasets[source], seq_len)])
+    inputs = {"model": jobs.result[teacher], f"data:{source}": data}
+    id = f"teacher.{stage.name}.{source}"
+    return jobs.add(TeacherJob, content, inputs, id=id, stage=stage.name)
+
+
+def _whole(trained: Trained) -> Form:
+    """The form in which a teacher reads: every rank has whole rows and the whole vocabulary."""
+    last = trained.last
+    mesh = flat(last.resources)
+    if mesh.tensor > 1:
+        mesh = replace(mesh, tensor=1, shard=mesh.shard * mesh.tensor)
+    micro_batch = last.micro_batch if mesh == last.resources else 1
+    return replace(last, resources=mesh, micro_batch=micro_batch)
