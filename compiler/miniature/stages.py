@@ -19,6 +19,8 @@ DRAWS, ANSWER, ANSWERS = 8, 64, 8
 """Draws of a prompt, tokens of an answer, and prompts that an evaluation answers, at most."""
 DEPTHS, SAMPLES = 3, 1
 """The most depths and samples of a needle test."""
+LIKELY = 16
+"""The most tokens of a place of which a teacher says how likely they are."""
 RANK = 4
 """The largest rank of adapters: half of the least width of a matrix."""
 LOSS, RATIO = Fraction(100), Fraction(10)
@@ -123,6 +125,8 @@ class Stages:
             rank = min(spec.adapter.rank, RANK)
             alpha = spec.adapter.factor * rank
             changes["adapter"] = replace(spec.adapter, rank=rank, alpha=alpha, over="rank")
+        if isinstance(spec, r.Distill):
+            changes["top_k"] = min(spec.top_k, LIKELY)
         if spec.average:
             over = changes["steps"] - steps_of.at[averaged_from(stage)]
             every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))

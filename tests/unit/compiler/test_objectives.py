@@ -3,7 +3,7 @@
 from typing import get_args
 
 import pytest
-from specs import HEAD, after, check, jobs, plan, stage
+from specs import HEAD, after, check, jobs, miniature, plan, stage
 
 from etude.compiler.plan.plan import (
     DatasetJob,
@@ -380,3 +380,15 @@ def test_distillation_has_no_tensor_parallelism() -> None:
     (found,) = [d for d in check(text) if d.severity == "error"]
     assert found.code == "E519"
     assert "all tokens are compared at each place" in (found.help or "")
+
+
+def test_a_miniature_keeps_what_a_stage_learns_from() -> None:
+    """A small vocabulary may have fewer tokens than are kept of a large one."""
+    text = distill(top_k="200").replace("vocab = 300", "vocab = 32000")
+    (student,) = jobs(miniature(text), "tuned")
+    assert isinstance(student.objective, Distill)
+    assert student.objective.top_k == 16
+    assert [role for role in student.inputs if role.startswith("teacher:")] == ["teacher:talk"]
+    (rated,) = jobs(miniature(kto()), "tuned")
+    assert isinstance(rated.objective, Kto)
+    assert "reference:rated" in rated.inputs
