@@ -5,15 +5,14 @@ from typing import Any
 from ...spec.record import replace
 from ..placement import flat
 from ..plan.plan import TeacherJob
-from ..program import Form, ScheduledStage, Trained
+from ..program import Form, Scheduled, ScheduledStage, Trained
 from ..torchtitan.configuration import torchtitan
 from .job_list import Jobs
-from .model_jobs import Models
 from .reading import documents, with_reading
 
 
 def taught(
-    jobs: Jobs, models: Models, stage: ScheduledStage, teacher: str, source: str, data: str
+    jobs: Jobs, program: Scheduled, stage: ScheduledStage, teacher: str, source: str, data: str
 ) -> str:
     """The key of the job that keeps a teacher's probabilities of a source's tokens.
 
@@ -23,11 +22,11 @@ def taught(
         data: key of the job that makes the source.
     """
     spec: Any = stage.spec
-    trained = models.program.trained(teacher)
+    trained = program.trained(teacher)
     form = _whole(trained)
-    seq_len = stage.segments[-1].seq_len
+    seq_len, last = stage.segments[-1].seq_len, trained.last
     content = {
-        "model": models.shape(trained),
+        "model": trained.model.knowing(max(seq_len, last.seq_len), last.rope_theta),
         "source": source,
         "seq_len": seq_len,
         "temperature": spec.temperature,

@@ -248,7 +248,7 @@ class Training:
         if teacher := self._way(stage).teacher(stage):
             for name in sources:
                 inputs[f"teacher:{name}"] = taught(
-                    self.jobs, self.models, stage, teacher, name, inputs[f"data:{name}"]
+                    self.jobs, self.program, stage, teacher, name, inputs[f"data:{name}"]
                 )
         return inputs
 

@@ -34,7 +34,7 @@ def of_epochs(
     """
     counts: dict[str, SourceCount] = {}
     sizes: list[tuple[int, ...]] = []
-    single = UNITS[stage.spec.data_kind] == stage.spec.rows
+    single = UNITS.get(stage.spec.data_kind) == stage.spec.rows
     for name in sources:
         dataset = program.recipe.datasets[name]
         declared = dataset.declared(stage.spec.rows)
@@ -60,7 +60,7 @@ def of_epochs(
 
 
 def _unknown(spec: r.Training, dataset: r.Dataset, why: str, report: Report) -> None:
-    what = spec.rows if spec.rows == UNITS[spec.data_kind] else "tokens"
+    what = spec.rows if spec.rows == UNITS.get(spec.data_kind) else "tokens"
     name = DataId.parse(dataset.name).name
     declare = "" if dataset.stages else f"declare `{what} = …` in the dataset `{name}`, or "
     report.add(

@@ -25,6 +25,8 @@ ADVANTAGES = "advantages.npy"
 """Beside rollouts: how much better each answer is than the others to its prompt; float32."""
 REWARDS = "rewards.npy"
 """Beside rollouts: the reward of each answer; float32."""
+TOP, BEGINS = "top.npy", "begins.npy"
+"""What a teacher finds likely, and where in it each record begins; see `teaching.teach`."""
 LIKELIHOOD = "likelihood.npy"
 """The log-probability of each token of all answers, one after the other; float32."""
 
@@ -33,6 +35,10 @@ BRANCHES = {"dialogs": 0, "preferences": 3, "ratings": 2, "rollouts": 2}
 _PARTS = 5
 _OLD_PARTS = 4
 """Parts in older data sets, made before EXCLUDED, whose summary does not say."""
+
+
+_Beside = tuple[tuple[int, ...], bool | None]
+"""What is kept of a record beside tokens: lengths of branches, and whether its answer is good."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +94,14 @@ def write_records(
     if form not in BRANCHES:
         raise ValueError(f"there is no form `{form}`")
     dtype = np.dtype("<u2" if vocab * _PARTS <= 2**16 else "<u4")
-    branches: dict[str, list[tuple[int, ...]]] = {split: [] for split in SPLITS}
-    good: dict[str, list[bool]] = {split: [] for split in SPLITS}
+    beside: dict[str, list[_Beside]] = {split: [] for split in SPLITS}
 
     def batches() -> Iterator[Batch]:
         for ordinal, record in enumerate(records):
             _check(record, form, vocab)
             split = "heldout" if held_out(ordinal, holdout, seed=seed, name=name) else "train"
             if BRANCHES[form]:
-                branches[split].append(record.branches)
-            if record.good is not None:
-                good[split].append(record.good)
+                beside[split].append((record.branches, record.good))
             codes = (record.tokens * _PARTS + record.parts).astype(dtype)
             yield Batch(codes, np.array([len(codes)]))
 
@@ -113,11 +116,10 @@ def write_records(
         extra=lambda: {"form": form, "vocab": vocab, "parts": _PARTS, **(extra() if extra else {})},
         what="records",
     )
-    if BRANCHES[form]:
-        for split, lengths in branches.items():
-            np.save(folder / f"{split}-branches.npy", _table(lengths))
-            if form == "ratings":
-                np.save(folder / f"{split}-good.npy", np.array(good[split], bool))
+    for split in SPLITS if BRANCHES[form] else ():
+        np.save(folder / f"{split}-branches.npy", _table([lengths for lengths, _ in beside[split]]))
+        if form == "ratings":
+            np.save(folder / f"{split}-good.npy", np.array([g for _, g in beside[split]], bool))
     return summary
 
 

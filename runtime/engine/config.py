@@ -17,6 +17,7 @@ from ...compiler.torchtitan.quantization import SECTION, compiles
 from ..errors import RunError
 from . import adapters
 from .checkpoint import Checkpoints, Policy, Start
+from .distill import DistillLoss
 from .families import Head, model_spec
 from .initial import by_name
 from .loader import Loader, NoTokenizer
@@ -29,7 +30,6 @@ from .profiler import Profiler
 from .quantization import convert, reset
 from .ratings import KtoLoss
 from .storage import HEAD
-from .teaching import DistillLoss
 from .trainer import Trainer
 
 RECOMPUTATION = {

@@ -37,6 +37,7 @@ from ...compiler.plan.plan import (
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.values import Saving
 from ..data.packing import counted
+from ..data.record_shards import Records
 from ..data.shards import SPLITS, Shards
 from ..errors import RunError, Stopped
 from .device import prepare
@@ -85,39 +86,39 @@ def reference(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import (
-            ask_tokens,
-            check_counts,
-            check_different,
-            check_length,
-            check_vocab,
-            lay_out,
-        )
+        from .rows import ask_tokens
 
         records = read_records(input_of(inputs, f"data:{job.source}"), job.form, job.source)
-
-        def rows(number: int) -> Sequence["Row"]:
-            record = records.record(number)
-            check_length(len(record.tokens), job.seq_len, job.source, number)
-            check_vocab(record.tokens, job.source, job.model.vocab)
-            row = lay_out(record, range(len(record.branches) - 1), job.layout)
-            counts = torch.tensor([[int(counted(each, job.mask).sum()) for each in row.parts]])
-            check_counts(counts, [(job.source, number)])
-            check_different(row, job.mask, job.source, number)
-            return [row]
-
         walk = Walk(trainer, job, folder, on_event, bound(ask_tokens, mask=job.mask))
         if job.form == "ratings":
             from .ratings import both_answers
 
             found = both_answers(walk, records, job)
         else:
+            rows = bound(_compared, job, records)
             found = walk.over("train", records.count, rows, RESPONSES)
         # A response that is there has at least one token that counts.
         values = np.where(found[:, 1] > 0, -found[:, 0], np.nan)
         save(partial / "reference.npy", values.astype(np.float32))
 
     run(job, inputs, folder, root, on_event, work)
+
+
+def _compared(job: ReferenceJob, records: Records, number: int) -> Sequence["Row"]:
+    """The row of a preference, with all its responses.
+
+    Raises: DataError: it is too long, or nothing that counts tells its responses apart.
+    """
+    from .rows import check_counts, check_different, check_length, check_vocab, lay_out
+
+    record = records.record(number)
+    check_length(len(record.tokens), job.seq_len, job.source, number)
+    check_vocab(record.tokens, job.source, job.model.vocab)
+    row = lay_out(record, range(len(record.branches) - 1), job.layout)
+    counts = torch.tensor([[int(counted(each, job.mask).sum()) for each in row.parts]])
+    check_counts(counts, [(job.source, number)])
+    check_different(row, job.mask, job.source, number)
+    return [row]
 
 
 def score(

@@ -7,7 +7,7 @@ Names carry shapes: N places at which the model has an output, P ordered pairs, 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -24,8 +24,21 @@ from torchtitan.tools.utils import get_local_device
 
 from ...compiler.plan.plan import Dpo
 
-if TYPE_CHECKING:
-    from .trainer import Trainer
+
+class Asked(Protocol):
+    """What a loss may ask before a step: the model, about rows of the step.
+
+    Attributes:
+        batch_mesh: the ranks that have different data, if there are several.
+    """
+
+    loader: Any
+    device: torch.device
+
+    @property
+    def batch_mesh(self) -> DeviceMesh | None: ...
+
+    def say(self, batch: dict[str, torch.Tensor]) -> torch.Tensor: ...
 
 
 class Reported:
@@ -36,7 +49,7 @@ class Reported:
     _added: tuple[torch.Tensor, ...] = ()
     _kept: int = 0
 
-    def begin(self, trainer: "Trainer", step: int) -> None:
+    def begin(self, trainer: Asked, step: int) -> None:
         """What the loss needs of a step before its first micro-batch; all ranks call this
         together."""
 

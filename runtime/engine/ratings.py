@@ -18,11 +18,10 @@ from ...compiler.plan.plan import Kto, ReferenceJob
 from ..data.packing import Shuffled, counted
 from ..data.record_shards import Record, Records
 from .loader import Batch, check_vocab
-from .objectives import RecordLoss, share, sums_of
+from .objectives import Asked, RecordLoss, share, sums_of
 from .rows import RecordLoader, Row, ask_tokens, check_counts, check_length, lay_out, read_reference
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
     from .walk import Walk
 
 OWN, MISMATCHED = 0, 1
@@ -195,7 +194,7 @@ class KtoLoss(RecordLoss):
         self._objective = config.objective
         self._divergence = 0.0
 
-    def begin(self, trainer: "Trainer", step: int) -> None:
+    def begin(self, trainer: Asked, step: int) -> None:
         loader = trainer.loader
         assert isinstance(loader, RatingLoader)
         found = torch.zeros(2, dtype=torch.float64, device=trainer.device)

@@ -207,8 +207,8 @@ def _distilled(
     job: TrainJob, inputs: Mapping[str, Path], packings: Mapping[str, Packing], common: Any
 ) -> "Loader.Config":
     """The loader of dialogs with a teacher's probabilities."""
+    from .distill import DistillLoader, Taught
     from .rows import row_multiple
-    from .teaching import DistillLoader, Taught
 
     assert isinstance(job.objective, Distill)
     taught = {

@@ -14,7 +14,8 @@ from etude.compiler.plan.plan import Distill, TeacherJob
 from etude.runtime.data.encode import CONTENT, TERMINATION
 from etude.runtime.data.record_shards import Record, Records
 from etude.runtime.engine import heads
-from etude.runtime.engine.teaching import Taught, teach
+from etude.runtime.engine.distill import Taught
+from etude.runtime.engine.teaching import teach
 from etude.runtime.errors import DataError
 
 

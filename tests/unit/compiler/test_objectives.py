@@ -374,6 +374,14 @@ def test_a_teacher_has_the_tokenizer_of_its_student() -> None:
     assert "`sample` stage" in (found.help or "")
 
 
+def test_rows_longer_than_a_teacher_knows_are_warned_of() -> None:
+    text = distill(seq_len="64", batch="4 seqs")
+    found = [d for d in check(text) if d.code == "W609"]
+    assert any("the teacher was trained on sequences of 16" in each.message for each in found)
+    (said,) = (each for each in plan(text).jobs if isinstance(each, TeacherJob))
+    assert (said.model.context, said.seq_len) == (64, 64)
+
+
 def test_distillation_has_no_tensor_parallelism() -> None:
     cluster = 'cluster box { gpus = 2 of "H100 80GB" }\n'
     text = cluster + distill(parallel="{ tensor 2 }")
