@@ -5,7 +5,7 @@ from typing import Any
 from ...spec.record import replace
 from ..placement import flat
 from ..plan.plan import TeacherJob
-from ..program import Form, Scheduled, ScheduledStage, Trained
+from ..program import Form, Scheduled, ScheduledStage
 from ..torchtitan.configuration import torchtitan
 from .job_list import Jobs
 from .reading import documents, with_reading
@@ -23,8 +23,8 @@ def taught(
     """
     spec: Any = stage.spec
     trained = program.trained(teacher)
-    form = _whole(trained)
     seq_len, last = stage.segments[-1].seq_len, trained.last
+    form = _whole(last, seq_len)
     content = {
         "model": trained.model.knowing(max(seq_len, last.seq_len), last.rope_theta),
         "source": source,
@@ -42,11 +42,16 @@ def taught(
     return jobs.add(TeacherJob, content, inputs, id=id, stage=stage.name)
 
 
-def _whole(trained: Trained) -> Form:
-    """The form in which a teacher reads: every rank has whole rows and the whole vocabulary."""
-    last = trained.last
+def _whole(last: Form, seq_len: int) -> Form:
+    """The form in which a teacher reads rows of so many tokens: every rank has whole rows and the
+    whole vocabulary.
+
+    Args:
+        last: its own.
+    """
     mesh = flat(last.resources)
     if mesh.tensor > 1:
         mesh = replace(mesh, tensor=1, shard=mesh.shard * mesh.tensor)
-    micro_batch = last.micro_batch if mesh == last.resources else 1
-    return replace(last, resources=mesh, micro_batch=micro_batch)
+    same = mesh == last.resources and seq_len <= last.seq_len
+    micro_batch = last.micro_batch if same else 1
+    return replace(last, resources=mesh, micro_batch=micro_batch, seq_len=seq_len)

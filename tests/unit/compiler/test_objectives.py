@@ -380,6 +380,7 @@ def test_rows_longer_than_a_teacher_knows_are_warned_of() -> None:
     assert any("the teacher was trained on sequences of 16" in each.message for each in found)
     (said,) = (each for each in plan(text).jobs if isinstance(each, TeacherJob))
     assert (said.model.context, said.seq_len) == (64, 64)
+    assert said.torchtitan["training"]["seq_len"] == 64
 
 
 def test_distillation_has_no_tensor_parallelism() -> None:
