@@ -122,7 +122,7 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         assert made.run(killed) != 0
         killed.kill_at = None
         runs += [killed, Run(job(name, "sharded", steps=5), f"whole {name}")]
-    runs.append(Run(forward_on_two(TeacherJob, "chat", "sharded"), "teacher"))
+    runs.append(Run(forward_on_two(TeacherJob, "chat", "sharded"), "teacher sharded"))
     for layout in LAYOUTS:
         runs += [Run(job(name, of), f"{name} {of}") for name, of in PLACED if of == layout]
         runs += [
@@ -219,7 +219,7 @@ def test_a_teacher_says_on_two_ranks_what_it_says_on_one(place: Workplace, tmp_p
     teach(job, place.inputs, tmp_path / "one", root=tmp_path, on_event=lambda _: None)
     one, two = (
         np.load(folder / "top.npy")
-        for folder in (tmp_path / "one" / "result", place.result("teacher"))
+        for folder in (tmp_path / "one" / "result", place.result("teacher sharded"))
     )
     np.testing.assert_allclose(one[:, :16], two[:, :16], rtol=1e-5)
     assert (one[:, 16:] == two[:, 16:]).mean() > 0.99  # two tokens may be equally likely
