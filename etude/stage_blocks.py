@@ -104,6 +104,7 @@ class Dpo(PreferenceTraining):
     gamma: Number | None = None
     nll: Number | None = None
     label_smoothing: Number | None = None
+    length_penalty: Number | None = None
     normalize: bool | Let | None = None
     mask: Literal["none", "formatting"] | Let | None = None
 

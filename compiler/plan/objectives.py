@@ -67,6 +67,7 @@ class Dpo(Value):
     ] = later("dpo")
     beta: float
     gamma: float = later(0.0, description="of simpo: how much higher the better reward should be")
+    length_penalty: float = later(0.0, description="reward that each token of a response costs")
     nll: float = Field(description="coefficient of the chosen response's mean cross-entropy")
     label_smoothing: float
     normalize: bool = Field(description="log-probabilities are means over tokens, not sums")

@@ -245,7 +245,9 @@ class DpoLoss(RecordLoss):
     r = β (log π − log ρ), or β log π where there is no reference. A record's loss is a function of
     r₊ (chosen) and r₋ (rejected), plus nll · NLL(chosen). With m = r₊ − r₋:
 
-    - dpo: −log σ(m) (Rafailov et al., arXiv:2305.18290, eq. 7).
+    - dpo: −log σ(m) (Rafailov et al., arXiv:2305.18290, eq. 7); with a length penalty α,
+      −log σ(m + α (|y₊| − |y₋|)), so that the model is rewarded for r − α |y| (Park et al.,
+      arXiv:2403.19159).
     - ipo: (m/β − 1/(2β))² (Azar et al., arXiv:2310.12036, eq. 17, whose τ is β, and whose
       log-probabilities are those of whole responses, as here without `normalize`).
     - robust: ((1 − ε) ℓ(m) − ε ℓ(−m)) / (1 − 2ε), where ℓ is the loss of dpo: its mean under labels
@@ -301,19 +303,28 @@ class DpoLoss(RecordLoss):
             ratio = ratio / counts
         rewards = objective.beta * ratio
         margin = rewards[:, 0] - rewards[:, 1]
-        preference = self._preference(rewards, margin)
+        preference = self._preference(rewards, margin + self._longer(counts))
         nll = sums[:, 0] / counts[:, 0]
         self._count(
             preference, nll, margin > 0, margin, rewards[:, 0], rewards[:, 1], tokens=rows["tokens"]
         )
         return share((preference + objective.nll * nll).sum(), global_valid_tokens), {}
 
+    def _longer(self, counts: torch.Tensor) -> torch.Tensor | float:
+        """What the chosen response's length has contributed to its being chosen: shape (R,).
+
+        Args:
+            counts: tokens of chosen and rejected responses, shape (R, 2).
+        """
+        penalty = self._objective.length_penalty
+        return penalty * (counts[:, 0] - counts[:, 1]) if penalty else 0.0
+
     def _preference(self, rewards: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
         """The loss of records without their NLL, shape (R,).
 
         Args:
             rewards: of chosen and rejected responses, shape (R, 2).
-            margin: their differences, shape (R,).
+            margin: their differences, and what length adds to them, shape (R,).
         """
         chosen, rejected = rewards.unbind(1)
         wrong, beta = self._objective.label_smoothing, self._objective.beta

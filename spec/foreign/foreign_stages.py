@@ -279,6 +279,12 @@ STAGES = (
         "beta = 0.1",
     ),
     Answer(
+        "length_regularization length_alpha rdpo_alpha alpha_length",
+        "dpo",
+        "did you mean `length_penalty`? {}",
+        "length_penalty = 0.01",
+    ),
+    Answer(
         "simpo_gamma margin target_margin",
         "dpo",
         "did you mean `gamma`? It belongs to `simpo`: {}",

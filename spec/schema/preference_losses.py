@@ -22,6 +22,7 @@ class Loss(NamedTuple):
     Attributes:
         reference: whether it compares the model with a reference.
         smoothed: whether it may assume a share of wrong labels.
+        penalized: whether it may have a penalty for length.
         usual: what β usually is; the typical value is the default.
         gamma: the default of the margin; None: it has no margin.
         nll: the default of the coefficient of the chosen response's cross-entropy.
@@ -30,6 +31,7 @@ class Loss(NamedTuple):
 
     reference: bool = True
     smoothed: bool = False
+    penalized: bool = False
     usual: UsualBeta = SUMS
     gamma: float | None = None
     nll: float = 0.0
@@ -51,6 +53,7 @@ class Loss(NamedTuple):
         meant = {
             "reference": self.reference,
             "label_smoothing": self.smoothed,
+            "length_penalty": self.penalized,
             "gamma": self.gamma is not None,
             "normalize": self.normalize is None,
         }
@@ -58,7 +61,7 @@ class Loss(NamedTuple):
 
 
 LOSSES: Mapping[str, Loss] = {
-    "dpo": Loss(smoothed=True),
+    "dpo": Loss(smoothed=True, penalized=True),
     "ipo": Loss(smoothed=True),
     "robust": Loss(smoothed=True),
     "hinge": Loss(),

@@ -423,6 +423,11 @@ class Dpo(PreferenceTraining):
         0.0,
         doc="assumed share of wrong labels",
     )
+    length_penalty: float = attribute(
+        nk.Real(least=0),
+        0.0,
+        doc="how much reward each token of a response costs, of `dpo`",
+    )
     normalize: bool | None = attribute(
         k.Flag(),
         None,

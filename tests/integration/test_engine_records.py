@@ -119,7 +119,10 @@ def expected_dpo(policy: Any, old: Any, records: list[Record], objective: Dpo) -
             for (log, count), (near, _) in ((policies[i], references[i]) for i in (0, -1))
         )
         nll = -policies[0][0] / policies[0][1]
-        losses.append(expected_preference(chosen, rejected, objective) + objective.nll * nll)
+        longer = objective.length_penalty * (policies[0][1] - policies[-1][1])
+        longer /= objective.beta  # which multiplies the difference
+        found = expected_preference(chosen + longer, rejected, objective)
+        losses.append(found + objective.nll * nll)
     return torch.stack(losses).mean()
 
 
@@ -242,6 +245,7 @@ def roles_without_model(roles: Roles) -> Roles:
         dpo(mask="formatting", normalize=True, beta=2.0, nll=0.0),
         dpo(objective="ipo", beta=2.0, nll=0.0),
         dpo(objective="ipo", beta=2.0, normalize=True, label_smoothing=0.1),
+        dpo(length_penalty=0.05, label_smoothing=0.1, mask="formatting"),
         dpo(objective="robust", label_smoothing=0.1),
         dpo(objective="hinge"),
         dpo(objective="apo_zero", nll=0.0),

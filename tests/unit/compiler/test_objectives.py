@@ -202,6 +202,7 @@ def test_the_defaults_are_those_of_the_loss(objective: str, values: dict[str, ob
     assert "gamma" in values or "gamma" not in found
     shown = made.stages["tuned"].values["beta"]
     assert (float(shown.value), shown.origin) == (values["beta"], "etude")
+    assert "length_penalty" not in found
     (given,) = jobs(plan(dpo(objective=objective, beta="0.7", nll="0.3")), "tuned")
     assert {"beta": 0.7, "nll": 0.3}.items() <= given.objective.model_dump().items()
 
@@ -220,6 +221,7 @@ def test_default_betas_are_usual_ones() -> None:
         ({"objective": "simpo", "reference": "first"}, "`reference` has no effect", "`dpo` and"),
         ({"objective": "orpo", "normalize": "false"}, "`normalize` has no effect", "`cpo`"),
         ({"objective": "apo_zero", "label_smoothing": "0.1"}, "`label_smoothing` has", "`robust`"),
+        ({"objective": "ipo", "length_penalty": "0.1"}, "`length_penalty` has no", "`dpo`"),
         ({"objective": "robust"}, "needs their share", "`label_smoothing = 0.1`"),
     ],
 )
