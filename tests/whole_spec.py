@@ -38,7 +38,7 @@ SPEC: dict[str, dict[str, str]] = {
         "data": "chats",
         "parallel": "{ tensor 1 }",
     },
-    "stage small: distill": {
+    "stage student: distill": {
         "from": "more",
         "teacher": "sft",
         "steps": "1000",

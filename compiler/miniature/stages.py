@@ -125,8 +125,8 @@ class Stages:
             rank = min(spec.adapter.rank, RANK)
             alpha = spec.adapter.factor * rank
             changes["adapter"] = replace(spec.adapter, rank=rank, alpha=alpha, over="rank")
-        if isinstance(spec, r.Distill):
-            changes["top_k"] = min(spec.top_k, LIKELY)
+        if top_k := getattr(spec, "top_k", None):
+            changes["top_k"] = min(top_k, LIKELY)
         if spec.average:
             over = changes["steps"] - steps_of.at[averaged_from(stage)]
             every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))
