@@ -14,6 +14,8 @@ from .tree import ConfigError, Leaf
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
 _SHAPES = ("cosine", "cosine_with_min_lr", "linear", "constant", "constant_with_warmup")
 PAIRS = ("reward", "dpo")
+OF_PAIRS = ("dpo", "ipo", "simpo", "orpo")
+"""Values of `rl` that learn from pairs; their defaults are TRL's."""
 MOST_WARMUP = 100
 """Steps of the warmup that axolotl takes by itself, at most (axolotl, `core/builders/base.py`)."""
 """Kinds of stages that compare responses."""
@@ -133,10 +135,11 @@ def _left(config: Config, kind: str) -> None:
 
 def _kind(config: Config) -> str:
     rl = config.text("rl")
-    if rl and rl != "dpo":
+    if rl and rl not in OF_PAIRS:
         raise ConfigError(
-            f"etude has no objective `{rl}`",
-            help="objectives on preferences are `dpo` and `reward`",
+            f"`rl: {rl}` is not converted",
+            help=f"of `rl`, {', '.join(OF_PAIRS)} are; etude's stages `kto` and `grpo` are written "
+            "by hand",
         )
     if config.flag("process_reward_model"):
         raise ConfigError("etude has no process reward models", help="there are outcome rewards")
@@ -302,13 +305,24 @@ def _objective(config: Config, kind: str) -> list[w.Line]:
     config.irrelevant({"train_on_inputs": "concerns dialogs"})
     if kind != "dpo":
         return []
-    beta = config.number("rl_beta", "dpo_beta", "trl.beta", default=Fraction(1, 10))
+    rl = config.text("rl")
+    also = ("orpo_alpha",) if rl == "orpo" else ()
+    beta = config.number("rl_beta", "dpo_beta", "trl.beta", *also, default=Fraction(1, 10))
+    if rl == "orpo":
+        return [("objective", rl), ("beta", w.real(beta))]
+    if rl == "simpo":
+        gamma = config.number("simpo_gamma", default=Fraction(1, 2))
+        nll = config.number("cpo_alpha", default=Fraction(1))
+        lines = {"objective": rl, "beta": w.real(beta), "gamma": w.real(gamma), "nll": w.real(nll)}
+        return [*lines.items()]
     nll = config.number("rpo_alpha", "trl.rpo_alpha", default=Fraction(0))
     smoothing = config.number("dpo_label_smoothing", default=Fraction(0))
     config.lost_unless(
         "dpo_loss_type", [["sigmoid"], "sigmoid"], "the loss is DPO's sigmoid", "DPO's own"
     )
     return [
+        ("objective", rl) if rl == "ipo" else None,
+        ("normalize", "true") if rl == "ipo" else None,
         ("beta", w.real(beta)),
         ("nll", w.real(nll)) if nll else None,
         ("label_smoothing", w.real(smoothing)) if smoothing else None,

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ..compiler.plan.plan import Dpo, Reward, Sft
+from ..compiler.plan.plan import Distill, Dpo, Kto, Reward, Sft
 from ..runtime.preview import Part, Preview, Refused, Shown, Use
 from .preview_text import Look, Span, Style, lines
 
@@ -144,12 +144,16 @@ def _about(use: Use) -> str:
     also = f"; {', '.join(use.also)} {'does' if len(use.also) == 1 else 'do'} the same"
     also = also if use.also else ""
     match use.objective:
-        case Sft(loss_on="all"):
+        case Sft(loss_on="all") | Distill(loss_on="all"):
             what = f"{use.data.form}; every token is learned but the first"
-        case Sft():
+        case Sft() | Distill():
             what = f"{use.data.form}; what the assistant says is learned, its ends included"
         case Reward():
             what = f"{use.data.form}; the score is read at the end of every response"
+        case Kto(mask="formatting"):
+            what = f"{use.data.form}; the content of the answer counts"
+        case Kto():
+            what = f"{use.data.form}; every token of the answer counts"
         case Dpo(mask="formatting"):
             what = f"{use.data.form}; the content of the best and the worst response counts"
         case Dpo():
@@ -192,7 +196,7 @@ def _looked(preview: Preview) -> str:
     if looked.tokens and preview.counted:
         mean = looked.tokens / looked.kept
         text += f"; {mean:,.0f} tokens on average"
-        if isinstance(preview.use.objective, Sft | Dpo):
+        if isinstance(preview.use.objective, Sft | Distill | Dpo | Kto):
             text += f", {looked.learned / looked.tokens:.0%} of them learned"
         text += f", the longest {looked.longest:,}"
         text += f" of {preview.use.seq_len:,}" if preview.use.seq_len else ""

@@ -169,7 +169,7 @@ class SourceCount(Record):
 
     Attributes:
         identity: a digest of what decides it.
-        unit: "tokens" of documents, "rows" of packed dialogs, or "pairs" of preferences.
+        unit: "tokens" of documents, "rows" of packed dialogs, "pairs" of preferences, or "ratings".
         numbers: of each epoch, if epochs differ; else one.
         exact: whether it was counted.
         said: what it was estimated from, for people.
@@ -177,7 +177,7 @@ class SourceCount(Record):
 
     dataset: str
     identity: str
-    unit: Literal["tokens", "rows", "pairs"]
+    unit: Literal["tokens", "rows", "pairs", "ratings"]
     numbers: tuple[int, ...]
     exact: bool
     said: str

@@ -139,6 +139,7 @@ class Fields(Block):
     completion: Text = None
     chosen: Text = None
     answer: Text = None
+    label: Text = None
     rejected: Text = None
     edited: Text = None
     tools: Text = None
@@ -149,7 +150,7 @@ class Fields(Block):
 
 
 class Dataset(Block):
-    """Where documents, dialogs, preferences or prompts come from.
+    """Where documents, dialogs, preferences, ratings or prompts come from.
 
     Attributes:
         filters: statements such as `keep 10% where quality.loss > 4.0`.
@@ -173,8 +174,9 @@ class Dataset(Block):
     holdout: Number | None = None
     bad_lines: Number | None = None
     long: Literal["refuse", "drop", "truncate"] | Let | None = None
-    kind: Literal["documents", "dialogs", "preferences", "prompts"] | Let | None = None
+    kind: Literal["documents", "dialogs", "preferences", "ratings", "prompts"] | Let | None = None
     pairs: Number | None = None
+    ratings: Number | None = None
     awaited: Flag = False
     candidates: Name | None = None
     filters: list[str] = []

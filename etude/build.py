@@ -45,9 +45,11 @@ from .stage_blocks import AnyStage as AnyStage
 from .stage_blocks import Average as Average
 from .stage_blocks import Best as Best
 from .stage_blocks import Checkpoint as Checkpoint
+from .stage_blocks import Distill as Distill
 from .stage_blocks import Dpo as Dpo
 from .stage_blocks import Evaluate as Evaluate
 from .stage_blocks import Grpo as Grpo
+from .stage_blocks import Kto as Kto
 from .stage_blocks import Measuring as Measuring
 from .stage_blocks import PreferenceTraining as PreferenceTraining
 from .stage_blocks import Reward as Reward

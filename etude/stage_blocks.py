@@ -73,6 +73,19 @@ class Sft(Training):
     drop_last: bool | Let | None = None
 
 
+class Distill(Training):
+    """Distillation: learns what a teacher thinks of the next token of dialogs."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: Name
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] | Let | None = None
+    temperature: Number | None = None
+    top_k: Number | None = None
+    dialog: Name | None = None
+    loss: Literal["assistant", "all"] | Let | None = None
+    drop_last: bool | Let | None = None
+
+
 class PreferenceTraining(Training):
     """Training on preferences; leaves out pairs whose responses are more alike than `similar`."""
 
@@ -89,16 +102,35 @@ class Reward(PreferenceTraining):
 
 
 class Dpo(PreferenceTraining):
-    """Direct preference optimization."""
+    """Preference optimization of a language model, by DPO or another loss of pairs."""
 
     kind: Literal["dpo"] = "dpo"
     reference: Name | None = None
-    objective: Literal["dpo", "ipo"] | Let | None = None
+    objective: (
+        Literal["dpo", "ipo", "robust", "hinge", "apo_zero", "apo_down", "simpo", "cpo", "orpo"]
+        | Let
+        | None
+    ) = None
     beta: Number | None = None
+    gamma: Number | None = None
     nll: Number | None = None
     label_smoothing: Number | None = None
+    length_penalty: Number | None = None
     normalize: bool | Let | None = None
     mask: Literal["none", "formatting"] | Let | None = None
+
+
+class Kto(Training):
+    """Preference optimization from answers that are rated good or bad, without pairs."""
+
+    kind: Literal["kto"] = "kto"
+    dialog: Name | None = None
+    reference: Name | None = None
+    beta: Number | None = None
+    desirable_weight: Number | None = None
+    undesirable_weight: Number | None = None
+    mask: Literal["none", "formatting"] | Let | None = None
+    drop_last: bool | Let | None = None
 
 
 class Grpo(Training):
@@ -195,6 +227,18 @@ class Evaluate(Measuring):
 
 
 AnyStage: TypeAlias = Annotated[
-    Train | Sft | Reward | Dpo | Grpo | Score | Sample | Checkpoint | Average | Best | Evaluate,
+    Train
+    | Sft
+    | Distill
+    | Reward
+    | Dpo
+    | Kto
+    | Grpo
+    | Score
+    | Sample
+    | Checkpoint
+    | Average
+    | Best
+    | Evaluate,
     Field(discriminator="kind"),
 ]

@@ -18,6 +18,8 @@ UNITS = {
     "epochs": "epochs",
     "pair": "pairs",
     "pairs": "pairs",
+    "rating": "ratings",
+    "ratings": "ratings",
     "prompt": "prompts",
     "prompts": "prompts",
     "word": "words",

@@ -46,6 +46,7 @@ COUNTED = {
     "documents": DOCS,
     "skip": DOCS,
     "pairs": ["5", "5 pairs"],
+    "ratings": ["5", "5 ratings"],
     "bad_lines": ["0", "3"],
     "tokens": TOKENS,
     "context": TOKENS,
@@ -272,8 +273,9 @@ class Writer:
             case Parts():
                 return f"[{', '.join(self.some(list(kind.choices)))}]"
             case ScheduleOf():
+                counted = ("pairs", "ratings", "prompts")
                 return self.schedule(
-                    name, records=next((u for u in kind.units if u in ("pairs", "prompts")), "")
+                    name, records=next((unit for unit in kind.units if unit in counted), "")
                 )
             case k.Text(many=many):
                 several = [f"[{self.one(TEXTS)}, {self.maybe_let(TEXTS[0])}]"] * many

@@ -19,6 +19,7 @@ SPEC: dict[str, dict[str, str]] = {
     "dataset code": {"files": '"code.jsonl"', "tokens": "1B"},
     "dataset chats": {"files": '"chats.jsonl"', "kind": "dialogs", "tokens": "100M"},
     "dataset ranked": {"files": '"ranked.jsonl"', "kind": "preferences", "pairs": "10k"},
+    "dataset rated": {"files": '"rated.jsonl"', "kind": "ratings", "ratings": "10k"},
     "dataset asked": {"files": '"asked.jsonl"', "kind": "prompts"},
     "dataset other": {"files": '"other.jsonl"'},
     "stage pretrain: train": {
@@ -37,6 +38,14 @@ SPEC: dict[str, dict[str, str]] = {
         "data": "chats",
         "parallel": "{ tensor 1 }",
     },
+    "stage student: distill": {
+        "from": "more",
+        "teacher": "sft",
+        "steps": "1000",
+        "lr": "1e-5",
+        "data": "chats",
+        "parallel": "{ tensor 1 }",
+    },
     "stage rm: reward": {
         "from": "sft",
         "steps": "1000",
@@ -50,6 +59,13 @@ SPEC: dict[str, dict[str, str]] = {
         "batch": "64 pairs",
         "lr": "1e-5",
         "data": "ranked",
+    },
+    "stage kto: kto": {
+        "from": "sft",
+        "steps": "1000",
+        "batch": "64 ratings",
+        "lr": "1e-5",
+        "data": "rated",
     },
     "stage rl: grpo": {
         "from": "sft",

@@ -14,10 +14,10 @@ from .rates import peak, shown
 @rule("W641")
 def unusual_beta(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     spec = stage.spec
-    if not isinstance(spec, r.Dpo):
+    if not isinstance(spec, r.Dpo | r.Kto):
         return
     low, high, typical = spec.usual_beta
-    if not low <= spec.beta <= high:
+    if spec.beta is not None and not low <= spec.beta <= high:
         yield Found(
             f"beta is {spec.beta:g}, and usually between {low:g} and {high:g}",
             spec.at("beta"),
@@ -27,15 +27,15 @@ def unusual_beta(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
 
 @rule("W642")
 def faster_than_before(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    if not isinstance(stage.spec, r.Dpo) or stage.parent is None:
+    if not isinstance(stage.spec, r.Dpo | r.Kto) or stage.parent is None:
         return
     before = program.trained(stage.parent)
     if not isinstance(before, ScheduledStage) or not isinstance(before.spec, r.Sft):
         return
     if peak(stage) > peak(before):
         yield Found(
-            f"the learning rate of dpo, {shown(peak(stage))}, is above that of the fine-tuning "
-            f"before it, {shown(peak(before))}",
+            f"the learning rate of {stage.spec.kind}, {shown(peak(stage))}, is above that of the "
+            f"fine-tuning before it, {shown(peak(before))}",
             stage.spec.at("lr"),
             f"write {shown(peak(before) / 10, 2)} or less",
         )
@@ -44,7 +44,7 @@ def faster_than_before(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
 @rule("W643")
 def reference_elsewhere(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     spec = stage.spec
-    if isinstance(spec, r.Dpo) and spec.reference and spec.reference != stage.parent:
+    if isinstance(spec, r.Dpo | r.Kto) and spec.reference and spec.reference != stage.parent:
         yield Found(
             f"the reference `{spec.reference}` is not what this stage starts from, "
             f"`{stage.parent}`",

@@ -32,7 +32,7 @@ FAR = 10
 """A rule warns if a rate is this factor above or below published rates."""
 LARGEST_CLIP = 10
 PUBLISHED_BETA2 = 0.95
-MOST_TUNING = {"sft": 1e-4, "dpo": 2e-5}
+MOST_TUNING = {"sft": 1e-4, "dpo": 2e-5, "kto": 2e-5}
 """Kind → a peak rate too high for full fine-tuning. Published rates: for sft, 2e-5 (Llama 2 Chat,
 arXiv:2307.09288; Zephyr, arXiv:2310.16944) and 5e-6 (Tülu 3 8B, arXiv:2411.15124); for dpo, 5e-7
 (Zephyr, Tülu 3); for adapters, 1e-4 and 2e-4 (QLoRA, arXiv:2305.14314)."""

@@ -214,17 +214,22 @@ def bytes_under_a_large_vocabulary(stage: ScheduledStage, program: Scheduled) ->
 
 @rule("W609")
 def longer_than_known(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    """Dialogs or preferences in rows longer than any sequence that the model was trained on."""
+    """Dialogs or preferences in rows longer than any sequence that the model, or the teacher of a
+    model, was trained on."""
+    length = stage.longest
+    if isinstance(stage.spec, r.Distill) and length > _known(stage.spec.teacher, program):
+        known = _known(stage.spec.teacher, program)
+        yield Found(
+            f"rows have {counted(length, 'tokens')}, but the teacher was trained on sequences of "
+            f"{known:,}",
+            stage.spec.at("teacher"),
+            f"write `seq_len = {known}`, or take a teacher with a longer context",
+        )
     if isinstance(stage.spec, r.Train) or stage.spec.seq_len is None or stage.parent is None:
         return
     if stage.model.rope_scaling != program.trained(stage.parent).model.rope_scaling:
         return
-    known, parent = 0, stage.parent
-    while parent is not None:
-        before = program.trained(parent)
-        known = max(known, before.longest)
-        parent = next(iter(before.sources), None)
-    length = stage.longest
+    known = _known(stage.parent, program)
     if length > known:
         yield Found(
             f"rows have {counted(length, 'tokens')}, but the model was trained on sequences of "
@@ -233,3 +238,13 @@ def longer_than_known(stage: ScheduledStage, program: Scheduled) -> Iterator[Fou
             f"write `seq_len = {known}`, or extend the context first, in a train stage with a "
             "larger `rope_theta`",
         )
+
+
+def _known(name: str | None, program: Scheduled) -> int:
+    """Tokens of the longest sequence that a result was trained on, in all stages before it."""
+    known = 0
+    while name is not None:
+        before = program.trained(name)
+        known = max(known, before.longest)
+        name = next(iter(before.sources), None)
+    return known

@@ -140,21 +140,25 @@ def job_costs(stage: ModelStage, segment: Segment, batch: Sequence[BatchPiece]) 
         (piece.to_step - piece.from_step) * (low.seconds + (piece.sequences - sizes[0]) * slope)
         for piece in batch
     )
+    # A forward pass is about a third of a step.
+    times = 1 + getattr(stage.spec, "forwards", 0) / 3
+    seconds *= float(times)
     seconds += evaluations(stage, segment).seconds
-    lost = expected(stage, seconds, fsum(last.time.values()))
+    step = {part: of * float(times) for part, of in last.time.items()}
+    lost = expected(stage, seconds, fsum(step.values()))
     hours = seconds / 3600 * stage.hardware.world_size
     price = stage.hardware.price
     return {
         "memory": {part: round(of) for part, of in high.memory.items()},
         "gpu_memory": device.memory,
-        "step_seconds": {part: digits(of) for part, of in last.time.items()},
+        "step_seconds": {part: digits(of) for part, of in step.items()},
         "seconds": digits(seconds),
         "expected_seconds": digits(lost) if lost is not None and isfinite(lost) else None,
         "gpu_hours": digits(hours),
         "energy_kwh": digits(hours * device.watts / 1000),
         "price": None if price is None else digits(hours * price),
-        "mfu": digits(last.mfu),
-        "tokens_per_second": digits(last.tokens_per_second),
+        "mfu": digits(last.mfu / float(times)),
+        "tokens_per_second": digits(last.tokens_per_second / float(times)),
     }
 
 

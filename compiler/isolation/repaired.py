@@ -47,7 +47,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E408": (_START,),
     "E409": (_START,),
     "E410": (_START, "average"),
-    "E411": (_START, "tokenizer"),
+    "E411": (_START, "tokenizer", "teacher"),
     "E412": ("cluster", "tokenizer", "dialog", _START),
     "E413": ("gpus|cpus",),
     "E414": (),
@@ -115,6 +115,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E523": ("sample", "kind"),
     "E524": ("kind", "pattern", "options", "schema", "most", "least"),
     "E526": ("kind",),
+    "E527": ("objective", "label_smoothing"),
+    "E528": ("teacher", _START),
     "E535": ("kind",),
     "E541": ("rope_scaling.low", "rope_scaling.high"),
     "E545": ("tokenized", "kind"),
@@ -143,7 +145,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 means whichever of them is given."""
 _AT_HEAD = {"E405", "E407", "E408", "E412", "E413", "E417", "E422", "E423", "E424", "E517", "E524"}
 """Errors of a block as a whole, about what it lacks."""
-_OF_OTHERS = {"from", "model", "of", "data", "judge", "prompts", "reference"}
+_OF_OTHERS = {"from", "model", "of", "data", "judge", "prompts", "reference", "teacher"}
 """Attributes that refer to other stages."""
 _IMPLIED = {"E417": "tokenizer"}
 """Errors that may come from a block that the other one does not name: a model's `vocab`."""

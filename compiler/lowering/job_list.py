@@ -203,6 +203,7 @@ _LATER = {
     "role": None,
     "content": "content",
     "answer": "answer",
+    "label": "label",
     "ignore": None,
 }
 """Fields added later, and their defaults: they are part of keys only if they differ from these."""

@@ -49,13 +49,15 @@ def held_out(
             if isinstance(measure, LossMeasure):
                 found.append(Rows(-(-measure.tokens // measure.seq_len), measure.seq_len))
             else:
-                found.append(preferences(datasets[name], seq_len, "heldout"))
+                found.append(compared(datasets[name], seq_len, "heldout"))
     return found
 
 
-def preferences(dataset: r.Dataset, seq_len: int, split: Split = "train") -> Rows | None:
-    """The rows of all preferences of a data set, or of those held out, each as long as it may
-    be."""
+def compared(dataset: r.Dataset, seq_len: int, split: Split = "train") -> Rows | None:
+    """The rows of all preferences or ratings of a data set, or of those held out, each as long as
+    it may be: the prompt of a rating is read with its own answer and with another's."""
+    if dataset.kind == "ratings":
+        return _rows(None if dataset.ratings is None else 2 * dataset.ratings, seq_len)
     if split == "heldout" and dataset.pairs is not None:
         return _rows(ceil(dataset.pairs * dataset.holdout), seq_len)
     return _rows(dataset.pairs, seq_len)

@@ -38,7 +38,8 @@ from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
 from .policy import Place, Policy, Turn
-from .reading import Split, preferences, with_reading
+from .reading import Split, compared, with_reading
+from .teaching import taught
 from .way import Way
 
 
@@ -245,6 +246,11 @@ class Training:
         if reference:
             for name in sources:
                 inputs[f"reference:{name}"] = self._reference(stage, reference, name)
+        if teacher := self._way(stage).teacher(stage):
+            for name in sources:
+                inputs[f"teacher:{name}"] = taught(
+                    self.jobs, self.program, stage, teacher, name, inputs[f"data:{name}"]
+                )
         return inputs
 
     def _watched(self, stage: ScheduledStage, segment: Segment) -> Watched:
@@ -305,12 +311,15 @@ class Training:
             "source": source,
             "seq_len": segment.seq_len,
             "mask": spec.mask,
-            "layout": spec.layout,
             "split": split,
             "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, 1, self._seed(stage), stage.lr),
         }
-        read = preferences(self.jobs.recipe.datasets[source], segment.seq_len, split)
+        if spec.data_kind == "ratings":
+            content["form"] = "ratings"
+        else:
+            content["layout"] = spec.layout
+        read = compared(self.jobs.recipe.datasets[source], segment.seq_len, split)
         content = with_reading(content, [read])
         inputs = {"model": self.jobs.result[reference], f"data:{source}": self._data(stage, source)}
         return self.jobs.add(

@@ -23,6 +23,8 @@ DEPTHS, SAMPLES = 3, 1
 """The most depths and samples of a needle test."""
 MEASURED = 2048
 """The most tokens of each source that an evaluation during training reads."""
+LIKELY = 16
+"""The most tokens of a place of which a teacher says how likely they are."""
 RANK = 4
 """The largest rank of adapters: half of the least width of a matrix."""
 LOSS, RATIO = Fraction(100), Fraction(10)
@@ -133,6 +135,8 @@ class Stages:
             rank = min(spec.adapter.rank, RANK)
             alpha = spec.adapter.factor * rank
             changes["adapter"] = replace(spec.adapter, rank=rank, alpha=alpha, over="rank")
+        if top_k := getattr(spec, "top_k", None):
+            changes["top_k"] = min(top_k, LIKELY)
         if spec.average:
             over = changes["steps"] - steps_of.at[averaged_from(stage)]
             every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))

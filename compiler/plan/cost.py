@@ -1,4 +1,4 @@
-"""What a job costs."""
+"""What a job costs, as the plan says it."""
 
 from pydantic import Field
 

@@ -19,6 +19,7 @@ from .plan import (
     RolloutJob,
     SampleJob,
     ScoreJob,
+    TeacherJob,
     TrainJob,
     WeightsJob,
 )
@@ -114,7 +115,7 @@ def _sample(job: SampleJob, takes: Mapping[str, str]) -> Described:
     return Described(job.id, job.kind, takes.get("draws", ""), what)
 
 
-def _walk(job: ScoreJob | ReferenceJob, takes: Mapping[str, str]) -> Described:
+def _walk(job: ScoreJob | ReferenceJob | TeacherJob, takes: Mapping[str, str]) -> Described:
     return Described(job.id, job.kind, takes.get("model", ""), job.source)
 
 
@@ -148,6 +149,7 @@ DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] =
     SampleJob: _sample,
     ScoreJob: _walk,
     ReferenceJob: _walk,
+    TeacherJob: _walk,
     AverageJob: _average,
     BestJob: _best,
     EvaluateJob: _evaluate,

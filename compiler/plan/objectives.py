@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...spec.schema.preference_losses import LOSSES
 from .value import Value, later
 
 DROP_LAST = "an epoch ends with its last whole batch"
@@ -32,6 +33,18 @@ class Sft(Learned):
     drop_last: bool = later(False, description=DROP_LAST)
 
 
+class Distill(Value):
+    """The divergence of dialogs' next-token probabilities from a teacher's, see `DistillLoss`."""
+
+    name: Literal["distill"] = "distill"
+    divergence: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    temperature: float
+    top_k: int = Field(description="tokens whose probabilities are known of each place")
+    vocab: int | None = later(None, description="of a teacher: the tokens that its student has")
+    loss_on: Literal["assistant", "all"] = "assistant"
+    drop_last: bool = False
+
+
 class Reward(Value):
     """Bradley–Terry loss of a scalar head, over every ordered pair of a record's responses.
 
@@ -45,19 +58,38 @@ class Reward(Value):
 
 
 class Dpo(Value):
-    """Direct preference optimization (arXiv:2305.18290), the best response against the worst."""
+    """A loss of preferences, the best response against the worst: DPO (arXiv:2305.18290) or one of
+    its relatives, see `DpoLoss`."""
 
     name: Literal["dpo"] = "dpo"
-    objective: Literal["dpo", "ipo"] = later(
-        "dpo", description="ipo: the squared distance of the log-ratios from 1/(2β)"
-    )
+    objective: Literal[
+        "dpo", "ipo", "robust", "hinge", "apo_zero", "apo_down", "simpo", "cpo", "orpo"
+    ] = later("dpo")
     beta: float
+    gamma: float = later(0.0, description="of simpo: how much higher the better reward should be")
+    length_penalty: float = later(0.0, description="reward that each token of a response costs")
     nll: float = Field(description="coefficient of the chosen response's mean cross-entropy")
     label_smoothing: float
     normalize: bool = Field(description="log-probabilities are means over tokens, not sums")
     mask: Literal["none", "formatting"]
     layout: Literal["joint", "pairs"] = "joint"
     drop_last: bool = later(False, description=DROP_LAST)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares the model with a reference."""
+        return LOSSES[self.objective].reference
+
+
+class Kto(Value):
+    """Kahneman–Tversky optimization on answers that are rated good or bad (arXiv:2402.01306)."""
+
+    name: Literal["kto"] = "kto"
+    beta: float
+    desirable_weight: float
+    undesirable_weight: float
+    mask: Literal["none", "formatting"]
+    drop_last: bool = False
 
 
 class Grpo(Value):
@@ -72,4 +104,6 @@ class Grpo(Value):
     max_tokens: int = Field(description="of an answer")
 
 
-Objective = Annotated[NextToken | Sft | Reward | Dpo | Grpo, Field(discriminator="name")]
+Objective = Annotated[
+    NextToken | Sft | Distill | Reward | Dpo | Kto | Grpo, Field(discriminator="name")
+]

@@ -39,8 +39,10 @@ from .keys import (
     UNTRAINED,
 )
 from .measures import AccuracyMeasure, HeldOut, Measure, Requirement
+from .objectives import Distill as Distill
 from .objectives import Dpo as Dpo
 from .objectives import Grpo as Grpo
+from .objectives import Kto as Kto
 from .objectives import NextToken as NextToken
 from .objectives import Objective as Objective
 from .objectives import Reward as Reward
@@ -128,7 +130,7 @@ class DatasetJob(Job):
     kind: Literal["dataset"] = "dataset"
     name: str
     source: dict[str, Any]
-    form: Literal["documents", "dialogs", "preferences", "prompts"] = "documents"
+    form: Literal["documents", "dialogs", "preferences", "ratings", "prompts"] = "documents"
     dialog: dict[str, Any] | None = Field(default=None, description="protocol of the dialogs")
     longest: int | None = Field(default=None, description="tokens of the longest record allowed")
     long: Literal["refuse", "drop", "truncate"] = Field(
@@ -241,13 +243,26 @@ class ForwardJob(Job):
 
 
 class ReferenceJob(ForwardJob):
-    """Log-probabilities of the responses in preference data, for DPO."""
+    """Log-probabilities of the responses in preference data; of rated answers, those of the answer
+    and of another prompt's."""
 
     kind: Literal["reference"] = "reference"
     source: str
+    form: Literal["preferences", "ratings"] = later("preferences")
     mask: Literal["none", "formatting"]
     layout: Literal["joint", "pairs"] = "joint"
     split: Literal["train", "heldout"] = later("train", description="which of the preferences")
+
+
+class TeacherJob(ForwardJob):
+    """Probabilities of the tokens that a teacher finds likeliest, at each learned place."""
+
+    kind: Literal["teacher"] = "teacher"
+    source: str
+    temperature: float
+    top_k: int
+    vocab: int
+    every_token: bool
 
 
 class LikelihoodJob(ForwardJob):
@@ -409,6 +424,7 @@ AnyJob = Annotated[
     | AverageJob
     | BestJob
     | ReferenceJob
+    | TeacherJob
     | LikelihoodJob
     | ScoreJob
     | HeldOutJob

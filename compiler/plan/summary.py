@@ -79,7 +79,7 @@ class Count(Value):
     dataset: str
     job: str = Field(description="key of the job that makes the data")
     identity: str = Field(description="digest of what decides the count, in the file of counts")
-    unit: Literal["tokens", "rows", "pairs"] = Field(
+    unit: Literal["tokens", "rows", "pairs", "ratings"] = Field(
         description="tokens of documents, rows of packed dialogs, or pairs of preferences"
     )
     numbers: list[int] = Field(description="of each epoch, if epochs differ; else one")

@@ -1,9 +1,9 @@
 """How much data stages have whose length is in epochs: declared, counted, or about.
 
 Of documents, tokens are counted; of dialogs, the rows of tokens into which an epoch packs them,
-which depend on the epoch; of preferences, the records. A count belongs to an identity: a digest of
-all in the spec that decides it. What is not in the spec, such as the content of files, is compared
-when a run has tokenized them.
+which depend on the epoch; of preferences and ratings, the records. A count belongs to an identity:
+a digest of all in the spec that decides it. What is not in the spec, such as the content of files,
+is compared when a run has tokenized them.
 """
 
 import hashlib
@@ -17,10 +17,11 @@ from ...spec.schema import recipe as r
 from ..files.estimates import estimate
 from ..program import Program, SourceCount, TrainStage
 
-UNITS: dict[str, Literal["tokens", "rows", "pairs"]] = {
+UNITS: dict[str, Literal["tokens", "rows", "pairs", "ratings"]] = {
     "documents": "tokens",
     "dialogs": "rows",
     "preferences": "pairs",
+    "ratings": "ratings",
 }
 """Kind of data → what of it is counted."""
 _DATASET = (
@@ -70,6 +71,7 @@ def count(
             "tokens": about.tokens,
             "rows": about.tokens / seq_len / Fraction(_FILLED),
             "pairs": about.records,
+            "ratings": about.records,
         }[unit]
         found, exact, said = (max(round(amount), 1),) * needed, False, about.said
     return SourceCount(

@@ -445,10 +445,9 @@ class _Scheduler:
 
     def _together(self, parallel: list[sc.Segment]) -> None:
         """Reports placements that would separate responses that are compared with each other."""
-        if not self.spec.padded:
-            return
+        apart = ("pipeline", "context") if self.spec.padded else self.spec.apart
         for segment in parallel:
-            for name in ("pipeline", "context"):
+            for name in apart:
                 if segment.end.get(name, 1) > 1:
                     inherited = self.spec.parallel is None
                     self.report.add(
@@ -457,7 +456,10 @@ class _Scheduler:
                         + (", which it would inherit" if inherited else ""),
                         segment.span,
                         help="responses are compared with each other, so a row must stay on one "
-                        "rank: write `parallel = { tensor … }`, or `{ shard … }`",
+                        "rank: write `parallel = { tensor … }`, or `{ shard … }`"
+                        if self.spec.padded
+                        else "all tokens are compared at each place, so a rank must have them all: "
+                        "write `parallel = { shard … }`",
                     )
 
     def _checkpoints(self, course: Course) -> dict[str, Border]:

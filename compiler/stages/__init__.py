@@ -7,10 +7,12 @@ from ..program import Weights
 from .average import AVERAGE
 from .best import BEST
 from .checkpoint import CHECKPOINT
+from .distill import DISTILL
 from .dpo import DPO
 from .evaluate import EVALUATE
 from .grpo import GRPO
 from .kind import Kind
+from .kto import KTO
 from .reward import REWARD
 from .sample import SAMPLE
 from .score import SCORE
@@ -21,8 +23,10 @@ from .weights import WEIGHTS
 KINDS: Mapping[type[r.Stage], Kind] = {
     r.Train: TRAIN,
     r.Sft: SFT,
+    r.Distill: DISTILL,
     r.Reward: REWARD,
     r.Dpo: DPO,
+    r.Kto: KTO,
     r.Grpo: GRPO,
     r.Score: SCORE,
     r.Sample: SAMPLE,

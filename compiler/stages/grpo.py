@@ -10,7 +10,7 @@ from ..program import ScheduledStage, TrainStage
 from ..resolve.scope import Scope
 from .kind import TrainingKind
 from .measuring import same_tokenizer
-from .training import resolve_training
+from .training import resolve_training, same_shape
 
 if TYPE_CHECKING:
     from ..lowering.lowering import Lowering
@@ -38,16 +38,7 @@ def resolve(spec: r.Grpo, scope: Scope) -> TrainStage | None:
                 f"write `kl = 0.01` too, or remove `{name}`",
             )
     _renewed(spec, scope)
-    if stage and spec.reference:
-        other = scope.language_model(spec.reference, spec.at("reference"))
-        if other and scope.trained(other).model != stage.model:
-            scope.error(
-                "E420",
-                f"`{spec.reference}` has another shape",
-                spec.at("reference"),
-                "the reference of grpo must have the same shape as the trained model",
-            )
-    return stage
+    return same_shape(stage, scope)
 
 
 def _renewed(spec: r.Grpo, scope: Scope) -> None:

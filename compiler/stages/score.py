@@ -45,12 +45,14 @@ def lower(stage: ScoreStage, to: "Lowering") -> None:
     for name in stage.spec.data:
         data = to.jobs.documents(name, trained.tokenizer, filtered=False)
         seq_len = stage.spec.seq_len or form.seq_len
+        longer = seq_len > form.seq_len
+        read = replace(form, seq_len=seq_len, micro_batch=1) if longer else form
         content = {
-            "model": to.models.shape(trained),
+            "model": trained.model.knowing(max(seq_len, last.seq_len), last.rope_theta),
             "source": name,
             "seq_len": seq_len,
-            "resources": form.resources,
-            "torchtitan": torchtitan(trained, form, 1, to.jobs.seed, rates),
+            "resources": read.resources,
+            "torchtitan": torchtitan(trained, read, 1, to.jobs.seed, rates),
         }
         content = with_reading(content, [documents(to.jobs.recipe.datasets[name], seq_len)])
         inputs = {"model": to.jobs.result[stage.of], f"data:{name}": data}

@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {"recompute": "none"}
 _LENGTHS = {
     "sequences": ("tokens", "steps", "epochs"),
     "pairs": ("steps", "epochs"),
+    "ratings": ("steps", "epochs"),
     "answers": ("steps",),
 }
 """What batches count → the ways to say how long a stage is."""
@@ -117,6 +118,21 @@ def resolve_training(
         dialog=dialog,
         origins=origins,
     )
+
+
+def same_shape(stage: TrainStage | None, scope: Scope) -> TrainStage | None:
+    """The stage; reports a `reference` whose model has another shape."""
+    spec: Any = stage and stage.spec
+    if stage and spec.reference:
+        other = scope.language_model(spec.reference, spec.at("reference"))
+        if other and scope.trained(other).model != stage.model:
+            scope.error(
+                "E420",
+                f"`{spec.reference}` has another shape",
+                spec.at("reference"),
+                f"the reference of {spec.kind} must have the same shape as the trained model",
+            )
+    return stage
 
 
 def _dialog(

@@ -20,6 +20,9 @@ LONGEST = 400
 EDITED = 3
 """One in this many preferences has a third, edited response."""
 
+GOOD = 0.5
+"""The share of rated answers that are good."""
+
 _OPERATORS = {
     "==": "!=",
     "!=": "==",
@@ -61,7 +64,7 @@ def records(form: str, *, count: int | None, seed: int) -> Iterator[dict[str, An
     """Records with the default field names.
 
     Args:
-        form: "dialogs", "preferences" or "prompts".
+        form: "dialogs", "preferences", "ratings" or "prompts".
         count: how many at most; None for all.
         seed: decides the order and the faults.
     """
@@ -72,6 +75,12 @@ def records(form: str, *, count: int | None, seed: int) -> Iterator[dict[str, An
             yield {"prompt": prompt}
         elif form == "dialogs":
             yield {"messages": [*prompt, answer]}
+        elif form == "ratings":
+            rng = random.Random(f"python_functions {seed} {number}")
+            good = rng.random() < GOOD
+            text = function.answer if good else spoiled(function.answer, rng, faults=3)
+            rated = {"completion": [{"role": "assistant", "content": text}], "label": good}
+            yield {"prompt": prompt, **rated}
         else:
             rng = random.Random(f"python_functions {seed} {number}")
             yield {"prompt": prompt, **_ranked(function.answer, rng)}

@@ -38,7 +38,7 @@ def converted(record: Mapping[str, Any], form: str) -> Converted | None:
     """A record of a known layout; None for any other, which is read as it is.
 
     Args:
-        form: "dialogs" or "preferences".
+        form: "dialogs", "preferences" or "ratings".
 
     Raises: DataError: it has a known layout, and cannot be used.
     """
@@ -46,6 +46,8 @@ def converted(record: Mapping[str, Any], form: str) -> Converted | None:
         if any(name in record for name in ("messages", "text")):
             return None
         return _labelled(record) or _sharegpt(record) or _alpaca(record) or _asked(record)
+    if form == "ratings":
+        return _rated(record)
     return _ultrafeedback(record) or _helpsteer(record) or _hh(record) or _sharegpt_pair(record)
 
 
@@ -64,6 +66,18 @@ def _sharegpt_pair(record: Mapping[str, Any]) -> Converted | None:
     made = {"prompt": [_message(turn) for turn in turns]}
     made |= {n: [_message(record[n])] for n in ("chosen", "rejected")}
     return _with("ShareGPT", record, **made)
+
+
+def _rated(record: Mapping[str, Any]) -> Converted | None:
+    """A dialog, or a question and its answer, with a label; `kto_tag` is LLaMA-Factory's name."""
+    rated = next((record[name] for name in ("label", "kto_tag") if name in record), None)
+    if rated is None:
+        return None
+    if found := _sharegpt(record) or _alpaca(record) or _asked(record):
+        return Converted(f"{found.layout}, with labels", {**found.record, "label": rated})
+    if "label" in record:
+        return None
+    return Converted("KTO, with `kto_tag`", {**record, "label": rated})
 
 
 def _is_sharegpt(turns: Any) -> TypeGuard[list[Mapping[str, Any]]]:
@@ -120,7 +134,8 @@ def _labelled(record: Mapping[str, Any]) -> Converted | None:
         return Converted("KTO, completions that are wanted", dict(record))
     raise DataError(
         "`label` is false: the completion is not wanted, and sft would teach it",
-        "allow such records to be skipped with `bad_lines`, or remove them",
+        "allow such records to be skipped with `bad_lines`, remove them, or let a kto stage learn "
+        "both: `kind = ratings` in the dataset",
     )
 
 

@@ -151,7 +151,7 @@ def _shortened(record: Record, limit: int, *, every_token: bool) -> Record | Non
         kept = places < np.repeat(branches, record.branches)
     lengths = branches or (limit,)
     rendered = tuple(each.cut(0, n) for each, n in zip(record.rendered, lengths, strict=False))
-    cut = Record(record.tokens[kept], record.parts[kept], branches, rendered)
+    cut = Record(record.tokens[kept], record.parts[kept], branches, record.good, rendered)
     same = branches and equal_responses(cut)
     return cut if teaches(cut, every_token=every_token) and not same else None
 

@@ -151,6 +151,11 @@ class Packing:
         what = f"epoch {epoch + 1} of the data set `{self._identity[1]}`"
         return whole_batches(int(self._epoch(epoch)[0]), self._batch, what, "rows of dialogs")
 
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return self._records.count
+
     def row(self, ordinal: int) -> list[int]:
         """The numbers of the records in this row, counting rows from epoch 0."""
         while self._rows_before[-1] <= ordinal:

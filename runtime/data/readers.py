@@ -164,11 +164,11 @@ def read_rows(
     root: Path,
     results: Sequence[Path] = (),
 ) -> Iterator[Row]:
-    """Yields the records of a data set of dialogs, preferences or prompts.
+    """Yields the records of a data set of dialogs, preferences, ratings or prompts.
 
     Args:
         source: as for `read`; or `{"kind": "job", "file": name}`, this file in each of `results`.
-        form: "dialogs", "preferences" or "prompts", for samples.
+        form: "dialogs", "preferences", "ratings" or "prompts", for samples.
         results: folders of the jobs that the records come from.
 
     Raises:

@@ -4,6 +4,7 @@ A folder of record shards has the form of token shards (see `shards`), with a co
 the token id times the number of `parts`, plus the token's part of the dialog (see `encode`).
 `records.json` is the summary. Preferences also have, for each split, the lengths of their branches:
 `train-branches.npy`, int32, (records, branches), 0 if a record has fewer branches than others.
+Ratings also have `train-good.npy`, bool, (records,): whether each answer is good.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,14 +25,20 @@ ADVANTAGES = "advantages.npy"
 """Beside rollouts: how much better each answer is than the others to its prompt; float32."""
 REWARDS = "rewards.npy"
 """Beside rollouts: the reward of each answer; float32."""
+TOP, BEGINS = "top.npy", "begins.npy"
+"""What a teacher finds likely, and where in it each record begins; see `teaching.teach`."""
 LIKELIHOOD = "likelihood.npy"
 """The log-probability of each token of all answers, one after the other; float32."""
 
-BRANCHES = {"dialogs": 0, "preferences": 3, "rollouts": 2}
+BRANCHES = {"dialogs": 0, "preferences": 3, "ratings": 2, "rollouts": 2}
 """Form → the fewest branches of a record: a prompt, and answers to it."""
 _PARTS = 5
 _OLD_PARTS = 4
 """Parts in older data sets, made before EXCLUDED, whose summary does not say."""
+
+
+_Beside = tuple[tuple[int, ...], bool | None]
+"""What is kept of a record beside tokens: lengths of branches, and whether its answer is good."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Record:
         parts: uint8, shape (n,): OTHER, CONTENT, TERMINATION, FORMATTING or EXCLUDED.
         branches: () for a dialog; for a preference, the lengths of the prompt and of each response,
             which add up to n.
+        good: of a rated answer, whether it is good; else None.
         rendered: the source of a new record: the dialog, or the prompt and each response; () for a
             record that is read from its file.
     """
@@ -50,6 +58,7 @@ class Record:
     tokens: np.ndarray
     parts: np.ndarray
     branches: tuple[int, ...] = ()
+    good: bool | None = None
     rendered: tuple[Rendered, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -69,7 +78,7 @@ def write_records(
     Args:
         records: read once, never all in memory.
         folder: created if missing; the caller renames it into place.
-        form: "dialogs", "preferences" or "rollouts".
+        form: "dialogs", "preferences", "ratings" or "rollouts".
         vocab: every token is smaller.
         extra: returns further entries of the summary, once all records have been written.
 
@@ -85,14 +94,14 @@ def write_records(
     if form not in BRANCHES:
         raise ValueError(f"there is no form `{form}`")
     dtype = np.dtype("<u2" if vocab * _PARTS <= 2**16 else "<u4")
-    branches: dict[str, list[tuple[int, ...]]] = {split: [] for split in SPLITS}
+    beside: dict[str, list[_Beside]] = {split: [] for split in SPLITS}
 
     def batches() -> Iterator[Batch]:
         for ordinal, record in enumerate(records):
             _check(record, form, vocab)
             split = "heldout" if held_out(ordinal, holdout, seed=seed, name=name) else "train"
             if BRANCHES[form]:
-                branches[split].append(record.branches)
+                beside[split].append((record.branches, record.good))
             codes = (record.tokens * _PARTS + record.parts).astype(dtype)
             yield Batch(codes, np.array([len(codes)]))
 
@@ -107,9 +116,10 @@ def write_records(
         extra=lambda: {"form": form, "vocab": vocab, "parts": _PARTS, **(extra() if extra else {})},
         what="records",
     )
-    if BRANCHES[form]:
-        for split, lengths in branches.items():
-            np.save(folder / f"{split}-branches.npy", _table(lengths))
+    for split in SPLITS if BRANCHES[form] else ():
+        np.save(folder / f"{split}-branches.npy", _table([lengths for lengths, _ in beside[split]]))
+        if form == "ratings":
+            np.save(folder / f"{split}-good.npy", np.array([g for _, g in beside[split]], bool))
     return summary
 
 
@@ -127,6 +137,8 @@ def _check(record: Record, form: str, vocab: int) -> None:
         raise ValueError("a record has a part for each of its tokens, and at least one token")
     if record.tokens.min() < 0 or record.tokens.max() >= vocab or record.parts.max() >= _PARTS:
         raise ValueError("a record has a token or part that does not exist")
+    if (form == "ratings") != (record.good is not None):
+        raise ValueError("an answer is rated in a data set of ratings, and nowhere else")
     if form == "dialogs" and record.branches:
         raise ValueError("a dialog has no branches")
     least = BRANCHES[form]
@@ -145,7 +157,7 @@ class Records:
         scattered: whether records are read in random order, not sequentially.
 
     Attributes:
-        form: "dialogs", "preferences" or "rollouts".
+        form: "dialogs", "preferences", "ratings" or "rollouts".
         count: how many records.
         vocab: every token is smaller.
 
@@ -158,6 +170,7 @@ class Records:
         self._shards = Shards(folder, split, SUMMARY, scattered=scattered)
         self.count = self._shards.documents
         self._branches: np.ndarray | None = None
+        self._good: np.ndarray | None = None
         try:
             self.form: str = self._shards.summary["form"]
             self.vocab: int = self._shards.summary["vocab"]
@@ -166,6 +179,8 @@ class Records:
             if BRANCHES[self.form]:
                 path = folder / f"{split}-branches.npy"
                 self._branches = np.asarray(np.load(path, mmap_mode="r"))
+            if self.form == "ratings":
+                self._good = np.load(folder / f"{split}-good.npy")
         except (FileNotFoundError, ValueError, KeyError, EOFError) as error:
             raise self._shards.damaged(str(error) or type(error).__name__) from error
         except OSError as error:
@@ -176,6 +191,10 @@ class Records:
             or self._branches.dtype != np.int32
         ):
             raise self._shards.damaged(f"{split}-branches.npy does not have {self.count} records")
+        if self._good is not None and (
+            self._good.shape != (self.count,) or self._good.dtype != np.bool_
+        ):
+            raise self._shards.damaged(f"{split}-good.npy does not have {self.count} records")
 
     @property
     def lengths(self) -> np.ndarray:
@@ -189,6 +208,13 @@ class Records:
         if self._branches is None:
             raise ValueError("dialogs have no branches")
         return self._branches
+
+    @property
+    def good(self) -> np.ndarray:
+        """Whether each rated answer is good: bool, (count,)."""
+        if self._good is None:
+            raise ValueError("only ratings are good or bad")
+        return self._good
 
     def record(self, i: int) -> Record:
         """Record `i`.
@@ -204,4 +230,5 @@ class Records:
             branches = tuple(int(length) for length in self._branches[i] if length)
             if len(branches) < BRANCHES[self.form] or sum(branches) != len(codes):
                 raise self._shards.damaged(f"the branches of record {i} do not add up to it")
-        return Record(tokens, parts.astype(np.uint8), branches)
+        good = None if self._good is None else bool(self._good[i])
+        return Record(tokens, parts.astype(np.uint8), branches, good)

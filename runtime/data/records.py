@@ -1,4 +1,4 @@
-"""Records of dialogs, preferences and prompts, in the formats documented by TRL.
+"""Records of dialogs, preferences, ratings and prompts, in the formats documented by TRL.
 
 A record is *conversational* if its texts are lists of messages, and *standard* if they are plain
 text. Plain text is rendered without a protocol.
@@ -64,6 +64,21 @@ class Preference:
 
     def texts(self) -> list[str]:
         return [r if isinstance(r, str) else said(r) for r in self.responses]
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A prompt with one answer, which is good or bad."""
+
+    prompt: Text
+    answer: Text
+    good: bool
+    tools: list[dict[str, Any]] | None = None
+
+    @property
+    def alone(self) -> Preference:
+        """The prompt and its answer, as the only response of a preference."""
+        return Preference(self.prompt, [self.answer], self.tools, ("completion",))
 
 
 @dataclass(frozen=True)
@@ -161,6 +176,65 @@ def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
         if same < i:
             raise equal(names[same], names[i])
     return Preference(prompt, texts, tools, names)
+
+
+def rating(record: Mapping[str, Any], fields: Fields) -> Rating:
+    """A rated answer from `prompt`, `completion` and `label`; or from `messages`, whose last answer
+    is rated, and `label`.
+
+    Raises: DataError: another form, or an answer that is not the assistant's; the message is only
+        the reason.
+    """
+    fields.require_readable(record)
+    good = label(record, fields)
+    messages = fields.text(record, "messages")
+    if isinstance(messages, list):
+        asked = _asked(messages)
+        prompt: Text | None = messages[:asked]
+        answer: Text | None = messages[asked:]
+    else:
+        prompt, answer = fields.text(record, "prompt"), fields.text(record, "completion")
+    if prompt is None or answer is None:
+        wanted = f"`{fields.name('prompt')}` and `{fields.name('completion')}`"
+        raise fields.missing(record, wanted)
+    _require_prompt(prompt)
+    name = fields.name("completion" if messages is None else "messages")
+    _require_answer(answer, name)
+    plain = isinstance(prompt, str) and isinstance(answer, str)
+    if not plain or fields.is_dialog(record):
+        prompt = fields.system(record, unweighted(_as_prompt(prompt)))
+        answer = _as_response(answer)
+    if isinstance(answer, list) and excluded(answer):
+        raise DataError(
+            f"a message of `{name}` is marked as not learned, but ratings are of whole answers",
+            "remove the mark, or move the message into the prompt",
+        )
+    return Rating(prompt, answer, good, fields.tools(record))
+
+
+def label(record: Mapping[str, Any], fields: Fields) -> bool:
+    """Whether a rated answer is good.
+
+    Raises: DataError: the record does not say so.
+    """
+    name, value = fields.name("label"), fields.get(record, "label")
+    if name not in record:
+        raise fields.missing(record, f"field `{name}`")
+    if isinstance(value, bool) or value in (0, 1):
+        return bool(value)
+    raise DataError(
+        f"`{name}` is {json.dumps(value, ensure_ascii=False, default=str)[:40]}, and not true or "
+        "false",
+        "write true for an answer that is good, and false for one that is bad",
+    )
+
+
+def _asked(messages: Sequence[Message]) -> int:
+    """How many messages come before the answer with which a dialog ends."""
+    count = len(messages)
+    while count and messages[count - 1]["role"] not in ("user", "system"):
+        count -= 1
+    return count
 
 
 def equal(one: str, other: str, how: str = "") -> DataError:
@@ -344,6 +418,10 @@ class Tokens:
         head, answers = self._continued(preference)
         return _record(head, *answers)
 
+    def rating(self, rating: Rating) -> Record:
+        """Raises: DataError: it cannot be rendered."""
+        return replace(self.preference(rating.alone), good=rating.good)
+
     def asked(self, prompt: Prompt) -> Rendered:
         """A prompt as a model receives it, with the assistant's header if it is a dialog.
 
@@ -390,7 +468,7 @@ def _record(*parts: Rendered) -> Record:
         ],
         np.uint8,
     )
-    return Record(tokens, codes, tuple(map(len, parts)) if len(parts) > 1 else (), parts)
+    return Record(tokens, codes, tuple(map(len, parts)) if len(parts) > 1 else (), rendered=parts)
 
 
 def dump(record: Mapping[str, Any]) -> str:

@@ -69,10 +69,10 @@ def _made(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
 
 
 def records(sample: str, form: str, *, count: int | None, seed: int) -> Iterator[dict[str, Any]]:
-    """Yields the records of a sample of dialogs, preferences or prompts.
+    """Yields the records of a sample of dialogs, preferences, ratings or prompts.
 
     Args:
-        form: "dialogs", "preferences" or "prompts".
+        form: "dialogs", "preferences", "ratings" or "prompts".
         count, seed: as for `documents`.
 
     Raises:
@@ -82,7 +82,7 @@ def records(sample: str, form: str, *, count: int | None, seed: int) -> Iterator
         from . import functions
 
         return functions.records(form, count=count, seed=seed)
-    if sample == "arithmetic" and form != "preferences":
+    if sample == "arithmetic" and form in ("dialogs", "prompts"):
         return _questions(form, seed, GENERATED_DOCUMENTS if count is None else count)
     raise DataError(
         f"the sample corpus `{sample}` has no {form}",

@@ -11,13 +11,14 @@ from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC,
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ...compiler.plan.checkpoints import size
-from ...compiler.plan.plan import Dpo, Grpo, Reward, TrainJob
+from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ..errors import RunError
 from . import adapters
 from .checkpoint import Checkpoints, Policy, Start
+from .distill import DistillLoss
 from .families import Head, model_spec
 from .initial import by_name
 from .loader import Loader, NoTokenizer
@@ -28,6 +29,7 @@ from .optimizer import Optimizers
 from .policy import PolicyLoss
 from .profiler import Profiler
 from .quantization import convert, reset
+from .ratings import KtoLoss
 from .storage import HEAD
 from .trainer import Trainer
 
@@ -129,8 +131,12 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
     """The model's head for the job's objective, and the loss to train with."""
     if isinstance(job.objective, Reward):
         return "score", BradleyTerryLoss.Config()
+    if isinstance(job.objective, Distill):
+        return "tokens", DistillLoss.Config(objective=job.objective)
     if isinstance(job.objective, Dpo):
         return "tokens", DpoLoss.Config(objective=job.objective)
+    if isinstance(job.objective, Kto):
+        return "tokens", KtoLoss.Config(objective=job.objective)
     if isinstance(job.objective, Grpo):
         return "tokens", PolicyLoss.Config(objective=job.objective)
     terms = job.objective.terms()

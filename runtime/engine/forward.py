@@ -19,6 +19,7 @@ from ...compiler.plan.measures import AccuracyMeasure
 from ...compiler.plan.plan import (
     BatchPiece,
     Cost,
+    Distill,
     Dpo,
     ForwardJob,
     HeldOutJob,
@@ -30,11 +31,13 @@ from ...compiler.plan.plan import (
     Reward,
     Schedule,
     ScoreJob,
+    TeacherJob,
     TrainJob,
 )
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.values import Saving
 from ..data.packing import counted
+from ..data.record_shards import Records
 from ..data.shards import SPLITS, Shards
 from ..disk import disk, move, write
 from ..errors import RunError
@@ -68,7 +71,8 @@ def reference(
 
     Row i has, for each response of record i of the job's split, best first, the sum of the
     log-probabilities (nats) of its tokens that count under the job's mask; float32, shape
-    (records, 3), nan if there is no such response.
+    (records, 3), nan if there is no such response. Of ratings, the first is of the record's own
+    answer and the second of another's, see `ratings.mismatched`.
 
     Args:
         inputs: role → folder: "data:<source>" (records) and "model".
@@ -84,35 +88,40 @@ def reference(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import (
-            ask_tokens,
-            check_counts,
-            check_different,
-            check_length,
-            check_vocab,
-            lay_out,
-        )
+        from .rows import ask_tokens
 
         data = input_of(inputs, f"data:{job.source}")
-        records = read_records(data, "preferences", job.source, job.split)
-
-        def rows(number: int) -> Sequence["Row"]:
-            record = records.record(number)
-            check_length(len(record.tokens), job.seq_len, job.source, number)
-            check_vocab(record.tokens, job.source, job.model.vocab)
-            row = lay_out(record, range(len(record.branches) - 1), job.layout)
-            counts = torch.tensor([[int(counted(each, job.mask).sum()) for each in row.parts]])
-            check_counts(counts, [(job.source, number)])
-            check_different(row, job.mask, job.source, number)
-            return [row]
-
+        records = read_records(data, job.form, job.source, job.split)
         walk = Walk(trainer, job, folder, on_event, bound(ask_tokens, mask=job.mask))
-        found = walk.over(job.split, records.count, rows, RESPONSES)
-        # A response has at least one token that counts.
+        if job.form == "ratings":
+            from .ratings import both_answers
+
+            found = both_answers(walk, records, job)
+        else:
+            rows = bound(_compared, job, records)
+            found = walk.over(job.split, records.count, rows, RESPONSES)
+        # A response that is there has at least one token that counts.
         values = np.where(found[:, 1] > 0, -found[:, 0], np.nan)
         save(partial / "reference.npy", values.astype(np.float32))
 
     run(job, inputs, folder, root, on_event, work)
+
+
+def _compared(job: ReferenceJob, records: Records, number: int) -> Sequence["Row"]:
+    """The row of a preference, with all its responses.
+
+    Raises: DataError: it is too long, or nothing that counts tells its responses apart.
+    """
+    from .rows import check_counts, check_different, check_length, check_vocab, lay_out
+
+    record = records.record(number)
+    check_length(len(record.tokens), job.seq_len, job.source, number)
+    check_vocab(record.tokens, job.source, job.model.vocab)
+    row = lay_out(record, range(len(record.branches) - 1), job.layout)
+    counts = torch.tensor([[int(counted(each, job.mask).sum()) for each in row.parts]])
+    check_counts(counts, [(job.source, number)])
+    check_different(row, job.mask, job.source, number)
+    return [row]
 
 
 def score(
@@ -284,9 +293,15 @@ def run(
 
 
 def _objective(job: ForwardJob) -> Objective:
-    """An objective whose model gives the job's outputs: cross-entropies of tokens, or scores."""
+    """An objective whose model gives the job's outputs: cross-entropies of tokens, scores, or the
+    probabilities of likely tokens."""
     if job.scores:
         return Reward()
+    if isinstance(job, TeacherJob):
+        loss_on = "all" if job.every_token else "assistant"
+        return Distill(
+            temperature=job.temperature, top_k=job.top_k, vocab=job.vocab, loss_on=loss_on
+        )
     return Dpo(beta=1, nll=0, label_smoothing=0, normalize=False, mask="none")
 
 

@@ -5,8 +5,8 @@ Names carry shapes: B sequences, L tokens, D dimensions, N places, V tokens of t
 # ruff: noqa: N803, N806 (the names are also torchtitan's)
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import spmd_types as spmd
 import torch
@@ -25,8 +25,23 @@ from torchtitan.protocols.sharding import ShardingConfig
 from ...compiler.costs.reading import PIECE
 
 
+class Likely(NamedTuple):
+    """What is asked about likely tokens.
+
+    Attributes:
+        number: how many tokens, if they are not given.
+        temperature: divides the logits.
+        vocab: the tokens that there are, if they are fewer than the model's.
+    """
+
+    number: int
+    temperature: float
+    vocab: int | None
+
+
 class TokenHead(Linear):
-    """The output layer, returning the cross-entropy of one token at each place.
+    """The output layer, returning the cross-entropy of one token at each place, or the
+    log-probabilities of several.
 
     Logits are computed piece by piece, and recomputed for the gradient, so that those of all places
     never exist together. The vocabulary may be sharded (tensor parallelism).
@@ -41,30 +56,44 @@ class TokenHead(Linear):
         self._vocab, self._cap = config.out_features, config.cap
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (logits are not made whole)
-        self, input: torch.Tensor, targets: torch.Tensor
+        self, input: torch.Tensor, targets: torch.Tensor | None, likely: Likely | None = None
     ) -> torch.Tensor:
         """
         Args:
             input: shape (1, N, D).
-            targets: int64, shape (N,): the token after each place.
+            targets: int64, shape (N,): the token after each place; or (N, K) with `likely`.
 
         Returns:
-            −log p(token), in nats: float32, shape (N,).
+            −log p(token), in nats: float32, shape (N,). With `likely`: log p of the K tokens of
+            each place, shape (N, K); without `targets`, of the likeliest ones, the likeliest first,
+            and then their ids, shape (N, 2 K).
         """
         hidden_ND = input[0]
+        asked = () if targets is None else (targets,)
+        make = self._cross_entropy if likely is None else partial(self._likely, likely)
         if len(hidden_ND) <= PIECE:
-            return self._cross_entropy(hidden_ND, targets)
-        pieces = zip(hidden_ND.split(PIECE), targets.split(PIECE), strict=True)
+            return make(hidden_ND, *asked)
+        pieces = zip(*(each.split(PIECE) for each in (hidden_ND, *asked)), strict=True)
         if not torch.is_grad_enabled():
-            return torch.cat([self._cross_entropy(*piece) for piece in pieces])
-        return torch.cat(
-            [checkpoint(self._cross_entropy, *piece, use_reentrant=False) for piece in pieces]
-        )
+            return torch.cat([make(*piece) for piece in pieces])
+        return torch.cat([checkpoint(make, *piece, use_reentrant=False) for piece in pieces])
+
+    def _logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
+        logits_NV = F.linear(hidden_ND, self.weight).float()
+        return self._cap * torch.tanh(logits_NV / self._cap) if self._cap else logits_NV
+
+    def _likely(
+        self, asked: Likely, hidden_ND: torch.Tensor, targets_NK: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        logits_NV = self._logits(hidden_ND)[:, : asked.vocab] / asked.temperature
+        rest_N1 = logits_NV.logsumexp(1, keepdim=True)
+        if targets_NK is not None:
+            return logits_NV.gather(1, targets_NK) - rest_N1
+        top_NK, ids_NK = logits_NV.topk(asked.number)
+        return torch.cat([top_NK - rest_N1, ids_NK.float()], 1)
 
     def _cross_entropy(self, hidden_ND: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
-        logits_NV = F.linear(hidden_ND, self.weight).float()
-        if self._cap:
-            logits_NV = self._cap * torch.tanh(logits_NV / self._cap)
+        logits_NV = self._logits(hidden_ND)
         if spmd_mesh_size("tp") > 1:
             mesh = current_spmd_mesh()
             assert mesh is not None
@@ -103,23 +132,24 @@ def record_model(decoder: type[Decoder]) -> type[Decoder]:
             attention_masks: Any = None,
             places: torch.Tensor | None = None,
             targets: torch.Tensor | None = None,
+            likely: Likely | None = None,
         ) -> torch.Tensor:
             """
             Args:
                 tokens: int64, shape (B, L).
                 places: int64, shape (N,): places b · L + l.
-                targets: int64, shape (N,), for a `TokenHead`.
+                targets, likely: for a `TokenHead`.
 
             Returns:
-                float32, shape (N,).
+                float32, shape (N,), or what a `TokenHead` returns.
             """
             assert places is not None
             hidden_BLD = self.tok_embeddings(tokens)
             for layer in self.layers.values():
                 hidden_BLD = layer(hidden_BLD, attention_masks, positions)
             hidden_1ND = self.norm(hidden_BLD).flatten(0, 1)[places][None]
-            if targets is not None:
-                return self.lm_head(hidden_1ND, targets)
+            if targets is not None or likely is not None:
+                return self.lm_head(hidden_1ND, targets, likely)
             # FSDP2 hooks the returned tensor, which should not be a view.
             return self.lm_head(hidden_1ND).flatten().to(torch.float32, copy=True)
 

@@ -55,7 +55,6 @@ def measuring(
         if isinstance(job.objective, Reward):
             return _ranks(trainer, job, measure, records, source)
         assert isinstance(job.objective, Dpo)
-        assert reference is not None
         return _prefers(trainer, job, measure, records, source, reference)
     rows = windows(measure, job, folder, source).rows
     if isinstance(job.objective, NextToken | Sft):
@@ -190,22 +189,26 @@ def _prefers(
     measure: LossMeasure,
     records: Records,
     source: str,
-    reference: Path,
+    reference: Path | None,
 ) -> Measuring:
     """The loss of DPO, of the best response of each record against the worst."""
     objective: Any = job.objective
-    known = read_reference(reference / "reference.npy", records.count, source)
-    rows, theirs = [], []
+    rows, pairs = [], []
     for number, record in _read(job, measure, records, source):
         responses = compared(len(record.branches) - 1, ends=True)
         rows.append(lay_out(record, responses, objective.layout))
-        theirs.append(known[number][[responses[0], responses[-1]]])
-    if np.isnan(theirs).any():
-        raise DataError(
-            f"the reference log-probabilities of `{source}` do not match its held-out responses",
-            "remove the artifact of the reference; the next run rebuilds it",
-        )
-    references = torch.from_numpy(np.stack(theirs)).double()
+        pairs.append((number, [responses[0], responses[-1]]))
+    references = None
+    if reference is not None:
+        known = read_reference(reference / "reference.npy", records.count, source)
+        theirs = np.stack([known[number][ends] for number, ends in pairs])
+        if np.isnan(theirs).any():
+            raise DataError(
+                f"the reference log-probabilities of `{source}` do not match its held-out "
+                "responses",
+                "remove the artifact of the reference; the next run rebuilds it",
+            )
+        references = torch.from_numpy(theirs).double()
 
     def measured() -> dict[str, float]:
         ask = partial(ask_tokens, mask=objective.mask)

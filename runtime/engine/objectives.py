@@ -4,9 +4,10 @@ Names carry shapes: N places at which the model has an output, P ordered pairs, 
 """
 # ruff: noqa: N803, N806 (the names of the shapes)
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,22 @@ from torchtitan.tools.utils import get_local_device
 from ...compiler.plan.plan import Dpo
 
 
+class Asked(Protocol):
+    """What a loss may ask before a step: the model, about rows of the step.
+
+    Attributes:
+        batch_mesh: the ranks that have different data, if there are several.
+    """
+
+    loader: Any
+    device: torch.device
+
+    @property
+    def batch_mesh(self) -> DeviceMesh | None: ...
+
+    def say(self, batch: dict[str, torch.Tensor]) -> torch.Tensor: ...
+
+
 class Reported:
     """Figures that a loss reports for a step besides itself, summed over its micro-batches."""
 
@@ -31,6 +48,10 @@ class Reported:
     """Whether ranks that have different parts of a sequence have different sums."""
     _added: tuple[torch.Tensor, ...] = ()
     _kept: int = 0
+
+    def begin(self, trainer: Asked, step: int) -> None:
+        """What the loss needs of a step before its first micro-batch; all ranks call this
+        together."""
 
     def _add(self, sums: torch.Tensor) -> None:
         self._added = (*self._added, sums)
@@ -148,7 +169,7 @@ class LanguageLoss(CrossEntropyLoss, Reported):
             return loss, metrics
         values = [loss]
         for name, coefficient in self._terms.items():
-            term = _share(TERMS[name](pred, labels), global_valid_tokens)
+            term = share(TERMS[name](pred, labels), global_valid_tokens)
             values.append(term)
             loss = loss + coefficient * term
         self._add(torch.stack([value.detach().double() for value in values]))
@@ -217,30 +238,40 @@ class BradleyTerryLoss(RecordLoss):
         """
         margin_P = pred[rows["better"]] - pred[rows["worse"]]
         self._count(margin_P > 0, margin_P, tokens=rows["tokens"])
-        return _share(-F.logsigmoid(margin_P).sum(), global_valid_tokens), {}
+        return share(-F.logsigmoid(margin_P).sum(), global_valid_tokens), {}
 
 
 class DpoLoss(RecordLoss):
-    """Direct preference optimization, with a term for the likelihood of the chosen response.
+    """A loss of preferences, with a term for the likelihood of the chosen response.
 
-    With π and ρ for a response's log-probability under the policy and the reference (the sum over
-    the tokens that count, or their mean with `normalize`), and
-    Δ = (π − ρ)(chosen) − (π − ρ)(rejected), a record's loss is
+    With log π and log ρ for a response's log-probability under the policy and the reference (the
+    sum over the tokens that count, or their mean with `normalize`), a response has the reward
+    r = β (log π − log ρ), or β log π where there is no reference. A record's loss is a function of
+    r₊ (chosen) and r₋ (rejected), plus nll · NLL(chosen). With m = r₊ − r₋:
 
-        −(1 − ε) log σ(βΔ) − ε log σ(−βΔ) + nll · NLL(chosen)
+    - dpo: −log σ(m) (Rafailov et al., arXiv:2305.18290, eq. 7); with a length penalty α,
+      −log σ(m + α (|y₊| − |y₋|)), so that the model is rewarded for r − α |y| (Park et al.,
+      arXiv:2403.19159).
+    - ipo: (m/β − 1/(2β))² (Azar et al., arXiv:2310.12036, eq. 17, whose τ is β, and whose
+      log-probabilities are those of whole responses, as here without `normalize`).
+    - robust: ((1 − ε) ℓ(m) − ε ℓ(−m)) / (1 − 2ε), where ℓ is the loss of dpo: its mean under labels
+      of which the share ε is wrong is ℓ under right ones (Chowdhury et al., arXiv:2403.00409).
+    - hinge: max(0, 1 − m) (Zhao et al., arXiv:2305.10425, with rewards as Liu et al.,
+      arXiv:2309.06657, have them).
+    - apo_zero: σ(−r₊) + σ(r₋), and apo_down: σ(r₊) + σ(−m) (D'Oosterlinck et al., arXiv:2408.06266,
+      eq. 7 and 8, up to a constant).
+    - simpo: −log σ(m − γ), without reference (Meng et al., arXiv:2405.14734, eq. 6).
+    - cpo: −log σ(m), without reference (Xu et al., arXiv:2401.08417, eq. 3).
+    - orpo: −β log σ(o₊ − o₋), with o = log (p / (1 − p)) and log p the mean over a response's
+      tokens (Hong et al., arXiv:2403.07691, eq. 6 and 7, whose λ is β).
 
-    (Rafailov et al., arXiv:2305.18290, eq. 7; ε is the label smoothing of conservative DPO,
-    Mitchell: A note on DPO with noisy preferences, 2023), or, if the objective is ipo,
-
-        (1 − ε) (Δ − 1/(2β))² + ε (−Δ − 1/(2β))² + nll · NLL(chosen)
-
-    (Azar et al., arXiv:2310.12036, eq. 17, whose τ is β, and whose log-probabilities are those of
-    whole responses, as here without `normalize`). NLL(chosen) is the mean cross-entropy of the
-    chosen response's tokens that count (Pang et al., arXiv:2404.19733, eq. 2; Llama 3,
+    dpo, ipo and cpo are ℓ(m) for some ℓ; with label smoothing they are (1 − ε) ℓ(m) + ε ℓ(−m)
+    (Mitchell: A note on DPO with noisy preferences, 2023). NLL(chosen) is the mean cross-entropy of
+    the chosen response's tokens that count (Pang et al., arXiv:2404.19733, eq. 2; Llama 3,
     arXiv:2407.21783, §4.1.4, with the coefficient 0.2).
 
-    Reported: `preference_loss`, `nll` (without its coefficient), `accuracy` (share with Δ > 0),
-    `chosen_reward` and `rejected_reward`, which are β (π − ρ), and `margin`, their difference.
+    Reported: `preference_loss`, `nll` (without its coefficient), `accuracy` (share with m > 0),
+    `chosen_reward` and `rejected_reward`, which are r₊ and r₋, and `margin`, which is m.
     """
 
     @dataclass(kw_only=True, slots=True)
@@ -266,37 +297,37 @@ class DpoLoss(RecordLoss):
             labels: unused; one label per record is not ignored.
             rows: `counts`, int64, shape (2 R,): how many of them belong to each record's chosen
                 and rejected response; `reference`, float32, shape (R, 2): log-probabilities of
-                the two, summed over the same tokens.
+                the two, summed over the same tokens; absent for losses without a reference.
         """
-        reference = rows["reference"]
-        counts = rows["counts"].view_as(reference)
-        sums = sums_of(pred, rows["counts"]).view_as(reference)
-        found = preference_figures(self._objective, sums, counts, reference)
+        counts = rows["counts"].view(-1, 2)
+        sums = sums_of(pred, rows["counts"]).view_as(counts)
+        found = preference_figures(self._objective, sums, counts, rows.get("reference"))
         margin, rewards = found["margin"], (found["chosen_reward"], found["rejected_reward"])
         told = (found["preference_loss"], found["nll"], margin > 0, margin, *rewards)
         self._count(*told, tokens=rows["tokens"])
-        return _share(found["loss"].sum(), global_valid_tokens), {}
+        return share(found["loss"].sum(), global_valid_tokens), {}
 
 
 def preference_figures(
-    objective: Dpo, sums: torch.Tensor, counts: torch.Tensor, reference: torch.Tensor
+    objective: Dpo, sums: torch.Tensor, counts: torch.Tensor, reference: torch.Tensor | None
 ) -> dict[str, torch.Tensor]:
     """The loss of each record, and what `DpoLoss` reports of it: shape (R,) each.
 
     Args:
         sums: cross-entropies of the chosen and the rejected response: shape (R, 2).
         counts: how many tokens they are sums over: shape (R, 2).
-        reference: log-probabilities of the two under the reference: shape (R, 2).
+        reference: log-probabilities of the two under the reference: shape (R, 2); None for losses
+            without one.
     """
-    ratio = -sums - reference
+    ratio = -sums
+    if objective.compares:
+        assert reference is not None
+        ratio = ratio - reference
     if objective.normalize:
         ratio = ratio / counts
     rewards = objective.beta * ratio
     margin = rewards[:, 0] - rewards[:, 1]
-    smoothing = objective.label_smoothing
-    preference = _preference_loss(objective, margin)
-    if smoothing:
-        preference = (1 - smoothing) * preference + smoothing * _preference_loss(objective, -margin)
+    preference = _preference(objective, rewards, margin + _longer(objective, counts))
     nll = sums[:, 0] / counts[:, 0]
     return {
         "loss": preference + objective.nll * nll,
@@ -308,12 +339,62 @@ def preference_figures(
     }
 
 
-def _preference_loss(objective: Dpo, margin: torch.Tensor) -> torch.Tensor:
-    """The loss of records; `margin` is βΔ."""
+def _longer(objective: Dpo, counts: torch.Tensor) -> torch.Tensor | float:
+    """What the chosen response's length has contributed to its being chosen: shape (R,).
+
+    Args:
+        counts: tokens of chosen and rejected responses, shape (R, 2).
+    """
+    penalty = objective.length_penalty
+    return penalty * (counts[:, 0] - counts[:, 1]) if penalty else 0.0
+
+
+def _preference(objective: Dpo, rewards: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+    """The loss of records without their NLL, shape (R,).
+
+    Args:
+        rewards: of chosen and rejected responses, shape (R, 2).
+        margin: their differences, and what length adds to them, shape (R,).
+    """
+    chosen, rejected = rewards.unbind(1)
+    wrong, beta = objective.label_smoothing, objective.beta
+    match objective.objective:
+        case "robust":
+            right, swapped = (1 - wrong) * _of(objective, margin), wrong * _of(objective, -margin)
+            return (right - swapped) / (1 - 2 * wrong)
+        case "apo_zero":
+            return torch.sigmoid(-chosen) + torch.sigmoid(rejected)
+        case "apo_down":
+            return torch.sigmoid(chosen) + torch.sigmoid(-margin)
+        case "orpo":
+            odds = log_odds(chosen / beta) - log_odds(rejected / beta)
+            return -beta * F.logsigmoid(odds)
+    if wrong:
+        return (1 - wrong) * _of(objective, margin) + wrong * _of(objective, -margin)
+    return _of(objective, margin)
+
+
+def _of(objective: Dpo, margin: torch.Tensor) -> torch.Tensor:
+    """The losses that are functions of the margin alone."""
     beta = objective.beta
-    if objective.objective == "ipo":
-        return (margin / beta - 1 / (2 * beta)).square()
-    return -F.logsigmoid(margin)
+    match objective.objective:
+        case "ipo":
+            return (margin / beta - 1 / (2 * beta)).square()
+        case "hinge":
+            return F.relu(1 - margin)
+    return -F.logsigmoid(margin - objective.gamma)
+
+
+def log_odds(log_p: torch.Tensor) -> torch.Tensor:
+    """log (p / (1 − p)), of log p ≤ 0.
+
+    Mächler: Accurately computing log(1 − exp(−|a|)) (2012). A probability that rounds to 1 has odds
+    all the same.
+    """
+    log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
+    near = torch.log(-torch.expm1(log_p))
+    far = torch.log1p(-log_p.exp())
+    return log_p - torch.where(log_p > -math.log(2), near, far)
 
 
 def sums_of(values_N: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -324,5 +405,6 @@ def sums_of(values_N: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.segment_reduce(values_N, "sum", lengths=counts, initial=0)
 
 
-def _share(loss: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
+def share(loss: torch.Tensor, items: torch.Tensor | None) -> torch.Tensor:
+    """A local sum over the number of items of the global batch."""
     return loss if items is None else loss / items

@@ -50,14 +50,19 @@ class DialogLoader(Loader):
         if self._multiple is None:
             yield from super()._micro_batches(step)
             return
+        for indices, length in self._by_fullness(step):
+            batch, labels = self._read(step, indices)
+            width = -(-length // self._multiple) * self._multiple
+            cut = {name: tensor[:, :width].contiguous() for name, tensor in batch.items()}
+            yield cut, labels[:, :width].contiguous()
+
+    def _by_fullness(self, step: int) -> Iterator[tuple[list[int], int]]:
+        """This rank's rows of each micro-batch, and the tokens of the fullest row of all ranks."""
         filled = [self._filled(step, index) for index in range(self.timeline.batch(step))]
         order = sorted(range(len(filled)), key=lambda index: (-filled[index], index))
         for start in range(0, len(order), self._micro_batch):
             first = start + self._rank * self._local_batch
-            batch, labels = self._read(step, order[first : first + self._local_batch])
-            width = -(-filled[order[start]] // self._multiple) * self._multiple
-            cut = {name: tensor[:, :width].contiguous() for name, tensor in batch.items()}
-            yield cut, labels[:, :width].contiguous()
+            yield order[first : first + self._local_batch], filled[order[start]]
 
     def _filled(self, step: int, index: int) -> int:
         """Tokens of a row without its padding."""
@@ -343,7 +348,7 @@ class PreferenceLoader(RecordLoader):
         objective: Reward | Dpo
         orders: Mapping[str, Shuffled]
         references: Mapping[str, Path]
-        """source → reference.npy, for DPO."""
+        """source → reference.npy; empty for losses without a reference."""
 
     def __init__(self, config: Config, **keywords: Any) -> None:
         super().__init__(config, **keywords)
@@ -362,7 +367,11 @@ class PreferenceLoader(RecordLoader):
     def _row(self, source: str, number: int) -> Row:
         record = self._orders[source].records.record(number)
         check_vocab(record.tokens, source, self._vocab)
-        return lay_out(record, self._responses(record.branches), self._objective.layout)
+        row = lay_out(record, self._responses(record.branches), self._objective.layout)
+        if isinstance(self._objective, Dpo) and not self._references:
+            # Where there is a reference, its job has checked this.
+            check_different(row, self._objective.mask, source, number)
+        return row
 
     def _ask(
         self, items: Sequence[_Item], rows: Sequence[Row], batch: Mapping[str, torch.Tensor]
@@ -373,8 +382,10 @@ class PreferenceLoader(RecordLoader):
             return asked, len(asked["better"])
         asked = ask_tokens(rows, width, self._objective.mask)
         check_counts(asked["counts"].view(-1, 2), items)
-        references = np.stack([self._reference(*item) for item in items])
-        return asked | {"reference": torch.from_numpy(references)}, len(items)
+        if self._references:
+            references = np.stack([self._reference(*item) for item in items])
+            asked["reference"] = torch.from_numpy(references)
+        return asked, len(items)
 
     def _branches(self, source: str, number: int) -> list[int]:
         branches = [int(n) for n in self._orders[source].records.branches[number] if n]

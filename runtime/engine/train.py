@@ -8,7 +8,7 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from ...compiler.pipelines import pipelining
-from ...compiler.plan.plan import Dpo, Grpo, NextToken, Reward, Sft, TrainJob
+from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, NextToken, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.packing import Packing, Shuffled
 from ..data.record_shards import LIKELIHOOD
@@ -47,8 +47,8 @@ def train(
     Args:
         inputs: role → folder: "data:<source>" (shards, or records for an objective of
             post-training) for every source, "reference:<source>" (the result of a reference job)
-            for DPO, and "model" (the result of a train or average job) unless the job begins with
-            random weights.
+            for losses with a reference, and "model" (the result of a train or average job) unless
+            the job begins with random weights.
         folder: of the job. It holds checkpoints and log while the job runs, and afterwards
             `result`, with `state` (all that training needs to continue), `weights` (the mean, if
             the job averages) and `positions.json` (source → the next token of its stream). A job
@@ -160,7 +160,7 @@ def dataloader(
             for source, path in folders.items()
         }
         return Loader.Config(streams=streams, **common)
-    if isinstance(job.objective, Sft):
+    if isinstance(job.objective, Sft | Distill):
         packings = {
             source: Packing.of(job, source, read_records(path, "dialogs", source), root / "cache")
             for source, path in folders.items()
@@ -171,24 +171,55 @@ def dataloader(
         # exchange tensors of one shape, and context ranks cut rows into equal parts.
         free = of.device == "cpu" and of.pipeline == of.context == 1
         multiple = row_multiple(of) if free else None
+        if isinstance(job.objective, Distill):
+            return _distilled(job, inputs, packings, common)
         return DialogLoader.Config(
             packings=packings, every_token=every, multiple=multiple, **common
         )
     if isinstance(job.objective, Grpo):
         return _rollouts(job, inputs, folders, common)
-    orders = {
-        source: Shuffled.of(job, source, read_records(path, "preferences", source))
-        for source, path in folders.items()
+    form = "ratings" if isinstance(job.objective, Kto) else "preferences"
+    common |= {
+        "orders": {
+            source: Shuffled.of(job, source, read_records(path, form, source))
+            for source, path in folders.items()
+        },
+        "references": {
+            source: input_of(inputs, f"reference:{source}") / "reference.npy"
+            for source in (folders if _compares(job) else ())
+        },
+        "multiple": row_multiple(job.resources),
     }
-    references = {
-        source: input_of(inputs, f"reference:{source}") / "reference.npy"
-        for source in (folders if isinstance(job.objective, Dpo) else ())
+    if isinstance(job.objective, Kto):
+        from .ratings import RatingLoader
+
+        return RatingLoader.Config(objective=job.objective, **common)
+    return PreferenceLoader.Config(objective=job.objective, **common)
+
+
+def _compares(job: TrainJob) -> bool:
+    """Whether the job compares its model with a reference."""
+    objective = job.objective
+    return isinstance(objective, Kto) or (isinstance(objective, Dpo) and objective.compares)
+
+
+def _distilled(
+    job: TrainJob, inputs: Mapping[str, Path], packings: Mapping[str, Packing], common: Any
+) -> "Loader.Config":
+    """The loader of dialogs with a teacher's probabilities."""
+    from .distill import DistillLoader, Taught
+    from .rows import row_multiple
+
+    assert isinstance(job.objective, Distill)
+    taught = {
+        source: Taught(input_of(inputs, f"teacher:{source}"), of.records, job.objective.top_k)
+        for source, of in packings.items()
     }
-    return PreferenceLoader.Config(
-        objective=job.objective,
-        orders=orders,
-        references=references,
+    return DistillLoader.Config(
+        packings=packings,
+        every_token=job.objective.loss_on == "all",
         multiple=row_multiple(job.resources),
+        taught=taught,
         **common,
     )
 

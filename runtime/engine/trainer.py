@@ -19,7 +19,7 @@ from torchtitan.distributed import ParallelDims
 from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
-from ...compiler.plan.plan import TrainJob
+from ...compiler.plan.plan import Distill, TrainJob
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ..disk import move, write
 from ..errors import RunError
@@ -33,6 +33,7 @@ from .attention import (
 )
 from .border import agree
 from .checkpoint import Checkpoints
+from .heads import Likely
 from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import reported
@@ -72,6 +73,10 @@ class Trainer(TitanTrainer):
         self.loader = cast(Loader, self.dataloader)
         self.checkpoints = cast(Checkpoints, self.checkpointer)
         self.checkpoints.border = self._border
+        objective = self.job.objective
+        self._likely = None
+        if isinstance(objective, Distill):
+            self._likely = Likely(objective.top_k, objective.temperature, objective.vocab)
         self._masked = any(self.model_config.traverse(DocumentAttention.Config))
         if loss := reported(self.loss_fn):
             metrics = cast(Metrics, self.metrics_processor)
@@ -174,6 +179,8 @@ class Trainer(TitanTrainer):
         # A pipeline takes several micro-batches at a time.
         together = self.num_pipeline_parallel_microbatches
         self.gradient_accumulation_steps = self.loader.micro_batches(step) // together
+        if loss := reported(self.loss_fn):
+            loss.begin(self, step)
         try:
             super().train_step(data_iterator)
         except RuntimeError as error:
@@ -302,6 +309,7 @@ class Trainer(TitanTrainer):
             attention_masks=kwargs["attention_masks"],
             places=asked["places"],
             targets=asked.get("targets"),
+            likely=self._likely,
         )
 
     def save_result(self, folder: Path) -> None:

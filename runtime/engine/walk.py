@@ -87,27 +87,33 @@ class Walk:
         self._fill(split, count, parts, make, self._sums)
         return found
 
-    def each(self, split: str, sizes: np.ndarray, make: Make) -> np.ndarray:
+    def each(
+        self, split: str, sizes: np.ndarray, make: Make, into: np.ndarray | None = None
+    ) -> np.ndarray:
         """
         Args:
             split: name of the chunks' files.
             sizes: how many values each item has: int64, shape (items,).
             make: returns the rows of an item.
+            into: where the outputs go, of shape (Σ sizes, …) if each of them is several numbers; by
+                default a new array, float64, shape (Σ sizes,).
 
         Returns:
-            The model's outputs for all items, one after the other: float64, shape (Σ sizes,); on
-            rank 0, zeros elsewhere.
+            The model's outputs for all items, one after the other; on rank 0, zeros elsewhere.
         """
         count = len(sizes)
         ends = np.concatenate([[0], np.cumsum(sizes)])
-        found = np.zeros(int(ends[-1]))
+        found = np.zeros(int(ends[-1])) if into is None else into
         borders = [int(ends[min(place, count)]) for place in range(0, count + CHUNK, CHUNK)]
         parts = [found[begin:end] for begin, end in pairwise(borders)]
 
         def values(
             rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...], begin: int
         ) -> torch.Tensor:
-            return self._values(rows, shape, ends[begin : begin + CHUNK] - ends[begin])
+            kind = torch.float64 if into is None else torch.float32
+            found = torch.zeros(shape, dtype=kind)
+            self._values(rows, found, ends[begin : begin + CHUNK] - ends[begin])
+            return found
 
         self._fill(split, count, parts, make, values)
         return found
@@ -160,19 +166,18 @@ class Walk:
         return sums(self._said(rows), shape)
 
     def _values(
-        self, rows: Sequence[tuple[int, "Row"]], shape: tuple[int, ...], begins: np.ndarray
-    ) -> torch.Tensor:
+        self, rows: Sequence[tuple[int, "Row"]], found: torch.Tensor, begins: np.ndarray
+    ) -> None:
         """All values, item by item; items have one row with one response.
 
         Args:
+            found: gets them.
             begins: where the values of each item begin.
         """
-        found = torch.zeros(shape, dtype=torch.float64)
         for of in self._said(rows):
-            pieces = of.values.double().split(of.counts.tolist())
+            pieces = of.values.to(found.dtype).split(of.counts.tolist())
             for (item, _), piece in zip(of.rows, pieces, strict=False):
                 found[int(begins[item]) : int(begins[item]) + len(piece)] = piece
-        return found
 
     def _said(self, rows: Sequence[tuple[int, "Row"]]) -> Iterator[Said]:
         """What the model says of this rank's rows of a chunk.

@@ -90,6 +90,14 @@ def reference(task: Task) -> None:
     reference(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
 
 
+def teach(task: Task) -> None:
+    """Keeps a teacher's probabilities of tokens."""
+    from ..engine.teaching import teach
+
+    run = task.run
+    teach(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
+
+
 def likelihood(task: Task) -> None:
     """Computes log-probabilities of each token of answers."""
     from ..engine.likelihood import likelihood

@@ -288,6 +288,8 @@ class _Preflight:
         found = maker.prompts() if job.form == "prompts" else maker.made()
         if next(found, None) is None:
             raise bad.nothing_left(job.name, job.form)
+        if job.form == "ratings":
+            maker.labels()
 
     def _elsewhere(self, source: Mapping[str, Any]) -> bool:
         """Whether a source is made by jobs, built in, or on the Hub, which is then asked for it."""

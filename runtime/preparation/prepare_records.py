@@ -1,7 +1,8 @@
-"""Dataset jobs of dialogs, preferences and prompts."""
+"""Dataset jobs of dialogs, preferences, ratings and prompts."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..data.formats import Row
 from ..data.long import PROMPTS as SUMMARY
 from ..data.long import Long, equal_responses, teaches
 from ..data.record_fields import Fields
-from ..data.record_shards import Record, write_records
+from ..data.record_shards import Record, Records, write_records
 from ..data.similar import unlike
 from ..disk import write
 from ..errors import DataError
@@ -90,6 +91,8 @@ class RecordMaker:
             name=self._job.name,
             extra=self.counted,
         )
+        if self._job.form == "ratings":
+            self._require_both(Records(result, "train").good)
         self._report()
         return summary
 
@@ -149,8 +152,39 @@ class RecordMaker:
         return found.record if found else fields
 
     def made(self) -> Iterator[tuple[Row, Record | None]]:
-        """Each row's dialog or preference, None if it is left out on purpose."""
-        return self._parsed(self._dialog if self._job.form == "dialogs" else self._preference)
+        """Each row's dialog, preference or rating, None if it is left out on purpose."""
+        made = {
+            "dialogs": self._dialog,
+            "preferences": self._preference,
+            "ratings": self._rating,
+        }
+        return self._parsed(made[self._job.form])
+
+    def labels(self) -> None:
+        """Reads ratings until there is a good answer and a bad one.
+
+        Raises: DataError: all are the same.
+        """
+        found: set[bool] = set()
+        for row in readers.read_rows(self._job.source, "ratings", BadLines(None), root=self._root):
+            with suppress(DataError):
+                found.add(records.label(self.known(row.fields), self._fields))
+            if len(found) == 2:
+                return
+        if found:
+            self._require_both(found)
+
+    def _require_both(self, good: Iterable[bool]) -> None:
+        """Raises: DataError: all labels are the same."""
+        found = {bool(each) for each in good}
+        if len(found) == 1:
+            raise DataError(
+                f"all answers of the data set `{self._job.name}` have the label "
+                f"{str(*found).lower()}: a stage that learns from ratings needs good answers and "
+                "bad ones",
+                "name the files of both in one data set; where all answers are good, `sft` learns "
+                "them",
+            )
 
     def asked(self, prompt: records.Prompt) -> Rendered | None:
         """A prompt as a model receives it; None if the job has no tokenizer or no protocol for it.
@@ -235,6 +269,13 @@ class RecordMaker:
         if same := equal_responses(record):
             one, other = (found.names[number] for number in same)
             raise records.equal(one, other, " once they are rendered")
+        self._require_taught(record)
+        return self._long.fit(record)
+
+    def _rating(self, fields: dict[str, Any]) -> Record | None:
+        """None if it is dropped as too long."""
+        assert self._tokens
+        record = self._tokens.rating(records.rating(self._counted(fields), self._fields))
         self._require_taught(record)
         return self._long.fit(record)
 

@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...compiler.as_written import measured
-from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob
+from ...compiler.plan.plan import Distill, Kto, NextToken, Plan, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.record_shards import SUMMARY as RECORDS
 from ..data.shards import SUMMARY as SHARDS
 from ..run_folder.outcomes import results
 from ..run_folder.store import Store
 
-MOST = {"documents": 4, "dialogs": 5, "preferences": 4}
+MOST = {"documents": 4, "dialogs": 5, "preferences": 4, "ratings": 4}
 """Passes above which a run warns. Documents: repeating them this often is nearly as good as new
-ones (arXiv:2305.16264, §5). Dialogs and preferences: published recipes use 1 to 3."""
+ones (arXiv:2305.16264, §5). Dialogs, preferences and ratings: published
+recipes use 1 to 3."""
+FORMS = {NextToken: "documents", Sft: "dialogs", Distill: "dialogs", Kto: "ratings"}
+RECORDED = ("preferences", "ratings")
+"""Of these, records are counted, and of others tokens."""
 ALLOWED = ("W621", "W625")
 """Findings about passes; a recipe that silences one does so on purpose."""
 
@@ -25,8 +29,8 @@ class Reading:
     """How much a stage reads of a source.
 
     Attributes:
-        form: "documents", "dialogs" or "preferences".
-        held: tokens of the source's train split; for preferences, records.
+        form: "documents", "dialogs", "preferences" or "ratings".
+        held: tokens of the source's train split; for preferences and ratings, records.
         times: passes over them by the end of the stage: of documents, including earlier stages; of
             records, only its own.
     """
@@ -43,7 +47,7 @@ class Reading:
         return self.times > MOST[self.form]
 
     def __str__(self) -> str:
-        unit = "preferences" if self.form == "preferences" else "tokens"
+        unit = self.form if self.form in RECORDED else "tokens"
         read = f"{self.source} {measured(self.times)} times"
         if self.times <= 1:
             read = f"{measured(self.times * 100)}% of {self.source}"
@@ -101,7 +105,7 @@ def of_stage(
         if folder is None:
             continue
         objective = reading[0].objective
-        form = {NextToken: "documents", Sft: "dialogs"}.get(type(objective), "preferences")
+        form = FORMS.get(type(objective), "preferences")
         held = _held(folder, form)
         if not held:
             continue
@@ -121,10 +125,10 @@ def _sequences(job: TrainJob, source: str) -> int:
 
 
 def _held(folder: Path, form: str) -> int:
-    """Tokens of the train split of a data set, or records of preferences."""
+    """Tokens of the train split of a data set, or records of preferences or ratings."""
     summary = folder / (SHARDS if form == "documents" else RECORDS)
     split = json.loads(summary.read_text())["splits"]["train"]
-    return split["documents"] if form == "preferences" else split["tokens"]
+    return split["documents"] if form in RECORDED else split["tokens"]
 
 
 def advice(reading: Reading) -> str:

@@ -1,13 +1,14 @@
-"""Dialogs, preferences and prompts as their stages see them."""
+"""Dialogs, preferences, ratings and prompts as their stages see them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...compiler.plan.plan import DatasetJob, Dpo, Reward, Sft
+from ...compiler.plan.plan import DatasetJob, Distill, Dpo, Kto, Reward, Sft
 from ..data import records
 from ..data.encode import Encoder
 from ..data.formats import Row
@@ -29,7 +30,7 @@ TOKENS = 500_000
 
 
 def show_records(use: Use, made: Made | None, shop: Shop, count: int) -> Preview:
-    """The first dialogs, preferences or prompts that a stage reads, and the refused ones.
+    """The first dialogs, preferences, ratings or prompts that a stage reads, and the refused ones.
 
     Args:
         made: the tokenizer; None for prompts that need none.
@@ -151,7 +152,11 @@ def _labels(use: Use, made: Made, maker: RecordMaker, row: Row, record: Record) 
         text = records.dialog(maker.known(row.fields), maker.fields).text
         messages = text if isinstance(text, list) else []
         return labels_of(made.tokenizer, rendered.cut(0, len(taught)), taught, messages)
-    preference = records.preference(maker.known(row.fields), maker.fields)
+    if record.good is None:
+        preference = records.preference(maker.known(row.fields), maker.fields)
+    else:
+        rating = records.rating(maker.known(row.fields), maker.fields)
+        preference = replace(rating.alone, names=("good" if rating.good else "bad",))
     if use.data.drop_similar is not None:
         preference = preference.only(unlike(preference.texts(), use.data.drop_similar))
     names = ["prompt", *preference.names]
@@ -185,14 +190,14 @@ def taught_of(use: Use, record: Record) -> np.ndarray:
     """
     taught = np.zeros(len(record.tokens), bool)
     objective = use.objective
-    if isinstance(objective, Sft):
+    if isinstance(objective, Sft | Distill):
         return learned(record.parts, every_token=objective.loss_on == "all")
-    if not isinstance(objective, Reward | Dpo) or not record.branches:
+    if not isinstance(objective, Reward | Dpo | Kto) or not record.branches:
         return taught
     ends = np.cumsum(record.branches)
     for response in compared(len(ends) - 1, ends=isinstance(objective, Dpo)):
         begin, end = ends[response], ends[response + 1]
-        if isinstance(objective, Dpo):
+        if isinstance(objective, Dpo | Kto):
             taught[begin:end] = counted(record.parts[begin:end], objective.mask)
         else:
             taught[end - 1] = True

@@ -9,10 +9,10 @@ ANY = "any"
 """An answer that holds wherever the name is."""
 
 
-OBJECTIVES = "ppo kto orpo simpo cpo"
+OBJECTIVES = "ppo"
 """Objectives of other programs for preferences and rewards that this version lacks."""
-OF_DPO = "sigmoid ipo"
-"""Their names for forms of the loss of a dpo stage."""
+OF_DPO = "sigmoid ipo simpo cpo orpo apo apo_zero apo_down robust robust_dpo hinge slic slic_hf"
+"""Their names for losses of a dpo stage."""
 
 
 class Answer(NamedTuple):
@@ -118,15 +118,18 @@ NOT_YET = (
         "this version trains every weight, all at the rate that `lr` says. Remove it",
     ),
     Answer(
-        "teacher teacher_model distill distillation kd kd_loss kd_temperature",
+        "teacher_model teacher_model_name_or_path distill distillation kd kd_loss gkd "
+        "kd_temperature",
         ANY,
-        "this version has no distillation on a teacher's probabilities. A `sample` stage writes "
-        "answers of a model, and an `sft` stage learns them",
+        "a teacher's probabilities are learned in a stage of a kind of its own: {}",
+        "stage x: distill { from = pretrain, teacher = more, data = chats, steps = 50, lr = 1e-5 }",
     ),
     Answer(
-        "ipo",
+        OF_DPO,
         ANY,
-        "a dpo stage has the loss of DPO, and with `objective = ipo` that of IPO",
+        "losses of preferences are the `objective` of a dpo stage: {}",
+        "stage x: dpo { from = pretrain, data = ranked, steps = 50, batch = 16 pairs, lr = 1e-6, "
+        "objective = simpo }",
     ),
     Answer(
         "num_generations reward_funcs rl rlhf rlvr reinforce grpo rloo dr_grpo dapo gspo kl_coef "
@@ -144,7 +147,13 @@ NOT_YET = (
         "CPUs",
     ),
     Answer(
-        f"{OBJECTIVES} simpo_gamma cpo_alpha desirable_weight undesirable_weight",
+        "kto kto_tag",
+        ANY,
+        "answers that are rated good or bad are the data of a kto stage: {}",
+        "stage x: kto { from = pretrain, data = rated, steps = 50, batch = 64 ratings, lr = 1e-6 }",
+    ),
+    Answer(
+        OBJECTIVES,
         ANY,
         "of preferences, this version has the objectives `dpo` and `reward`, and `sample` stages "
         "that keep the best answers by a reward model",

@@ -88,7 +88,8 @@ _RENAMED: dict[str, dict[str, str]] = {
     "fields": {
         "messages": "conversations conversation dialog turns",
         "completion": "response output",
-        "answer": "solution final_answer ground_truth target label answer_key",
+        "answer": "solution final_answer ground_truth target answer_key",
+        "label": "kto_tag liked thumbs_up is_good",
         "role": "from speaker role_key message_role",
         "content": "value message_content content_key",
         "text": "document",

@@ -301,15 +301,36 @@ STAGES = (
         "loss = assistant",
     ),
     Answer(
-        "loss loss_type dpo_loss dpo_loss_type",
-        _PAIRS,
-        "a reward stage has the loss of Bradley and Terry, and a dpo stage that of DPO, which its "
-        "attributes change",
+        "loss loss_type dpo_loss dpo_loss_type loss_fn",
+        "dpo",
+        "did you mean `objective`? {}",
+        "objective = ipo",
     ),
-    Answer("objective", "reward", "a reward stage has the loss of Bradley and Terry"),
-    Answer("dpo_beta rl_beta", "dpo", "did you mean `beta`? {}", "beta = 0.1"),
     Answer(
-        "rpo_alpha nll_weight sft_weight nll_coef nll_loss_coef dpo_norm_loss_alpha",
+        "loss loss_type objective",
+        "reward",
+        "a reward stage has the loss of Bradley and Terry",
+    ),
+    Answer(
+        "dpo_beta rl_beta simpo_beta orpo_alpha orpo_lambda orpo_beta pref_beta",
+        "dpo",
+        "did you mean `beta`? {}",
+        "beta = 0.1",
+    ),
+    Answer(
+        "length_regularization length_alpha rdpo_alpha alpha_length",
+        "dpo",
+        "did you mean `length_penalty`? {}",
+        "length_penalty = 0.01",
+    ),
+    Answer(
+        "simpo_gamma margin target_margin",
+        "dpo",
+        "did you mean `gamma`? It belongs to `simpo`: {}",
+        "objective = simpo, gamma = 1",
+    ),
+    Answer(
+        "rpo_alpha nll_weight sft_weight nll_coef nll_loss_coef dpo_norm_loss_alpha cpo_alpha",
         "dpo",
         "did you mean `nll`? It is the coefficient of the chosen response's cross-entropy: {}",
         "nll = 0.2",

@@ -93,16 +93,14 @@ VALUES = (
         "loss = all",
     ),
     Answer(
-        f"dpo preference preferences {OF_DPO}",
+        f"dpo preference preferences kto {OF_DPO}",
         "loss",
-        "preferences have a kind of stage of their own: `stage NAME: dpo { … }`, on a dataset with "
-        "`kind = preferences`; an sft stage learns dialogs, with `loss = assistant` or `all`",
+        "preferences and ratings have stages of their own: `stage NAME: dpo { … }`, or `kto`",
     ),
     Answer(
         f"{OBJECTIVES} grpo rloo dft nft bnpo dr_grpo distillation kl gkd",
         "loss",
-        "this version does not have it: an sft stage has the cross-entropy of what the assistant "
-        "says or of all; preferences have the stages `dpo` and `reward`",
+        "an sft stage has cross-entropy alone; other losses have stages of their own",
     ),
     Answer(
         "qwen qwen2 qwen3 im_start chat_ml openai smollm smollm3 hermes",
@@ -165,9 +163,15 @@ VALUES = (
         'files = "ranked.jsonl", kind = preferences',
     ),
     Answer(
-        "unpaired kto unpaired_preference stepwise stepwise_supervision tokenized bin mmap indexed",
+        "unpaired kto unpaired_preference labels labelled rated feedback",
         "records",
-        "this version reads documents, dialogs, preferences with chosen and rejected, and prompts",
+        "did you mean `ratings`? {}",
+        'files = "rated.jsonl", kind = ratings',
+    ),
+    Answer(
+        "stepwise stepwise_supervision tokenized bin mmap indexed",
+        "records",
+        "there are documents, dialogs, preferences of whole answers, ratings and prompts",
     ),
     Answer(
         "error raise fail stop",
@@ -385,14 +389,12 @@ VALUES = (
     Answer(
         f"{OBJECTIVES} online_dpo nash xpo prm",
         "kind",
-        "this version does not have it. On preferences there are `dpo` and `reward`; a `sample` "
-        "stage keeps the best answers by a reward model, and `sft` learns them",
+        "this version does not have it: there are `dpo`, `kto`, `reward` and `grpo`",
     ),
     Answer(
-        "distill distillation gkd kd",
+        "distillation gkd kd minillm",
         "kind",
-        "this version has no distillation on probabilities: a `sample` stage writes answers of a "
-        "model, and `sft` learns them",
+        "did you mean `distill`? It learns the probabilities of a `teacher`",
     ),
     Answer(
         "lora qlora dora peft adapter",

@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from typing import ClassVar
 
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
@@ -102,44 +103,39 @@ class Batch(Operand):
 class Pairs(Operand):
     """A batch of preferences, each a sequence of its own."""
 
+    unit: ClassVar[str] = "pairs"
+
     @property
     def choices(self) -> tuple[str, ...]:
         return ()
 
     @property
     def units(self) -> tuple[str, ...]:
-        return ("pairs",)
+        return (self.unit,)
 
     @property
     def example(self) -> str:
-        return "64 pairs"
+        return f"64 {self.unit}"
 
     def takes(self, name: str) -> str:
-        return "pairs"
+        return self.unit
 
     def read(self, value: s.Value) -> Quantity:
-        number = plain_number(value, "a number of pairs: 64 pairs")
-        return Quantity(Fraction(whole(quantity(number, ["pairs"], "pairs"), value.span)), "seqs")
+        number = plain_number(value, f"a number of {self.unit}: {self.example}")
+        found = quantity(number, [self.unit], self.unit)
+        return Quantity(Fraction(whole(found, value.span)), "seqs")
 
 
 class Prompts(Pairs):
     """A batch of prompts, each with a group of answers."""
 
-    @property
-    def units(self) -> tuple[str, ...]:
-        return ("prompts",)
+    unit: ClassVar[str] = "prompts"
 
-    @property
-    def example(self) -> str:
-        return "64 prompts"
 
-    def takes(self, name: str) -> str:
-        return "prompts"
+class Ratings(Pairs):
+    """A batch of rated answers."""
 
-    def read(self, value: s.Value) -> Quantity:
-        number = plain_number(value, "a number of prompts: 64 prompts")
-        found = quantity(number, ["prompts"], "prompts")
-        return Quantity(Fraction(whole(found, value.span)), "seqs")
+    unit: ClassVar[str] = "ratings"
 
 
 class Weighted(Kind):

@@ -61,11 +61,14 @@ class Fields(Declaration):
         k.Text(), "prompt", doc="prompt of preferences, prompts, and dialogs in two parts"
     )
     completion: str = attribute(
-        k.Text(), "completion", doc="the second part of a dialog in two parts"
+        k.Text(), "completion", doc="the second part of a dialog in two parts; a rated answer"
     )
     chosen: str = attribute(k.Text(), "chosen", doc="the better response")
     answer: str = attribute(
         k.Text(), "answer", doc="the right answer to a prompt, which [verifiers](#verifier) need"
+    )
+    label: str = attribute(
+        k.Text(), "label", doc="whether a rated answer is good: `true` or `false`"
     )
     rejected: str = attribute(k.Text(), "rejected", doc="the worse response")
     edited: str = attribute(k.Text(), "edited", doc="a response better than the chosen one")
@@ -145,7 +148,7 @@ class Dialog(Declaration):
 
 
 RECORDS: Mapping[str, tuple[str, ...]] = {
-    "python_functions": ("dialogs", "preferences", "prompts"),
+    "python_functions": ("dialogs", "preferences", "ratings", "prompts"),
     "arithmetic": ("dialogs", "prompts"),
 }
 """Built-in samples of more than documents → the other kinds that they have."""
@@ -154,7 +157,7 @@ RECORDS: Mapping[str, tuple[str, ...]] = {
 SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
 
 
-KINDS = ("documents", "dialogs", "preferences", "prompts")
+KINDS = ("documents", "dialogs", "preferences", "ratings", "prompts")
 
 
 LONG = ("refuse", "drop", "truncate")
@@ -162,7 +165,7 @@ LONG = ("refuse", "drop", "truncate")
 
 
 class Dataset(Declaration):
-    """Where documents, dialogs, preferences or prompts come from.
+    """Where documents, dialogs, preferences, ratings or prompts come from.
 
     Attributes:
         deal: (hands, first, last): records are dealt out to `hands`; this has hands `first` to
@@ -186,7 +189,7 @@ class Dataset(Declaration):
     sample: str | None = attribute(
         k.OneOf(*SAMPLES),
         None,
-        doc="a corpus that needs no download; `python_functions` holds all four kinds, "
+        doc="a corpus that needs no download; `python_functions` holds all kinds, "
         "`arithmetic` documents, dialogs, and prompts with answers",
     )
     tokenized: list[str] | None = attribute(
@@ -257,6 +260,11 @@ class Dataset(Declaration):
         doc="number of preferences, as far as you know: for [`epochs`](#epochs), which are "
         "counted otherwise",
     )
+    ratings: int | None = attribute(
+        nk.Whole("ratings"),
+        None,
+        doc="number of rated answers, in the same way",
+    )
     awaited: bool = attribute(
         g.Mark("awaited"),
         False,
@@ -279,9 +287,11 @@ class Dataset(Declaration):
     output: str = ""
 
     def declared(self, rows: str) -> int | None:
-        """Its size, as far as the spec says: pairs, or tokens of what is read in sequences.
+        """Its size, as far as the spec says: pairs, ratings, or tokens of what is read in
+        sequences.
 
         Args:
             rows: what the batches of a stage count that reads it.
         """
-        return {"sequences": self.tokens, "pairs": self.pairs}.get(rows)
+        sizes = {"sequences": self.tokens, "pairs": self.pairs, "ratings": self.ratings}
+        return sizes.get(rows)

@@ -36,6 +36,7 @@ from .declaration import Declaration, attribute
 from .declaration import attributes as attributes
 from .declaration import kind_of as kind_of
 from .declaration import statements as statements
+from .distill_blocks import Distill as Distill
 from .evaluation import DECIDES as DECIDES
 from .evaluation import LOSS_TOKENS as LOSS_TOKENS
 from .evaluation import Evaluation as Evaluation
@@ -57,6 +58,7 @@ from .model_blocks import RopeScaling as RopeScaling
 from .policy_blocks import Grpo as Grpo
 from .precision import PRECISION as PRECISION
 from .precision import Precision as Precision
+from .rating_blocks import Kto as Kto
 from .torchtitan_fields import TORCHTITAN
 from .torchtitan_fields import CommFields as CommFields
 from .torchtitan_fields import CompileFields as CompileFields
@@ -152,7 +154,10 @@ class Cluster(Declaration):
 
 STAGES: dict[str, type[Stage]] = {
     kind.kind: kind
-    for kind in (Train, Sft, Reward, Dpo, Grpo, Score, Sample, Checkpoint, Average, Best, Evaluate)
+    for kind in (
+        *(Train, Sft, Distill, Reward, Dpo, Kto, Grpo),
+        *(Score, Sample, Checkpoint, Average, Best, Evaluate),
+    )
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from ..quantity import Quantity
 from ..schedule import Schedule
@@ -16,6 +16,7 @@ from .declaration import Declaration, attribute, statement
 from .evaluation import EVALUATION, Evaluation
 from .model_blocks import ROPE_SCALING, RopeScaling
 from .precision import PRECISION, Precision, Recompute
+from .preference_losses import LOSSES, MEANS, UsualBeta, in_words
 from .torchtitan_fields import TORCHTITAN, Torchtitan
 
 WITH_WEIGHTS = ("stage", "model")
@@ -200,6 +201,8 @@ class Training(Stage):
         data_kind: what they train on.
         rows: what a batch counts, in the plural.
         measured: the kinds of data whose loss it can measure, its own first.
+        apart: kinds of parallelism that it cannot use, where rows are not padded.
+        forwards: forward passes over other rows of the same number, beside those of training.
     """
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "steps", "epochs"),)
@@ -207,6 +210,8 @@ class Training(Stage):
     data_kind: ClassVar[str] = "documents"
     rows: ClassVar[str] = "sequences"
     measured: ClassVar[tuple[str, ...]] = ("documents",)
+    apart: ClassVar[tuple[str, ...]] = ()
+    forwards: ClassVar[Fraction] = Fraction(0)
 
     model: str | None = None
     rope_theta: Schedule | None = None
@@ -357,6 +362,12 @@ class Train(Training):
     )
 
 
+LOSS_ON: Any = attribute(
+    k.OneOf("assistant", "all", foreign="loss"),
+    "assistant",
+    name="loss",
+    doc="learn the assistant's content and its end tokens, or every token",
+)
 DROP_LAST: Any = attribute(
     k.Flag(),
     False,
@@ -373,12 +384,7 @@ class Sft(Training):
     dialog: str | None = attribute(
         DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
     )
-    loss_on: str = attribute(
-        k.OneOf("assistant", "all", foreign="loss"),
-        "assistant",
-        name="loss",
-        doc="learn the assistant's content and its end tokens, or every token",
-    )
+    loss_on: str = LOSS_ON
     drop_last: bool = DROP_LAST
 
 
@@ -415,16 +421,15 @@ class Reward(PreferenceTraining):
     writes_text: ClassVar[bool] = False
 
 
-class UsualBeta(NamedTuple):
-    """The usual range of β, and a typical value."""
-
-    low: float
-    high: float
-    typical: float
+MASK: Any = attribute(
+    k.OneOf("none", "formatting"),
+    "none",
+    doc="`formatting` excludes headers and terminators of responses from the loss",
+)
 
 
 class Dpo(PreferenceTraining):
-    """Direct preference optimization."""
+    """Preference optimization of a language model, by DPO or another loss of pairs."""
 
     kind: ClassVar[str] = "dpo"
     measured: ClassVar[tuple[str, ...]] = ("preferences", "dialogs", "documents")
@@ -432,28 +437,50 @@ class Dpo(PreferenceTraining):
         k.Ref(*WITH_WEIGHTS),
         None,
         otherwise="`from`",
-        doc="the model that the policy should stay near",
+        doc="the model that the policy should stay near, if the loss has one",
     )
     objective: str = attribute(
-        k.OneOf("dpo", "ipo"), "dpo", doc="the loss of [DPO or IPO](post_training.md#dpo)"
+        k.OneOf(*LOSSES), "dpo", doc="the [loss](post_training.md#losses-of-preferences)"
     )
-    beta: float = attribute(nk.Real(above=0), 0.1, doc="β, how near to the reference")
-    nll: float = attribute(
-        nk.Real(least=0), 0.0, doc="coefficient of the chosen response's mean cross-entropy"
+    beta: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        otherwise=in_words("beta"),
+        doc="β, how near to the reference; without one, the scale of rewards; with `orpo`, the "
+        "coefficient of the odds ratio",
+    )
+    gamma: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise=in_words("gamma"),
+        doc="γ of `simpo`, by how much the chosen response's reward should be higher",
+    )
+    nll: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise=in_words("nll"),
+        doc="coefficient of the chosen response's mean cross-entropy",
     )
     label_smoothing: float = attribute(
-        nk.Real(least=0, below=0.5), 0.0, doc="assumed share of wrong labels"
+        nk.Real(least=0, below=0.5),
+        0.0,
+        doc="assumed share of wrong labels",
     )
-    normalize: bool = attribute(
-        k.Flag(), False, doc="log-probabilities are means over tokens, not sums"
+    length_penalty: float = attribute(
+        nk.Real(least=0),
+        0.0,
+        doc="how much reward each token of a response costs, of `dpo`",
     )
-    mask: str = attribute(
-        k.OneOf("none", "formatting"),
-        "none",
-        doc="`formatting` excludes headers and terminators of both responses from the loss",
+    normalize: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise=in_words("normalize"),
+        doc="log-probabilities are means over tokens, not sums",
     )
+    mask: str = MASK
 
     @property
     def usual_beta(self) -> UsualBeta:
-        """For sums over tokens, and for means."""
-        return UsualBeta(0.1, 20, 5) if self.normalize else UsualBeta(0.01, 1, 0.1)
+        """What β usually is: with means over tokens, rewards need a larger one than with sums."""
+        loss = LOSSES[self.objective]
+        return MEANS if self.normalize and loss.normalize is None else loss.usual

@@ -29,8 +29,10 @@ NAMED = tuple(word for word in BLOCKS if word != "expect")
 STAGE_KINDS = (
     "train",
     "sft",
+    "distill",
     "reward",
     "dpo",
+    "kto",
     "grpo",
     "score",
     "sample",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from etude.compiler.plan.plan import (
     HeldOutJob,
     Objective,
     ReferenceJob,
+    TeacherJob,
     TrainJob,
 )
 from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
@@ -50,11 +52,12 @@ def preference(rng: np.random.Generator, responses: int) -> Record:
 
 
 def make_records(folder: Path, holdout: Fraction = Fraction(0)) -> dict[str, Path]:
-    """The inputs `data:chat` and `data:prefer`."""
+    """The inputs `data:chat`, `data:prefer` and `data:rated`."""
     rng = np.random.default_rng(3)
     made = {
         "chat": ("dialogs", [dialog(rng) for _ in range(60)]),
         "prefer": ("preferences", [preference(rng, 2 + i % 2) for i in range(60)]),
+        "rated": ("ratings", [replace(preference(rng, 1), good=i % 3 > 0) for i in range(60)]),
     }
     for source, (form, records) in made.items():
         write_records(
@@ -70,7 +73,8 @@ def make_records(folder: Path, holdout: Fraction = Fraction(0)) -> dict[str, Pat
 
 
 def record_job(objective: Objective, **keywords: Any) -> TrainJob:
-    source = "chat" if objective.name == "sft" else "prefer"
+    sources = {"sft": "chat", "distill": "chat", "kto": "rated"}
+    source = sources.get(objective.name, "prefer")
     values: dict[str, Any] = {"steps": 6, "seq_len": SEQ_LEN, "mixture": [(0, {source: 1})]}
     return train_job(**{**values, **keywords}).model_copy(update={"objective": objective})
 
@@ -101,6 +105,8 @@ def forward_job(kind: Any, source: str | None, **changes: Any) -> Any:
     }
     if kind is ReferenceJob:
         values["mask"] = "none"
+    if kind is TeacherJob:
+        values |= {"temperature": 1.0, "top_k": 16, "vocab": 512, "every_token": False}
     return kind(**{**values, **changes})
 
 
@@ -152,8 +158,10 @@ def loaded(job: TrainJob, roles: Roles, folder: Path) -> Iterator[Any]:
     """The job's trainer with its weights loaded."""
     objective: Any = job.objective
     given = dict(roles)
-    if objective.name == "dpo":
+    if objective.name == "dpo" and objective.compares:
         given["reference:prefer"] = roles[objective.mask]
+    if objective.name == "kto" and "reference:rated" not in given:
+        given["reference:rated"] = roles[f"rated {objective.mask}"]
     with make_trainer(job, given, folder, folder.parent, lambda _: None, {}) as trainer:
         trainer.checkpoints.load()
         yield trainer
@@ -173,7 +181,8 @@ def responses_of(record: Record) -> list[tuple[torch.Tensor, np.ndarray]]:
 def make_roles(inputs: Roles, folder: Path) -> Roles:
     """`inputs` with records, and with two trained models and the references of one."""
     run(train_job(steps=2), inputs, folder / "lm")
-    other = train_job(steps=2, torchtitan={"debug": {"seed": 3}})
+    # Weights are drawn from the job's seed: with the same, policy and reference were one model.
+    other = train_job(steps=2).model_copy(update={"seed": 3})
     run(other, inputs, folder / "other")
     made = make_records(folder)
     references = {}
@@ -182,6 +191,9 @@ def make_roles(inputs: Roles, folder: Path) -> Roles:
         given = {**made, "model": folder / "other" / "result"}
         reference(job, given, folder / mask, root=folder, on_event=lambda _: None)
         references[mask] = folder / mask / "result"
+        job = forward_job(ReferenceJob, "rated", mask=mask, form="ratings")
+        reference(job, given, folder / f"rated {mask}", root=folder, on_event=lambda _: None)
+        references[f"rated {mask}"] = folder / f"rated {mask}" / "result"
     return {
         **inputs,
         **made,

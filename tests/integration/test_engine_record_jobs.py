@@ -18,7 +18,7 @@ from record_jobs import (
 )
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from etude.compiler.plan.plan import ExportJob, Objective, ReferenceJob, Reward, Sft
+from etude.compiler.plan.plan import ExportJob, Kto, Objective, ReferenceJob, Reward, Sft
 from etude.compiler.schedule.timeline import Timeline
 from etude.runtime.data.encode import CONTENT, OTHER, TERMINATION
 from etude.runtime.data.record_shards import Record, Records, write_records
@@ -78,7 +78,10 @@ def test_a_forward_job_goes_on_with_the_chunk_that_was_begun(
     assert one == two
 
 
-@pytest.mark.parametrize("objective", [Sft(), Reward(), dpo()])
+KTO = Kto(beta=0.1, desirable_weight=1, undesirable_weight=1, mask="none")
+
+
+@pytest.mark.parametrize("objective", [Sft(), Reward(), dpo(), KTO])
 def test_a_job_resumes_bit_for_bit(roles: Roles, tmp_path: Path, objective: Objective) -> None:
     class Lost(Exception):
         pass
@@ -89,7 +92,7 @@ def test_a_job_resumes_bit_for_bit(roles: Roles, tmp_path: Path, objective: Obje
 
     # Several epochs of the sixty records.
     job = record_job(objective, steps=6, batch=16, checkpoint_every=3)
-    given = {**roles, "reference:prefer": roles["none"]}
+    given = {**roles, "reference:prefer": roles["none"], "reference:rated": roles["rated none"]}
     run(job, given, tmp_path / "whole")
     with pytest.raises(Lost):
         run(job, given, tmp_path / "killed", on_event=lose_power)

@@ -20,18 +20,41 @@ from record_jobs import (
 from test_engine_ranks import Run, Workplace
 from test_engine_records import unpacked
 
-from etude.compiler.plan.plan import Dpo, ReferenceJob, Reward, ScoreJob, Sft
+from etude.compiler.plan.plan import (
+    Distill,
+    Dpo,
+    Kto,
+    ReferenceJob,
+    Reward,
+    ScoreJob,
+    Sft,
+    TeacherJob,
+)
 from etude.runtime.engine import rows
 from etude.runtime.engine.forward import held_out, reference, score
+from etude.runtime.engine.teaching import teach
 
 DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatting")
-OBJECTIVES: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO}
+ORPO = Dpo(
+    objective="orpo", beta=0.3, nll=1.0, label_smoothing=0.0, normalize=True, mask="formatting"
+)
+KTO = Kto(beta=0.3, desirable_weight=1, undesirable_weight=1.5, mask="formatting")
+KILLED: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO}
+DISTILL = Distill(divergence="jsd", temperature=1.0, top_k=16)
+OBJECTIVES = {**KILLED, "orpo": ORPO, "kto": KTO, "distill": DISTILL}
 HELD = [
     each.model_copy(update={"data": ["held chat"]}) if each.data == ["chat"] else each
     for each in LOSSES
 ]
 RANKED = ACCURACY.model_copy(update={"data": ["held prefer"]})
 LAYOUTS = {"sharded": {}, "tensor": {"tensor_parallel_degree": 2}}
+PLACED = [
+    (name, layout)
+    for layout in LAYOUTS
+    for name in OBJECTIVES
+    if (name, layout) != ("distill", "tensor")
+]
+"""A student compares all tokens at a place: it has no tensor parallelism."""
 
 
 def job(name: str, layout: str, world_size: int = 2, steps: int = 1) -> Any:
@@ -67,7 +90,7 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     roles = {**inputs, **make_records(root), **named}
     # Not the same model, so that no margin is 0.
     for name, seed in (("lm", 1), ("other", 2)):
-        first = train_job(steps=2, torchtitan={"debug": {"seed": seed}})
+        first = train_job(steps=2).model_copy(update={"seed": seed})
         run(first, roles, root / name)
         roles["model"] = root / name / "result"
     begun = {**roles, "model": root / "lm" / "result"}
@@ -78,15 +101,30 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
         root=root,
         on_event=lambda _: None,
     )
-    made = Workplace({**begun, "reference:prefer": root / "reference" / "result"}, root)
+    reference(
+        forward_job(ReferenceJob, "rated", mask="formatting", form="ratings"),
+        roles,
+        root / "rated",
+        root=root,
+        on_event=lambda _: None,
+    )
+    teacher = forward_job(TeacherJob, "chat")
+    teach(teacher, roles, root / "teacher", root=root, on_event=lambda _: None)
+    begun |= {
+        "teacher:chat": root / "teacher" / "result",
+        "reference:prefer": root / "reference" / "result",
+        "reference:rated": root / "rated" / "result",
+    }
+    made = Workplace(begun, root)
     runs = []
-    for name in OBJECTIVES:
+    for name in KILLED:
         killed = Run(job(name, "sharded", steps=5), f"killed {name}", kill_at=3)
         assert made.run(killed) != 0
         killed.kill_at = None
         runs += [killed, Run(job(name, "sharded", steps=5), f"whole {name}")]
+    runs.append(Run(forward_on_two(TeacherJob, "chat", "sharded"), "teacher sharded"))
     for layout in LAYOUTS:
-        runs += [Run(job(name, layout), f"{name} {layout}") for name in OBJECTIVES]
+        runs += [Run(job(name, of), f"{name} {of}") for name, of in PLACED if of == layout]
         runs += [
             Run(
                 forward_on_two(ReferenceJob, "prefer", layout, mask="formatting"),
@@ -104,8 +142,7 @@ def place(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return made
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(("name", "layout"), PLACED)
 def test_two_ranks_compute_the_loss_and_gradients_of_one(
     place: Workplace, tmp_path: Path, name: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +162,11 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
         "chosen_reward",
         "rejected_reward",
         "preference_loss",
+        "divergence",
+        "desirable_reward",
+        "undesirable_reward",
+        "kept",
+        "agreement",
     }
     assert one.keys() == two.keys() - {"max_loss"}  # of the ranks with data of their own
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
@@ -141,7 +183,7 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
             torch.testing.assert_close(tensor, theirs[key], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", KILLED)
 def test_two_ranks_killed_and_resumed_end_bit_for_bit_alike(place: Workplace, name: str) -> None:
     assert [event["step"] for event in place.events(f"killed {name}")] == [2, 3, 4]
     assert same(place.result(f"whole {name}") / "state", place.result(f"killed {name}") / "state")
@@ -170,6 +212,17 @@ def test_what_two_ranks_say_is_what_one_says(place: Workplace, tmp_path: Path, l
         ours = np.load(tmp_path / "score" / "result" / f"{split}.npy")
         theirs = np.load(place.result(f"score {layout}") / f"{split}.npy")
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_a_teacher_says_on_two_ranks_what_it_says_on_one(place: Workplace, tmp_path: Path) -> None:
+    job = forward_job(TeacherJob, "chat")
+    teach(job, place.inputs, tmp_path / "one", root=tmp_path, on_event=lambda _: None)
+    one, two = (
+        np.load(folder / "top.npy")
+        for folder in (tmp_path / "one" / "result", place.result("teacher sharded"))
+    )
+    np.testing.assert_allclose(one[:, :16], two[:, :16], rtol=1e-5)
+    assert (one[:, 16:] == two[:, 16:]).mean() > 0.99  # two tokens may be equally likely
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

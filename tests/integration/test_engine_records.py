@@ -29,6 +29,7 @@ from etude.runtime.data.record_shards import Record, Records, write_records
 from etude.runtime.data.shards import Shards
 from etude.runtime.engine import heads, rows
 from etude.runtime.engine.forward import score
+from etude.runtime.engine.objectives import reported
 from etude.runtime.engine.rows import collate, lay_out
 
 BATCH = 4
@@ -36,12 +37,14 @@ BATCH = 4
 
 def gradients_of(trainer: Any) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and gradients of the first global batch, summed over its micro-batches."""
+    if loss := reported(trainer.loss_fn):
+        loss.begin(trainer, 0)
     batches = iter(trainer.loader)
     micro_batches = [next(batches) for _ in range(trainer.loader.micro_batches(0))]
     counted = sum((labels != -100).sum() for _, labels in micro_batches)
-    loss = 0.0
+    total = 0.0
     for batch, labels in micro_batches:
-        loss += trainer.forward_backward_step(
+        total += trainer.forward_backward_step(
             input_dict=batch, labels=labels, global_valid_tokens=counted
         ).item()
     found = {}
@@ -49,7 +52,7 @@ def gradients_of(trainer: Any) -> tuple[float, dict[str, torch.Tensor]]:
         assert parameter.grad is not None, name
         grad = parameter.grad
         found[name] = grad.full_tensor() if isinstance(grad, DTensor) else grad
-    return loss, found
+    return total, found
 
 
 def loss_and_gradients(job: TrainJob, roles: Roles, folder: Path) -> tuple[float, Any]:
@@ -59,12 +62,13 @@ def loss_and_gradients(job: TrainJob, roles: Roles, folder: Path) -> tuple[float
 
 def first_records(job: TrainJob, roles: Roles) -> list[Record]:
     """The records of the first batch, as the data modules alone say."""
-    if job.objective.name == "sft":
+    if job.objective.name in ("sft", "distill"):
         records = Records(roles["data:chat"], "train")
         packing = Packing(records, seed=job.seed, name="chat", seq_len=SEQ_LEN)
         return [each for row in range(BATCH) for each in packing.read(row)]
-    records = Records(roles["data:prefer"], "train")
-    order = Shuffled(records, seed=job.seed, name="prefer")
+    (source,) = job.data
+    records = Records(roles[f"data:{source}"], "train")
+    order = Shuffled(records, seed=job.seed, name=source)
     return [records.record(order.index(i)) for i in range(BATCH)]
 
 
@@ -110,19 +114,51 @@ def expected_dpo(policy: Any, old: Any, records: list[Record], objective: Dpo) -
         policies = log_probabilities(policy, record, objective.mask)
         with torch.no_grad():
             references = log_probabilities(old, record, objective.mask)
-        (chosen, n), (rejected, m) = policies[0], policies[-1]
-        a, b = (n, m) if objective.normalize else (1, 1)
-        delta = (chosen - references[0][0]) / a - (rejected - references[-1][0]) / b
-        if objective.objective == "ipo":
-            aim = 1 / (2 * objective.beta)
-            agreed, flipped = (delta - aim) ** 2, (-delta - aim) ** 2
-        else:
-            agreed = -F.logsigmoid(objective.beta * delta)
-            flipped = -F.logsigmoid(-objective.beta * delta)
-        smoothing = objective.label_smoothing
-        loss = (1 - smoothing) * agreed + smoothing * flipped
-        losses.append(loss - objective.nll * chosen / n)
+        chosen, rejected = (
+            (log - (near if objective.compares else 0)) / (count if objective.normalize else 1)
+            for (log, count), (near, _) in ((policies[i], references[i]) for i in (0, -1))
+        )
+        nll = -policies[0][0] / policies[0][1]
+        longer = objective.length_penalty * (policies[0][1] - policies[-1][1])
+        longer /= objective.beta  # which multiplies the difference
+        found = expected_preference(chosen + longer, rejected, objective)
+        losses.append(found + objective.nll * nll)
     return torch.stack(losses).mean()
+
+
+def expected_preference(chosen: Any, rejected: Any, objective: Dpo) -> torch.Tensor:
+    """The formulas of the papers, of log-probabilities or their differences to a reference's."""
+    beta, wrong = objective.beta, objective.label_smoothing
+
+    def sigmoid(value: Any) -> torch.Tensor:
+        return 1 / (1 + torch.exp(-value))
+
+    def both(loss: Any) -> torch.Tensor:
+        return (1 - wrong) * loss(chosen - rejected) + wrong * loss(rejected - chosen)
+
+    def odds(log: Any) -> torch.Tensor:
+        return torch.exp(log) / (1 - torch.exp(log))
+
+    match objective.objective:
+        case "dpo" | "cpo":
+            return both(lambda delta: -torch.log(sigmoid(beta * delta)))
+        case "ipo":
+            return both(lambda delta: (delta - 1 / (2 * beta)) ** 2)
+        case "robust":
+            right = -torch.log(sigmoid(beta * (chosen - rejected)))
+            swapped = -torch.log(sigmoid(beta * (rejected - chosen)))
+            return ((1 - wrong) * right - wrong * swapped) / (1 - 2 * wrong)
+        case "hinge":
+            return torch.clamp(1 - beta * (chosen - rejected), min=0)
+        case "apo_zero":
+            return 1 - sigmoid(beta * chosen) + sigmoid(beta * rejected)
+        case "apo_down":
+            return sigmoid(beta * chosen) + 1 - sigmoid(beta * (chosen - rejected))
+        case "simpo":
+            return -torch.log(sigmoid(beta * chosen - beta * rejected - objective.gamma))
+        case "orpo":
+            return -beta * torch.log(sigmoid(torch.log(odds(chosen) / odds(rejected))))
+    raise AssertionError(objective.objective)
 
 
 def check_against_transformers(
@@ -209,9 +245,19 @@ def roles_without_model(roles: Roles) -> Roles:
         dpo(mask="formatting", normalize=True, beta=2.0, nll=0.0),
         dpo(objective="ipo", beta=2.0, nll=0.0),
         dpo(objective="ipo", beta=2.0, normalize=True, label_smoothing=0.1),
+        dpo(length_penalty=0.05, label_smoothing=0.1, mask="formatting"),
+        dpo(objective="robust", label_smoothing=0.1),
+        dpo(objective="hinge"),
+        dpo(objective="apo_zero", nll=0.0),
+        dpo(objective="apo_down", mask="formatting"),
+        dpo(objective="simpo", beta=2.0, gamma=1.0, normalize=True, nll=0.0),
+        dpo(objective="cpo", label_smoothing=0.1, nll=1.0),
+        dpo(objective="orpo", beta=0.5, normalize=True, nll=1.0, mask="formatting"),
     ],
 )
-def test_dpo_is_the_loss_of_its_paper(roles: Roles, tmp_path: Path, objective: Dpo) -> None:
+def test_a_loss_of_preferences_is_that_of_its_paper(
+    roles: Roles, tmp_path: Path, objective: Dpo
+) -> None:
     policy = transformers_model(roles["model"] / "state", architecture())
     old = transformers_model(roles["other"] / "state", architecture())
     check_against_transformers(

@@ -108,6 +108,25 @@ def test_a_stage_of_dpo() -> None:
     assert "load_in_4bit" not in lost
 
 
+@pytest.mark.parametrize(
+    ("rl", "more", "expected"),
+    [
+        ("ipo", "rl_beta: 0.2\n", {"objective": "ipo", "beta": 0.2, "normalize": True}),
+        ("orpo", "orpo_alpha: 0.3\n", {"objective": "orpo", "beta": 0.3, "nll": 1.0}),
+        (
+            "simpo",
+            "rl_beta: 2\nsimpo_gamma: 1.2\ncpo_alpha: 0.0\n",
+            {"objective": "simpo", "beta": 2.0, "gamma": 1.2, "nll": 0.0},
+        ),
+        ("simpo", "", {"objective": "simpo", "beta": 0.1, "gamma": 0.5, "nll": 1.0}),
+    ],
+)
+def test_other_losses_of_pairs(rl: str, more: str, expected: dict[str, Any]) -> None:
+    name = "axolotl_dpo_lora.yaml"
+    _, result = stage_after(name, changed(name, ("rl: dpo", f"rl: {rl}")) + more)
+    assert expected.items() <= only(jobs(result, "dpo")).objective.model_dump().items()
+
+
 def test_the_rate_of_an_unknown_adapter_is_not_that_of_all_weights() -> None:
     sizes = {"alpaca_messages_2k_dpo_test": 1000}
     text = config("axolotl_dpo_lora.yaml").replace("adapter: lora\n", "adapter: llama-adapter\n")
@@ -211,7 +230,7 @@ def test_the_names_of_parts_of_messages_are_carried_over() -> None:
 
 def test_an_objective_that_is_not_there_is_refused() -> None:
     text = changed("axolotl_dpo_lora.yaml", ("rl: dpo", "rl: kto"))
-    with pytest.raises(ConfigError, match="objective `kto`"):
+    with pytest.raises(ConfigError, match="`rl: kto` is not converted"):
         imported("axolotl_dpo_lora.yaml", text)
 
 

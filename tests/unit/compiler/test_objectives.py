@@ -1,10 +1,22 @@
 """What stages optimize: how attributes reach jobs, their keys, and torchtitan."""
 
-import pytest
-from specs import HEAD, after, check, jobs, plan, stage
+from typing import get_args
 
-from etude.compiler.plan.plan import NextToken, Plan
+import pytest
+from specs import HEAD, after, check, jobs, miniature, plan, stage
+
+from etude.compiler.plan.plan import (
+    DatasetJob,
+    Distill,
+    Dpo,
+    Kto,
+    NextToken,
+    Plan,
+    ReferenceJob,
+    TeacherJob,
+)
 from etude.runtime.emission.emit import emit
+from etude.spec.schema.preference_losses import LOSSES
 
 
 def objectives(of: Plan, *names: str) -> list[object]:
@@ -77,6 +89,7 @@ AFTER = (
     HEAD
     + stage()
     + "dataset pairs { files = 'p.jsonl', kind = preferences, pairs = 100 }\n"
+    + "dataset rated { files = 'r.jsonl', kind = ratings, ratings = 100 }\n"
     + "dataset talk { files = 't.jsonl', kind = dialogs, tokens = 100k }\n"
 ).replace("'", '"')
 
@@ -154,3 +167,239 @@ def test_an_unusual_beta_of_ipo_is_warned_of(given: dict[str, str], help: str) -
 def test_ipo_in_other_places_is_answered() -> None:
     helps = [d.help for d in check(dpo().replace(": dpo", ": ipo"))]
     assert "did you mean `dpo`?" in helps
+
+
+@pytest.mark.parametrize("objective", LOSSES)
+def test_only_a_loss_with_a_reference_has_a_job_for_it(objective: str) -> None:
+    wrong = {"label_smoothing": "0.1"} if objective == "robust" else {}
+    made = plan(dpo(objective=objective, **wrong))
+    (job,) = jobs(made, "tuned")
+    references = [each.id for each in made.jobs if isinstance(each, ReferenceJob)]
+    shown = made.stages["tuned"].values
+    if LOSSES[objective].reference:
+        assert references == ["reference.tuned.pairs"]
+        assert shown["reference"].value == "first"
+    else:
+        assert references == []
+        assert "reference" not in shown
+        assert [role for role in job.inputs if role.startswith("reference")] == []
+
+
+@pytest.mark.parametrize(
+    ("objective", "values"),
+    [
+        ("dpo", {"beta": 0.1, "nll": 0.0, "normalize": False}),
+        ("simpo", {"beta": 2.0, "nll": 0.0, "normalize": True, "gamma": 1.0}),
+        ("orpo", {"beta": 0.1, "nll": 1.0, "normalize": True}),
+        ("cpo", {"beta": 0.1, "nll": 1.0, "normalize": False}),
+    ],
+)
+def test_the_defaults_are_those_of_the_loss(objective: str, values: dict[str, object]) -> None:
+    made = plan(dpo(objective=objective))
+    (job,) = jobs(made, "tuned")
+    found = job.objective.model_dump()
+    assert {name: found.get(name) for name in values} == values
+    assert "gamma" in values or "gamma" not in found
+    shown = made.stages["tuned"].values["beta"]
+    assert (float(shown.value), shown.origin) == (values["beta"], "etude")
+    assert "length_penalty" not in found
+    (given,) = jobs(plan(dpo(objective=objective, beta="0.7", nll="0.3")), "tuned")
+    assert {"beta": 0.7, "nll": 0.3}.items() <= given.objective.model_dump().items()
+
+
+def test_default_betas_are_usual_ones() -> None:
+    for objective in LOSSES:
+        assert [d for d in check(dpo(objective=objective)) if d.code == "W641"] == []
+    (found,) = [d for d in check(dpo(objective="simpo", beta="30")) if d.code == "W641"]
+    assert found.help == "write `beta = 2`"
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "help"),
+    [
+        ({"gamma": "1"}, "`gamma` has no effect with `objective = dpo`", "`simpo`"),
+        ({"objective": "simpo", "reference": "first"}, "`reference` has no effect", "`dpo` and"),
+        ({"objective": "orpo", "normalize": "false"}, "`normalize` has no effect", "`cpo`"),
+        ({"objective": "apo_zero", "label_smoothing": "0.1"}, "`label_smoothing` has", "`robust`"),
+        ({"objective": "ipo", "length_penalty": "0.1"}, "`length_penalty` has no", "`dpo`"),
+        ({"objective": "robust"}, "needs their share", "`label_smoothing = 0.1`"),
+    ],
+)
+def test_attributes_of_another_loss_are_refused(
+    given: dict[str, str], message: str, help: str
+) -> None:
+    (found,) = [d for d in check(dpo(**given)) if d.severity == "error"]
+    assert found.code == "E527"
+    assert message in found.message
+    assert help in (found.help or "")
+    name = "objective" if given == {"objective": "robust"} else list(given)[-1]
+    assert found.span is not None
+    assert found.span.text.startswith(name) or given[name] in found.span.text
+
+
+def test_the_plan_knows_all_losses() -> None:
+    assert get_args(Dpo.model_fields["objective"].annotation) == tuple(LOSSES)
+
+
+def kto(**attributes: str) -> str:
+    given = {"data": "rated", "steps": "9", "batch": "16 ratings", "lr": "1e-6", **attributes}
+    lines = ", ".join(f"{name} = {value}" for name, value in given.items())
+    return f"{AFTER}stage tuned: kto {{ {lines} }}\n"
+
+
+def test_kto_learns_from_ratings_with_a_reference_of_its_own() -> None:
+    made = plan(kto(desirable_weight="1.2", mask="formatting"))
+    (job,) = jobs(made, "tuned")
+    assert job.objective == Kto(
+        beta=0.1, desirable_weight=1.2, undesirable_weight=1.0, mask="formatting"
+    )
+    by_key = {each.key: each for each in made.jobs}
+    near, data = by_key[job.inputs["reference:rated"]], by_key[job.inputs["data:rated"]]
+    assert isinstance(near, ReferenceJob)
+    assert (near.form, near.mask) == ("ratings", "formatting")
+    assert isinstance(data, DatasetJob)
+    assert data.form == "ratings"
+    assert made.stages["tuned"].values["batch"].value == "16 ratings"
+    # What a reference of preferences is does not change with what ratings are.
+    assert "form" not in jobs(plan(dpo()), "tuned")[0].model_dump()
+    assert Plan.model_validate_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize(("epochs", "filled", "dropped"), [("1 epoch", 6, 6), ("2 epochs", 13, 12)])
+def test_steps_of_epochs_of_ratings(epochs: str, filled: int, dropped: int) -> None:
+    for more, expected in (({}, filled), ({"drop_last": "true"}, dropped)):
+        text = kto(epochs=epochs, **more).replace("steps = 9, ", "")
+        assert jobs(plan(text), "tuned")[0].steps == expected
+
+
+def test_a_step_of_kto_takes_a_third_longer_than_one_of_dpo() -> None:
+    """For the forward pass over the answers to other prompts."""
+    gpus = 'cluster box { gpus = 1 of "H100 80GB" }\n'
+    (of_kto,), (of_dpo,) = (jobs(plan(gpus + text), "tuned") for text in (kto(), dpo()))
+    assert of_dpo.cost.seconds
+    assert of_dpo.cost.mfu
+    assert of_kto.cost.seconds == pytest.approx(of_dpo.cost.seconds * 4 / 3, rel=1e-3)
+    assert of_kto.cost.mfu == pytest.approx(of_dpo.cost.mfu * 3 / 4, rel=1e-3)
+    assert of_kto.cost.flops == of_dpo.cost.flops
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"data": "pairs"}, "E511"),
+        ({"batch": "16 pairs"}, "E206"),
+        ({"reference": "nowhere"}, "E402"),
+        ({"beta": "0"}, "E208"),
+        ({"desirable_weight": "0"}, "E208"),
+        ({"gamma": "1"}, "E308"),
+    ],
+)
+def test_what_is_wrong_with_a_kto_stage_is_said(given: dict[str, str], code: str) -> None:
+    assert [d.code for d in check(kto(**given)) if d.severity == "error"] == [code]
+
+
+def test_dpo_does_not_take_ratings() -> None:
+    (found,) = [d for d in check(dpo(data="rated")) if d.severity == "error"]
+    assert (found.code, found.message) == (
+        "E511",
+        "preferences are needed here, but `rated` has ratings",
+    )
+
+
+TEACHER = (
+    "model large { layers = 3, dim = 128, heads = 4, kv_heads = 2, ffn = 256, vocab = 320 }\n"
+    "stage big: train { model = large, steps = 5, seq_len = 16, batch = 4 seqs, lr = 1e-3, "
+    "data = web }\n"
+)
+
+
+def distill(**attributes: str) -> str:
+    given = {"from": "first", "teacher": "big", "data": "talk", "steps": "9", "lr": "1e-5"}
+    lines = ", ".join(f"{name} = {value}" for name, value in {**given, **attributes}.items())
+    return f"{AFTER}{TEACHER}stage tuned: distill {{ {lines} }}\n"
+
+
+def test_a_teacher_says_once_what_a_student_learns() -> None:
+    made = plan(distill(top_k="8", temperature="2", loss="all"))
+    (job,) = jobs(made, "tuned")
+    assert job.objective == Distill(temperature=2.0, top_k=8, loss_on="all")
+    by_key = {each.key: each for each in made.jobs}
+    said = by_key[job.inputs["teacher:talk"]]
+    assert isinstance(said, TeacherJob)
+    assert (said.id, said.top_k, said.temperature) == ("teacher.tuned.talk", 8, 2.0)
+    assert (said.model.layers, said.vocab, said.every_token) == (3, 300, True)
+    assert said.inputs["model"] == jobs(made, "big")[-1].key
+    assert said.inputs["data:talk"] == job.inputs["data:talk"]
+    # The loss is the student's: what the teacher says of tokens does not depend on it.
+    other = plan(distill(top_k="8", temperature="2", loss="all", divergence="jsd"))
+    assert jobs(other, "tuned")[0].inputs == job.inputs
+    assert jobs(other, "tuned")[0].key != job.key
+
+
+def test_a_teacher_with_another_placement_reads_whole_rows() -> None:
+    cluster = 'cluster box { gpus = 8 of "H100 80GB" }\n'
+    text = distill(parallel="{ shard 8 }", batch="8 seqs").replace(
+        "stage big: train {", "stage big: train { parallel = { tensor 2 },"
+    )
+    text = cluster + text.replace("batch = 4 seqs", "batch = 8 seqs")
+    made = plan(text)
+    (said,) = (each for each in made.jobs if isinstance(each, TeacherJob))
+    assert (said.resources.tensor, said.resources.shard) == (1, 8)
+    assert said.reading is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message"),
+    [
+        ({"teacher": "nowhere"}, "E402", "nowhere"),
+        ({"top_k": "301"}, "E528", "there are only 300 tokens"),
+        ({"temperature": "0"}, "E208", ""),
+        ({"data": "pairs"}, "E511", "dialogs are needed here"),
+        ({"divergence": "kl"}, "E202", "forward_kl"),
+    ],
+)
+def test_what_is_wrong_with_distillation_is_said(
+    given: dict[str, str], code: str, message: str
+) -> None:
+    (found,) = [d for d in check(distill(**given)) if d.severity == "error"]
+    assert found.code == code
+    assert message in found.message
+
+
+def test_a_teacher_has_the_tokenizer_of_its_student() -> None:
+    text = distill().replace("stage big: train {", "stage big: train { tokenizer = other,")
+    text = text.replace("stage first: train {", "stage first: train { tokenizer = own,")
+    text += "tokenizer own { bytes }\ntokenizer other { train = { on [web], vocab 300 } }\n"
+    (found,) = [d for d in check(text) if d.severity == "error"]
+    assert (found.code, found.span and found.span.text) == ("E411", "big")
+    assert "the teacher `big` has a different tokenizer" in found.message
+    assert "`sample` stage" in (found.help or "")
+
+
+def test_rows_longer_than_a_teacher_knows_are_warned_of() -> None:
+    text = distill(seq_len="64", batch="4 seqs")
+    found = [d for d in check(text) if d.code == "W609"]
+    assert any("the teacher was trained on sequences of 16" in each.message for each in found)
+    (said,) = (each for each in plan(text).jobs if isinstance(each, TeacherJob))
+    assert (said.model.context, said.seq_len) == (64, 64)
+    assert said.torchtitan["training"]["seq_len"] == 64
+
+
+def test_distillation_has_no_tensor_parallelism() -> None:
+    cluster = 'cluster box { gpus = 2 of "H100 80GB" }\n'
+    text = cluster + distill(parallel="{ tensor 2 }")
+    (found,) = [d for d in check(text) if d.severity == "error"]
+    assert found.code == "E519"
+    assert "all tokens are compared at each place" in (found.help or "")
+
+
+def test_a_miniature_keeps_what_a_stage_learns_from() -> None:
+    """A small vocabulary may have fewer tokens than are kept of a large one."""
+    text = distill(top_k="200").replace("vocab = 300", "vocab = 32000")
+    (student,) = jobs(miniature(text), "tuned")
+    assert isinstance(student.objective, Distill)
+    assert student.objective.top_k == 16
+    assert [role for role in student.inputs if role.startswith("teacher:")] == ["teacher:talk"]
+    (rated,) = jobs(miniature(kto()), "tuned")
+    assert isinstance(rated.objective, Kto)
+    assert "reference:rated" in rated.inputs

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from specs import plan, stage
+from specs import HEAD, plan, stage
 
 from etude.compiler.costs.formulas import FITTED
 from etude.compiler.costs.hardware import GPUS
@@ -270,3 +270,12 @@ def test_more_than_a_gpu_has_does_not_fit() -> None:
     least = reading(of, H100, None).least
     assert reading(of, replace(H100, memory=least), None).fits
     assert not reading(of, replace(H100, memory=least - 1), None).fits
+
+
+def test_documents_may_be_scored_in_longer_rows_than_were_trained_on() -> None:
+    """The model and torchtitan know of the longer rows; of shorter ones they need not."""
+    for length, known in ((64, 64), (8, 16)):
+        text = f"stage quality: score {{ from = first, data = [web], seq_len = {length} }}\n"
+        (job,) = (each for each in plan(HEAD + stage() + text).jobs if isinstance(each, ScoreJob))
+        assert job.seq_len == length
+        assert (job.model.context, job.torchtitan["training"]["seq_len"]) == (known, known)

@@ -7,6 +7,7 @@ import pytest
 from etude.runtime.data import records
 from etude.runtime.data.layouts import converted
 from etude.runtime.data.record_fields import Fields
+from etude.runtime.data.records import rating as read_rating
 from etude.runtime.errors import DataError
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: 1 + 1?\n\nAssistant:"
@@ -132,6 +133,37 @@ def test_what_ranks_nothing_or_is_not_wanted_is_refused(
 )
 def test_other_records_are_read_as_they_are(form: str, record: dict[str, Any]) -> None:
     assert converted(record, form) is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "record"),
+    [
+        (
+            "ShareGPT, with labels",
+            {
+                "conversations": [
+                    {"from": "human", "value": "Q"},
+                    {"from": "gpt", "value": "a"},
+                ],
+                "kto_tag": True,
+            },
+        ),
+        ("Alpaca, with labels", {"instruction": "Q", "input": "", "output": "a", "label": True}),
+        ("question and answer, with labels", {"question": "Q", "answer": "a", "label": True}),
+        ("KTO, with `kto_tag`", {"messages": [user("Q"), assistant("a")], "kto_tag": True}),
+        (None, {"prompt": "Q", "completion": "a", "label": True}),
+        (None, {"messages": [user("Q"), assistant("a")], "label": True}),
+    ],
+)
+def test_ratings(layout: str | None, record: dict[str, Any]) -> None:
+    found = converted(record, "ratings")
+    assert (found and found.layout) == layout
+    rating = read_rating(found.record if found else record, Fields())
+    asked, said = (
+        text if isinstance(text, str) else text[0]["content"]
+        for text in (rating.prompt, rating.answer)
+    )
+    assert (asked, said, rating.good) == ("Q", "a", True)
 
 
 def test_tool_calls_and_their_answers_are_messages_of_their_roles() -> None:

@@ -136,6 +136,19 @@ def test_the_first_record_of_later_stages(
     assert "data set `talk`, for the stage `chat`" in message
 
 
+def test_labels_that_are_all_one(tmp_path: Path) -> None:
+    """Found before the first job, however far behind the other label would be."""
+    rated = {"prompt": "q", "completion": "a", "label": True}
+    spec = HEAD + 'dataset likes { files = "likes.jsonl", kind = ratings }\n'
+    spec += "stage liked: kto { steps = 1, batch = 1 ratings, lr = 1e-4, data = likes }\n"
+    write(tmp_path / "likes.jsonl", *[rated] * 9)
+    ((message, help),) = lacking(spec, tmp_path)
+    assert "all answers of the data set `likes` have the label true" in message
+    assert "`sft` learns" in help
+    write(tmp_path / "likes.jsonl", *[rated] * 9, {**rated, "label": False})
+    assert lacking(spec, tmp_path) == []
+
+
 def test_bad_lines_that_may_be_skipped_are(tmp_path: Path) -> None:
     write(tmp_path / "talk.jsonl", {"words": "?"}, DIALOG)
     talk = TALK.replace(" }", ", bad_lines = 1 }")

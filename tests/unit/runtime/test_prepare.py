@@ -154,7 +154,18 @@ def test_records_of_jobs_come_in_their_order(inputs, tmp_path):
     assert texts == [f"{number:02}".encode() for number in range(11)]
 
 
-@pytest.mark.parametrize("form", ["dialogs", "preferences", "prompts"])
+@pytest.mark.parametrize("label", [True, False])
+def test_ratings_need_good_answers_and_bad_ones(label, inputs, tmp_path):
+    rated = {"prompt": ASK, "completion": GOOD["chosen"], "label": label}
+    lines(tmp_path / "d.jsonl", *[rated] * 3)
+    with pytest.raises(DataError, match=f"all answers .* have the label {str(label).lower()}"):
+        make(job("ratings", holdout="0"), inputs, tmp_path)
+    lines(tmp_path / "d.jsonl", *[rated] * 3, rated | {"label": not label})
+    result, _ = make(job("ratings", holdout="0"), inputs, tmp_path)
+    assert Records(result, "train").good.tolist() == [label] * 3 + [not label]
+
+
+@pytest.mark.parametrize("form", ["dialogs", "preferences", "ratings", "prompts"])
 def test_functions_of_the_library(form, inputs, tmp_path):
     source = {"kind": "sample", "sample": "python_functions", "documents": 12, "seed": 3}
     _, events = make(job(form, source=source), inputs, tmp_path)

@@ -51,6 +51,7 @@ PAIRS = [
     {"prompt": "q", "chosen": "good", "rejected": "bad", "edited": "best"},
     {"prompt": "q", "chosen": "same", "rejected": "same"},
 ]
+RATED = [("yes", True), ("no", False)]
 HEAD = "<|start_header_id|>assistant<|end_header_id|>\n\n"
 
 
@@ -169,6 +170,27 @@ def test_preferences_say_which_response_is_which_and_dpo_compares_the_best_and_t
     for part in record.parts:
         counted[part.branch] += part.text if part.learned else ""
     assert counted == {"prompt": "", "edited": "best", "chosen": "", "rejected": "bad"}
+
+
+def test_a_rated_answer_is_learned_and_its_label_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = """
+dataset rated { files = "rated.jsonl", kind = ratings, holdout = 0% }
+stage kto: kto {
+  from = sft, dialog = chat, steps = 2, seq_len = 512, batch = 2 ratings, lr = 1e-6, data = rated
+}
+"""
+    (folder / "r.etude").write_text((folder / "r.etude").read_text() + more)
+    records = [{"prompt": "q", "completion": text, "label": good} for text, good in RATED]
+    (folder / "rated.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n")
+    for number, (text, good) in enumerate(RATED):
+        record = shown(folder, "kto", number)
+        assert learned(record) == f"{text}<|end_of_text|>"
+        branches = dict.fromkeys(part.branch for part in record.parts)
+        assert list(branches) == ["prompt", "good" if good else "bad"]
+    _, out, _ = run(capsys, "kto")
+    assert "every token of the answer counts" in out
 
 
 def test_a_reward_model_reads_its_scores_at_the_ends(folder: Path) -> None:

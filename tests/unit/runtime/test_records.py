@@ -7,10 +7,11 @@ from test_dialog import LLAMA3, say
 from etude.runtime.data import tokenizer
 from etude.runtime.data.dialog import renderer, special_tokens
 from etude.runtime.data.encode import CONTENT, OTHER, TERMINATION
-from etude.runtime.data.records import Dialog, Fields, Preference, Prompt, Tokens
+from etude.runtime.data.records import Dialog, Fields, Preference, Prompt, Rating, Tokens
 from etude.runtime.data.records import dialog as read_dialog
 from etude.runtime.data.records import preference as read_preference
 from etude.runtime.data.records import prompt as read_prompt
+from etude.runtime.data.records import rating as read_rating
 from etude.runtime.data.similar import similarity, unlike
 from etude.runtime.errors import DataError
 
@@ -45,6 +46,53 @@ def tokens(made, tmp_path):
 )
 def test_dialogs(record, expected):
     assert read_dialog(record, Fields()) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"prompt": ASK, "completion": BLUE, "label": True}, Rating(ASK, BLUE, True)),
+        ({"prompt": "Sky?", "completion": "Blue.", "label": 0}, Rating("Sky?", "Blue.", False)),
+        ({"prompt": "Sky?", "completion": BLUE, "label": True}, Rating(ASK, BLUE, True)),
+        ({"messages": ASK + RED, "label": False}, Rating(ASK, RED, False)),
+        ({"messages": ASK + BLUE + ASK + RED, "label": 1}, Rating(ASK + BLUE + ASK, RED, True)),
+        (
+            {"prompt": "Sky?", "completion": "Blue.", "system": "Be.", "label": True},
+            Rating([*say("system: Be."), *ASK], BLUE, True),
+        ),
+    ],
+)
+def test_ratings(record, expected):
+    assert read_rating(record, Fields()) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"prompt": ASK, "completion": BLUE}, "no field `label`; the fields are prompt, complet"),
+        ({"prompt": ASK, "completion": BLUE, "label": None}, "`label` is null"),
+        ({"prompt": ASK, "completion": BLUE, "label": "good"}, '`label` is "good", and not true'),
+        ({"prompt": ASK, "completion": BLUE, "label": 2}, "`label` is 2, and not true or false"),
+        ({"prompt": ASK, "label": True}, "no `prompt` and `completion`"),
+        ({"prompt": "", "completion": BLUE, "label": True}, "the prompt is empty"),
+        ({"prompt": ASK, "completion": " ", "label": True}, "`completion` is empty"),
+        ({"prompt": ASK, "completion": ASK, "label": True}, "`completion` has a message of `user`"),
+        ({"messages": ASK, "label": True}, "`messages` is empty"),
+    ],
+)
+def test_what_is_no_rating_is_said(record, reason):
+    with pytest.raises(DataError) as error:
+        read_rating(record, Fields())
+    assert reason in error.value.message
+
+
+def test_a_rating_is_a_prompt_and_its_answer(tokens):
+    found = tokens.rating(Rating(ASK, BLUE, False))
+    (prompt, answer), good = found.branches, found.good
+    pair = tokens.preference(Preference(ASK, [BLUE, RED]))
+    assert (prompt, answer, good) == (*pair.branches[:2], False)
+    assert found.tokens.tolist() == pair.tokens[: prompt + answer].tolist()
+    assert found.parts.tolist() == pair.parts[: prompt + answer].tolist()
 
 
 @pytest.mark.parametrize(

@@ -167,12 +167,13 @@ def test_what_is_meant_exists() -> None:
 
 HELP: list[Any] = [
     ("train", "seed = 3", "`seed` is an attribute of the recipe"),
-    ("sft", "beta = 0.1", "`beta` is an attribute of dpo stages"),
+    ("sft", "beta = 0.1", "`beta` is an attribute of dpo and kto stages"),
     ("dataset", "messages = 1", "`messages` is an attribute of `fields = { … }` of a dataset"),
     (
         "train",
         "dialog = plain",
-        "`dialog` is an attribute of sft, reward, dpo, grpo, sample, best and evaluate stages",
+        "`dialog` is an attribute of sft, distill, reward, dpo, kto, grpo, sample, best and "
+        "evaluate stages",
     ),
     ("recipe", "learning_rate = 3e-4", "this belongs in train, sft, reward and dpo stages"),
     ("train", "wandb = true", "this belongs in the recipe: did you mean `tracking`?"),

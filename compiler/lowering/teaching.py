@@ -1,0 +1,57 @@
+"""The jobs in which teachers say how likely tokens are."""
+
+from typing import Any
+
+from ...spec.record import replace
+from ..placement import flat
+from ..plan.plan import TeacherJob
+from ..program import Form, Scheduled, ScheduledStage
+from ..torchtitan.configuration import torchtitan
+from .job_list import Jobs
+from .reading import documents, with_reading
+
+
+def taught(
+    jobs: Jobs, program: Scheduled, stage: ScheduledStage, teacher: str, source: str, data: str
+) -> str:
+    """The key of the job that keeps a teacher's probabilities of a source's tokens.
+
+    It runs where the teacher was trained, or would continue.
+
+    Args:
+        data: key of the job that makes the source.
+    """
+    spec: Any = stage.spec
+    trained = program.trained(teacher)
+    seq_len, last = stage.segments[-1].seq_len, trained.last
+    form = _whole(last, seq_len)
+    content = {
+        "model": trained.model.knowing(max(seq_len, last.seq_len), last.rope_theta),
+        "source": source,
+        "seq_len": seq_len,
+        "temperature": spec.temperature,
+        "top_k": spec.top_k,
+        "vocab": min(trained.model.vocab, stage.model.vocab),
+        "every_token": spec.loss_on == "all",
+        "resources": form.resources,
+        "torchtitan": torchtitan(trained, form, 1, jobs.seed, []),
+    }
+    content = with_reading(content, [documents(jobs.recipe.datasets[source], seq_len)])
+    inputs = {"model": jobs.result[teacher], f"data:{source}": data}
+    id = f"teacher.{stage.name}.{source}"
+    return jobs.add(TeacherJob, content, inputs, id=id, stage=stage.name)
+
+
+def _whole(last: Form, seq_len: int) -> Form:
+    """The form in which a teacher reads rows of so many tokens: every rank has whole rows and the
+    whole vocabulary.
+
+    Args:
+        last: its own.
+    """
+    mesh = flat(last.resources)
+    if mesh.tensor > 1:
+        mesh = replace(mesh, tensor=1, shard=mesh.shard * mesh.tensor)
+    same = mesh == last.resources and seq_len <= last.seq_len
+    micro_batch = last.micro_batch if same else 1
+    return replace(last, resources=mesh, micro_batch=micro_batch, seq_len=seq_len)

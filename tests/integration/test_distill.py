@@ -1,0 +1,139 @@
+"""A student learns a teacher's probabilities: all of them, or the likeliest and the rest."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_jobs import architecture, run, same
+from record_jobs import Roles, forward_job, record_job, transformers_model
+from test_engine_records import check_against_transformers
+
+from etude.compiler.plan.plan import Distill, TeacherJob
+from etude.runtime.data.encode import CONTENT, TERMINATION
+from etude.runtime.data.record_shards import Record, Records
+from etude.runtime.engine import heads
+from etude.runtime.engine.distill import Taught
+from etude.runtime.engine.teaching import teach
+from etude.runtime.errors import DataError
+
+
+def taught(roles: Roles, folder: Path, **changes: Any) -> Roles:
+    """The roles with what the other model says of the dialogs."""
+    job = forward_job(TeacherJob, "chat", **changes)
+    given = {**roles, "model": roles["other"]}
+    teach(job, given, folder, root=folder.parent, on_event=lambda _: None)
+    return {**roles, "teacher:chat": folder / "result"}
+
+
+def learned_places(record: Record, every: bool) -> torch.Tensor:
+    counts = np.isin(record.parts, (CONTENT, TERMINATION)) | every
+    return torch.from_numpy(np.flatnonzero(counts[1:]))
+
+
+def expected(
+    student: Any, teacher: Any, records: list[Record], objective: Distill, *, every: bool
+) -> torch.Tensor:
+    """The divergence over the whole vocabulary, or over the likeliest tokens and the rest."""
+    values = []
+    for record in records:
+        tokens, places = torch.from_numpy(record.tokens)[None], learned_places(record, every)
+        q = (student(tokens).logits[0][places] / objective.temperature).softmax(-1)
+        with torch.no_grad():
+            p = (teacher(tokens).logits[0][places] / objective.temperature).softmax(-1)
+        if objective.top_k < p.shape[1]:
+            ids = p.topk(objective.top_k).indices
+            p, q = (
+                torch.cat([of.gather(1, ids), 1 - of.gather(1, ids).sum(1, keepdim=True)], 1)
+                for of in (p, q)
+            )
+        m = (p + q) / 2
+        values.append(
+            {
+                "forward_kl": (p * (p / q).log()).sum(1),
+                "reverse_kl": (q * (q / p).log()).sum(1),
+                "jsd": ((p * (p / m).log()).sum(1) + (q * (q / m).log()).sum(1)) / 2,
+            }[objective.divergence]
+        )
+    return torch.cat(values).mean()
+
+
+@pytest.mark.parametrize(
+    ("objective", "every"),
+    [
+        (Distill(divergence="forward_kl", temperature=1.0, top_k=512), False),
+        (Distill(divergence="forward_kl", temperature=0.5, top_k=400, loss_on="all"), True),
+        (Distill(divergence="reverse_kl", temperature=0.5, top_k=400), False),
+        (Distill(divergence="jsd", temperature=0.25, top_k=400), False),
+    ],
+)
+def test_distillation_is_the_divergence_from_the_teacher(
+    roles: Roles,
+    tmp_path: Path,
+    objective: Distill,
+    every: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heads, "PIECE", 7)
+    given = taught(
+        roles,
+        tmp_path / "teacher",
+        temperature=objective.temperature,
+        top_k=objective.top_k,
+        every_token=every,
+    )
+    student, teacher = (
+        transformers_model(roles[name] / "state", architecture()) for name in ("model", "other")
+    )
+    check_against_transformers(
+        record_job(objective),
+        given,
+        tmp_path / "job",
+        lambda records: expected(student, teacher, records, objective, every=every),
+        student,
+    )
+
+
+def test_a_teacher_keeps_its_likeliest_tokens_of_each_record(roles: Roles, tmp_path: Path) -> None:
+    """Of the tokens that the student has, as if there were no others."""
+    given = taught(roles, tmp_path / "teacher", temperature=2.0, top_k=3, vocab=100)
+    records = Records(roles["data:chat"], "train")
+    found = Taught(given["teacher:chat"], records.count, 3)
+    model = transformers_model(roles["other"] / "state", architecture())
+    for number in (0, 31, records.count - 1):
+        record = records.record(number)
+        with torch.no_grad():
+            logits = model(torch.from_numpy(record.tokens)[None]).logits[0, :, :100]
+        logs = (logits[learned_places(record, False)] / 2).log_softmax(-1)
+        values, ids = logs.topk(3)
+        logs_of, ids_of = np.split(found.of(number), 2, axis=1)
+        np.testing.assert_allclose(logs_of, values.numpy(), rtol=1e-5)
+        assert ids_of.tolist() == ids.tolist()
+    with pytest.raises(DataError, match="does not match the dialogs"):
+        Taught(given["teacher:chat"], records.count, 4)
+    with pytest.raises(DataError, match="cannot be read"):
+        Taught(tmp_path, records.count, 3)
+
+
+def test_it_resumes_bit_for_bit_and_ends_nearer_to_the_teacher(
+    roles: Roles, tmp_path: Path
+) -> None:
+    class Lost(Exception):
+        pass
+
+    def lose_power(event: dict[str, Any]) -> None:
+        if event["step"] == 8:
+            raise Lost
+
+    given = taught(roles, tmp_path / "teacher")
+    objective = Distill(temperature=1.0, top_k=16)
+    job = record_job(objective, steps=12, batch=8, checkpoint_every=6)
+    events = run(job, given, tmp_path / "whole")
+    assert events[-1]["loss"] < 0.9 * events[0]["loss"]
+    assert 0 < events[0]["kept"] < 1
+    with pytest.raises(Lost):
+        run(job, given, tmp_path / "killed", on_event=lose_power)
+    assert [event["step"] for event in run(job, given, tmp_path / "killed")] == [*range(6, 12)]
+    whole, killed = (tmp_path / name / "result" / "state" for name in ("whole", "killed"))
+    assert same(whole, killed)
