@@ -56,8 +56,7 @@ def _axes(param: Tensor) -> tuple[str, ...]:
 def _layout(param: Tensor) -> ComputeLayout:
     """Where a parameter is made orthogonal: a matrix on one rank, of a stack of them some on
     each."""
-    whole: Any = Owned() if param.ndim == 2 else Shard(0)
-    return ComputeLayout(shardings_by_mesh_axis={axis: whole for axis in _axes(param)})  # noqa: C420
+    return ComputeLayout({axis: Owned() if param.ndim == 2 else Shard(0) for axis in _axes(param)})
 
 
 def _buckets(named: dict[str, Tensor]) -> Iterator[BucketConfig]:

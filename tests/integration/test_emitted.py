@@ -289,6 +289,11 @@ def test_the_command_is_for_the_recipes_machines(nodes: int, gpus: int, shown: s
     assert shown in emit(plan(spec.replace("stage pre", cluster + "stage pre")))
 
 
+def test_jobs_with_muon_are_left_out_with_the_reason() -> None:
+    text = SPEC.replace("stage pre: train {", "stage pre: train {\n  optimizer = muon")
+    assert "left out: torchtitan's Muon wants the place of every matrix" in emit(plan(text))
+
+
 def test_every_field_of_a_job_is_written_or_said_to_be_left_out() -> None:
     """A field that is added to jobs has to be dealt with here, too."""
     assert FIELDS.keys() == TrainJob.model_fields.keys()
