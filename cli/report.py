@@ -159,6 +159,13 @@ def _trained(
         "steps": len(lines),
         "tokens": lines[-1]["tokens"] if lines else 0,
     }
+    spikes = {
+        (event["job"], event["detail"]["step"])
+        for event in store.events()
+        if event["event"] == "spike" and event["job"] in begun
+    }
+    if spikes:
+        row["spikes"] = len(spikes)
     if made := "; ".join(filter(None, others)):
         row["made"] = made
     if speed := _speed(jobs, lines):
@@ -233,7 +240,7 @@ def _show(found: dict[str, Any]) -> None:
             "state",
             "steps",
             "tokens",
-            *_present(found["stages"], (*FIGURES, "passes", "made")),
+            *_present(found["stages"], (*FIGURES, "spikes", "passes", "made")),
         ],
         found["stages"],
     )

@@ -8,7 +8,17 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from .attributes import FROM, Block, Budget, Let, Name, Names, Number, Numbers, Schedule, Text
-from .blocks import Adapter, Gate, Needle, Optimizer, Precision, Profile, RopeScaling, Torchtitan
+from .blocks import (
+    Adapter,
+    Gate,
+    Needle,
+    Optimizer,
+    Precision,
+    Profile,
+    RopeScaling,
+    Spikes,
+    Torchtitan,
+)
 
 
 class Stage(Block):
@@ -29,6 +39,7 @@ class Training(Stage):
     parallel: Schedule | None = None
     optimizer: Literal["adamw", "adam", "last"] | Optimizer | Let | None = None
     clip: Number | None = None
+    spikes: Spikes | Let | None = None
     precision: Literal["bf16", "fp32", "fp8", "mxfp8", "nvfp4"] | Precision | Let | None = None
     recompute: Literal["none", "selective", "full"] | Budget | Let | None = None
     adapter: Literal["lora"] | Adapter | Let | None = None

@@ -32,7 +32,7 @@ from ..schedule.clock import nearest
 from ..schedule.mixture import Mixture
 from ..torchtitan.adapters import adapters
 from ..torchtitan.configuration import torchtitan
-from ..values import BatchPiece, Profile
+from ..values import BatchPiece, Profile, Spikes
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
@@ -176,6 +176,7 @@ class Training:
             "data": data,
             "optimizer_state": "carry" if carry and model else "fresh",
             "average": self._averaging(stage),
+            "spikes": _spikes(stage),
             "resources": segment.resources,
             "torchtitan": self._told(stage, segment, schedule),
         }
@@ -323,6 +324,14 @@ def _cost(stage: ScheduledStage, segment: Segment, batch: list[BatchPiece], toke
         flops=per_token * tokens,
         **job_costs(stage, segment, batch),
     )
+
+
+def _spikes(stage: ScheduledStage) -> Spikes | None:
+    """The stage's policy, of its own or inherited; None if there is nothing to do."""
+    asked = stage.settings["spikes"]
+    if asked is None or asked.do == "nothing":
+        return None
+    return Spikes(do=asked.do, above=asked.above)
 
 
 def _profile(stage: ScheduledStage, segment: Segment) -> Profile | None:

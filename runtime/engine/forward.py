@@ -36,7 +36,7 @@ from ...compiler.schedule.timeline import Timeline
 from ...compiler.values import Saving
 from ..data.packing import counted
 from ..data.shards import SPLITS, Shards
-from ..disk import disk, move, write
+from ..disk import disk, move, write, write_by
 from ..errors import RunError
 from .device import prepare
 from .process import join, logging_to, own_garbage, rank_log, traces
@@ -238,7 +238,7 @@ def judge(
 
 def save(path: Path, values: np.ndarray) -> None:
     if dist.get_rank() == 0:
-        np.save(path, values)
+        write_by(path, lambda file: np.save(file, values))
 
 
 def run(

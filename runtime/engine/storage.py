@@ -21,7 +21,8 @@ from .checksums import Writer
 from .lazy_reader import CheckpointReader
 
 AVERAGE = "average"
-TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE)
+SPIKES = "spikes"
+TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE, SPIKES)
 """What a checkpoint holds besides the model, whose weights are at its top level."""
 
 HEAD = "lm_head.weight"

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import unwrap
@@ -22,7 +23,7 @@ from torchtitan.trainer import Trainer as TitanTrainer
 from ...compiler.plan.plan import TrainJob
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ..disk import move, write
-from ..errors import RunError
+from ..errors import RunError, Stopped
 from ..stopping import interrupted
 from .adapters import merge, merged
 from .attention import (
@@ -37,7 +38,8 @@ from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import reported
 from .polyak import Mean
-from .storage import AVERAGE, writing
+from .spikes import Spikes, deciding
+from .storage import AVERAGE, SPIKES, writing
 from .stored import has_own_folder
 
 
@@ -70,6 +72,10 @@ class Trainer(TitanTrainer):
         if self.job.average is not None:
             self.mean = Mean(self.job.average, self._weights)
             self.checkpoints.states[AVERAGE] = self.mean
+        self.spikes: Spikes | None = None
+        if self.job.spikes is not None:
+            self.spikes = Spikes(self.job.spikes)
+            self.checkpoints.states[SPIKES] = self.spikes
 
     def _weights(self) -> Iterable[tuple[str, torch.Tensor]]:
         """The model's weights, with its adapters merged into them."""
@@ -149,14 +155,40 @@ class Trainer(TitanTrainer):
         # A pipeline takes several micro-batches at a time.
         together = self.num_pipeline_parallel_microbatches
         self.gradient_accumulation_steps = self.loader.micro_batches(step) // together
+        metrics = cast(Metrics, self.metrics_processor)
+        metrics.spike = None
         try:
-            super().train_step(data_iterator)
+            with self._watched(self.spikes, step, metrics) if self.spikes else nullcontext():
+                super().train_step(data_iterator)
         except RuntimeError as error:
-            if "Loss is not finite" in str(error):
+            if "Loss is not finite" not in str(error):
+                raise
+            if metrics.spike is None:
                 raise not_finite("loss", step, self.job.stage) from error
-            raise
+            metrics.leave_out()
         if self.mean is not None:
             self.mean.update(self.job.first_step + self.step)
+
+    def _watched(self, spikes: Spikes, step: int, metrics: Metrics) -> AbstractContextManager[None]:
+        """Where a step is not taken if it is a spike.
+
+        Raises: Stopped: the run stops at spikes.
+        """
+
+        def take(norm: float) -> bool:
+            found = spikes.seen(norm)
+            if found is None:
+                return True
+            if spikes.policy.do == "stop":
+                raise Stopped(
+                    f"{found}, at step {step} of stage `{self.job.stage}`",
+                    "look at the data of that step, lower the learning rate, or raise `above`; a "
+                    "run that is only resumed continues from the last checkpoint and stops again",
+                )
+            metrics.tell_spike(step, found)
+            return False
+
+        return deciding(self.optimizers, take)
 
     def forward_backward_step(self, **arguments: Any) -> torch.Tensor:
         cast(Metrics, self.metrics_processor).learned = arguments["global_valid_tokens"]

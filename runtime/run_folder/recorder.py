@@ -42,7 +42,7 @@ class Recorder:
         if event["job"] != self._job:
             self._open(event["job"], event["step"])
         assert self._file
-        with disk(self._folder):
+        with disk(self._file.path):
             self._file.append(event, durable=False)
         if self._boards:
             self._boards.step(event)
