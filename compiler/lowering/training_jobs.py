@@ -176,7 +176,6 @@ class Training:
             "data": data,
             "optimizer_state": "carry" if carry and model else "fresh",
             "average": self._averaging(stage),
-            "spikes": _spikes(stage),
             "resources": segment.resources,
             "torchtitan": self._told(stage, segment, schedule),
         }
@@ -264,10 +263,15 @@ class Training:
         return self.ways[type(stage.spec)]
 
     def _aim(self, stage: ScheduledStage, model: str | None) -> dict[str, Any]:
-        """The objective, and how to initialize weights that the job's model lacks."""
+        """The objective, how to initialize weights that the job's model lacks, and which steps are
+        not taken."""
         objective = self._objective(stage)
         draws = model is None or isinstance(objective, Reward)  # at least its head
-        return {"objective": objective, "drawn": "by name" if draws else None}
+        return {
+            "objective": objective,
+            "drawn": "by name" if draws else None,
+            "spikes": _spikes(stage),
+        }
 
     def _objective(self, stage: ScheduledStage) -> Any:
         """The objective of a stage; its fields have the names of the attributes in the schema."""
