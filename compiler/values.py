@@ -230,6 +230,13 @@ class Saving(Value):
     marks: int | None = None  # every `marks` steps of the stage, one is written and kept
 
 
+class Spikes(Value):
+    """What happens to a step whose gradient norm is far above the usual one."""
+
+    do: Literal["skip", "stop"]
+    above: float  # how many times the median of the steps before
+
+
 class Profile(Value):
     """What torchtitan's profiler records of a job."""
 

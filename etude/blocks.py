@@ -304,6 +304,13 @@ class Optimizer(Attributes):
     adjust_lr: Literal["match_rms_adamw", "original", "spectral_unclamped"] | Let | None = None
 
 
+class Spikes(Block):
+    """What happens to a step whose gradient is far larger than usual."""
+
+    do: Literal["skip", "stop", "nothing"] | Let
+    above: Number | None = None
+
+
 class Precision(Attributes):
     """What the matrix products of a stage are computed in; the rest of fp8, mxfp8 and nvfp4 is
     bf16."""

@@ -17,6 +17,7 @@ from .blocks import (
     Precision,
     Profile,
     RopeScaling,
+    Spikes,
     Torchtitan,
 )
 
@@ -39,6 +40,7 @@ class Training(Stage):
     parallel: Schedule | None = None
     optimizer: Literal["adamw", "adam", "muon", "last"] | Optimizer | Let | None = None
     clip: Number | None = None
+    spikes: Spikes | Let | None = None
     precision: Literal["bf16", "fp32", "fp8", "mxfp8", "nvfp4"] | Precision | Let | None = None
     recompute: Literal["none", "selective", "full"] | Budget | Let | None = None
     adapter: Literal["lora"] | Adapter | Let | None = None

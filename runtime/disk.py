@@ -95,12 +95,15 @@ def move(source: Path, target: Path) -> None:
 def link(source: Path, name: Path) -> None:
     """Makes a symbolic link; one of that name is replaced, and is never missing.
 
-    Raises: OSError.
+    Raises: OSError: with the name of the link.
     """
     partial = name.with_name(f".{name.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    partial.symlink_to(source)
-    os.replace(partial, name)
+    try:
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(source)
+        os.replace(partial, name)
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(name)) from None
 
 
 def settle(path: Path) -> None:
@@ -162,9 +165,11 @@ def reasons(problem: BaseException, path: Path, needs: int = 0) -> tuple[str, st
     """
     if isinstance(problem, RunError | ConnectionError | TimeoutError | gaierror):
         return None
-    inside = _INSIDE.search(str(problem)) if not isinstance(problem, OSError) else None
+    # Not the text of the error, which leaves out its arguments once it has the name of a file.
+    text = " ".join(map(str, problem.args))
+    inside = _INSIDE.search(text) if not isinstance(problem, OSError) else None
     number: int | None = int(inside[1]) if inside else getattr(problem, "errno", None)
-    if number is None and _CUT_OFF.search(str(problem)):
+    if number is None and _CUT_OFF.search(text):
         why = f"only a part of it was written{_room(path, needs)}"
         return f"cannot be written: {why}", "free some space"
     if number is None or not (inside or isinstance(problem, OSError)):

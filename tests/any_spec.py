@@ -57,6 +57,7 @@ COUNTED = {
     "every": STEPS,
     "refresh": STEPS,
     "group": ["2", "8", "1_0"],
+    "above": ["10", "1", "2.5"],
     "clip_ratio": ["[0.2, 0.28]", "[0.5, 3]"],
     "checkpoint": STEPS,
     "seed": ["0", "7", "1_000"],

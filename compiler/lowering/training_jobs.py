@@ -32,7 +32,7 @@ from ..schedule.clock import nearest
 from ..schedule.mixture import Mixture
 from ..torchtitan.adapters import adapters
 from ..torchtitan.configuration import torchtitan
-from ..values import BatchPiece, Profile
+from ..values import BatchPiece, Profile, Spikes
 from .evaluations import Watched, watched
 from .gates import Gates
 from .job_list import Jobs
@@ -284,13 +284,15 @@ class Training:
         return self.ways[type(stage.spec)]
 
     def _aim(self, stage: ScheduledStage, segment: Segment, model: str | None) -> dict[str, Any]:
-        """The objective, the architecture, and how to initialize weights that `model` lacks."""
+        """The objective, the architecture, how to initialize weights that `model` lacks, and which
+        steps are not taken."""
         objective = self._objective(stage)
         draws = model is None or isinstance(objective, Reward)  # at least its head
         return {
             "objective": objective,
             "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
             "drawn": "by name" if draws else None,
+            "spikes": _spikes(stage),
         }
 
     def _objective(self, stage: ScheduledStage) -> Any:
@@ -358,6 +360,14 @@ def _cost(stage: ScheduledStage, segment: Segment, batch: list[BatchPiece], toke
         flops=per_token * tokens,
         **job_costs(stage, segment, batch),
     )
+
+
+def _spikes(stage: ScheduledStage) -> Spikes | None:
+    """The stage's policy, of its own or inherited; None if there is nothing to do."""
+    asked = stage.settings["spikes"]
+    if asked is None or asked.do == "nothing":
+        return None
+    return Spikes(do=asked.do, above=asked.above)
 
 
 def _profile(stage: ScheduledStage, segment: Segment) -> Profile | None:

@@ -23,6 +23,7 @@ from ..values import (
     Rounding,
     Saving,
     Scaled,
+    Spikes,
 )
 from .cost import Cost as Cost
 from .evaluations import Choice as Choice
@@ -180,6 +181,9 @@ class TrainJob(Job):
     data: dict[str, Window]
     optimizer_state: Literal["carry", "fresh"]
     average: Averaging | None
+    spikes: Spikes | None = later(
+        None, description="what happens to a step with a spike of the gradient; null: nothing"
+    )
     saving: Annotated[Saving, SAVING]
     profile: Annotated[Profile | None, PROFILED] = later(
         None, description="steps that torchtitan's profiler records; null: none"

@@ -89,6 +89,7 @@ FIELDS = {
     "data": "by the loader",
     "optimizer_state": "whether it is loaded",
     "average": "said in a comment",
+    "spikes": "said in a comment",
     "saving": "checkpoint.interval, by the estimated time where it is a time, and keep_latest_k",
     "profile": "profiler, counted in torchtitan's steps",
     "roundings": "figures of the plan",
@@ -455,6 +456,7 @@ def _departures(job: TrainJob) -> list[str]:
     said = {
         f"one batch, of {batches[-1].sequences} sequences": len(batches) > 1,
         "no average of the weights": job.average is not None,
+        "takes steps with spikes of the gradient": job.spikes is not None,
         "runs without asking a gate": job.extends is not None,
         "attention for GPUs": job.resources.device == "cpu",
         "reads where the plan says, also after a gate that failed": job.first_step > 0,

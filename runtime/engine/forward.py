@@ -39,7 +39,7 @@ from ...compiler.values import Saving
 from ..data.packing import counted
 from ..data.record_shards import Records
 from ..data.shards import SPLITS, Shards
-from ..disk import disk, move, write
+from ..disk import disk, move, write, write_by
 from ..errors import RunError
 from .device import prepare
 from .inputs import input_of, read_records
@@ -249,7 +249,7 @@ def judge(
 
 def save(path: Path, values: np.ndarray) -> None:
     if dist.get_rank() == 0:
-        np.save(path, values)
+        write_by(path, lambda file: np.save(file, values))
 
 
 def run(

@@ -16,6 +16,7 @@ from ...compiler.plan.plan import TrainJob
 from ...compiler.plan.rates import utilization
 from ...compiler.schedule.timeline import Timeline
 from ..errors import Stopped
+from .spikes import Spike
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -40,9 +41,10 @@ class Metrics(MetricsProcessor):
     without padding), `seconds` (of the step, from end to end) and `data_seconds` (of these, how
     long rank 0 waited for data).
 
-    Where they are known: `max_loss` (the largest loss of a rank's own tokens), `skipped` (tokens of
-    the step's rows that are not learned: padding, prompts), `tflops` (of a rank) and `mfu` (a share
-    of the peak), both as the plan counts FLOPs, and on GPUs the peaks of rank 0's memory within the
+    Where they are known: `spike` (how many times the usual gradient norm, if the step was not
+    taken), `max_loss` (the largest loss of a rank's own tokens), `skipped` (tokens of the step's
+    rows that are not learned: padding, prompts), `tflops` (of a rank) and `mfu` (a share of the
+    peak), both as the plan counts FLOPs, and on GPUs the peaks of rank 0's memory within the
     step: `memory_active` and `memory_reserved` in GiB, each with its `…_share` of the GPU's, and
     `memory_retries`, how often an allocation had to wait for memory to be freed.
 
@@ -70,6 +72,9 @@ class Metrics(MetricsProcessor):
         self.details: Callable[[], tuple[dict[str, float], int | None]] | None = None
         """Further figures of the step, and its tokens if they are not those of full rows; called on
         all ranks."""
+        self.spike: Spike | None = None
+        """The step's, if it is one that is not taken; a step whose gradient is not finite has no
+        event of its own then."""
         self.learned: torch.Tensor | None = None
         """The tokens of the step that all ranks learn, set by the trainer."""
 
@@ -84,6 +89,9 @@ class Metrics(MetricsProcessor):
         timeline = self._timeline
         done = self._job.first_step + step
         if not math.isfinite(grad_norm):
+            if self.spike is not None:
+                self.leave_out()
+                return
             raise not_finite("gradient", done - 1, self._job.stage)
         details, tokens = self.details() if self.details else ({}, None)
         figures = self._known_to_all(
@@ -122,11 +130,33 @@ class Metrics(MetricsProcessor):
                     "seconds": seconds,
                     "data_seconds": sum(self.data_loading_times),
                     **figures,
+                    **({} if self.spike is None else {"spike": self.spike.norm / self.spike.usual}),
                     **({} if skipped is None else {"skipped": skipped}),
                     **utilization(self._job, tokens / seconds),
                     **self._memory(),
                 }
             )
+        self._begin()
+
+    def tell_spike(self, step: int, spike: Spike) -> None:
+        """Tells that a step is not taken, on rank 0."""
+        self.spike = spike
+        if dist.get_rank() == 0:
+            told = {"job": self._job.id, "stage": self._job.stage, "step": step}
+            numbers = {"grad_norm": spike.norm, "usual": spike.usual}
+            finite = {name: number for name, number in numbers.items() if math.isfinite(number)}
+            message = f"step {step:,} of {self._job.stage} is not taken: {spike}"
+            self._on_event({"event": "spike", **told, **finite, "message": message})
+
+    def leave_out(self) -> None:
+        """Forgets the figures of a step; all ranks call this, or `log`."""
+        if self.details:
+            self.details()
+        self.learned = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begins to measure the next step."""
         self.ntokens_since_last_log = 0
         self.data_loading_times.clear()
         self.time_last_log = time.perf_counter()

@@ -22,7 +22,11 @@ from .lazy_reader import CheckpointReader
 
 AVERAGE = "average"
 EVALUATIONS = "evaluations"
-TRAINING_STATE = ("optimizer", "lr_scheduler", "dataloader", "train_state", AVERAGE, EVALUATIONS)
+SPIKES = "spikes"
+TRAINING_STATE = (
+    *("optimizer", "lr_scheduler", "dataloader", "train_state"),
+    *(AVERAGE, EVALUATIONS, SPIKES),
+)
 """What a checkpoint holds besides the model, whose weights are at its top level."""
 
 HEAD = "lm_head.weight"

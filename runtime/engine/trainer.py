@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import unwrap
@@ -22,7 +23,7 @@ from torchtitan.trainer import Trainer as TitanTrainer
 from ...compiler.plan.plan import Distill, TrainJob
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ..disk import move, write
-from ..errors import RunError
+from ..errors import RunError, Stopped
 from ..stopping import interrupted
 from .adapters import merge, merged
 from .attention import (
@@ -38,7 +39,8 @@ from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import reported
 from .polyak import Mean
-from .storage import AVERAGE, EVALUATIONS, writing
+from .spikes import Spikes, deciding
+from .storage import AVERAGE, EVALUATIONS, SPIKES, writing
 from .stored import has_own_folder
 
 
@@ -88,6 +90,10 @@ class Trainer(TitanTrainer):
             self.mean = Mean(self.job.average, self._weights)
             self.checkpoints.states[AVERAGE] = self.mean
         self.evaluations: Evaluating | None = None
+        self.spikes: Spikes | None = None
+        if self.job.spikes is not None:
+            self.spikes = Spikes(self.job.spikes)
+            self.checkpoints.states[SPIKES] = self.spikes
 
     def evaluate_with(self, evaluations: Evaluating) -> None:
         """Makes `evaluations` after steps, and does what they decide; before anything is loaded."""
@@ -181,12 +187,17 @@ class Trainer(TitanTrainer):
         self.gradient_accumulation_steps = self.loader.micro_batches(step) // together
         if loss := reported(self.loss_fn):
             loss.begin(self, step)
+        metrics = cast(Metrics, self.metrics_processor)
+        metrics.spike = None
         try:
-            super().train_step(data_iterator)
+            with self._watched(self.spikes, step, metrics) if self.spikes else nullcontext():
+                super().train_step(data_iterator)
         except RuntimeError as error:
-            if "Loss is not finite" in str(error):
+            if "Loss is not finite" not in str(error):
+                raise
+            if metrics.spike is None:
                 raise not_finite("loss", step, self.job.stage) from error
-            raise
+            metrics.leave_out()
         if self.mean is not None:
             self.mean.update(self.job.first_step + self.step)
         if self.evaluations is not None:
@@ -227,6 +238,27 @@ class Trainer(TitanTrainer):
         )
         found = torch.stack(losses).sum() if losses else torch.zeros(())
         return found.to(self.device)
+
+    def _watched(self, spikes: Spikes, step: int, metrics: Metrics) -> AbstractContextManager[None]:
+        """Where a step is not taken if it is a spike.
+
+        Raises: Stopped: the run stops at spikes.
+        """
+
+        def take(norm: float) -> bool:
+            found = spikes.seen(norm)
+            if found is None:
+                return True
+            if spikes.policy.do == "stop":
+                raise Stopped(
+                    f"{found}, at step {step} of stage `{self.job.stage}`",
+                    "look at the data of that step, lower the learning rate, or raise `above`; a "
+                    "run that is only resumed continues from the last checkpoint and stops again",
+                )
+            metrics.tell_spike(step, found)
+            return False
+
+        return deciding(self.optimizers, take)
 
     def forward_backward_step(self, **arguments: Any) -> torch.Tensor:
         cast(Metrics, self.metrics_processor).learned = arguments["global_valid_tokens"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..preparation.repetition import ALLOWED, advice, of_stage, rows
 from ..run_folder.variant_folders import begun
-from .task import Run, Task
+from .task import Task
 
 
 def begin(task: Task) -> None:
@@ -54,20 +54,25 @@ def train(task: Task) -> None:
         task.inputs,
         task.work,
         root=run.store.folder,
-        on_event=lambda event: told(run, event),
+        on_event=lambda event: told(task, event),
         positions=task.known["positions"],
     )
 
 
-def told(run: Run, event: dict[str, Any]) -> None:
-    """Passes on what a trainer tells: steps and evaluations, which are recorded, and notes and
-    warnings."""
+def told(task: Task, event: dict[str, Any]) -> None:
+    """Passes on what a trainer tells: steps and evaluations, which are recorded, spikes, which are
+    kept in the journal, and notes and warnings."""
+    run = task.run
     assert run.recorder
     if event["event"] == "step":
         run.recorder.step(event)
     elif event["event"] == "evaluation":
         run.recorder.evaluation(event)
     run.emit(event)
+    if event["event"] == "spike":
+        about = {name: event[name] for name in ("step", "grad_norm", "usual") if name in event}
+        run.store.record(task.job.id, task.key, "spike", about)
+        run.emit({"event": "warning", "message": event["message"]})
 
 
 def finish(task: Task) -> None:

@@ -34,11 +34,11 @@ from ...compiler.plan.plan import (
 )
 from ...compiler.torchtitan.quantization import SECTION
 from ...compiler.values import Resources
-from .. import verification, weight_files
+from .. import stopping, verification, weight_files
 from ..asked import require_before
 from ..data import dialog, readers, token_files, tokenizer
 from ..data.bad_lines import BadLines
-from ..errors import DataError, RunError
+from ..errors import DataError, Interrupted, RunError
 from ..jobs import WORK
 from ..preparation import awaited, prepare, token_units
 from ..preparation.prepare_records import RecordMaker
@@ -79,7 +79,9 @@ def require_all(
         elsewhere: whether results are in a place that cannot be read from here.
         disk: whether the run works on this machine's disk.
 
-    Raises: Unready
+    Raises:
+        Unready: something is missing.
+        Interrupted: the run was asked to stop.
     """
     look = _Preflight(plan, store, root)
     problems = list(look.problems(prepare=prepare, elsewhere=elsewhere))
@@ -136,6 +138,8 @@ class _Preflight:
         try:
             look()
         except RunError as problem:
+            if stopping.asked() and isinstance(problem, Interrupted):
+                raise  # nothing is missing
             yield RunError(f"{who}: {problem.message}" if who else problem.message, problem.help)
 
     def _who(self, job: Any) -> str:

@@ -112,6 +112,13 @@ def _trained(plan: Plan, store: Store, stage: str, outcomes: dict[str, Outcome])
         "steps": len(lines),
         "tokens": lines[-1]["tokens"] if lines else 0,
     }
+    spikes = {
+        (event["job"], event["detail"]["step"])
+        for event in store.events()
+        if event["event"] == "spike" and event["job"] in begun
+    }
+    if spikes:
+        row["spikes"] = len(spikes)
     if made := "; ".join(filter(None, others)):
         row["made"] = made
     if speed := _speed(jobs, lines):

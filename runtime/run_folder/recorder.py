@@ -147,7 +147,7 @@ class _Lines:
         if first:
             self.open(event["job"], event["step"])
         assert self._file
-        with disk(self._folder):
+        with disk(self._file.path):
             self._file.append(event, durable=False)
         return first
 

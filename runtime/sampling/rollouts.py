@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..data import tokenizer
 from ..data.drawn import ROLLOUTS
 from ..data.encode import CONTENT, OTHER
 from ..data.record_shards import ADVANTAGES, REWARDS, Record, write_records
-from ..disk import disk, move, write
+from ..disk import disk, move, write, write_by
 from ..run_folder.recorder import OnEvent
 from ..verification import verified
 from .draws import read_draws
@@ -197,7 +198,8 @@ def _write(
             name=name,
         )
     for file, values in ((ADVANTAGES, tally.advantages), (REWARDS, tally.rewards)):
-        np.save(folder / file, np.concatenate(values).astype(np.float32))
+        joined = np.concatenate(values).astype(np.float32)
+        write_by(folder / file, partial(np.save, arr=joined))
     summary = tally.summary()
     write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary

@@ -171,6 +171,21 @@ class Profile(Declaration):
     )
 
 
+class Spikes(Declaration):
+    """What happens to a step whose gradient is far larger than usual."""
+
+    do: str = attribute(
+        k.OneOf("skip", "stop", "nothing"),
+        doc="`skip`: the weights stay as they are, and the step's data are not used; `stop`: the "
+        "run stops before the step; `nothing`: the step is taken",
+    )
+    above: float = attribute(
+        nk.Real(least=1),
+        10.0,
+        doc="a gradient norm of more than so many times the usual one is a spike",
+    )
+
+
 class Stage(Declaration):
     """What every kind of stage has.
 
@@ -253,6 +268,13 @@ class Training(Stage):
     )
     clip: float | None = attribute(
         nk.Real(above=0), None, otherwise="1", inherits=1.0, doc="maximum gradient norm"
+    )
+    spikes: Spikes | None = attribute(
+        g.Group(Spikes, "do = skip"),
+        None,
+        otherwise="all steps are taken; a gradient that is not finite stops the run",
+        inherits=None,
+        doc="what happens to a step with a [spike](#spikes) of the gradient",
     )
     precision: Precision | None = attribute(
         PRECISION,

@@ -288,7 +288,7 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {
         name: tensor
         for name, tensor in tensors(checkpoint).items()
-        if not name.startswith(("optimizer.", "average."))
+        if not name.startswith(("optimizer.", "average.", "spikes."))
     }
 
 

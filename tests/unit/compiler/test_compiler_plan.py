@@ -416,7 +416,7 @@ def train(data: dict[str, Any]) -> dict[str, Any]:
 
 
 DAMAGES = [
-    (lambda d: d.update(etude_plan=2), "its format is 2"),
+    (lambda d: d.update(etude_plan=2), "a plan of a later version of etude, in format 2"),
     (lambda d: d.update(etude_plan="1"), "its format is '1'"),
     (lambda d: d.update(etude_plan=1.0), "its format is 1.0"),
     (lambda d: d.update(etude_plan=True), "its format is True"),

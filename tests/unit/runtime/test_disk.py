@@ -125,6 +125,16 @@ def test_what_the_disk_refuses_is_said_with_the_file_the_reason_and_what_to_do(
     assert "everything finished so far is kept" in stopped.value.help
 
 
+def test_a_file_that_numpy_cannot_write_whole_is_named(tmp_path: Path) -> None:
+    def cut_off(file: object) -> None:
+        raise OSError("8192 requested and 4096 written")
+
+    with pytest.raises(Stopped) as stopped, disk(tmp_path):
+        write_by(tmp_path / "a.npy", cut_off)
+    said = f"{tmp_path / 'a.npy'} cannot be written: only a part of it was written"
+    assert stopped.value.message.startswith(said)
+
+
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(ValueError, match="mine"), disk(Path("/w/file")):
         raise ValueError("mine")

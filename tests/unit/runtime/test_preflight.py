@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from tokenizers import Tokenizer
 from weights_folders import write_folder
 
 from etude.compiler.driver import analyse, compile
+from etude.runtime import stopping
 from etude.runtime.data import tokenizer
-from etude.runtime.errors import DataError
+from etude.runtime.errors import DataError, Interrupted
 from etude.runtime.gang import execute
 from etude.runtime.preflight import preflight
 from etude.runtime.preflight.disk_space import in_bytes, needed
@@ -68,6 +71,17 @@ def test_a_run_stops_before_its_first_job(tmp_path: Path) -> None:
     with pytest.raises(Unready, match=r"the stage `chat`.*there is no file `talk\.jsonl`"):
         execute(plan(HEAD + TALK + SFT), tmp_path / "run", tmp_path, events.append)
     assert events == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_asked_to_stop_meanwhile_lacks_nothing(tmp_path: Path) -> None:
+    """It reads the first records of its data, and stops there as everywhere."""
+    write(tmp_path / "talk.jsonl", DIALOG)
+    with stopping.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted, match="stopped by SIGTERM") as stopped:
+            require_all(plan(HEAD + TALK + SFT), Store(tmp_path / "run"), tmp_path, print)
+    assert stopped.value.exit_code == 75
     assert not (tmp_path / "run").exists()
 
 
