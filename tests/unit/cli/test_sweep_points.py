@@ -108,6 +108,7 @@ def test_points_are_variants_that_the_language_has() -> None:
     assert not recipe.findings
     assert len({point.name for point in found}) == 6
     assert found[0].name == "sweep_lr_0_001_data_web_50_math_50"
+    assert [each.name for each in points("a.lr=1,2,b.lr=3")] == ["sweep_lr_1", "sweep_lr_2"]
 
 
 def test_points_whose_names_would_be_the_same_are_numbered() -> None:
