@@ -146,6 +146,18 @@ def test_a_page_of_too_many_points_is_refused_before_anything_runs(
     assert "is a folder" in capsys.readouterr().err
 
 
+def test_ranks_of_a_gang_start_no_sweeps_of_their_own(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ranks = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**ranks, "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["sweep", str(spec), "--over", "second.clip=0.5,2"]) == 2
+    assert "sweep starts its own ranks" in capsys.readouterr().err
+    assert main(["run", str(spec), "--variant", "all"]) == 2
+    assert "--variant all starts its own ranks" in capsys.readouterr().err
+
+
 def test_the_results_have_a_row_a_point_and_the_best_of_each_column_marked() -> None:
     found = [Point(f"p{n}", {"a.lr": str(n)}) for n in (1, 2, 3)]
     gathered = {
