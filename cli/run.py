@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import is_plan, problem
+from .common import is_plan
 from .work import done, failed, work
 
 if TYPE_CHECKING:
@@ -32,17 +32,14 @@ def run(args: Namespace) -> int:
     from ..runtime.launchers.allocation import here
     from ..runtime.stopping import listening
 
+    if args.variant == ALL and not is_plan(Path(args.file)):
+        from .several import run_variants
+
+        return run_variants(args)
     try:
         place = here()
     except RunError as reason:
         return failed(reason, as_json=args.json)
-    if args.variant == ALL and not is_plan(Path(args.file)):
-        from .several import run_variants
-
-        if place is not None and place.world_size > 1:
-            problem(f"--variant {ALL} starts its own ranks", "run it outside of torchrun and srun")
-            return 2
-        return run_variants(args)
     if place is not None and place.world_size > 1:
         from .run_rank import run as run_rank
 

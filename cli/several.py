@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..runtime.errors import RunError
 from .common import problem
 from .report import Run, show_runs
 from .screen import say
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def run_variants(args: Namespace) -> int:
     """`etude run SPEC --variant all`: runs a recipe and its variants; returns the exit code."""
+    if refused_here("--variant all"):
+        return 2
     recipe = plan_of(Namespace(**{**vars(args), "variant": None}))
     if isinstance(recipe, int):
         return recipe
@@ -33,8 +36,28 @@ def run_variants(args: Namespace) -> int:
     if isinstance(found, int):
         return found
     if not args.json:
-        show_runs(found)
+        try:
+            show_runs(found)
+        except RunError as reason:
+            problem(reason.message, reason.help)
+            return reason.exit_code
     return 0
+
+
+def refused_here(what: str) -> bool:
+    """Whether this process is one of several ranks, each of which would start all runs; reports
+    it."""
+    from ..runtime.launchers.allocation import here
+
+    try:
+        place = here()
+    except RunError as reason:
+        problem(reason.message, reason.help)
+        return True
+    if place is not None and place.world_size > 1:
+        problem(f"{what} starts its own ranks", "run it outside of torchrun and srun")
+        return True
+    return False
 
 
 def in_turn(args: Namespace, names: Sequence[str | None]) -> list[Run] | int:

@@ -29,8 +29,11 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from .several import in_turn
+    from ..runtime.errors import RunError
+    from .several import in_turn, refused_here
 
+    if refused_here("sweep"):
+        return 2
     try:
         found = points(args.over)
     except Bad as reason:
@@ -57,7 +60,11 @@ def run(args: Namespace) -> int:
     runs = in_turn(Namespace(**{**vars(args), **more}), [each.name for each in found])
     if isinstance(runs, int):
         return runs
-    results = {each.name: gathered(each) for each in runs}
+    try:
+        results = {each.name: gathered(each) for each in runs}
+    except RunError as reason:
+        problem(reason.message, reason.help)
+        return reason.exit_code
     shown = [_results(found, results), *scaling_law(list(plans.values()), list(results.values()))]
     for table in shown:
         show_table(table)

@@ -58,7 +58,8 @@ def points(over: str) -> list[Point]:
     if count > MOST:
         raise _too_many(count)
     found = [dict(zip(paths, each, strict=True)) for each in product(*paths.values())]
-    names = [_name(values) for values in found]
+    told = [path for path, values in paths.items() if len(values) > 1] or [*paths]
+    names = [_name({path: values[path] for path in told}) for values in found]
     if len(set(names)) < len(names):  # of long values the names are cut
         names = [f"point_{number}" for number in range(1, len(found) + 1)]
     return [Point(name, values) for name, values in zip(names, found, strict=True)]
@@ -144,7 +145,7 @@ def _written(value: float) -> str:
 
 
 def _name(values: dict[str, str]) -> str:
-    """A name that a variant can have: `lr_1e_4_dim_256`."""
+    """A name that a variant can have: `sweep_lr_1e_4_dim_256`."""
     parts = [
         part
         for path, value in values.items()

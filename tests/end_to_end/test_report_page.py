@@ -28,6 +28,21 @@ def pages(tmp_path_factory) -> dict[str, str]:
 
 
 @needs_browser
+def test_tables_wider_than_the_window_scroll_by_themselves(browser, tmp_path):
+    folders = []
+    for number in range(6):
+        run = Run(tmp_path / f"a_run_with_a_rather_long_name_{number}")
+        run.train("pretrain.1", [{"loss": 3.0 + number}] * 3)
+        folders.append(run.folder)
+    done = etude("report", *folders, "--html", tmp_path / "page.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tab, said = opened(browser, (tmp_path / "page.html").as_uri(), "light", 400)
+    assert tab.locator(".wins").count() == 1
+    assert tab.evaluate("document.documentElement.scrollWidth") == 400
+    assert said == []
+
+
+@needs_browser
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 400)])
 @pytest.mark.parametrize("name", ["one", "two"])
 def test_it_draws_without_complaints_and_fits(browser, pages, name, scheme, width):
@@ -79,7 +94,7 @@ def test_two_runs_share_an_axis_and_one_of_them_is_read(browser, pages):
     tab.focus("#curves")
     tab.keyboard.press("End")
     assert "Run hot; Stage pretrain, step 8" in tab.inner_text("#said")
-    assert tab.locator(".best").count() > 0
+    assert tab.locator(".wins").count() > 0
     assert said == []
 
 

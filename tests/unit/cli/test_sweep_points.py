@@ -108,6 +108,7 @@ def test_points_are_variants_that_the_language_has() -> None:
     assert not recipe.findings
     assert len({point.name for point in found}) == 6
     assert found[0].name == "sweep_lr_0_001_data_web_50_math_50"
+    assert [each.name for each in points("a.lr=1,2,b.lr=3")] == ["sweep_lr_1", "sweep_lr_2"]
 
 
 def test_points_whose_names_would_be_the_same_are_numbered() -> None:
@@ -143,6 +144,18 @@ def test_a_page_of_too_many_points_is_refused_before_anything_runs(
     over[3] = "second.clip=1,2"
     assert main([*over, str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_ranks_of_a_gang_start_no_sweeps_of_their_own(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ranks = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**ranks, "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["sweep", str(spec), "--over", "second.clip=0.5,2"]) == 2
+    assert "sweep starts its own ranks" in capsys.readouterr().err
+    assert main(["run", str(spec), "--variant", "all"]) == 2
+    assert "--variant all starts its own ranks" in capsys.readouterr().err
 
 
 def test_the_results_have_a_row_a_point_and_the_best_of_each_column_marked() -> None:
