@@ -21,8 +21,6 @@ from etude.runtime.errors import RunError
 from etude.spec.load import read, reads
 from etude.spec.schema import recipe as r
 
-TURNS = ("export", "draws", "judge", "rollouts", "old", "reference")
-"""How the jobs of a policy begin, besides those that train it."""
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SPECS = [
     *(
@@ -65,18 +63,13 @@ def jobs(plan: Plan | None) -> list[tuple[str, str | None]]:
     A short training stands in for published weights, under the same name; a policy has fewer turns.
     """
     assert plan
-    of = {name: stage.kind for name, stage in plan.stages.items()}
+    policies = {name for name, stage in plan.stages.items() if stage.kind == "grpo"}
     found = [
-        ("train", job.stage)
-        if job.kind in ("train", "weights")
-        else ("grpo", job.stage)
-        if job.id.startswith(TURNS) and of[job.stage] == "grpo"
+        ("grpo" if job.stage in policies else "train", job.stage)
+        if job.kind in ("train", "weights") or job.stage in policies
         else (job.kind, job.id)
         for job in plan.jobs
         if job.kind not in ("tokenizer", "dataset")
-    ]
-    found = [
-        ("grpo", name) if of.get(name or "") == "grpo" else (kind, name) for kind, name in found
     ]
     return [job for job, _ in groupby(found)]
 
@@ -165,19 +158,25 @@ def test_a_miniature_needs_no_file_of_the_recipe() -> None:
             assert (job.resources.device, job.resources.world_size) == ("cpu", 1)
 
 
+def policy(statements: str) -> r.Grpo:
+    """The miniature of a policy."""
+    stages = small(text(spec("grpo", statements))).program.stages.values()
+    (found,) = [each.spec for each in stages if isinstance(each.spec, r.Grpo)]
+    return found
+
+
 def test_a_policy_has_few_turns_few_answers_and_short_ones() -> None:
     """Whole numbers of turns, with a new reference where the recipe has one."""
-    of = text(spec("grpo", "kl = 0.1, reference_refresh = 400 steps, max_tokens = 2Ki, group = 16"))
-    (stage,) = [each for each in small(of).program.stages.values() if each.spec.kind == "grpo"]
-    found = stage.spec
-    assert isinstance(found, r.Grpo)
+    found = policy("kl = 0.1, reference_refresh = 400 steps, max_tokens = 2Ki, group = 16")
+    assert found.steps
     assert found.refresh * 2 < found.steps <= found.refresh * 3
     assert found.reference_refresh == found.refresh
     assert (found.max_tokens, found.group) == (64, 4)
-    never = text(spec("grpo", "kl = 0.1, reference_refresh = 1000 steps"))
-    (stage,) = [each for each in small(never).program.stages.values() if each.spec.kind == "grpo"]
-    assert stage.spec.reference_refresh >= stage.steps
-    assert stage.spec.reference_refresh % stage.spec.refresh == 0
+    never = policy("kl = 0.1, reference_refresh = 1000 steps")
+    assert never.steps
+    assert never.reference_refresh
+    assert never.reference_refresh >= never.steps
+    assert never.reference_refresh % never.refresh == 0
 
 
 def test_rounds_draws_and_awaited_labels_are_there_in_small() -> None:
