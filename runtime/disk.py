@@ -47,18 +47,24 @@ def write(path: Path, content: str | bytes) -> None:
     Raises: OSError: with the name of the file.
     """
     data = content.encode() if isinstance(content, str) else content
-    write_by(path, lambda file: file.write(data))
+    _write(path, lambda file: file.write(data))
 
 
 def write_by(path: Path, save: Callable[[BinaryIO], object]) -> None:
-    """The same, of what `save` writes. Several processes may write the same file at once.
+    """The same, of what `save` writes, in a folder that is made if it is missing. Several processes
+    may write the same file at once.
 
     Raises: OSError: with the name of the file.
     """
+    with named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, save)
+
+
+def _write(path: Path, save: Callable[[BinaryIO], object]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}.partial")
     try:
         with named(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("xb") as file:
                 save(file)
                 file.flush()

@@ -74,7 +74,7 @@ def take_file(remote: Remote, path: Path) -> None:
     """
     content = remote.bucket.read(remote.name(path))
     if content is not None:
-        write(path, content)
+        _write(path, content)
 
 
 def take_results(remote: Remote) -> None:
@@ -115,7 +115,7 @@ def renew_result(remote: Remote, key: str) -> None:
         if path.is_file() and path.read_bytes() == content:
             return
         shutil.rmtree(path.parent, ignore_errors=True)
-        write(path, content)
+        _write(path, content)
 
 
 def view(remote: Remote, tags: Tags) -> None:
@@ -185,7 +185,7 @@ def renew(remote: Remote, checkpoint: Path) -> None:
     if _digest(checkpoint / METADATA) != metadata:
         (checkpoint / METADATA).unlink(missing_ok=True)
         remote.get_small([remote.name(checkpoint / METADATA)])
-    write(path, content)
+    _write(path, content)
 
 
 def _digest(path: Path) -> str:
@@ -204,7 +204,7 @@ def _take(remote: Remote, name: str, content: bytes) -> bool:
             return True
     except FileNotFoundError:
         pass
-    write(path, content)
+    _write(path, content)
     return False
 
 
@@ -252,6 +252,11 @@ def _manifests(remote: Remote, before: Mapping[str, Object], *, remove: bool) ->
     here = {folder.name for folder in _folders(remote.home / "artifacts")}
     for key in here - there if remove else ():
         shutil.rmtree(remote.home / "artifacts" / key, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, content)
 
 
 def _md5(path: Path) -> str:
