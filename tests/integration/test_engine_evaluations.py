@@ -76,7 +76,15 @@ def scored(roles: Roles, model: Path, folder: Path, measure: Any) -> dict[str, A
     return found[measure.name]
 
 
-@pytest.mark.parametrize("kind", ["train", "z_loss", "experts", "sft", "dpo on chats"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "train",
+        "experts",
+        *(pytest.param(kind, marks=pytest.mark.exhaustive) for kind in ("z_loss", "sft")),
+        pytest.param("dpo on chats", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_loss_is_that_of_a_job_of_its_own_and_training_does_not_notice(
     held: Roles, tmp_path: Path, kind: str
 ) -> None:
@@ -198,7 +206,7 @@ def test_a_stage_ends_when_the_loss_no_longer_falls(web: Roles, tmp_path: Path) 
     assert positions(tmp_path / "job/result") == positions(tmp_path / "shorter/result")
 
 
-@pytest.mark.parametrize("patience", [None, 3])
+@pytest.mark.parametrize("patience", [pytest.param(None, marks=pytest.mark.exhaustive), 3])
 def test_the_best_checkpoint_is_the_result_as_if_the_stage_had_ended_there(
     web: Roles, tmp_path: Path, patience: int | None
 ) -> None:
