@@ -118,8 +118,8 @@ def _bound(job: TrainJob) -> str:
 
 
 TURNS = 4
-"""Segments in a row from which on those with equal figures, each of them, share a row; and phases
-that take turns on two kinds of machines, two rows."""
+"""Segments in a row from which on those with equal figures, each of them, share a row; and the
+phases of turns of a policy, two rows."""
 
 
 def _alike(
@@ -205,14 +205,16 @@ def _phases(plan: Plan) -> None:
 
 
 def _turns(phases: Sequence[Phase]) -> list[list[Phase]]:
-    """Phases one by one, but those of `TURNS` turns or more of two kinds of machines together."""
+    """Phases one by one, but together those of `TURNS` turns or more in which a policy writes on
+    some machines and learns on others."""
     found: list[list[Phase]] = []
     place = 0
     while place < len(phases):
         end = place + 2
         while end < len(phases) and machines(phases[end]) == machines(phases[end - 2]):
             end += 1
-        if end - place >= 2 * TURNS:
+        kinds = [phase.kind for phase in phases[place : place + 2]]
+        if end - place >= 2 * TURNS and kinds == ["generate", "gang"]:
             found += [list(phases[place:end:2]), list(phases[place + 1 : end : 2])]
             place = end
         else:

@@ -125,7 +125,7 @@ class Stages:
             changes["checkpoint"] = Quantity(Fraction(every), "steps")
         if spec.profile:
             changes["profile"] = _profile(spec.profile, stage.steps, changes["steps"])
-        if isinstance(spec, r.Grpo):
+        if getattr(spec, "refresh", None):
             changes |= _turns(spec, stage.steps, changes["steps"])
         if spec.evaluate:
             every = nearest(Fraction(spec.evaluate.every * changes["steps"], stage.steps))
@@ -258,7 +258,7 @@ class Stages:
         return common if max(values) - min(values) >= 3 * common else max(common // 4, 1)
 
 
-def _turns(spec: r.Grpo, steps: int, few: int) -> dict[str, Any]:
+def _turns(spec: Any, steps: int, few: int) -> dict[str, Any]:
     """The turns of a policy in a stage of `few` steps, and its answers."""
     turns = min(-(-steps // spec.refresh), TURNS)
     refresh = -(-few // turns)

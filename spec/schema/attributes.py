@@ -120,6 +120,8 @@ class Attributes(Statements):
         """Whether a block has an attribute of this name that is not set yet; reports if not."""
         known = r.attributes(model)
         if name not in known:
+            if self.broken and any(name in r.attributes(each) for each in self.around):
+                return False  # it belongs to a block around a group that is not closed
             help = instead_of(name, known, model)
             self._error("E308", f"{what} has no attribute `{name}`", span, help=help)
         elif name in places:
@@ -163,11 +165,14 @@ class Attributes(Statements):
         attribute = r.attributes(model).get(name)
         if attribute is None or not isinstance(attribute.kind, Nested):
             return value
+        self.around.append(model)
         try:
             return attribute.kind.build(name, value, self._build)
         except Invalid as problem:
             self._invalid(problem)
             return None
+        finally:
+            self.around.pop()
 
     def _open(self, item: s.Open, model: type[r.Declaration], what: str) -> None:
         """Reports an attribute that is left open."""

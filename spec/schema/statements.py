@@ -53,6 +53,8 @@ class Statements(ABC):
         self.declared: Mapping[str, Collection[str]] = {}
         self.lost: Collection[str] = ()
         self.counts_steps = False
+        # Blocks around the group that is being read.
+        self.around: list[type[r.Declaration]] = []
 
     @abstractmethod
     def _build(

@@ -257,7 +257,7 @@ def test_the_view_has_the_last_gate_that_decided(tmp_path: Path) -> None:
     needed = {"measure": "loss(sums)", "op": "<", "wanted": 9.0, "score": 2.5, "passed": True}
     verdict = {"passed": True, "requirements": [needed]}
     (result / "verdict.json").write_text(json.dumps(verdict))
-    (result / "manifest.json").write_text(json.dumps({"files": {}}))
+    (result / "manifest.json").write_text(json.dumps({"key": first.key, "files": {}}))
     assert rows(folder)["gate"] == f"{first.id} passed: loss(sums) 2.5 (< 9)"
     (result / "verdict.json").write_text("{")
     assert "gate" not in rows(folder)

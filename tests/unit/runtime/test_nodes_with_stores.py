@@ -69,7 +69,8 @@ def write(
     if mark:
         sums = {name: sha256(content).hexdigest() for name, content in files.items()}
         known = {name: {"bytes": 4, "sha256": sums.get(name, "")} for name in (*files, *names)}
-        (folder / mark).write_text(json.dumps({"files": known, "job": "job"}))
+        about = {"key": folder.name, "job": "job", "files": known}
+        (folder / mark).write_text(json.dumps(about))
 
 
 def together(*nodes: Store) -> Marks:

@@ -188,7 +188,7 @@ def test_processes_give_the_same_bytes(tmp_path, monkeypatch):
     spec = corpus(tmp_path)
     prepare(spec, "whole")
     monkeypatch.setattr(units, "_MUCH", 0)
-    monkeypatch.setattr(units, "_cores", lambda: 3)
+    monkeypatch.setattr(units, "processors", lambda: 3)
     prepare(spec, "processes")
     assert shards(spec, "processes") == shards(spec, "whole")
 
@@ -197,7 +197,7 @@ def test_an_error_in_a_process_is_told_as_it_is(tmp_path, monkeypatch, capsys):
     spec = corpus(tmp_path)
     spec.write_text(SPEC.replace("bad_lines = 3", "bad_lines = 0"))
     monkeypatch.setattr(units, "_MUCH", 0)
-    monkeypatch.setattr(units, "_cores", lambda: 2)
+    monkeypatch.setattr(units, "processors", lambda: 2)
     assert main(["prepare", str(spec), "--folder", str(tmp_path / "run")]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "web/1.jsonl:6: not valid JSON" in said or "web/4.jsonl:6: not valid JSON" in said
