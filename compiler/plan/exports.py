@@ -45,6 +45,10 @@ def exporting(model: Any, jobs: Mapping[str, Any]) -> ExportJob:
     Args:
         jobs: key → job, of the plan, in its order.
     """
+    if isinstance(model, WeightsJob):  # which does not say whose tokenizer belongs to it
+        for job in jobs.values():
+            if isinstance(job, ExportJob) and job.inputs["model"] == model.key:
+                return job
     trained = _trained(model, jobs)
     shape = trained.model
     contexts = contexts_of(jobs.values())

@@ -12,10 +12,8 @@ from pydantic import Field
 
 from ..values import (
     Architecture,
-    BatchPiece,
     Claim,
     Generation,
-    LrPiece,
     Phase,
     Profile,
     Reading,
@@ -48,6 +46,12 @@ from .objectives import NextToken as NextToken
 from .objectives import Objective as Objective
 from .objectives import Reward as Reward
 from .objectives import Sft as Sft
+from .pieces import Attempt as Attempt
+from .pieces import Averaging as Averaging
+from .pieces import FilterRule as FilterRule
+from .pieces import MixturePiece as MixturePiece
+from .pieces import Schedule as Schedule
+from .pieces import Window as Window
 from .summary import Count as Count
 from .summary import Provenance as Provenance
 from .summary import SilencedFinding, StageSummary, Totals
@@ -57,53 +61,6 @@ from .verifiers import Verifier
 
 VERSION = 1
 """The version of the plan's format; a plan of another version is rejected, never misread."""
-
-
-class MixturePiece(Value):
-    """Integer weights from `from_step` to `to_step`, as `mixture.Mixture` takes them."""
-
-    from_step: int
-    to_step: int
-    weights: dict[str, int]
-
-
-class Schedule(Value):
-    lr: list[LrPiece]
-    batch: list[BatchPiece]
-    mixture: list[MixturePiece]
-
-
-class Window(Value):
-    """What a job reads from a source: tokens of the source's shuffled stream, and sequences."""
-
-    first_token: int
-    last_token: int
-    sequences: int
-    epochs: float | None = Field(description="of the declared or counted tokens; null if neither")
-
-
-class Averaging(Value):
-    """Polyak averaging: the mean of the weights after each step s of the stage (counted from 1)
-    with s > from_step and (s − from_step) divisible by `every`."""
-
-    every: int
-    from_step: int
-
-
-class Attempt(Value):
-    """Marks a job that runs only if gate `gate` has failed: extension number `number`."""
-
-    gate: str
-    number: int
-
-
-class FilterRule(Value):
-    """Keeps the share `keep` of the documents whose score compares with `value` as stated."""
-
-    scores: str = Field(description="role of the input with the scores")
-    op: Literal[">=", "<=", ">", "<"]
-    value: float
-    keep: str = Field(description="a fraction of 1; which documents is drawn by the seed")
 
 
 class Job(Value):

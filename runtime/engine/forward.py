@@ -17,14 +17,12 @@ import torch.distributed as dist
 
 from ...compiler.plan.measures import AccuracyMeasure
 from ...compiler.plan.plan import (
-    BatchPiece,
     Cost,
     Distill,
     Dpo,
     ForwardJob,
     HeldOutJob,
     JudgeJob,
-    LrPiece,
     MixturePiece,
     Objective,
     ReferenceJob,
@@ -35,7 +33,7 @@ from ...compiler.plan.plan import (
     TrainJob,
 )
 from ...compiler.schedule.timeline import Timeline
-from ...compiler.values import Saving
+from ...compiler.values import BatchPiece, LrPiece, Saving
 from ..data.packing import counted
 from ..data.record_shards import Records
 from ..data.shards import SPLITS, Shards

@@ -10,13 +10,13 @@ from . import kinds as k
 from . import number_kinds as nk
 from .data_blocks import DATA
 from .declaration import attribute
+from .stage_groups import Needle
 from .training_blocks import (
     DIALOG,
     EXPORT,
     EXPORTED,
     EXPORTS,
     WITH_WEIGHTS,
-    Needle,
     Stage,
 )
 

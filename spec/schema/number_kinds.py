@@ -236,7 +236,8 @@ class Real(Kind, kw_only=False):
 
     @property
     def example(self) -> str:
-        return "0.1" if self.above is None or self.above < 0.1 else f"{self.above + 1:g}"
+        from_ = max(bound for bound in (self.least, self.above, 0.0) if bound is not None)
+        return "0.1" if from_ < 0.1 else f"{from_ + 1:g}"
 
     def takes(self, name: str) -> str:
         if self.least is not None and self.below is not None:

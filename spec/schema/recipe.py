@@ -59,6 +59,13 @@ from .policy_blocks import Grpo as Grpo
 from .precision import PRECISION as PRECISION
 from .precision import Precision as Precision
 from .rating_blocks import Kto as Kto
+from .stage_groups import POLYAK as POLYAK
+from .stage_groups import Gate as Gate
+from .stage_groups import Needle as Needle
+from .stage_groups import Polyak as Polyak
+from .stage_groups import Profile as Profile
+from .stage_groups import Requirement as Requirement
+from .stage_groups import Spikes as Spikes
 from .torchtitan_fields import TORCHTITAN
 from .torchtitan_fields import CommFields as CommFields
 from .torchtitan_fields import CompileFields as CompileFields
@@ -70,16 +77,10 @@ from .torchtitan_fields import TrainingFields as TrainingFields
 from .training_blocks import DIALOG as DIALOG
 from .training_blocks import MUON as MUON
 from .training_blocks import OPTIMIZERS as OPTIMIZERS
-from .training_blocks import POLYAK as POLYAK
 from .training_blocks import WITH_WEIGHTS as WITH_WEIGHTS
 from .training_blocks import Dpo as Dpo
-from .training_blocks import Gate as Gate
-from .training_blocks import Needle as Needle
 from .training_blocks import Optimizer as Optimizer
-from .training_blocks import Polyak as Polyak
 from .training_blocks import PreferenceTraining as PreferenceTraining
-from .training_blocks import Profile as Profile
-from .training_blocks import Requirement as Requirement
 from .training_blocks import Reward as Reward
 from .training_blocks import Sft as Sft
 from .training_blocks import Stage as Stage

@@ -39,6 +39,7 @@ def test_every_recipe_has_a_page_below_two_megabytes(folder: Path):
     assert [f.name for f in folder.iterdir() if f.stat().st_size > 2_000_000] == []
 
 
+@pytest.mark.exhaustive
 @needs_browser
 def test_cards_say_what_plans_and_verify_say(browser, folder: Path):
     done = etude("verify", ROOT / "examples" / "published", "--json", cwd=folder)

@@ -56,6 +56,7 @@ def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") 
         time.sleep(0.05)
 
 
+@pytest.mark.exhaustive
 def test_a_rank_that_sees_artifacts_late_changes_nothing(two_nodes: Path, tmp_path: Path) -> None:
     process = start(tmp_path, TEST_LATE="3")
     said = process.communicate(timeout=900)
@@ -89,6 +90,7 @@ def test_a_killed_rank_is_named_and_the_next_run_ends_with_the_same_bits(
     assert log.count("==== rank 1 on") == 2, "the logs of both starts are kept"
 
 
+@pytest.mark.exhaustive
 def test_a_rank_that_stands_still_is_named(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "tiny"
     process = start(tmp_path, TEST_SILENT="8")

@@ -77,6 +77,7 @@ def runs_as_planned(spec: Path, folder: Path) -> None:
     assert etude("report", run, cwd=folder).returncode == 0
 
 
+@pytest.mark.exhaustive
 def test_a_recipe_for_a_cluster_whose_data_are_elsewhere_runs_in_miniature(tmp_path: Path) -> None:
     spec = tmp_path / "far.etude"
     spec.write_text(FAR)

@@ -104,6 +104,7 @@ def assert_the_same(
         assert [e["loss"] for e in again] == pytest.approx([e["loss"] for e in before], rel=2e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_stage_begun_on_two_ranks_goes_on_on_one_and_ends_on_two(
     tmp_path: Path, tiny: tuple[Path, dict[Any, Any]]
 ) -> None:

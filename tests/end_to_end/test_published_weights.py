@@ -98,6 +98,7 @@ def test_every_kind_of_stage_starts_from_them(place: Path) -> None:
     assert all(0 <= (dpo[name] - start[name]).abs().max() < 1e-2 for name in start)
 
 
+@pytest.mark.exhaustive
 def test_it_goes_on_where_it_was_killed_with_the_same_bits(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "published", tmp_path / "published")
     (tmp_path / "use.etude").write_text(USE)

@@ -100,6 +100,7 @@ def test_the_run_stops_for_labels_and_goes_on_with_them(tmp_path: Path) -> None:
     assert (run / "models" / "align.2.sft" / "config.json").exists()
 
 
+@pytest.mark.exhaustive
 def test_labels_that_were_not_filled_in_are_named(tmp_path: Path) -> None:
     write(tmp_path, LABELLED)
     etude("run", "spec.etude", "--folder", "run", cwd=tmp_path)
@@ -154,6 +155,7 @@ def test_killed_in_a_job_and_run_again_it_ends_the_same(
     assert weights(tmp_path / "run") == weights(straight)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "job",
     [

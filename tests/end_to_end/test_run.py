@@ -131,6 +131,7 @@ def test_a_variant_of_a_later_stage_trains_only_that_stage(finished: Path) -> No
     assert [row.get("made") for row in shown["stages"]] == ["by the recipe", None]
 
 
+@pytest.mark.exhaustive
 def test_a_mean_with_a_stage_of_a_variant_takes_the_work_of_that_variant(finished: Path) -> None:
     """`brief` is trained once, for the mean and for the variant's own run."""
     (finished / "meeting.etude").write_text(

@@ -248,6 +248,7 @@ def test_without_the_data_it_refuses_to_start(
         other.dataloader.build(**of_rank)
 
 
+@pytest.mark.exhaustive
 def test_the_printed_command_finds_the_configuration(
     prepared: tuple[Plan, Path], tmp_path: Path
 ) -> None:

@@ -320,6 +320,7 @@ def one_rank(inputs: Roles, tmp_path_factory: pytest.TempPathFactory) -> Events:
     return evaluations(run(job, given(job, inputs), tmp_path_factory.mktemp("one_rank")))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_two_ranks_measure_what_one_does(
     two_ranks: Workplace, one_rank: Events, layout: str

@@ -102,6 +102,7 @@ def test_the_bias_moves_towards_experts_with_little_load(two_ranks: Workplace) -
     torch.testing.assert_close(bias.mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
 
 
+@pytest.mark.exhaustive
 def test_windows_sinks_and_biases_compute_the_same_however_they_are_placed(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:

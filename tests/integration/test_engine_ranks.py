@@ -150,6 +150,7 @@ def test_one_rank_killed_and_resumed_ends_bit_for_bit_alike(
     assert same(whole / "weights", killed / "weights")
 
 
+@pytest.mark.exhaustive
 def test_backward_in_a_thread_of_its_own_changes_nothing(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:

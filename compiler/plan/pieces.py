@@ -1,0 +1,55 @@
+"""What jobs of a plan are made of: schedules, windows of data, averages, filters."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ..values import BatchPiece, LrPiece
+from .value import Value
+
+
+class MixturePiece(Value):
+    """Integer weights from `from_step` to `to_step`, as `mixture.Mixture` takes them."""
+
+    from_step: int
+    to_step: int
+    weights: dict[str, int]
+
+
+class Schedule(Value):
+    lr: list[LrPiece]
+    batch: list[BatchPiece]
+    mixture: list[MixturePiece]
+
+
+class Window(Value):
+    """What a job reads from a source: tokens of the source's shuffled stream, and sequences."""
+
+    first_token: int
+    last_token: int
+    sequences: int
+    epochs: float | None = Field(description="of the declared or counted tokens; null if neither")
+
+
+class Averaging(Value):
+    """Polyak averaging: the mean of the weights after each step s of the stage (counted from 1)
+    with s > from_step and (s − from_step) divisible by `every`."""
+
+    every: int
+    from_step: int
+
+
+class Attempt(Value):
+    """Marks a job that runs only if gate `gate` has failed: extension number `number`."""
+
+    gate: str
+    number: int
+
+
+class FilterRule(Value):
+    """Keeps the share `keep` of the documents whose score compares with `value` as stated."""
+
+    scores: str = Field(description="role of the input with the scores")
+    op: Literal[">=", "<=", ">", "<"]
+    value: float
+    keep: str = Field(description="a fraction of 1; which documents is drawn by the seed")
