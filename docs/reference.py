@@ -37,6 +37,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`adapter`": r.Adapter,
     "`evaluate`": r.Evaluation,
     "`profile`": r.Profile,
+    "`spikes`": r.Spikes,
     "`stage NAME: checkpoint`": r.Checkpoint,
     "`stage NAME: average`": r.Average,
     "`stage NAME: best`": r.Best,
