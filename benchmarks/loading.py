@@ -135,8 +135,9 @@ def _mosaic(folder: Path, flat: np.ndarray) -> None:
 
 def etude(folder: Path, steps: int = 10**6, done: int = 0) -> Batches:
     """Etude's loader, continued after `done` steps."""
-    from etude.compiler.plan.plan import BatchPiece, MixturePiece, Schedule
+    from etude.compiler.plan.plan import MixturePiece, Schedule
     from etude.compiler.schedule.timeline import Timeline
+    from etude.compiler.values import BatchPiece
     from etude.runtime.data.stream import Stream
     from etude.runtime.engine.device import prepare_any
 

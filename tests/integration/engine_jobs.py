@@ -16,16 +16,14 @@ from etude.compiler.families.decoder import parts
 from etude.compiler.plan.plan import (
     Architecture,
     Averaging,
-    BatchPiece,
     Cost,
-    LrPiece,
     MixturePiece,
     Resources,
     Schedule,
     TrainJob,
     Window,
 )
-from etude.compiler.values import Experts, Latent, Parts, Saving
+from etude.compiler.values import BatchPiece, Experts, Latent, LrPiece, Parts, Saving
 from etude.runtime.data import tokenizer
 from etude.runtime.data.shards import write_shards
 from etude.runtime.engine.checksums import is_whole
