@@ -52,7 +52,6 @@ def test_data_until_a_stage_are_prepared(folder: Path) -> None:
     assert begun(done.stdout) == ["tokenizer.words", "dataset.docs", "dataset.sums"]
 
 
-@pytest.mark.exhaustive
 def test_until_a_stage_makes_its_model_and_the_rest_follows_later(folder: Path) -> None:
     done = etude("run", "tiny.etude", "--until", "pretrain", "--json", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
