@@ -6,7 +6,7 @@ those that a job in the plan still lacks, nor those of the two newest turns, so 
 the other is damaged.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..compiler.plan.plan import ExportJob, LikelihoodJob, Plan, TrainJob
@@ -24,9 +24,9 @@ class Passing:
         again: keys of artifacts that are about to be made again from their records.
     """
 
-    def __init__(self, plan: Plan, store: Store, on_spent: Callable[[str], None]) -> None:
+    def __init__(self, plan: Plan, store: Store) -> None:
         self.store = store
-        self.on_spent = on_spent
+        self._spent: list[str] = []
         self.again: set[str] = set()
         self._made: dict[str, Made] = {}
         self._readers: dict[str, list[str]] = {}
@@ -65,7 +65,12 @@ class Passing:
         for each in sorted(before - inputs):
             if self._made[each][0].key in self._passing and self._is_over(each):
                 self.store.spend(each, keep=KEPT)
-                self.on_spent(each)
+                self._spent.append(each)
+
+    def take_spent(self) -> list[str]:
+        """The keys of the artifacts that were reduced since this was last called."""
+        found, self._spent = self._spent, []
+        return found
 
     def _inputs(self, key: str) -> Iterator[str]:
         return (of for of in self._made[key][1].values() if of in self._made)

@@ -60,8 +60,7 @@ class Scheduler:
         self.emit = on_event
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
-        self.spent: list[str] = []
-        self.passing = Passing(plan, store, self.spent.append)
+        self.passing = Passing(plan, store)
         # torch identifies meshes by their sizes. Meshes that differ only in expert parallelism
         # cannot follow each other in one process. vLLM makes its own groups and keeps its memory,
         # so writing jobs on several ranks get their own processes.
@@ -185,12 +184,6 @@ class Scheduler:
                 found += sorted(p for p in (self.root / folder).rglob("*") if p.is_file())
         return found
 
-    def _spent(self) -> list[str]:
-        """The artifacts that have been reduced to their records since this was last asked."""
-        found = list(self.spent)
-        self.spent.clear()
-        return found
-
     def _extends(self, job: Any) -> bool:
         """Whether a conditional job runs: its gate has not passed yet."""
         return job.extends.gate not in self.passed
@@ -236,7 +229,7 @@ class Scheduler:
                 work.do(replace(task, known=work.known(task)))
             elif not (task.work / "result").is_dir():
                 task = replace(task, known=work.known(task))
-                decision = Together(job.id, key, inputs, task.known, self._spent())
+                decision = Together(job.id, key, inputs, task.known, self.passing.take_spent())
                 self.gang.all_do(decision, partial(work.do, task))
             work.after(task)
         self.store.require_lease()
