@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from etude.compiler.costs.estimate import Setting, estimate
 from etude.compiler.costs.formulas import ACCOUNT, FITTED, MEMORY, SYMBOLS, TIME, TOTALS
-from etude.compiler.costs.generation import DRAWING, GENERATION
+from etude.compiler.costs.generation import DRAWING, GENERATION, STARTING
 from etude.compiler.costs.generation import SYMBOLS as WRITING
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
 from etude.compiler.costs.jobs import Work, step_setting
@@ -310,7 +310,7 @@ def generation() -> Iterator[str]:
     """A Markdown table of the formulas for generation."""
     yield "| | formula | unit | meaning |"
     yield "| --- | --- | --- | --- |"
-    for name, of in {**GENERATION, **DRAWING}.items():
+    for name, of in {**GENERATION, **STARTING, **DRAWING}.items():
         yield f"| `{name}` | `{of.text}` | {of.unit} | {of.what} |"
 
 

@@ -229,18 +229,21 @@ def _all_hours(phases: Sequence[Phase]) -> str:
 
 
 def _writing(plan: Plan) -> None:
-    """For models that generate on GPUs: the memory of each GPU, and how many sequences fit."""
+    """For models that generate on GPUs: how many there are, the memory of each GPU, how many
+    sequences of a model fit, and how long all take."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for job in plan.jobs:
         of = job.generation if isinstance(job, WritingJob) and not job.extends else None
         if of is not None:
-            name = f"{of.pipeline} × {of.tensor}"
+            name = f"{of.replicas:,} × {of.pipeline} × {of.tensor}"
             parts = [f"{of.memory[part] / 1e9:.1f} GB" for part in ("weights", "sequence")]
             room = f"{of.share * of.gpu_memory / 1e9:.1f} GB"
             held = f"{of.at_a_time}" if of.fits else "none: does not fit"
-            row = (name, f"{of.context:,}", *parts, room, held)
+            time = "" if of.seconds is None else f"{measured(of.seconds)} s"
+            row = (name, f"{of.context:,}", *parts, room, held, time)
             rows.setdefault(row, []).append(job.id)
-    names = ("nodes × GPUs", "tokens", "weights", "cache", "room", "at a time")
+    names = ("models × nodes × GPUs", "tokens", "weights", "cache", "room", "at a time")
+    names += ("time, at least",)
     columns = [Column("writes"), *(Column(name, right=True) for name in names)]
     if rows:
         show(columns, [[Row((_ends(jobs), *row)) for row, jobs in rows.items()]])

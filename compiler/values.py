@@ -208,7 +208,7 @@ class Resources(Value):
 
     world_size: int
     device: str  # "cpu", or the name of a GPU
-    replicate: int
+    replicate: int  # copies of the model: each has its own data, or its own answers to write
     shard: int
     tensor: int
     context: int
@@ -219,6 +219,11 @@ class Resources(Value):
     schedule: str = later("1f1b")  # of the pipeline, as specs name it
     first_less: int = later(1)  # layers that the pipeline's first stage has less
     last_less: int = later(1)  # layers that its last stage has less
+
+    @property
+    def replica(self) -> int:
+        """Ranks of each copy of a model that writes."""
+        return self.world_size // self.replicate
 
 
 class Saving(Value):
@@ -259,6 +264,7 @@ class Generation(Value):
     fits: bool
     at_a_time: int  # number of longest sequences that are generated together
     seconds: float | None  # estimated minimum; None: the amount of generation is unknown
+    replicas: int = later(1)  # copies of the model, each on GPUs of its own, that share the answers
 
 
 class Reading(Value):

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from ..compiler.values import Resources
+from .peers import Peers, Single
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def from_json(text: str | bytes) -> Decision:
     return End(Resources(**values["needs"]) if values["needs"] else None)
 
 
-class Gang(Protocol):
+class Gang(Peers, Protocol):
     """The ranks of a phase, as rank 0 sees them."""
 
     @property
@@ -75,7 +76,7 @@ class Gang(Protocol):
         ...
 
 
-class Alone:
+class Alone(Single):
     """A gang of one rank."""
 
     world_size = 1

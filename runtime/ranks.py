@@ -65,6 +65,7 @@ class Ranks:
         """Called before a problem ends this process; it has `PARTING_SECONDS`."""
         self._store = _join(place)
         self._number = 0
+        self._received = 0, 0
         self._tick = max(TICK_SECONDS, self.world_size / 1000)
         self._ending = threading.Lock()
         self._over = threading.Event()
@@ -133,6 +134,32 @@ class Ranks:
             found.append(self._store.get(f"collected/{name}/{rank}"))
         return found
 
+    def send(self, message: bytes) -> None:
+        """See `Peers.send`."""
+        number = self._store.add(f"sent/{self._number}", 1)
+        self._store.set(f"sent/{self._number}/{number}", message)
+
+    def received(self) -> bytes | None:
+        """See `Peers.received`."""
+        job, number = self._received
+        number = number + 1 if job == self._number else 1
+        key = f"sent/{self._number}/{number}"
+        if not self._store.check([key]):
+            return None
+        self._received = self._number, number
+        message = self._store.get(key)
+        self._store.delete_key(key)
+        return message
+
+    def meet(self, first: int) -> tuple[str, int]:
+        """See `Peers.meet`."""
+        key = f"meet/{self._number}/{first}"
+        if self.rank == first:
+            self._store.set(key, json.dumps([_address(self.place), _free_port()]))
+        self._wait(key)
+        address, port = json.loads(self._store.get(key))
+        return address, port
+
     def together(self, device: str) -> None:
         """Runs one collective over all ranks, as a test that they reach each other.
 
@@ -149,6 +176,9 @@ class Ranks:
             world_size=self.world_size,
             timeout=timedelta(seconds=TOGETHER_SECONDS),
         )
+        if device != "cpu":
+            # What follows uses this GPU, too, unless it asks for another one.
+            torch.cuda.set_device(self.place.local_rank % torch.cuda.device_count())
         count = torch.ones(1, device="cpu" if device == "cpu" else "cuda")
         dist.all_reduce(count)
         dist.destroy_process_group()
@@ -367,6 +397,22 @@ def _join(place: Place) -> Any:
             "check whether rank 0 runs, and whether the nodes can reach each other at that port",
         ) from None
     return c10d.PrefixStore("etude", store)
+
+
+def _address(place: Place) -> str:
+    """An address of this host: the one by which rank 0 is found, or from which it is reached."""
+    if place.rank < place.local_world_size:
+        return place.address
+    family = socket.getaddrinfo(place.address, place.port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family[0], socket.SOCK_DGRAM) as to_rank_0:
+        to_rank_0.connect(family[4])  # sends nothing
+        return to_rank_0.getsockname()[0]
+
+
+def _free_port() -> int:
+    with socket.socket() as listens:
+        listens.bind(("", 0))
+        return listens.getsockname()[1]
 
 
 def _is_others_fault(error: Exception) -> bool:

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from ..compiler.as_written import measured
 from ..compiler.plan.keys import OBSERVER
-from ..compiler.plan.phases import ranks_of
-from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob, WritingJob
+from ..compiler.plan.phases import ranks_of, use_of
+from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob
 from ..compiler.values import Resources
 from . import imports, stopping, verification
 from .asked import lacking
@@ -23,6 +23,7 @@ from .jobs import WORK
 from .jobs.measuring import VERDICT
 from .jobs.task import Run, Task
 from .passing import Passing
+from .peers import Peers
 from .preparation import prepare
 from .run_folder import ran
 from .run_folder.patience import wait_for
@@ -61,13 +62,10 @@ class Scheduler:
         self.actual: dict[str, str] = {}
         self.passed: set[str] = set()
         self.passing = Passing(plan, store)
-        # torch identifies meshes by their sizes. Meshes that differ only in expert parallelism
-        # cannot follow each other in one process. vLLM makes its own groups and keeps its memory,
-        # so writing jobs on several ranks get their own processes.
         self.use: int | str | None = None
         name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
         self.recorder = Recorder(store.folder, name, plan.tracking)
-        self.shared = Run(plan, store, root, on_event, self.recorder)
+        self.shared = Run(plan, store, root, on_event, self.recorder, self.gang)
 
     def run(self) -> Resources | None:
         """Walks the plan to its end, or to the first job that needs another number of ranks or
@@ -198,10 +196,11 @@ class Scheduler:
         for each, (of, read) in [*lost, (key, (job, inputs))]:
             mesh = ranks_of(of)
             if mesh is not None:
-                use = "writing" if isinstance(of, WritingJob) else mesh.expert
-                if mesh.world_size != self.gang.world_size or self.use not in (None, use):
+                use = use_of(of)
+                another = None not in (use, self.use) and use != self.use
+                if mesh.world_size != self.gang.world_size or another:
                     return mesh
-                self.use = use
+                self.use = use or self.use
             self._make(of, each, read, together=mesh is not None)
             self.passing.again.discard(each)
             self.passing.spend(each)
@@ -283,10 +282,8 @@ class Scheduler:
         )
 
 
-class Following(Protocol):
+class Following(Peers, Protocol):
     """A gang as seen by a rank other than 0."""
-
-    rank: int
 
     def hear(self) -> Decision: ...
 
@@ -300,7 +297,7 @@ def follow(plan: Plan, store: Store, root: Path, ranks: Following) -> Resources 
     Raises: RunError, Stopped.
     """
     jobs = {job.id: job for job in plan.jobs}
-    shared = Run(plan, store, root, lambda event: None, None)
+    shared = Run(plan, store, root, lambda event: None, None, ranks)
     while isinstance(decision := ranks.hear(), Together):
         artifacts = store.folder / "artifacts"
         inputs = {role: artifacts / key for role, key in decision.inputs.items()}

@@ -5,8 +5,9 @@ version 0.21 (`vllm/config/model.py`, `vllm/distributed/utils.py`). Like the for
 these are texts that are evaluated as shown.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from math import fsum
 from types import CodeType
 from typing import NamedTuple
@@ -28,8 +29,16 @@ MOST = 256
 """Sequences that are generated at a time (`max_num_seqs`)."""
 USUAL = 1024
 """Tokens of a prompt and of an answer, if a plan does not say what is generated."""
+ENGINE = 75.0
+"""Seconds in which vLLM starts, besides the weights: 15 for bytecode and 60 for CUDA graphs, of a
+70B model over 8 GPUs (vllm-project/vllm#19824). What it compiles, and which GPUs reach each other,
+it keeps for the next start."""
+LOADING = 7e9
+"""Bytes of weights that a node reads in a second: 70 GB in 10 s, from its page cache (the same)."""
 NEAR = 1.25
-"""A placement on fewer GPUs may take this multiple of the best placement's GPU time."""
+"""A placement on fewer GPUs may take this multiple of the best placement's time."""
+SPARE = 1.02
+"""At most half of the replicas that a cluster holds may take this multiple of the time of all."""
 
 SYMBOLS = {
     "G": "KV heads",
@@ -37,10 +46,12 @@ SYMBOLS = {
     "P": "tokens of a prompt",
     "T": "tokens of the longest sequence of the job: prompt and answer",
     "T_w": "the same, at most those of a window",
-    "n": "answers",
+    "n": "answers, of the replica that has most",
     "b": "sequences sampled at a time",
     "chunk": "tokens that go through the model at a time",
     "most": "the most sequences sampled at a time",
+    "engine": "seconds in which vLLM starts, besides the weights",
+    "loading": "bytes of weights that a node reads in a second",
 }
 """Inputs of the formulas besides the symbols of a training step."""
 
@@ -111,6 +122,15 @@ DRAWING: dict[str, Formula] = {
 }
 """name → formula for the time of generation."""
 
+STARTING: dict[str, Formula] = {
+    "start": _of(
+        "engine + model * t * p / loading",
+        "the start of vLLM; each node of a model reads all weights, and keeps its own",
+        "s",
+    ),
+}
+"""name → formula for the time until a job begins to generate."""
+
 
 class Draws(NamedTuple):
     """Similar answers of a job: their number, and the tokens per prompt and answer."""
@@ -128,36 +148,92 @@ def generation(
     nodes: int,
     context: int,
     draws: Sequence[Draws] | None,
+    spread: bool = False,
 ) -> Generation:
     """The GPUs that a model needs to generate, and its memory and time there.
 
-    Tensor parallelism stays within a node and uses the fewest GPUs whose total GPU time is at most
-    `NEAR` times that of the best choice: with room for only a few sequences, weights are read too
-    often. If a node is too small, a pipeline spans as few nodes as possible. If nothing fits, the
-    result is the nearest choice, and `fits` is false.
+    Tensor parallelism stays within a node; if a node is too small, a pipeline spans several. One
+    copy of the model takes the fewest GPUs whose total GPU time is at most `NEAR` times that of the
+    best choice: with room for only a few sequences, weights are read too often. A pipeline spans as
+    few nodes as possible.
+
+    Replicas share the answers. A replica has the fewest GPUs with which the job takes at most
+    `NEAR` times the time of the best choice. There are as many as the cluster holds, or at most
+    half of them, as few as take at most `SPARE` times the time of all. On several nodes each node
+    has the same number.
+
+    If nothing fits, the result is the nearest choice, and `fits` is false.
 
     Args:
         per_node, nodes: of the cluster.
         context: tokens of the longest sequence of the job.
         draws: what is generated; None: unknown.
+        spread: whether there are replicas.
     """
-    usual = [Draws(MOST, min(USUAL, context // 2), min(USUAL, context // 2))]
+    known = None if draws is None else tuple(draws)
+    return _chosen(_Cluster(gpu, per_node, nodes), model, context, known, spread)
+
+
+class _Cluster(NamedTuple):
+    gpu: Gpu
+    per_node: int
+    nodes: int
+
+
+# The turns of a policy are alike.
+@lru_cache(maxsize=1024)
+def _chosen(
+    on: _Cluster,
+    model: ModelShape,
+    context: int,
+    draws: tuple[Draws, ...] | None,
+    spread: bool,
+) -> Generation:
+    usual = (Draws(MOST, min(USUAL, context // 2), min(USUAL, context // 2)),)
     tried = []
-    for tensor, pipeline in _degrees(model, per_node, nodes):
+    for tensor, pipeline in _degrees(model, on.per_node, on.nodes):
         at = _memory(model, tensor, pipeline, context)
-        tried.append(_generation(gpu, at, tensor, pipeline, context, draws or usual))
-        if tried[-1].fits and pipeline > 1:
+        one = _generation(on.gpu, at, tensor, pipeline, context, draws or usual)
+        tried.append(_replicas(on, at, one, draws) if spread and one.fits else one)
+        if one.fits and pipeline > 1:
             break
     fitting = [each for each in tried if each.fits]
     if not fitting:
         return replace(tried[-1], seconds=None)
-    least = min(_gpu_seconds(each) for each in fitting)
-    chosen = next(each for each in fitting if _gpu_seconds(each) <= NEAR * least)
+    cost = _job_seconds if spread and draws else _gpu_seconds
+    least = min(map(cost, fitting))
+    chosen = next(each for each in fitting if cost(each) <= NEAR * least)
     return chosen if draws is not None else replace(chosen, seconds=None)
 
 
+def _replicas(
+    on: _Cluster, at: dict[str, float], one: Generation, draws: Sequence[Draws] | None
+) -> Generation:
+    """Replicas of a model that share what is drawn."""
+    of_node = on.per_node // one.tensor
+    most = of_node * on.nodes if one.pipeline == 1 else on.nodes // one.pipeline
+    if draws is None:
+        return replace(one, replicas=most)
+
+    def seconds(replicas: int) -> float:
+        shares = [each._replace(number=-(-each.number // replicas)) for each in draws]
+        return _seconds(on.gpu, at, one.context, shares)
+
+    most = min(most, sum(each.number for each in draws))
+    enough = SPARE * seconds(most)
+    number = bisect_left(range(1, most), True, key=lambda n: seconds(n) <= enough) + 1
+    number = most if 2 * number > most else number
+    if one.pipeline == 1 and number > of_node:
+        number = -(-number // of_node) * of_node
+    return replace(one, replicas=number, seconds=digits(seconds(number)))
+
+
+def _job_seconds(of: Generation) -> float:
+    return of.seconds or 0
+
+
 def _gpu_seconds(of: Generation) -> float:
-    return (of.seconds or 0) * of.tensor * of.pipeline
+    return _job_seconds(of) * of.tensor * of.pipeline
 
 
 def tensor_degrees(model: ModelShape, per_node: int) -> list[int]:
@@ -233,7 +309,7 @@ def _generation(
         gpu_memory=gpu.memory,
         fits=at["least"] <= SHARE * gpu.memory,
         at_a_time=_held(gpu, at, at["sequence"]),
-        seconds=digits(fsum(_seconds(gpu, at, context, each) for each in draws)),
+        seconds=digits(_seconds(gpu, at, context, draws)),
     )
 
 
@@ -243,7 +319,12 @@ def _held(gpu: Gpu, at: dict[str, float], sequence: float) -> int:
     return max(min(int(room / sequence), MOST), 0)
 
 
-def _seconds(gpu: Gpu, at: dict[str, float], context: int, draws: Draws) -> float:
+def _seconds(gpu: Gpu, at: dict[str, float], context: int, draws: Sequence[Draws]) -> float:
+    start = evaluate(at | {"engine": ENGINE, "loading": LOADING}, _start_code())["start"]
+    return start + fsum(_drawing(gpu, at, context, each) for each in draws)
+
+
+def _drawing(gpu: Gpu, at: dict[str, float], context: int, draws: Draws) -> float:
     length = min(draws.prompt + draws.answer, context)
     symbols = at | {"T": length, "T_w": min(at["window"], length)}
     sequence = evaluate(symbols, _sequence_code())["sequence"]
@@ -267,6 +348,11 @@ def _memory_code() -> dict[str, CodeType]:
 @cache
 def _sequence_code() -> dict[str, CodeType]:
     return compiled({"sequence": GENERATION["sequence"]})
+
+
+@cache
+def _start_code() -> dict[str, CodeType]:
+    return compiled(STARTING)
 
 
 @cache

@@ -18,7 +18,7 @@ from ..plan.plan import (
     TrainJob,
 )
 from ..plan.verifiers import Verifier
-from ..program import Form, Scheduled, ScheduledStage, Trained
+from ..program import Form, ModelStage, Scheduled, ScheduledStage, Trained
 from ..torchtitan.configuration import torchtitan
 from ..values import Architecture
 from .job_list import Jobs
@@ -260,10 +260,12 @@ class Models:
         settings: dict[str, Any],
         answers: dict[str, Verifier] | None = None,
         extends: Attempt | None = None,
+        on: ModelStage | None = None,
     ) -> str:
         """Adds the job that samples answers of a model; returns its key.
 
         Args:
+            on: the stage on whose cluster it runs; by default the one that trained the model.
             judges: the stages whose models read the answers.
             settings: the fields of the job that say what is sampled.
             answers: verifiers that compare with the right answers of the prompts.
@@ -283,7 +285,7 @@ class Models:
             limit, context = window.count, min(context, window.longest)
         found = known_answers(dataset, limit, draws, most, context)
         known = None if found is None else [found]
-        content = {**settings, **needs(of.trained, model, context, known)}
+        content = {**settings, **needs(on or of.trained, model, context, known, spread=True)}
         inputs = {"model": export, "prompts": prompts}
         return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
 

@@ -177,6 +177,7 @@ class Policy:
             stage=place.stage.name,
             judges=judges,
             answers=comparing(verifiers),
+            on=place.stage,
             settings={
                 "dialog": place.stage.dialog,
                 "prompts": source,

@@ -68,40 +68,60 @@ def prompts(dataset: r.Dataset) -> int | None:
 
 
 def needs(
-    stage: ModelStage, model: ModelShape, context: int, draws: Sequence[Draws] | None
+    stage: ModelStage,
+    model: ModelShape,
+    context: int,
+    draws: Sequence[Draws] | None,
+    *,
+    spread: bool = False,
 ) -> dict[str, Any]:
-    """The fields `resources` and `generation` of a job; neither on a CPU, which uses one process.
+    """The fields `resources` and `generation` of a job; neither where one process on a CPU writes.
 
     Args:
         stage: the stage that trained the model and on whose cluster the job runs.
         context: tokens of the longest sequence.
-        draws: see `generation`.
+        draws, spread: see `generation`.
     """
     hardware = stage.hardware
-    if hardware.device == "cpu":
-        return {}
-    per_node = min(hardware.per_node, hardware.world_size)
-    known = gpu(hardware.device)
-    if known is None:
-        return {"resources": _mesh(hardware.device, tensor_degrees(model, per_node)[-1], 1)}
+    device, per_node = hardware.device, min(hardware.per_node, hardware.world_size)
     nodes = hardware.world_size // per_node
-    found = generation(model, known, per_node=per_node, nodes=nodes, context=context, draws=draws)
-    return {
-        "resources": _mesh(hardware.device, found.tensor, found.pipeline),
-        "generation": found,
-    }
+    if device == "cpu":
+        several = spread and hardware.world_size > 1
+        return (
+            {"resources": mesh(device, replicas=nodes * per_node, node=per_node)} if several else {}
+        )
+    known = gpu(device)
+    if known is None:
+        tensor = tensor_degrees(model, per_node)[-1]
+        of_node = per_node // tensor if spread else 1
+        replicas = of_node * nodes if spread else 1
+        return {"resources": mesh(device, tensor, replicas=replicas, node=of_node * tensor)}
+    found = generation(
+        model, known, per_node=per_node, nodes=nodes, context=context, draws=draws, spread=spread
+    )
+    whole = found.pipeline == 1
+    node = min(found.replicas, per_node // found.tensor) * found.tensor if whole else found.tensor
+    resources = mesh(device, found.tensor, found.pipeline, found.replicas, node)
+    return {"resources": resources, "generation": found}
 
 
-def _mesh(device: str, tensor: int, pipeline: int) -> Resources:
+def mesh(
+    device: str, tensor: int = 1, pipeline: int = 1, replicas: int = 1, node: int | None = None
+) -> Resources:
+    """The ranks of models that write.
+
+    Args:
+        node: ranks of a node, if it has not just those of one replica.
+    """
     return Resources(
-        world_size=tensor * pipeline,
+        world_size=tensor * pipeline * replicas,
         device=device,
-        replicate=1,
+        replicate=replicas,
         shard=1,
         tensor=tensor,
         context=1,
         pipeline=pipeline,
         interleave=1,
         expert=1,
-        per_node=tensor,
+        per_node=node or tensor,
     )

@@ -71,14 +71,14 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
     """The phases of jobs that are in an order in which they can run."""
     found: list[Phase] = []
     meshes: dict[str, Resources] = {}
-    expert: int | None = None
+    expert: int | Literal["writing"] | None = None
     for job, home in _homes(jobs):
         mesh = _mesh(job, meshes)
         if mesh:
             meshes[job.key] = mesh
         phase = _alone(job, _need(job, mesh), kind_of(job))
         # Processes cannot redistribute experts over another number of ranks once they have started.
-        placed = mesh.expert if mesh and phase.kind == "gang" else expert
+        placed = (use_of(job) if phase.kind == "gang" else None) or expert
         same = expert in (None, placed)
         joins = home and found and found[-1].kind == "gang"
         if joins or (found and same and _together(found[-1], phase)):
@@ -92,28 +92,44 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
 
 def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
     """Each job, and whether the gang before it does it whatever it needs. That is so if it only
-    compares scores, or if it follows an extension and runs only if that does, unless a job of the
-    attempt has ranks of its own."""
+    compares scores, or reads answers that a gang has written, or if it follows an extension and
+    runs only if that does, unless a job of the attempt has ranks of its own."""
     apart = {job.extends for job in jobs if job.extends and _own_ranks(job)}
+    written = {job.key for job in jobs if isinstance(job, DrawJob) and kind_of(job) == "gang"}
     found, extending = [], False
     for job in jobs:
         extending = job.extends is not None and (extending or type(job) not in KINDS)
         follows = extending and type(job) in KINDS and job.extends not in apart
-        found.append((job, follows or (isinstance(job, WritingJob) and kind_of(job) == "small")))
+        small = kind_of(job) == "small"
+        compares = small and isinstance(job, WritingJob)
+        reads = small and not written.isdisjoint(job.inputs.values())
+        found.append((job, follows or compares or reads))
     return found
 
 
 def _own_ranks(job: Any) -> bool:
-    """Whether several ranks generate text for the job, with their own engine."""
-    mesh = job.resources if isinstance(job, WritingJob) else None
-    return mesh is not None and mesh.world_size > 1
+    """Whether several ranks generate text for the job, with their own engine, on GPUs."""
+    mesh = ranks_of(job)
+    return isinstance(job, WritingJob) and mesh is not None and mesh.device != "cpu"
 
 
 def ranks_of(job: Any) -> Resources | None:
     """The mesh whose ranks do a job together; None if any single process does it."""
-    if isinstance(job, TrainJob | ForwardJob):
-        return job.resources
-    return job.resources if _own_ranks(job) else None
+    mesh = job.resources if isinstance(job, TrainJob | ForwardJob | WritingJob) else None
+    return None if isinstance(job, WritingJob) and mesh and mesh.world_size == 1 else mesh
+
+
+def use_of(job: Any) -> int | Literal["writing"] | None:
+    """What processes are for once they have done a job of all ranks; None: they can do any after
+    it.
+
+    torch identifies meshes by their sizes. Meshes that differ only in expert parallelism cannot
+    follow each other in one process. vLLM makes its own groups and keeps its memory, so jobs in
+    which it writes get their own processes.
+    """
+    if isinstance(job, WritingJob):
+        return "writing" if _own_ranks(job) else None
+    return job.resources.expert
 
 
 def _mesh(job: Any, meshes: dict[str, Resources]) -> Resources | None:
@@ -129,7 +145,8 @@ def _need(job: Any, mesh: Resources | None) -> Need:
     kind = kind_of(job)
     if isinstance(job, WritingJob) and job.resources:
         own = job.resources
-        return Need(own.pipeline, own.tensor, own.device, own.tensor)
+        devices = 0 if own.device == "cpu" else own.per_node
+        return Need(own.world_size // own.per_node, own.per_node, own.device, devices)
     if mesh is None or (kind != "gang" and (kind != "generate" or mesh.device == "cpu")):
         return Need(1, 1, "cpu", 0)
     each = min(mesh.per_node or mesh.world_size, mesh.world_size)
@@ -140,9 +157,12 @@ def _need(job: Any, mesh: Resources | None) -> Need:
 
 
 def kind_of(job: Any) -> Kind:
-    """The kind of machine that a job needs; one that only compares scores needs no GPU."""
+    """The kind of machine that a job needs; one that only compares scores needs no GPU. On CPUs the
+    gang that trains also writes."""
     if isinstance(job, EvaluateJob | GateJob | BestJob) and not _exports(job):
         return "small"
+    if isinstance(job, WritingJob) and ranks_of(job) and not _own_ranks(job):
+        return "gang"
     return KINDS.get(type(job), "gang")
 
 

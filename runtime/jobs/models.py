@@ -69,7 +69,7 @@ def draw(task: Task) -> None:
         root=task.run.root,
         on_event=task.run.emit,
         done=task.known["done"],
-        leads=task.leads,
+        peers=task.run.peers,
     )
 
 

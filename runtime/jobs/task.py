@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...compiler.plan.plan import Plan, TrainJob
+from ..peers import SINGLE, Peers
 from ..preparation.repetition import by_stage
 from ..run_folder.recorder import OnEvent, Recorder
 from ..run_folder.store import Store
@@ -22,6 +23,7 @@ class Run:
     Attributes:
         root: the spec's folder, which relative data paths start from.
         recorder: of figures over time; only rank 0 has one.
+        peers: the ranks that do a job together.
         told: (stage, source) pairs whose repetition has been reported.
     """
 
@@ -30,6 +32,7 @@ class Run:
     root: Path
     emit: OnEvent
     recorder: Recorder | None
+    peers: Peers = SINGLE
     told: set[tuple[str, str]] = field(default_factory=set)
 
     @property

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.measures import SuiteMeasure
-from ...compiler.plan.phases import ranks_of
 from ...compiler.plan.plan import DatasetJob, Plan, WritingJob
 from ...compiler.torchtitan.quantization import SECTION
 from ..errors import RunError
@@ -172,7 +171,7 @@ def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
         measures: list[Any] = [*getattr(job, "measures", ()), getattr(job, "measure", None)]
         if any(isinstance(measure, SuiteMeasure) for measure in measures):
             found["lm_eval"] = ("suites", "eval")
-        if isinstance(job, WritingJob) and ranks_of(job) is not None:
+        if isinstance(job, WritingJob) and job.resources and job.resources.replica > 1:
             found["vllm"] = ("a model on several GPUs", "")
         if SECTION in getattr(job, "torchtitan", {}):
             found["torchao"] = ("`precision` in 8 or 4 bits", "fp8")

@@ -329,8 +329,8 @@ def _require_package(module: str, what: str, extra: str) -> None:
 
 
 def _require_vllm(mesh: Resources | None) -> None:
-    if mesh is not None and mesh.world_size > 1:
-        what = f"a model that writes on {mesh.world_size} GPUs"
+    if mesh is not None and mesh.replica > 1:
+        what = f"a model that writes on {mesh.replica} GPUs"
         if importlib.util.find_spec("vllm") is None:
             raise RunError(f"{what} needs vLLM, which is not installed", "pip install vllm")
 

@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import time
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,13 +17,17 @@ from .. import stopping
 from ..data import tokenizer
 from ..data.drawn import DRAWS
 from ..disk import disk, move
+from ..peers import SINGLE, Peers
 from ..run_folder.recorder import OnEvent
 from .drawing import Generator, Request, Settings
 from .generators import generator
 from .noise import draw_seed
 from .prompts import Prompt, Protocol, in_window, read
+from .replicas import Replica
 
 PARTIAL = "draws.partial.jsonl"
+WAIT_SECONDS = 0.1
+"""Seconds between two looks for the answers of other replicas, once this one has drawn its own."""
 SAFE = 64
 """Answers after which they are flushed to disk, to survive a crash of the machine."""
 
@@ -60,15 +67,16 @@ def draw(
     root: Path,
     on_event: OnEvent,
     done: Sequence[Sequence[int]] = (),
-    leads: bool = True,
+    peers: Peers = SINGLE,
     generate: Generator | None = None,
 ) -> None:
     """Draws answers and writes them into `folder/result/draws.jsonl`: every draw, ordered by prompt
     and draw, with prompt, draw, seed, text, messages (None for plain text) and finished; for the
     prompts of a window also the record's number in the set, and tokens.
 
-    All ranks of the job's mesh call this together; one of them writes. The draws of a killed job
-    are kept, and the file becomes the same, byte for byte.
+    All ranks of the job's mesh call this together. Each replica of the model draws its share and
+    sends each answer to rank 0, which writes it. The draws of a killed job are kept, and the file
+    becomes the same, byte for byte, whatever the number of replicas before and after.
 
     Args:
         inputs: "model", an export; "prompts", with prompts.jsonl.
@@ -76,56 +84,54 @@ def draw(
         root: the folder of the spec, which a template's path is relative to.
         on_event: gets an event `sampled` now and then.
         done: the result of `drawn`.
-        leads: whether this process writes.
+        peers: the ranks.
         generate: draws the answers; chosen according to the machine if it is None.
 
     Raises:
         RunError: the model cannot be loaded.
-        DataError: a prompt is damaged, empty or too long, or protocol and tokenizer are
-            incompatible.
+        DataError: a prompt is damaged, empty or too long, or the tokenizer lacks the protocol's
+            tokens.
         Interrupted: asked to stop.
         Stopped: the disk cannot take the result.
     """
     model, path = inputs["model"], inputs["prompts"] / "prompts.jsonl"
+    replica = Replica.here(job.resources, peers.rank)
     protocol = Protocol(job.dialog, tokenizer.load(model / "tokenizer.json"), root)
-    context = job.generation.context if job.generation else None
-    generate = generate or generator(model, job.resources, context)
+    generate = generate or _loaded(job, model, replica, peers)
     numbers, longest = None, generate.context
     if job.window:
         numbers, longest = in_window(path, job.window), min(longest, job.window.longest)
     prompts = read(path, protocol, context=longest, limit=job.limit, numbers=numbers)
     total = len(prompts) * job.draws
     have = {number for begin, end in done for number in range(begin, end) if number < total}
-    left = [number for number in range(total) if number not in have]
+    left = replica.share([n for n in range(total) if n not in have], job.draws)
     requests = [_request(job, prompts, number, longest) for number in left]
     answers = generate.draw(requests, Settings(job.temperature, job.top_p, protocol.stop))
-    if not leads:
-        deque(answers, maxlen=0)
+    lines = (
+        _line(job, prompts, numbers, left[place], protocol.answer(tokens), tokens)
+        for place, tokens in answers
+    )
+    if peers.rank != 0:
+        sent = map(peers.send, map(zlib.compress, lines))
+        deque(answers if replica.rank else sent, maxlen=0)
         return
     with disk(folder / PARTIAL):
         with (folder / PARTIAL).open("ab") as file:
-            written = _Written(job, file, len(have), total, on_event)
-            for place, tokens in answers:
-                line = _line(job, prompts, left[place], protocol.answer(tokens))
-                written.add(line | _kept(job, numbers, left[place], tokens))
-                stopping.check(f"`{job.id}` has {written.count} of {total} draws, and continues")
-            written.save()
+            _Written(job, file, len(have), total, on_event).take(lines, peers)
         _finish(folder, job.draws)
+
+
+def _loaded(job: DrawJob, model: Path, replica: Replica, peers: Peers) -> Generator:
+    context = job.generation.context if job.generation else None
+    on_gpus = job.resources is not None and job.resources.device != "cpu"
+    with replica.apart(peers) if on_gpus else nullcontext():
+        return generator(model, job.resources, context)
 
 
 def _request(job: DrawJob, prompts: list[Prompt], number: int, longest: int) -> Request:
     tokens = prompts[number // job.draws].tokens
     most = min(job.max_tokens, longest - len(tokens))
     return Request(tokens, _seed(job, number), most)
-
-
-def _kept(
-    job: DrawJob, numbers: Sequence[int] | None, number: int, tokens: list[int]
-) -> dict[str, Any]:
-    """What is kept of a draw besides, if its prompts are those of a window."""
-    if numbers is None:
-        return {}
-    return {"record": numbers[number // job.draws], "tokens": tokens}
 
 
 def _seed(job: DrawJob, number: int) -> int:
@@ -136,11 +142,22 @@ def _seed(job: DrawJob, number: int) -> int:
 
 
 def _line(
-    job: DrawJob, prompts: list[Prompt], number: int, answer: tuple[str, dict[str, Any], bool]
-) -> dict[str, Any]:
+    job: DrawJob,
+    prompts: list[Prompt],
+    numbers: Sequence[int] | None,
+    number: int,
+    answer: tuple[str, dict[str, Any], bool],
+    tokens: list[int],
+) -> bytes:
+    """The line of a draw.
+
+    Args:
+        numbers: of the records, if the prompts are those of a window.
+        number: of the draw.
+    """
     prompt, which = divmod(number, job.draws)
     asked, (text, message, finished) = prompts[prompt], answer
-    return {
+    line = {
         "prompt": prompt,
         "draw": which,
         "seed": _seed(job, number),
@@ -148,6 +165,9 @@ def _line(
         "messages": None if asked.messages is None else [*asked.messages, message],
         "finished": finished,
     }
+    if numbers is not None:
+        line |= {"record": numbers[prompt], "tokens": tokens}
+    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
 class _Written:
@@ -156,14 +176,36 @@ class _Written:
     def __init__(
         self, job: DrawJob, file: BinaryIO, count: int, total: int, on_event: OnEvent
     ) -> None:
-        self.count = count
-        self._job, self._file, self._total, self._on_event = job, file, total, on_event
+        self.count, self.total = count, total
+        self._job, self._file, self._on_event = job, file, on_event
 
-    def add(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+    def take(self, own: Iterator[bytes], peers: Peers) -> None:
+        """Writes the lines of all replicas as they come. If another rank is lost, its gang ends.
+
+        Raises: Interrupted: asked to stop.
+        """
+        for line in own:
+            self.add(line)
+            self._add_received(peers)
+            self._check()
+        while self.count < self.total:
+            self._add_received(peers)
+            self._check()
+            time.sleep(WAIT_SECONDS)
+        self.save()
+
+    def _add_received(self, peers: Peers) -> None:
+        while (message := peers.received()) is not None:
+            self.add(zlib.decompress(message))
+
+    def add(self, line: bytes) -> None:
+        self._file.write(line)
         self.count += 1
-        if self.count % SAFE == 0 and self.count < self._total:
+        if self.count % SAFE == 0 and self.count < self.total:
             self.save()
+
+    def _check(self) -> None:
+        stopping.check(f"`{self._job.id}` has {self.count} of {self.total} draws, and continues")
 
     def save(self) -> None:
         """Flushes everything written to disk and reports it."""
@@ -175,7 +217,7 @@ class _Written:
                 "event": "sampled",
                 "job": self._job.id,
                 "prompts": self.count // draws,
-                "of": self._total // draws,
+                "of": self.total // draws,
                 "draws": self.count,
                 "reward": None,
             }

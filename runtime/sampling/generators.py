@@ -35,12 +35,13 @@ def generator(model: Path, mesh: Resources | None = None, context: int | None = 
     """vLLM if it is installed and there is a GPU, else transformers.
 
     Args:
-        mesh: of the job, whose ranks all call this together; None: one process draws.
+        mesh: of the job, whose ranks all call this together, each replica with an environment of
+            its own (`Replica.apart`); None: one process draws.
         context: tokens of the longest sequence that the job needs; None: the model's.
 
     Raises: RunError: the model cannot be loaded, or needs vLLM, which is not installed.
     """
-    if with_vllm():
+    if with_vllm() and (mesh is None or mesh.device != "cpu"):
         from .vllm_engine import Vllm
 
         return Vllm.load(model, mesh, context)
@@ -50,9 +51,9 @@ def generator(model: Path, mesh: Resources | None = None, context: int | None = 
 
 def require_vllm(mesh: Resources | None) -> None:
     """Raises: RunError: a model on several GPUs needs vLLM, which is not installed."""
-    if mesh is not None and mesh.world_size > 1 and find_spec("vllm") is None:
+    if mesh is not None and mesh.replica > 1 and find_spec("vllm") is None:
         raise RunError(
-            f"the model that writes needs {counted(mesh.world_size, 'GPUs')}, over which vLLM "
+            f"the model that writes needs {counted(mesh.replica, 'GPUs')}, over which vLLM "
             "spreads it, and vLLM is not installed",
             "pip install vllm, on all nodes",
         )

@@ -24,11 +24,13 @@ from sampling_models import (
 from test_engine_model import build, logits
 from transformers import AutoModelForSequenceClassification
 
+from etude.compiler.lowering.writing import mesh
 from etude.compiler.plan.plan import ExportJob
 from etude.runtime import sampling
 from etude.runtime.data import tokenizer
 from etude.runtime.engine.export import export
 from etude.runtime.errors import DataError, RunError
+from etude.runtime.peers import Single
 from etude.runtime.sampling import draws as draws_of
 from etude.runtime.sampling import sample
 from etude.runtime.sampling.decoding import Decoder
@@ -224,16 +226,17 @@ def test_all_prompts_are_asked_in_one_stream_and_ranks_that_do_not_lead_write_no
     result = drawn_by(roles, tmp_path / "leads", Backwards(), draws=4)
     assert asked == [12]
     assert [d["text"] for d in read_lines(result / "draws.jsonl")] == list("ABCDEFGHIJKL")
-    follower = tmp_path / "follows"
+    follower, second = tmp_path / "follows", Single()
+    second.rank = 1
     follower.mkdir()
     sampling.draw(
-        draw_job(),
+        draw_job(resources=mesh("H100", 2)),
         roles,
         follower,
         root=follower,
         on_event=lambda event: None,
         done=[(0, 5)],
-        leads=False,
+        peers=second,
         generate=Backwards(),
     )
     assert asked == [12, 7], "it draws what the leading rank draws"

@@ -16,7 +16,7 @@ import pytest
 import torch
 from sampling_models import CONTEXT, policy
 
-from etude.compiler.lowering.writing import _mesh
+from etude.compiler.lowering.writing import mesh
 from etude.runtime.errors import RunError
 from etude.runtime.sampling import generators, vllm_engine
 from etude.runtime.sampling.drawing import Request, Settings, all_of
@@ -114,7 +114,7 @@ def requests(count: int) -> list[Request]:
 
 
 def test_one_gpu_needs_no_launcher(vllm: type[LLM], tmp_path: Path) -> None:
-    made = generators.generator(tmp_path, _mesh("H100", 1, 1), 4096)
+    made = generators.generator(tmp_path, mesh("H100", 1, 1), 4096)
     (engine,) = vllm.made
     assert isinstance(made, Vllm)
     assert made.context == 4096
@@ -137,7 +137,7 @@ def test_one_gpu_needs_no_launcher(vllm: type[LLM], tmp_path: Path) -> None:
 def test_several_gpus_are_ranks_that_somebody_else_has_started(
     vllm: type[LLM], tmp_path: Path
 ) -> None:
-    generators.generator(tmp_path, _mesh("H100", 8, 2), None)
+    generators.generator(tmp_path, mesh("H100", 8, 2), None)
     (engine,) = vllm.made
     assert engine.told["tensor_parallel_size"] == 8
     assert engine.told["pipeline_parallel_size"] == 2
@@ -145,6 +145,16 @@ def test_several_gpus_are_ranks_that_somebody_else_has_started(
     assert engine.told["max_model_len"] is None
     # Without this each rank's engine would be in another process than its worker.
     assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+
+
+def test_each_of_several_models_on_one_gpu_is_a_rank_of_its_own(
+    vllm: type[LLM], tmp_path: Path
+) -> None:
+    """vLLM takes the GPU of LOCAL_RANK where somebody else has started it, and else the first."""
+    generators.generator(tmp_path, mesh("H100", replicas=16, node=8), None)
+    (engine,) = vllm.made
+    assert engine.told["tensor_parallel_size"] == engine.told["pipeline_parallel_size"] == 1
+    assert engine.told["distributed_executor_backend"] == "external_launcher"
 
 
 def test_requests_go_in_one_stream_with_their_own_seeds(
@@ -189,13 +199,18 @@ def test_several_gpus_without_vllm_are_refused(
 ) -> None:
     monkeypatch.setattr(generators, "find_spec", lambda name: None)
     with pytest.raises(RunError, match="needs 16 GPUs, over which vLLM spreads it") as problem:
-        generators.generator(tmp_path, _mesh("H100", 8, 2), None)
+        generators.generator(tmp_path, mesh("H100", 8, 2), None)
     assert "pip install vllm" in problem.value.help
+
+
+def test_several_models_on_one_gpu_each_need_no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generators, "find_spec", lambda name: None)
+    generators.require_vllm(mesh("H100", replicas=16, node=8))
 
 
 def test_the_harness_gets_the_engine_that_is_there(vllm: type[LLM], tmp_path: Path) -> None:
     """lm-evaluation-harness's own model of vLLM, whose arguments are those of its version here."""
-    made = generators.generator(tmp_path, _mesh("H100", 2, 1), 4096)
+    made = generators.generator(tmp_path, mesh("H100", 2, 1), 4096)
 
     class Harness:
         def __init__(

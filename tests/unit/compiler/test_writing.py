@@ -107,7 +107,52 @@ def test_the_time_is_the_roofline() -> None:
     layers = found.memory["weights"] / 2 - 2 * table
     read = 2 * (layers + table) + 10 * 131_072 * 150
     prompts = 10 * 100 * (2 * layers + 2 * 4096 * 32 * 100) / (FITTED["e_matmul"] * 989e12)
-    assert found.seconds == pytest.approx(100 * read / 3.35e12 + prompts, rel=1e-3)
+    start = 75 + found.memory["weights"] / 7e9
+    assert found.seconds == pytest.approx(start + 100 * read / 3.35e12 + prompts, abs=0.01)
+
+
+def drawn(number: int, *, nodes: int, size: str = "8B", answer: int = 512) -> Generation:
+    """By replicas on all nodes."""
+    model = published("llama3", size).knowing(131_072)
+    draws = [Draws(number, answer, answer)]
+    on = {"per_node": 8, "nodes": nodes, "context": 8192}
+    return generation(model, H100, draws=draws, spread=True, **on)
+
+
+def test_replicas_share_the_answers_of_a_job() -> None:
+    """A million answers: each of 512 replicas draws 1,954."""
+    found = drawn(1_000_000, nodes=64)
+    assert (found.tensor, found.pipeline, found.replicas) == (1, 1, 512)
+    alone = generation(
+        published("llama3", "8B").knowing(131_072),
+        H100,
+        per_node=1,
+        nodes=1,
+        context=8192,
+        draws=[Draws(1_954, 512, 512)],
+    )
+    assert found.seconds == alone.seconds
+
+
+def test_a_model_on_two_nodes_has_half_as_many_replicas() -> None:
+    found = drawn(1_000_000, nodes=65, size="405B")
+    assert (found.tensor, found.pipeline, found.replicas) == (8, 2, 32)
+    assert found.fits
+    assert drawn(1_000_000, nodes=1, size="405B").replicas == 1
+
+
+def test_few_answers_have_few_replicas() -> None:
+    """None has nothing to do; and while vLLM starts, a few draw what all of them would."""
+    assert drawn(3, nodes=64).replicas <= 3
+    found, all_of_them = drawn(4096, nodes=64), drawn(1_000_000, nodes=64)
+    assert found.replicas < all_of_them.replicas
+    assert found.replicas <= 8 or found.replicas * found.tensor % 8 == 0, "each node has as many"
+
+
+def test_what_is_not_known_is_written_everywhere() -> None:
+    model = published("llama3", "8B").knowing(131_072)
+    found = generation(model, H100, per_node=8, nodes=4, context=8192, draws=None, spread=True)
+    assert (found.replicas, found.seconds) == (32, None)
 
 
 def text(cluster: str, size: str = "8B", more: str = "") -> str:
@@ -126,7 +171,7 @@ def of(made: Plan, kind: type) -> WritingJob:
 
 def test_a_phase_has_the_gpus_that_its_job_needs() -> None:
     cluster = 'cluster big { nodes = 8, gpus = 8 of "H100 80GB" }\n'
-    for size, machines in (("8B", (1, 1)), ("70B", (1, 2)), ("405B", (2, 8))):
+    for size, machines in (("8B", (1, 1)), ("70B", (1, 4)), ("405B", (2, 8))):
         made = plan(text(cluster, size))
         (phase,) = [each for each in phases(made) if "drafts.draws" in each.jobs]
         assert phase.kind == "generate"
@@ -154,10 +199,24 @@ def test_on_a_cpu_one_process_writes() -> None:
     assert "resources" not in json.loads(job.model_dump_json())
 
 
+def test_on_cpus_the_ranks_that_train_write() -> None:
+    made = plan(text("cluster pair { nodes = 2, cpus = 1 }\n"))
+    job = of(made, DrawJob)
+    assert job.resources
+    assert (job.resources.world_size, job.resources.replicate) == (2, 2)
+    assert job.generation is None
+    (phase,) = [each for each in phases(made) if "drafts.draws" in each.jobs]
+    assert (phase.kind, phase.nodes, phase.ranks) == ("gang", 2, 1)
+    assert phase.jobs == ["drafts.draws", "drafts"], "rank 0 keeps the best there"
+    alone = of(plan(text("")), DrawJob)
+    assert content_key(job.model_copy(update={"inputs": alone.inputs})) == content_key(alone)
+
+
 def test_of_a_gpu_that_nobody_knows_a_node_is_taken() -> None:
     job = of(plan(text('cluster c { nodes = 8, gpus = 8 of "X9" }\n')), DrawJob)
     assert job.resources
     assert (job.resources.tensor, job.resources.pipeline, job.generation) == (8, 1, None)
+    assert job.resources.replicate == 8
 
 
 def test_what_fits_nowhere_is_said_with_what_would() -> None:
@@ -205,3 +264,28 @@ def test_a_gate_that_writes_on_several_gpus_is_no_work_of_the_gang() -> None:
         assert kinds[train].conditional
         assert kinds[gate].conditional
     assert not kinds["long_context.2"].conditional
+
+
+RL = """
+cluster big { nodes = 4, gpus = 8 of "H100 80GB" }
+verifier right { kind = regex, pattern = "a" }
+stage rl: grpo {
+  from = first, cluster = big, data = asked, dialog = chat, steps = 4, refresh = 2 steps
+  batch = 64 prompts, group = 64, max_tokens = 256, reward = right, lr = 1e-6
+}
+"""
+
+
+def test_a_policy_writes_on_its_own_cluster_from_the_first_turn_on() -> None:
+    small = 'cluster small { gpus = 8 of "H100 80GB" }\n'
+    made = plan(
+        text(small, more=RL).replace("stage first: train {", "stage first: train { cluster = small")
+    )
+    turns = [job for job in made.jobs if isinstance(job, DrawJob) and job.stage == "rl"]
+    assert len(turns) == 2
+    assert turns[0].resources == turns[1].resources
+    assert turns[0].generation
+    assert turns[0].generation.replicas > 1
+    writes = [phase for phase in made.phases if phase.kind == "generate" and "rl" in phase.jobs[-1]]
+    assert [phase.jobs[-1] for phase in writes[-2:]] == ["rollouts.rl.1", "rollouts.rl.2"]
+    assert writes[-1].world_size == turns[1].resources.world_size  # type: ignore[union-attr]
