@@ -1,6 +1,7 @@
 """Estimates of GPU memory and step time for a model in a placement."""
 
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from types import CodeType
 from typing import Any
 
@@ -115,20 +116,17 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
     """
     base = _symbols(setting)
     base.update(fitted or FITTED)
-    memory, values = -1.0, base
     ranks = pipeline_ranks(
         setting.model,
         setting.resources,
         max(setting.micro_batch // setting.pipeline_batch, 1),
         output=setting.model.dim if setting.scores else None,
     )
-    for ends in ranks.memory:
-        found = evaluate(base | ends, _memory_code())
-        if found["memory"] > memory:
-            memory, values = found["memory"], found
+    each = [evaluate(base | ends, _of_memory()) for ends in ranks.ends]
+    values = max(each, key=lambda found: found["memory"])
     # A step takes as long as the slowest rank.
     timed = max(
-        (evaluate(values | ends, _memory_code() | _time_code()) for ends in ranks.time),
+        (evaluate(each[rank], _of_time()) for rank in ranks.slow),
         key=lambda found: found["time"],
     )
     r = setting.resources
@@ -141,7 +139,7 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
         time[part] *= base["m"]
     return Estimate(
         memory={part: values[part] for part in MEMORY_PARTS},
-        memory_total=memory,
+        memory_total=values["memory"],
         time=time,
         seconds=seconds,
         tokens_per_second=tokens / seconds,
@@ -282,7 +280,8 @@ def _kept(setting: Setting) -> dict[str, float]:
     }
 
 
-def shape_symbols(model: ModelShape) -> dict[str, float]:
+@lru_cache(maxsize=256)
+def shape_symbols(model: ModelShape) -> Mapping[str, float]:
     """The symbols that depend on the model alone."""
     queries, keys, values = widths(model)
     latent, experts = model.latent, model.experts
@@ -321,20 +320,19 @@ def _apart(model: ModelShape, queries: int, keys: int) -> int:
 
 
 @cache
-def _memory_code() -> dict[str, CodeType]:
+def _of_memory() -> CodeType:
     return compiled(MEMORY)
 
 
 @cache
-def _time_code() -> dict[str, CodeType]:
+def _of_time() -> CodeType:
     return compiled(TIME)
 
 
-def evaluate(symbols: dict[str, float], code: dict[str, CodeType]) -> dict[str, float]:
-    """The symbols, and the results of the formulas in order."""
+def evaluate(symbols: Mapping[str, float], code: CodeType) -> dict[str, float]:
+    """The symbols, and the results of compiled formulas in order."""
     values: dict[str, Any] = {**symbols, "max": max, "min": min, "__builtins__": {}}
-    for name, formula in code.items():
-        values[name] = eval(formula, values)  # our own formulas, never a user's text
+    exec(code, values)  # our own formulas, never a user's text
     del values["max"], values["min"], values["__builtins__"]
     return values
 

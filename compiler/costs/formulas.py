@@ -4,6 +4,7 @@ They are evaluated in order over symbols and earlier results. Units are bytes, s
 per GPU and optimizer step unless stated otherwise.
 """
 
+from collections.abc import Mapping
 from types import CodeType
 
 from ...spec.record import Record
@@ -456,6 +457,7 @@ TOTALS = {
 """Symbols of ACCOUNT."""
 
 
-def compiled(formulas: dict[str, Formula]) -> dict[str, CodeType]:
-    """The formulas, compiled."""
-    return {name: compile(of.text, f"<{name}>", "eval") for name, of in formulas.items()}
+def compiled(formulas: Mapping[str, Formula]) -> CodeType:
+    """The formulas as one program, which assigns each to its name, in order."""
+    lines = [f"{name} = ({of.text})" for name, of in formulas.items()]
+    return compile("\n".join(lines), "<formulas>", "exec")

@@ -1,13 +1,13 @@
 """The ranks of a pipeline that decide memory and time, as symbols of the cost model."""
 
+from itertools import accumulate
+
 from ...spec.record import Record
 from ..families.architectures import dense_layers
 from ..pipelines import (
     USUAL,
-    first_layer,
     in_flight,
-    layers_of_rank,
-    layers_of_stage,
+    layers_of_stages,
     split_of,
     stages_of_rank,
 )
@@ -18,10 +18,10 @@ Ends = dict[str, float]
 
 
 class Ranks(Record):
-    """The ranks that may be the fullest, and those that may be the slowest."""
+    """The ranks that may be the fullest, and which of them may be the slowest."""
 
-    memory: list[Ends]
-    time: list[Ends]
+    ends: list[Ends]
+    slow: list[int]
 
 
 def pipeline_ranks(
@@ -43,7 +43,7 @@ def pipeline_ranks(
     if resources.pipeline == 1:
         dense = dense_layers(model)
         only = _ends(dense, model.layers - dense, table, output, True, 1.0, 1.0)
-        return Ranks(memory=[only], time=[only])
+        return Ranks(ends=[only], slow=[0])
     if split_of(resources) == USUAL and resources.schedule == "1f1b":
         return _usual(model, resources, micro_batches, table, output)
     return _exact(model, resources, micro_batches, table, output)
@@ -79,7 +79,8 @@ def _usual(
         of = min(layers, dense) if rank == 0 else layers if model.experts is None else 0
         alive = in_flight(resources, rank, micro_batches)
         found.append(_ends(of, layers - of, n_in, n_out, n_out > 0, 1.0, alive))
-    return Ranks(memory=found, time=[max(found, key=lambda ends: ends["L_d"] + ends["L_e"])])
+    most_layers = max(range(len(found)), key=lambda n: found[n]["L_d"] + found[n]["L_e"])
+    return Ranks(ends=found, slow=[most_layers])
 
 
 def _exact(
@@ -87,24 +88,22 @@ def _exact(
 ) -> Ranks:
     """The first, the second, the last and the first of the fullest ranks, with their own layers;
     those without any are left out."""
-    layers, pipeline = model.layers, resources.pipeline
-    stages, split, dense = pipeline * resources.interleave, split_of(resources), dense_layers(model)
-    fullest = max(range(pipeline), key=lambda rank: layers_of_rank(layers, resources, rank))
+    pipeline, dense = resources.pipeline, dense_layers(model)
+    each = layers_of_stages(model.layers, resources)
+    firsts = [0, *accumulate(each)]
+    stages = [stages_of_rank(resources, rank) for rank in range(pipeline)]
+    layers = [sum(each[stage] for stage in own) for own in stages]
     found = []
-    for rank in sorted({0, 1, pipeline - 1, fullest}):
-        if not layers_of_rank(layers, resources, rank):
+    for rank in sorted({0, 1, pipeline - 1, layers.index(max(layers))}):
+        if not layers[rank]:
             continue
-        own = stages_of_rank(resources, rank)
-        without = 0
-        for stage in own:
-            first = first_layer(layers, stages, stage, split)
-            count = layers_of_stage(layers, stages, stage, split)
-            without += min(max(dense - first, 0), count)
-        last = stages - 1 in own
+        own = stages[rank]
+        without = sum(min(max(dense - firsts[stage], 0), each[stage]) for stage in own)
+        last = len(each) - 1 in own
         found.append(
             _ends(
                 without,
-                layers_of_rank(layers, resources, rank) - without,
+                layers[rank] - without,
                 table if 0 in own else 0,
                 output if last else 0,
                 last,
@@ -112,4 +111,4 @@ def _exact(
                 in_flight(resources, rank, micro_batches),
             )
         )
-    return Ranks(memory=found, time=found)
+    return Ranks(ends=found, slow=[*range(len(found))])

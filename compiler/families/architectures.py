@@ -82,11 +82,13 @@ def windowed(model: ModelShape, layer: int) -> bool:
     return has is not None and model.window > 0 and has(layer) and near
 
 
+@lru_cache(maxsize=1024)
 def windowed_layers(model: ModelShape) -> int:
     """Layers with a window."""
     return sum(windowed(model, layer) for layer in range(model.layers))
 
 
+@lru_cache(maxsize=1024)
 def weights(model: ModelShape) -> Weights:
     """Counts of parameters. Biases that balance the load of experts do not count."""
     family, experts = FAMILIES[model.family], model.experts

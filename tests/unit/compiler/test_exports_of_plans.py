@@ -22,8 +22,9 @@ def own(of: Plan) -> list[ExportJob]:
 
 
 def assert_the_same(of: Plan) -> None:
-    jobs = {job.key: job for job in of.jobs}
-    for job in own(of):
+    jobs, exports = {job.key: job for job in of.jobs}, own(of)
+    # A policy has hundreds of turns, which are alike.
+    for job in exports[:: max(len(exports) // 50, 1)]:
         found = exporting(jobs[job.inputs["model"]], jobs)
         assert content_key(found.model_copy(update={"dtype": job.dtype})) == job.key, job.id
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ LLAMA = FAMILIES["llama3"]
 MODEL = "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300"
 
 
+@cache
 def texts(path: Path) -> list[str]:
     """The constants in a module that are texts, without its docstrings."""
     tree = ast.parse(path.read_text())
