@@ -23,6 +23,7 @@ GROUPS = (
     "measures",
     "preferences",
     "claims",
+    "policies",
     "profiles",
     "unused",
 )
