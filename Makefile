@@ -10,9 +10,9 @@ MOTO := build/moto
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 # Three processes for two cores, as runs wait for each other; in the order of the files, so that the
 # long ones of whole runs come first.
-PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 ETUDE_NEEDS_STORES=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 ETUDE_NEEDS_STORES=1 ETUDE_NEEDS_TRACKERS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-exhaustive slurm miniatures compare-plans lint format bench fuzz crashes docs gallery clean
+.PHONY: demo test test-exhaustive slurm miniatures compare-plans lint format bench fuzz crashes docs docs-site gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -71,9 +71,15 @@ crashes: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python docs/parse_tables.py
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/coming.py
 	$(BIN)/python docs/reference.py
 	$(BIN)/python docs/python_models.py
 	$(BIN)/python editors/vscode/generate.py
+
+# The docs as a site in build/site, which needs no network; a broken link is an error.
+docs-site: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "the site is build/site/index.html"
 
 # The plan pages of all published recipes, and one that leads to them.
 gallery: $(VENV)/.installed

@@ -66,6 +66,7 @@ def recording(
     from etude.compiler.driver import analyse, compile
     from etude.compiler.plan.plan import TrainJob
     from etude.runtime.engine.device import prepare
+    from etude.runtime.run_folder.boards import BOARDS, Boards
     from etude.runtime.run_folder.recorder import Recorder
     from etude.runtime.run_folder.store import Store
     from etude.runtime.scheduler import Scheduler
@@ -88,7 +89,7 @@ def recording(
 
     join(1, "cpu")
 
-    recorder = Recorder(store.folder, "recorded", "tensorboard")
+    recorder = Recorder(store.folder, [Boards(store.folder / BOARDS)])
     seconds: dict[bool, list[float]] = {True: [], False: []}
     last = 0.0
 

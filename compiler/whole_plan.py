@@ -6,7 +6,7 @@ from typing import Any
 from ..spec.findings.diagnostics import Silenced
 from ..spec.quantity import counted, plain, short
 from ..spec.record import fields
-from ..spec.schema.recipe import Recipe, Training, attributes
+from ..spec.schema.recipe import Recipe, Tracker, Training, attributes
 from .as_written import settings, written
 from .families.adapters import adapter_parameters
 from .plan.checkpoints import in_words as saving_in_words
@@ -15,6 +15,7 @@ from .plan.phases import phases_of
 from .plan.plan import Count, Plan, SilencedFinding, StageSummary, TrainJob
 from .plan.provenance import Origins, declared, in_words
 from .plan.sources import count
+from .plan.summary import Tracker as PlannedTracker
 from .plan.totals import totals
 from .program import Lowered, ScheduledStage, Stage, StageOfMany
 from .stages import KINDS
@@ -50,7 +51,7 @@ def planned(
         title=header.title or header.name,
         cite=header.cite,
         seed=header.seed,
-        tracking=header.tracking,
+        tracking=_tracking(header.tracking or ()),
         variant=recipe.variant or None,
         changes=recipe.sets,
         variants=list(recipe.variants),
@@ -72,6 +73,16 @@ def planned(
         counts=list(_counts(program)),
         files={path: sha for each in program.folders.values() for path, sha in each.files.items()},
     )
+
+
+def _tracking(trackers: Sequence[Tracker]) -> str | list[PlannedTracker] | None:
+    """A tracker without settings as its name alone, as plans had it when there was only one."""
+    found = [
+        PlannedTracker(kind=one.kind, project=one.project, group=one.group, entity=one.entity)
+        for one in trackers
+    ]
+    alone = len(found) == 1 and found[0] == PlannedTracker(kind=found[0].kind)
+    return found[0].kind if alone else found or None
 
 
 def _counts(program: Lowered) -> Iterator[Count]:

@@ -192,8 +192,9 @@ def _annotation(kind: k.Kind) -> str:
             return "dict[str, str | Let | list[str | Let]] | Let"
         case g.Group(holds=model):
             return f"{model.__name__} | Let"
-        case g.Tagged(names=names, holds=model):
-            return f"Literal[{', '.join(map(repr, names))}] | {model.__name__} | Let"
+        case g.Tagged(names=names, holds=model, many=many):
+            one = f"Literal[{', '.join(map(repr, names))}] | {model.__name__} | Let"
+            return f"{one} | list[{one}]" if many else one
         case g.Block(holds=model):
             return model.__name__
         case ScheduleOf():

@@ -11,6 +11,7 @@ PAGE = Path(__file__).with_name("language.md")
 HEAD = "| attribute | value | default | meaning |\n| --- | --- | --- | --- |\n"
 TABLES: dict[str, type[r.Declaration]] = {
     "`recipe`": r.Header,
+    "`tracking`": r.Tracker,
     "`model`": r.Model,
     "`experts` of a model": r.Experts,
     "`latent` of a model": r.Latent,

@@ -22,6 +22,15 @@ from .attributes import (
 )
 
 
+class Tracker(Attributes):
+    """A tracker of experiments, in which every stage is a run."""
+
+    kind: Literal["wandb", "mlflow", "trackio"] = "wandb"
+    project: Text = None
+    group: Text = None
+    entity: Text = None
+
+
 class Header(Block):
     """The `recipe` block."""
 
@@ -29,7 +38,13 @@ class Header(Block):
     cite: Text = None
     seed: Number | None = None
     notes: Text = None
-    tracking: Literal["wandb", "tensorboard"] | Let | None = None
+    tracking: (
+        Literal["wandb", "mlflow", "trackio", "tensorboard"]
+        | Tracker
+        | Let
+        | list[Literal["wandb", "mlflow", "trackio", "tensorboard"] | Tracker | Let]
+        | None
+    ) = None
 
 
 class RopeScaling(Attributes):

@@ -213,8 +213,11 @@ class Names:
                     group = group_model(model, name)
                     if group and isinstance(item.value, s.Braces):
                         self._items(item.value.items, group, scope)
-                    elif group and isinstance(item.value, s.Tagged):
-                        self._items(item.value.braces.items, group, scope)
+                    elif group and isinstance(item.value, s.Tagged | s.List):
+                        each = item.value.items if isinstance(item.value, s.List) else [item.value]
+                        for one in each:
+                            inner = one.braces.items if isinstance(one, s.Tagged) else ()
+                            self._items(inner, group, scope)
                     else:
                         where = self._drawing(item.value) if name == "candidates" else scope
                         self._value(item.value, referred(model, name), where)

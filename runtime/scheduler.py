@@ -26,9 +26,11 @@ from .passing import Passing
 from .peers import Peers
 from .preparation import prepare
 from .run_folder import ran
+from .run_folder.logger import Made
 from .run_folder.patience import wait_for
 from .run_folder.recorder import KEPT, OnEvent, Recorder
 from .run_folder.store import MANIFEST, Store
+from .run_folder.trackers import loggers
 
 
 class Scheduler:
@@ -63,8 +65,7 @@ class Scheduler:
         self.passed: set[str] = set()
         self.passing = Passing(plan, store)
         self.use: int | str | None = None
-        name = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
-        self.recorder = Recorder(store.folder, name, plan.tracking)
+        self.recorder = Recorder(store.folder, loggers(plan, store.folder), on_event)
         self.shared = Run(plan, store, root, on_event, self.recorder, self.gang)
 
     def run(self) -> Resources | None:
@@ -234,6 +235,9 @@ class Scheduler:
         self.store.require_lease()
         self.store.publish(key, task.work / "result", job.id)
         self._record(job, key, "finished")
+        if isinstance(job, TrainJob):
+            manifest = self.store.folder / "artifacts" / key / MANIFEST
+            self.recorder.result(Made(job.id, job.stage or job.id, key, inputs, manifest))
         self.emit({"event": "finished", "job": job.id, "kind": job.kind})
 
     def _decide(self, job: GateJob) -> None:

@@ -15,6 +15,7 @@ from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
 from etude.spec.schema.convert_schedule import ScheduleOf, Weighted
 from etude.spec.schema.precision import Parts, Recompute
+from etude.spec.schema.tracking import Label
 
 TEXTS = [
     '"x"',
@@ -258,6 +259,9 @@ class Writer:
         match kind:
             case g.Group():
                 return self.group(kind.holds)
+            case g.Tagged(many=True):
+                first = f"{kind.tags[0]} {self.group(kind.holds)}"
+                return self.one([*kind.names, first, f"[{first}, {kind.names[-1]}]"])
             case g.Tagged():
                 return self.one(
                     [*kind.names, f"{self.one(list(kind.tags))} {self.group(kind.holds)}"]
@@ -278,6 +282,8 @@ class Writer:
                 return self.schedule(
                     name, records=next((unit for unit in kind.units if unit in counted), "")
                 )
+            case Label():
+                return self.one([kind.example, '"team-7"'])
             case k.Text(many=many):
                 several = [f"[{self.one(TEXTS)}, {self.maybe_let(TEXTS[0])}]"] * many
                 return self.one([*TEXTS, *several])

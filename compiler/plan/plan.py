@@ -54,7 +54,7 @@ from .pieces import Schedule as Schedule
 from .pieces import Window as Window
 from .summary import Count as Count
 from .summary import Provenance as Provenance
-from .summary import SilencedFinding, StageSummary, Totals
+from .summary import SilencedFinding, StageSummary, Totals, Tracker
 from .summary import Sources as Sources
 from .value import Value, later
 from .verifiers import Verifier
@@ -418,7 +418,9 @@ class Plan(Value):
     title: str
     cite: str | None
     seed: int
-    tracking: str | None
+    tracking: str | list[Tracker] | None = Field(
+        description="the name of one tracker without settings, or a list"
+    )
     variant: str | None = Field(default=None, description="the variant that was applied")
     changes: list[str] = Field(default=[], description="what `--set` changed, as written")
     variants: list[str] = Field(default=[], description="the variants that there are")
@@ -452,6 +454,13 @@ class Plan(Value):
     phases: list[Phase] = Field(
         default=[], description="stretches of jobs that need the same machines, in their order"
     )
+
+    @property
+    def trackers(self) -> list[Tracker]:
+        """Where its runs are logged besides their folder."""
+        if isinstance(self.tracking, str):
+            return [Tracker(kind=self.tracking)]
+        return self.tracking or []
 
     def trained(self) -> list[TrainJob]:
         """The jobs that train in any case: all but the extensions of gates."""

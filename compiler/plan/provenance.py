@@ -245,7 +245,7 @@ def in_words(value: Any) -> str:
         return f"{counted(value.vocab, 'tokens')} on {', '.join(value.on)}"
     if isinstance(value, r.Fields):
         return ", ".join(f"{name} {getattr(value, name)}" for name in value.places if name)
-    if isinstance(value, r.Precision):
+    if isinstance(value, r.Precision | r.Tracker):
         return value.shown()
     if isinstance(value, r.Declaration | Value):
         return _group_in_words(value)

@@ -93,3 +93,12 @@ class SilencedFinding(Value):
     code: str
     message: str
     reason: str
+
+
+class Tracker(Value):
+    """A tracker of experiments; what is null, etude or the tracker chooses."""
+
+    kind: str
+    project: str | None = None
+    group: str | None = None
+    entity: str | None = None

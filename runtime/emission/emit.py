@@ -8,7 +8,7 @@ copied from the engine's own modules.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,12 +16,14 @@ from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
 from ...compiler.plan.checkpoints import steps_between
 from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
+from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.configuration import MUON, arguments
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.values import LrPiece
 from .copied import Import, builder, needed
+from .metrics import metrics
 
 HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
 # Made by `etude plan --emit torchtitan`.
@@ -146,7 +148,7 @@ def _module(plan: Plan, jobs: list[TrainJob], name: str, run: str | None) -> str
             continue
         else:
             before = starts.get(job.inputs.get("model", ""))
-            functions += ["", "", *_job(job, before, tracking=plan.tracking)]
+            functions += ["", "", *_job(job, before, tracking=plan.trackers)]
     if written:
         used = [name for name in FAMILIES if any(job.model.family == name for job in written)]
         imports = [Import(of, name, name) for of, names in IMPORTS.items() for name in names]
@@ -205,7 +207,7 @@ def _groups(job: TrainJob) -> list[dict[str, Any]]:
 
 
 def _job(
-    job: TrainJob, before: TrainJob | WeightsJob | None, *, tracking: str | None
+    job: TrainJob, before: TrainJob | WeightsJob | None, *, tracking: Sequence[Tracker]
 ) -> Iterator[str]:
     sections = job.torchtitan
     yield f"def {function(job)}() -> Trainer.Config:"
@@ -252,8 +254,7 @@ def _job(
     yield from _indented(_recompute(sections["activation_checkpoint"]))
     yield from _indented(_data(job))
     yield from _indented(_checkpoint(job, before))
-    if tracking:
-        yield f"        metrics=MetricsProcessor.Config(enable_{tracking}=True),"
+    yield from _indented(metrics(tracking))
     yield from _indented(_profile(job))
     yield "    )"
 

@@ -55,14 +55,15 @@ def best(task: Task) -> None:
         return
     found = pick(job, task.inputs, task.work, scores=list(scores.values()))
     assert run.recorder
-    run.recorder.scores(job.id, {name: {"score": found["score"]}})
+    run.recorder.scores(job.id, job.stage or job.id, {name: {"score": found["score"]}})
     run.emit({"event": "picked", "job": job.id, **found})
 
 
 def _scores(task: Task) -> dict[str, Any]:
     scores = _measured(task, task.job.measures, "", "")
     if task.run.recorder:
-        task.run.recorder.scores(task.job.id, scores)
+        job = task.job
+        task.run.recorder.scores(job.id, job.stage or job.id, scores)
     return scores
 
 

@@ -5,10 +5,8 @@ any more. No torch, and no network except for things that are on it.
 """
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from netrc import NetrcParseError, netrc
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +44,7 @@ from ..run_folder.outcomes import outcomes
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import Store
 from .disk_space import require_room
+from .trackers import require_tracker
 
 
 class Unready(RunError):
@@ -104,8 +103,9 @@ class _Preflight:
         """Finished job → the key of its artifact."""
 
     def problems(self, *, prepare: bool, elsewhere: bool) -> Iterator[RunError]:
-        if self.plan.tracking == "wandb" and not prepare:
-            yield from self._each(_wandb, "the recipe")
+        for tracker in self.plan.trackers if not prepare else ():
+            look = partial(require_tracker, tracker.kind, self.store.folder)
+            yield from self._each(look, "the recipe")
         if not (prepare or elsewhere):
             yield from self._each(lambda: require_before(self.plan, self.store), "")
         yield from self._files()
@@ -354,22 +354,6 @@ def _require_protocol(pattern: str) -> None:
         raise RunError(
             f"`{shown(pattern)}` needs the package {module}, which is not installed",
             f"install it: {install}",
-        )
-
-
-def _wandb() -> None:
-    if importlib.util.find_spec("wandb") is None:
-        raise RunError("wandb, which it uses for tracking, is not installed", "pip install wandb")
-    if os.environ.get("WANDB_MODE") != "online" or os.environ.get("WANDB_API_KEY"):
-        return
-    try:
-        known = netrc().hosts
-    except (OSError, NetrcParseError):
-        known = {}
-    if not any("wandb" in host for host in known):
-        raise RunError(
-            "WANDB_MODE is online, but nobody is logged in to W&B",
-            "log in with `wandb login`, or unset WANDB_MODE to log offline",
         )
 
 

@@ -1,22 +1,16 @@
-"""Records a run: metrics as JSON lines, and W&B or TensorBoard if requested."""
+"""Records a run: metrics as JSON lines, and what trackers are told."""
 
 import json
-import os
-import secrets
 import shutil
-import time
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...compiler.files.urls import shown
 from ..disk import disk, write
 from ..errors import RunError
 from .json_lines import Lines
-
-KNOWN = ("event", "job", "stage", "step", "tokens", "mixture", "sources")
-"""Fields of a step that a tracker gets in another form; it gets all other figures unchanged."""
-BOARDS = "tensorboard"
+from .logger import Logger, Made
 
 
 class Kind(NamedTuple):
@@ -44,43 +38,47 @@ class Recorder:
     every step is in the file once, in order.
     """
 
-    def __init__(self, folder: Path, recipe: str, tracking: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        loggers: Sequence[Logger] = (),
+        on_event: OnEvent = lambda event: None,
+    ) -> None:
         self._folder = folder / "metrics"
         self._lines = {kind: _Lines(self._folder, kind) for kind in KINDS}
-        self._wandb = _wandb(folder, recipe) if tracking == "wandb" else None
-        self._boards = Boards(folder / BOARDS) if tracking == "tensorboard" else None
-        self._tokens = 0
+        self._loggers = list(loggers)
+        self._emit = on_event
 
     def step(self, event: dict[str, Any]) -> None:
         """Records the event of a step."""
         if self._lines[STEPS].add(event):
             self._lines[EVALUATIONS].drop(event["job"], event["step"])
-        if self._boards:
-            self._boards.step(event)
-        if self._wandb:
-            self._tokens += event["sequences"] * event["seq_len"]
-            self._wandb.log(
-                {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
-                | figures(event)
-            )
+        self._tell(lambda logger: logger.step(event))
 
     def evaluation(self, event: dict[str, Any]) -> None:
         """Records the event of an evaluation inside a train job."""
         self._lines[EVALUATIONS].add(event)
-        if self._boards:
-            self._boards.evaluation(event)
-        if self._wandb:
-            self._wandb.log(
-                {"tokens": self._tokens, "stage": event["stage"], "step": event["step"]}
-                | losses(event)
-            )
+        self._tell(lambda logger: logger.evaluation(event))
 
-    def scores(self, job: str, scores: dict[str, Any]) -> None:
-        """Records the scores of an evaluation or gate."""
-        if self._boards:
-            self._boards.scores(job, {name: score["score"] for name, score in scores.items()})
-        if self._wandb:
-            self._wandb.log({f"{job}/{name}": score["score"] for name, score in scores.items()})
+    def scores(self, job: str, stage: str, scores: dict[str, Any]) -> None:
+        """Tells trackers the scores of an evaluation or gate."""
+        self._tell(lambda logger: logger.scores(job, stage, scores))
+
+    def result(self, made: Made) -> None:
+        """Tells trackers what a train job has made, and of what."""
+        self._tell(lambda logger: logger.result(made))
+
+    def _tell(self, tell: Callable[[Logger], None]) -> None:
+        """Tells all trackers. One that fails is told no more: a service that is down must not end
+        a run of weeks, whose figures are in its folder anyway."""
+        for logger in [*self._loggers]:
+            try:
+                tell(logger)
+            except RunError:
+                raise
+            except Exception as reason:  # whatever the library of a tracker raises
+                self._loggers.remove(logger)
+                self._emit({"event": "warning", "message": failed(logger, reason)})
 
     def hand_over(self, job: str, result: Path) -> None:
         """Copies the steps and evaluations of a job that ends into its result."""
@@ -126,10 +124,7 @@ class Recorder:
 
     def close(self) -> None:
         self.close_files()
-        if self._boards:
-            self._boards.close()
-        if self._wandb:
-            self._wandb.finish()
+        self._tell(lambda logger: logger.close())
 
 
 class _Lines:
@@ -179,116 +174,11 @@ class _Lines:
         self._file = self._job = None
 
 
-def losses(event: Mapping[str, Any]) -> dict[str, float]:
-    """An evaluation's figures for a tracker: losses, and what comes with those of preferences."""
-    found = {}
-    for name, score in event["scores"].items():
-        found[f"evaluation/{name}"] = score["score"]
-        source = name.partition("(")[2]
-        for more in ("accuracy", "margin"):
-            if more in score:
-                found[f"evaluation/{more}({source}"] = score[more]
-    return found
-
-
-def figures(event: Mapping[str, Any]) -> dict[str, float]:
-    """A step's figures for a tracker, with what each source has given so far, and its share of the
-    mixture."""
-    shares = sum(event["mixture"].values())
+def failed(logger: Logger, reason: Exception) -> str:
+    """What is said of a tracker that fails, without secrets of its URL."""
+    lines = shown(str(reason)).strip().splitlines()
+    why = f": {lines[0]}" if lines else ""
     return (
-        {name: figure for name, figure in event.items() if name not in KNOWN}
-        | {f"tokens/{name}": drawn for name, drawn in event["sources"].items()}
-        | {f"share/{name}": weight / shares for name, weight in event["mixture"].items()}
+        f"{logger.name} has failed ({type(reason).__name__}{why}), and gets nothing more in this "
+        "process; all figures are in metrics/"
     )
-
-
-class Boards:
-    """Event files of TensorBoard: a run for each stage, over its steps, and one of the scores.
-
-    If steps are repeated, after a checkpoint, TensorBoard is told to drop what it has of them.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writers: dict[str, Any] = {}
-        self._job: str | None = None
-        self._evaluated: str | None = None
-
-    def step(self, event: Mapping[str, Any]) -> None:
-        """Adds a step: its figures, and the stage's tokens so far."""
-        stage, step = event["stage"], event["step"]
-        if event["job"] != self._job:
-            self._job = event["job"]
-            self._add(stage, step, begins=True)
-        self._add(stage, step, {**figures(event), "tokens": event["tokens"]})
-
-    def evaluation(self, event: Mapping[str, Any]) -> None:
-        """Adds an evaluation inside a stage to the stage's run, over its steps, and to one of its
-        own, over its tokens."""
-        self._add(event["stage"], event["step"], losses(event))
-        over_tokens, tokens = f"{event['stage']} by tokens", event["tokens"]
-        if event["job"] != self._evaluated:
-            self._evaluated = event["job"]
-            self._add(over_tokens, tokens, begins=True)
-        self._add(over_tokens, tokens, losses(event))
-
-    def scores(self, job: str, scores: Mapping[str, float]) -> None:
-        """Adds the scores of an evaluation or gate."""
-        self._add("scores", 0, {f"{job}/{name}": score for name, score in scores.items()})
-
-    def close(self) -> None:
-        """Writes what is not on the disk yet."""
-        for writer in self._writers.values():
-            with disk(self._folder):
-                writer.close()
-        self._writers = {}
-
-    def _add(
-        self,
-        run: str,
-        step: int,
-        values: Mapping[str, float] | None = None,
-        *,
-        begins: bool = False,
-    ) -> None:
-        proto: Any = import_module("tensorboard.compat.proto.event_pb2")
-        summaries: Any = import_module("tensorboard.compat.proto.summary_pb2")
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        with disk(self._folder):
-            if run not in self._writers:
-                self._writers[run] = EventFileWriter(str(self._folder / run))
-            told: Any = (
-                {"session_log": proto.SessionLog(status=proto.SessionLog.START)} if begins else {}
-            )
-            if values is not None:
-                value = [
-                    summaries.Summary.Value(tag=tag, simple_value=of) for tag, of in values.items()
-                ]
-                told = {"summary": summaries.Summary(value=value)}
-            self._writers[run].add_event(proto.Event(wall_time=time.time(), step=step, **told))
-
-
-def _wandb(folder: Path, recipe: str) -> Any:
-    """A W&B run in the run folder: offline, unless WANDB_MODE says otherwise."""
-    try:
-        import wandb
-    except ImportError:
-        raise RunError("the recipe tracks with wandb, which is not installed") from None
-    identity = folder / "wandb_id"
-    if not identity.exists():
-        with disk(identity):
-            write(identity, secrets.token_hex(4))
-    run = wandb.init(
-        project="etude",
-        name=recipe,
-        id=identity.read_text(),
-        resume="allow",
-        # W&B's service may belong to a parent process with another working directory.
-        dir=folder.resolve(),
-        mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
-        settings=wandb.Settings(silent=True, console="off"),
-    )
-    # Evaluations come after steps that differ in tokens.
-    run.define_metric("evaluation/*", step_metric="tokens")
-    return run

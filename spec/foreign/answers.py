@@ -9,12 +9,14 @@ from difflib import get_close_matches
 from .foreign_attributes import ANY, NOT_YET, OUTSIDE, Answer
 from .foreign_blocks import BLOCKS as OF_BLOCKS
 from .foreign_blocks import OTHERS, RENAMED
+from .foreign_policies import POLICIES
 from .foreign_stages import STAGES
 from .foreign_torchtitan import TORCHTITAN
 from .foreign_values import VALUES
 
 ATTRIBUTES: tuple[Answer, ...] = (
     *TORCHTITAN,
+    *POLICIES,
     *STAGES,
     *OTHERS,
     *OF_BLOCKS,
@@ -26,6 +28,7 @@ ATTRIBUTES: tuple[Answer, ...] = (
 
 PLACES: Mapping[str, str] = {
     "recipe": "the recipe",
+    "tracker": "`tracking = wandb { … }` of the recipe",
     "model": "a model",
     "experts": "`experts = { … }` of a model",
     "latent": "`latent = { … }` of a model",

@@ -108,11 +108,17 @@ BLOCKS = (
     ),
     Answer(
         "num_experts n_experts num_local_experts n_routed_experts n_shared_experts moe "
-        "num_experts_per_tok experts_per_token moe_top_k moe_intermediate_size moe_config "
-        "first_k_dense_replace routed_scaling_factor n_group topk_group",
+        "num_experts_per_tok experts_per_token moe_top_k moe_router_topk moe_intermediate_size "
+        "moe_config first_k_dense_replace routed_scaling_factor n_group topk_group",
         "model",
         "mixtures of experts are a group, of all families but `llama3`: {}",
         f'family = qwen3, size = "30B-A3B", {_EXPERTS}',
+    ),
+    Answer(
+        "untie_embeddings_and_output_weights",
+        "model",
+        "did you mean `tied`? {}",
+        'size = "8B", tied = false',
     ),
     Answer(
         "q_lora_rank kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim mla",
@@ -322,15 +328,45 @@ OTHERS = (
         "wandb wandb_project wandb_entity wandb_run_name use_wandb enable_wandb report_to log_with "
         "logger loggers",
         "recipe",
-        "did you mean `tracking`? {} logs to Weights & Biases, `tensorboard` for TensorBoard",
+        'did you mean `tracking`? {} logs to Weights & Biases, or `wandb { project = "…" }`',
         "tracking = wandb",
     ),
     Answer(
-        "mlflow comet comet_ml neptune aim swanlab trackio",
+        "mlflow mlflow_tracking_uri mlflow_experiment_name experiment_name",
         "recipe",
-        "this version logs to `metrics/JOB.jsonl` of the run folder and, with {}, to Weights & "
-        "Biases, with `tensorboard` for TensorBoard; to no other tracker",
-        "tracking = wandb",
+        "did you mean `tracking`? Its `project` is MLflow's experiment: {}",
+        'tracking = mlflow { project = "llama" }',
+    ),
+    Answer(
+        "experiment experiment_name wandb_project name",
+        "tracker",
+        "did you mean `project`? {}",
+        'project = "llama"',
+    ),
+    Answer(
+        "run_group job_type tags",
+        "tracker",
+        "each stage is a run; {} groups them",
+        'group = "ablations"',
+    ),
+    Answer(
+        "uri tracking_uri url host server space_id api_key token login mode offline",
+        "tracker",
+        "this depends on the machine: set it in its environment, as `MLFLOW_TRACKING_URI`, "
+        "`WANDB_MODE` or `TRACKIO_SPACE_ID`, and remove it here",
+    ),
+    Answer(
+        "trackio use_trackio trackio_space_id",
+        "recipe",
+        "did you mean `tracking`? {}",
+        "tracking = trackio",
+    ),
+    Answer(
+        "comet comet_ml neptune aim swanlab",
+        "recipe",
+        "this version logs to `metrics/JOB.jsonl` of the run folder, and to Weights & Biases, "
+        "MLflow, Trackio and TensorBoard: {}",
+        "tracking = [wandb, mlflow, trackio, tensorboard]",
     ),
     Answer(
         "tensorboard use_tensorboard tensorboard_dir enable_tensorboard",

@@ -18,7 +18,8 @@ _LR = "lr = 0 -> 3e-4 for 100 steps then -> 3e-5 cosine"
 STAGES = (
     Answer(
         "warmup warmup_steps warmup_ratio warmup_tokens warmup_iters num_warmup_steps "
-        "lr_warmup_steps lr_warmup_iters warmup_fraction warmup_init warmup_epochs",
+        "lr_warmup_steps lr_warmup_iters lr_warmup_samples warmup_fraction warmup_init "
+        "warmup_epochs",
         _TRAIN,
         "a warm-up is the first segment of `lr`, `for` steps, tokens or a share of the stage: {}",
         _LR,
@@ -52,6 +53,30 @@ STAGES = (
         _TRAIN,
         "this is a part of the optimizer: {}",
         "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1, eps = 1e-8 }",
+    ),
+    Answer(
+        "rampup_batch_size batch_size_rampup batch_size_schedule batch_warmup",
+        "train",
+        "`batch` may change over time: {}",
+        "batch = 64 seqs for 50% then 128 seqs",
+    ),
+    Answer(
+        "train_samples max_samples num_samples total_tokens max_tokens train_tokens",
+        _TRAIN,
+        "the length of a stage is in `tokens`, `steps` or `epochs`: {}",
+        "steps = 1000",
+    ),
+    Answer(
+        "data_stages data_schedule curriculum",
+        "train",
+        "`data` may change over time: {}",
+        "data = { web 100% } for 50% then { web 60%, code 40% }",
+    ),
+    Answer(
+        "enable_profiling profiling profiler_step use_pytorch_profiler",
+        _TRAIN,
+        "did you mean `profile`? {}",
+        "profile = { steps = [10..12] }",
     ),
     Answer(
         "optim optimizer_name optimizer_type optimiser",
@@ -136,7 +161,7 @@ STAGES = (
     ),
     Answer(
         "bf16 fp16 fp32 dtype torch_dtype mixed_precision amp half bfloat16 float16 compute_dtype "
-        "param_dtype mixed_precision_param",
+        "param_dtype mixed_precision_param mixed_precision_reduce accumulate_grad_in_fp32",
         _TRAIN,
         "the passes are computed in bf16, fp32 or 8 and 4 bits, and weights and moments are always "
         "fp32: {}",

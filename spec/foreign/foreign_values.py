@@ -125,11 +125,11 @@ VALUES = (
         'template = "chat.jinja"',
     ),
     Answer(
-        "mlflow comet comet_ml neptune aim swanlab trackio clearml dvclive",
+        "comet comet_ml neptune aim swanlab clearml dvclive",
         "tracking",
-        "this version logs to `metrics/JOB.jsonl` of the run folder and, with {}, to Weights & "
-        "Biases, with `tensorboard` for TensorBoard; to no other tracker",
-        "tracking = wandb",
+        "this version logs to `metrics/JOB.jsonl` of the run folder, and to Weights & Biases, "
+        "MLflow, Trackio and TensorBoard: {}",
+        "tracking = [wandb, mlflow, trackio, tensorboard]",
     ),
     Answer("none off false no disabled", "tracking", "remove `tracking`"),
     Answer(

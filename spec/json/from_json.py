@@ -18,7 +18,7 @@ from ..source import Source, Span
 from ..text.to_text import shown
 from . import json_form as form
 from .json_text import Node, Numeral, read
-from .json_values import Bad, Entries, Of, Values, as_entry, joined
+from .json_values import Bad, Entries, Of, Values, as_entry, joined, several
 
 
 def statements(source: Source, report: Report) -> tuple[s.Item, ...]:
@@ -55,7 +55,7 @@ class _Reader(Values):
         items += self._with_uses(self._named(top, "stages", self._stage), used)
         if "expect" in top:
             keyword, blocks = top["expect"]
-            items += self.each(_several(blocks), lambda node: self._expect(keyword, node))
+            items += self.each(several(blocks), lambda node: self._expect(keyword, node))
         items += self._named(top, "variants", self._variant)
         return tuple(items)
 
@@ -241,7 +241,7 @@ class _Reader(Values):
         items: list[s.Item] = [*self._allows(entries)]
         for name, (figure, claims) in entries.items():
             if name != "allow":
-                items += self.each(_several(claims), lambda node, at=figure: self._claim(at, node))
+                items += self.each(several(claims), lambda node, at=figure: self._claim(at, node))
         return s.Block(s.Word("expect", keyword.inside), (), None, tuple(items), node.span)
 
     def _claim(self, figure: Node, node: Node) -> s.Assign:
@@ -360,6 +360,9 @@ class _Reader(Values):
                 return s.Braces(tuple(map(as_entry, items)) if group.entries else items, node.span)
             case g.Tagged() if isinstance(node.value, dict):
                 return self._tagged(name, node, kind)
+            case g.Tagged(many=True) if isinstance(node.value, tuple):
+                each = (self._attribute_value(name, one, model) for one in node.value)
+                return s.List(tuple(each), node.span)  # type: ignore[arg-type]
             case k.Suites() if isinstance(node.value, dict):
                 return self.suites(node)
         return self.value(node)
@@ -453,7 +456,7 @@ class _Reader(Values):
             return
         for allowed in self.each([entries["allow"][1]], lambda of: self.object(of, "reasons")):
             for key, of in allowed.values():
-                yield from self.each(_several(of), lambda of, key=key: self._allow(key, of))
+                yield from self.each(several(of), lambda of, key=key: self._allow(key, of))
 
     def _opens(self, entries: Entries) -> Iterator[s.Open]:
         """Attributes that are left open, and why."""
@@ -473,11 +476,6 @@ class _Reader(Values):
         return s.Allow(
             s.Word(key.value, key.inside), s.Text(node.value, node.span), joined(key, node)
         )
-
-
-def _several(of: Node) -> tuple[Node, ...]:
-    """The values of an array, or a single value as an array of one."""
-    return of.value if isinstance(of.value, tuple) else (of,)
 
 
 def _says_more(node: Node) -> bool:

@@ -278,6 +278,11 @@ def _moved(node: Any, source: Source, place: Callable[[int], int]) -> Any:
     return node
 
 
+def several(of: Node) -> tuple[Node, ...]:
+    """The values of an array, or a single value as an array of one."""
+    return of.value if isinstance(of.value, tuple) else (of,)
+
+
 def joined(first: Node, last: Node) -> Span:
     """The span from one node to another."""
     return Span(first.span.source, first.span.start, last.span.end)

@@ -259,6 +259,8 @@ def _value(value: s.Value, model: form.Model, name: str) -> Any:
         case g.Tagged(), s.Tagged(tag=tag, braces=braces):
             alone = not braces.items and tag.name in kind.names
             return tag.name if alone else {"kind": tag.name} | _group(braces, kind.holds)
+        case g.Tagged(many=True), s.List():
+            return [_value(each, model, name) for each in value.items]
         case k.Suites(), s.Braces():
             return _suites(value)
         case nk.Every(), _:

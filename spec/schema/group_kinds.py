@@ -1,6 +1,7 @@
 """Kinds of attributes that are statements, or groups of attributes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from .. import syntax as s
@@ -134,6 +135,8 @@ class Tagged(Nested):
         typical: some attributes that are often given.
         what: what it is, for error messages, and `help`: what to write.
         foreign: the attribute's name in `answers.value`.
+        many: whether it may also be a list, of each kind at most one; its value is a tuple then.
+        own: attributes that only one kind has → that kind.
     """
 
     tags: tuple[str, ...]
@@ -143,6 +146,8 @@ class Tagged(Nested):
     what: str
     help: str
     foreign: str = ""
+    many: bool = False
+    own: Mapping[str, str] = MappingProxyType({})
 
     @property
     def model(self) -> type[Any]:
@@ -157,15 +162,37 @@ class Tagged(Nested):
         return f"{self.tags[0]} {{ {self.typical} }}"
 
     def takes(self, name: str) -> str:
-        return listed((*self.names, *(f"{tag} {{ … }}" for tag in self.tags)))
+        one = listed((*self.names, *(f"{tag} {{ … }}" for tag in self.tags)))
+        return f"{one}, or a list of these" if self.many else one
 
     def build(self, name: str, value: s.Value, build: Builder) -> Any:
+        if not self.many:
+            return self._one(value, build)
+        each = value.items if isinstance(value, s.List) else (value,)
+        if not each:
+            raise Invalid("E202", f"`{name}` is empty", value.span, help="remove it")
+        found: dict[str, Any] = {}
+        for one in each:
+            of = self._one(one, build)
+            if of is None:
+                return None
+            if of.kind in found:
+                raise Invalid("E213", f"`{of.kind}` is named twice", one.span, help="remove one")
+            found[of.kind] = of
+        return tuple(found.values())
+
+    def _one(self, value: s.Value, build: Builder) -> Any:
         if isinstance(value, s.Path) and value.name in self.names:
             return self.named(value, build)
         if not isinstance(value, s.Tagged) or value.tag.name not in self.tags:
             said = did_you_mean(begun(value), (), of=self.foreign) if self.foreign else ""
             raise Invalid("E202", f"this is not {self.what}", value.span, help=said or self.help)
         kind = value.tag.name
+        for item in value.braces.items:
+            if isinstance(item, s.Assign) and self.own.get(item.path.name, kind) != kind:
+                said = f"remove it: only `{self.own[item.path.name]}` has one"
+                message = f"`{kind}` has no attribute `{item.path.name}`"
+                raise Invalid("E308", message, item.path.span, help=said)
         return build(value.braces.items, self.holds, value.span, kind, name=kind, kind=kind)
 
     def named(self, value: s.Path, build: Builder) -> Any:

@@ -7,6 +7,7 @@ from . import recipe as r
 
 BLOCKS: Mapping[type[r.Declaration], str] = {
     r.Header: "recipe",
+    r.Tracker: "tracker",
     r.Model: "model",
     r.Experts: "experts",
     r.Latent: "latent",

@@ -74,6 +74,8 @@ from .torchtitan_fields import OptimizerFields as OptimizerFields
 from .torchtitan_fields import ParallelismFields as ParallelismFields
 from .torchtitan_fields import Torchtitan as Torchtitan
 from .torchtitan_fields import TrainingFields as TrainingFields
+from .tracking import TRACKING as TRACKING
+from .tracking import Tracker as Tracker
 from .training_blocks import DIALOG as DIALOG
 from .training_blocks import MUON as MUON
 from .training_blocks import OPTIMIZERS as OPTIMIZERS
@@ -105,10 +107,11 @@ class Header(Declaration):
         "samples",
     )
     notes: str | None = attribute(k.Text(), None, doc="notes for readers; not in the plan")
-    tracking: str | None = attribute(
-        k.OneOf("wandb", "tensorboard", foreign="tracking"),
+    tracking: tuple[Tracker, ...] | None = attribute(
+        TRACKING,
         None,
-        doc="also log to Weights & Biases or for TensorBoard, see [running](running.md#trackers)",
+        doc="also log to [trackers](running.md#trackers): Weights & Biases, MLflow, Trackio, "
+        "TensorBoard",
     )
 
 

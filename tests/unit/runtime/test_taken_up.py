@@ -27,7 +27,7 @@ def test_steps_before_the_checkpoint_are_those_of_whoever_began(tmp_path: Path) 
     hot = _store(variant_folder(home.folder, "hot"))
     assert begun(hot.folder, "k") is None
     home.record("first.1", "k", "started")
-    first = Recorder(home.folder, "two", None)
+    first = Recorder(home.folder)
     for step in range(4):
         first.step(_event(step) | {"job": "first.1", "stage": "first"})
     first.close()
@@ -36,7 +36,7 @@ def test_steps_before_the_checkpoint_are_those_of_whoever_began(tmp_path: Path) 
     steps = begun(hot.folder, "k")
     assert steps
     assert steps == home.folder / "metrics" / "first.1.jsonl"
-    other = Recorder(hot.folder, "two", None)
+    other = Recorder(hot.folder)
     other.take_up("only.1", "only", steps)
     for step in (3, 4):  # the checkpoint is that after three steps
         other.step(_event(step))
@@ -47,7 +47,7 @@ def test_steps_before_the_checkpoint_are_those_of_whoever_began(tmp_path: Path) 
 
 def test_a_result_without_recorded_steps_is_published_all_the_same(tmp_path: Path) -> None:
     store = _store(tmp_path / "two")
-    Recorder(store.folder, "two", None).hand_over("only.1", tmp_path)
+    Recorder(store.folder).hand_over("only.1", tmp_path)
     assert not (tmp_path / STEPS.kept).exists()
 
 

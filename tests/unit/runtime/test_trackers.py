@@ -6,6 +6,7 @@ from typing import Any
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from etude.runtime.run_folder.boards import BOARDS, Boards
 from etude.runtime.run_folder.recorder import Recorder
 
 
@@ -35,16 +36,16 @@ def test_every_stage_is_a_run_over_its_steps_and_repeated_steps_replace_others(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "metrics").mkdir()
-    recorder = Recorder(tmp_path, "toy", "tensorboard")
+    recorder = Recorder(tmp_path, [Boards(tmp_path / BOARDS)])
     for number in range(4):
         recorder.step(step("first.1", number, 4.0 - number))
     recorder.close()
-    resumed = Recorder(tmp_path, "toy", "tensorboard")
+    resumed = Recorder(tmp_path, [Boards(tmp_path / BOARDS)])
     for number in range(2, 5):
         resumed.step(step("first.1", number, 10.0 + number))
     resumed.step(step("first.2", 5, 1.0))
     resumed.step(step("second.1", 0, 0.5))
-    resumed.scores("exam", {"loss(web)": {"score": 2.5}})
+    resumed.scores("exam", "exam", {"loss(web)": {"score": 2.5}})
     resumed.close()
     boards = tmp_path / "tensorboard"
     assert scalars(boards / "first", "loss") == [
@@ -73,13 +74,13 @@ def evaluated(job: str, step: int, loss: float) -> dict[str, Any]:
 def test_evaluations_are_in_a_file_once_and_beside_the_steps_on_a_board(tmp_path: Path) -> None:
     """A resumed run repeats those after its checkpoint."""
     (tmp_path / "metrics").mkdir()
-    recorder = Recorder(tmp_path, "toy", "tensorboard")
+    recorder = Recorder(tmp_path, [Boards(tmp_path / BOARDS)])
     for number in range(4):
         recorder.step(step("first.1", number, 4.0))
         if number % 2:
             recorder.evaluation(evaluated("first.1", number, 4.0 - number))
     recorder.close()
-    resumed = Recorder(tmp_path, "toy", "tensorboard")
+    resumed = Recorder(tmp_path, [Boards(tmp_path / BOARDS)])
     resumed.step(step("first.1", 2, 4.0))
     path = tmp_path / "metrics" / "first.1.evaluations.jsonl"
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1]

@@ -27,6 +27,7 @@ GROUPS = {
     "rope_scaling": ("model", "rope_scaling = yarn {{ {} }}"),
     "fields": ("dataset", "fields = {{ {} }}"),
     "optimizer": ("train", "optimizer = adamw {{ {} }}"),
+    "tracker": ("recipe", "tracking = mlflow {{ {} }}"),
     "needle": ("evaluate", "needle = {{ {} }}"),
     "evaluation": ("train", "evaluate = {{ {} }}"),
     "torchtitan": ("train", "torchtitan = {{ {} }}"),
