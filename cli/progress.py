@@ -10,7 +10,8 @@ from ..compiler.plan.plan import Plan
 from ..runtime.run_folder.recorder import OnEvent
 from ..spec.quantity import counted, measured, short
 from .common import too_long
-from .screen import colors
+from .screen import colors, lasting
+from .way import Way
 
 SECONDS = 10.0
 """Seconds between two reports of a train job in a pipe."""
@@ -33,7 +34,7 @@ def display(plan: Plan, terminal: TextIO, *, json_lines: bool) -> Iterator[OnEve
         with _bars(plan, terminal) as on_event:
             yield on_event
     else:
-        yield _Lines(terminal)
+        yield _Lines(terminal, Way(plan))
 
 
 def _message(event: dict[str, Any]) -> str | None:
@@ -48,7 +49,7 @@ def _message(event: dict[str, Any]) -> str | None:
     if kind == "weights":
         read = f"{counted(event['tensors'], 'tensors')}, {short(event['parameters'])} parameters"
         return "; ".join([f"{job}: {read}", *event.get("notes", ())])
-    if kind in ("reading", "note", "ranks"):
+    if kind in ("reading", "note", "ranks", "continuing"):
         return event["message"]
     if kind == "evaluation":
         return f"{job}: {evaluated(event)}"
@@ -138,11 +139,12 @@ SHOWN = ("accuracy", "margin", "reward")
 """What is shown of a step beside its loss, where there is such a figure."""
 
 
-def _rate(event: dict[str, Any], room: int | None = None) -> str:
+def _rate(event: dict[str, Any], room: int | None = None, left: str = "") -> str:
     """A step's figures.
 
     Args:
         room: columns that there are; the least important figures go where they are too few.
+        left: how long it will take.
     """
     parts = {"loss": f"loss {event['loss']:.3f}"}
     parts |= {name: f"{name} {event[name]:.3f}" for name in SHOWN if name in event}
@@ -154,21 +156,41 @@ def _rate(event: dict[str, Any], room: int | None = None) -> str:
     waited = event.get("data_seconds", 0.0) / event.get("seconds", 1.0)
     if waited >= WAITED:
         parts["data"] = f"data {waited:.0%}"
-    for name in ("lr", "tokens", "margin", "mfu"):
+    if left:
+        parts["left"] = left
+    for name in ("lr", "tokens", "margin", "mfu", "left"):
         if room is not None and len("  ".join(parts.values())) > room:
             parts.pop(name, None)
     return "  ".join(parts.values())
 
 
+def _left(way: Way) -> str:
+    """The time left for the recipe; "" if it is not known."""
+    seconds = way.seconds()
+    return f"{lasting(seconds[0])} left" if seconds else ""
+
+
+def _both(way: Way) -> str:
+    """The time left for the job and, if more follow, for the recipe."""
+    seconds = way.seconds()
+    if seconds is None:
+        return ""
+    whole, own = seconds
+    more = f", {lasting(whole)} in all" if round(whole) > round(own) else ""
+    return f"{lasting(own)} left{more}"
+
+
 class _Lines:
     """Plain lines: every job, and a step from time to time."""
 
-    def __init__(self, terminal: TextIO) -> None:
+    def __init__(self, terminal: TextIO, way: Way) -> None:
         self.terminal = terminal
+        self.way = way
         self.last = 0.0
         self.latest: dict[str, Any] | None = None
 
     def __call__(self, event: dict[str, Any]) -> None:
+        self.way.note(event)
         if event["event"] == "step":
             self.latest = event
             if time.monotonic() - self.last >= SECONDS:
@@ -178,13 +200,15 @@ class _Lines:
             self._step(self.latest)
         message = _message(event)
         if message:
+            if event["event"] == "started":
+                message = "; ".join(filter(None, (message, self.way.number())))
             print(message, file=self.terminal, flush=True)
 
     def _step(self, event: dict[str, Any]) -> None:
         self.last = time.monotonic()
         self.latest = None
         line = f"{event['job']}: step {event['step']:,}  "
-        line += _rate(event, COLUMNS - len(line))
+        line += _rate(event, COLUMNS - len(line), _left(self.way))
         print(line, file=self.terminal, flush=True)
 
 
@@ -192,7 +216,7 @@ class _Lines:
 def _bars(plan: Plan, terminal: TextIO) -> Iterator[OnEvent]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     console = Console(
         file=terminal, color_system="auto" if colors(terminal) else None, highlight=False
@@ -202,9 +226,10 @@ def _bars(plan: Plan, terminal: TextIO) -> Iterator[OnEvent]:
         BarColumn(bar_width=24),
         TextColumn("{task.completed}/{task.total}"),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     first_steps = {job.id: getattr(job, "first_step", 0) for job in plan.jobs}
+    way = Way(plan)
     with Progress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as progress:
@@ -212,12 +237,14 @@ def _bars(plan: Plan, terminal: TextIO) -> Iterator[OnEvent]:
 
         def on_event(event: dict[str, Any]) -> None:
             nonlocal task
+            way.note(event)
             kind = event["event"]
             if kind == "started" and event["kind"] == "train":
-                task = progress.add_task(escape(event["job"]), total=event["steps"], rate="")
+                title = ", ".join(filter(None, (event["job"], way.number())))
+                task = progress.add_task(escape(title), total=event["steps"], rate="", left="")
             elif kind == "step" and task is not None:
                 done = event["step"] - first_steps[event["job"]] + 1
-                progress.update(task, completed=done, rate=_rate(event))
+                progress.update(task, completed=done, rate=_rate(event), left=_both(way))
                 progress.tasks[-1].fields["last"] = event
             elif kind == "finished" and event["kind"] == "train" and task is not None:
                 last = progress.tasks[-1].fields.get("last")

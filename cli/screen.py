@@ -56,3 +56,18 @@ def say(text: str, *, first: str = "", rest: str = "", to: TextIO | None = None)
     """
     stream: TextIO = to or sys.stdout
     print("\n".join(wrapped(text, width(stream), first=first, rest=rest)), file=stream)
+
+
+def lasting(seconds: float) -> str:
+    """A time span in its two largest units: `2 d 3 h`, `3 h 20 min`, `4 s`."""
+    left = max(round(seconds), 0)
+    parts = []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or parts or size == 1:
+            parts.append((count, unit))
+    first, *more = parts
+    if first[1] == "min" and first[0] >= 10:
+        more = []
+    second = f" {more[0][0]} {more[0][1]}" if more and more[0][0] else ""
+    return f"{first[0]} {first[1]}{second}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..spec.quantity import counted
 from .progress import decided
-from .screen import clean, colors, width
+from .screen import clean, colors, lasting, width
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -252,21 +252,6 @@ def sparkline(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BLOCKS[round((value - low) * scale)] for value in values)
-
-
-def lasting(seconds: float) -> str:
-    """A time span in its two largest units: `2 d 3 h`, `3 h 20 min`, `4 s`."""
-    left = max(round(seconds), 0)
-    parts = []
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, size)
-        if count or parts or size == 1:
-            parts.append((count, unit))
-    first, *more = parts
-    if first[1] == "min" and first[0] >= 10:
-        more = []
-    second = f" {more[0][0]} {more[0][1]}" if more and more[0][0] else ""
-    return f"{first[0]} {first[1]}{second}"
 
 
 def clock(at: float) -> str:

@@ -142,8 +142,28 @@ def execute(plan: "Plan", args: Namespace, do: "Do") -> Path:
             if plan.miniature is None or args.json or event["event"] != "bad_line":
                 shown(event)
 
+        if args.command == "run":
+            _tell_start(plan, folder, shown)
         do(plan, folder, Path(args.file).parent, on_event)
     return folder
+
+
+def _tell_start(plan: "Plan", folder: Path, shown: "OnEvent") -> None:
+    """Tells what a run continues with, if it has begun before."""
+    from ..runtime.errors import RunError
+    from ..runtime.run_folder.progress import progress
+    from ..runtime.run_folder.store import Store
+    from .way import resumed
+
+    store = Store(folder)
+    try:
+        found = progress(plan, store) if store.exists() else None
+    except RunError:
+        return  # a damaged journal, which the run reports
+    message = found and resumed(plan, found)
+    if found and message:
+        told = {"job": found.job, "finished": found.finished, "of": found.jobs}
+        shown({"event": "continuing", **told, "message": message})
 
 
 def _folder(name: str) -> Path:

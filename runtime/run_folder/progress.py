@@ -149,9 +149,9 @@ def progress(
         finished=len([each for each in meant if each.id in done]),
         phase=next((p for p in plan.phases if job and job.id in p.jobs), None),
         training=training,
-        seconds=_left(meant[number - 1 :], training) if job else 0.0,
+        seconds=left(meant[number - 1 :], training) if job else 0.0,
         heard=_heard(store, job.id if job else None, events),
-        job_seconds=_left([job], training) if isinstance(job, TrainJob) else None,
+        job_seconds=left([job], training) if isinstance(job, TrainJob) else None,
         gate=_gate(plan, store, begun),
         late=_late(events) if state == "running" else "",
     )
@@ -273,7 +273,7 @@ def _checkpoint(store: Store, outcome: Outcome | None) -> Checkpoint | None:
     return max(found, key=lambda each: each.step, default=None)
 
 
-def _left(jobs: Sequence[Any], training: Training | None) -> float | None:
+def left(jobs: Sequence[Any], training: Training | None) -> float | None:
     """Seconds for the remaining train jobs, from the speed so far.
 
     The plan's estimates give the ratio between the times of two jobs; without estimates, their

@@ -21,7 +21,7 @@ from stand_ins import Programs
 from etude.cli import logs as logs_command
 from etude.cli import status_watch
 from etude.cli.main import main
-from etude.cli.status_watch import lasting
+from etude.cli.screen import lasting
 from etude.compiler.plan.plan import GateJob
 from etude.runtime.launchers.record import Launch, save
 from etude.runtime.run_folder.progress import progress
