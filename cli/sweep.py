@@ -1,5 +1,6 @@
 """`etude sweep`: runs a recipe at all combinations of some values, and compares the results."""
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,15 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="SPEC")
     parser.add_argument("--over", required=True, metavar="VALUES", help=f"as in {EXAMPLE}")
     parser.add_argument("--dry-run", action="store_true", help="plan all points, and run none")
+    parser.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        type=float,
+        metavar="FLOPS",
+        help="show the optimum by the scaling law for a budget, such as 1e21; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--html", metavar="FILE", help="write a page that compares the points")
     parser.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
     options.ranks(parser)
@@ -51,11 +61,14 @@ def run(args: Namespace) -> int:
     plans = _planned(args, found, text)
     if plans is None:
         return 1
-    _say_plans(found, plans)
+    if not args.json:
+        _say_plans(found, plans)
     if args.dry_run:
+        if args.json:
+            print(json.dumps({"event": "sweep", "points": _planned_points(found, plans)}))
         return 0
     # What `etude run` takes besides.
-    more = {"added": text, "json": False, "miniature": False, "set": [], "command": "run"}
+    more = {"added": text, "miniature": False, "set": [], "command": "run"}
     more |= {"since": None, "until": None, "only": None}
     runs = in_turn(Namespace(**{**vars(args), **more}), [each.name for each in found])
     if isinstance(runs, int):
@@ -65,9 +78,15 @@ def run(args: Namespace) -> int:
     except RunError as reason:
         problem(reason.message, reason.help)
         return reason.exit_code
-    shown = [_results(found, results), *scaling_law(list(plans.values()), list(results.values()))]
-    for table in shown:
-        show_table(table)
+    laws = scaling_law(list(plans.values()), list(results.values()), args.budget)
+    shown = [_results(found, results), *laws]
+    if args.json:
+        told = {"event": "sweep", "points": _planned_points(found, plans)}
+        tables = {table.title: table.rows for table in shown}
+        print(json.dumps({**told, "tables": tables}))
+    else:
+        for table in shown:
+            show_table(table)
     return write_page(runs, Path(args.html), shown) if args.html else 0
 
 
@@ -109,6 +128,15 @@ def _say_plans(found: Sequence[Point], plans: "Mapping[str, Plan]") -> None:
         f"once; {bound}{counted(apart, 'tokens')} each by itself",
         rest="  ",
     )
+
+
+def _planned_points(found: Sequence[Point], plans: "Mapping[str, Plan]") -> list[dict[str, Any]]:
+    """Each point for programs: its values, its variant, and what is to be trained."""
+    return [
+        {"values": point.values, "variant": point.name, "totals": totals.model_dump(mode="json")}
+        for point in found
+        if (totals := plans[point.name].totals)
+    ]
 
 
 def _results(found: Sequence[Point], gathered: Mapping[str, Mapping[str, Any]]) -> Table:

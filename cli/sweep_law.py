@@ -9,20 +9,24 @@ from .screen import say
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
-    from ..runtime.reporting.scaling import Law, Observed
+    from ..runtime.reporting.scaling import Law, Observed, Optimum
 
 SIGNS = {"E": "E", "A": "A", "alpha": "α", "B": "B", "beta": "β"}
+BAND = "95% band"
 BUDGETS = (1, 10, 100)
 """Multiples of the largest budget of the sweep, in FLOPs, for which the optimum is shown."""
 
 
-def scaling_law(plans: "Sequence[Plan]", found: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def scaling_law(
+    plans: "Sequence[Plan]", found: Sequence[Mapping[str, Any]], budgets: Sequence[float] = ()
+) -> Iterator[Table]:
     """Tables of the law that the points of a sweep follow, and of what it says of larger budgets;
     none if neither parameters nor tokens vary enough.
 
     Args:
         plans: of the points.
         found: what `gather` has found of each.
+        budgets: FLOPs for which the optimum is shown besides.
     """
     from ..runtime.reporting.scaling import fitted, varied
 
@@ -39,7 +43,12 @@ def scaling_law(plans: "Sequence[Plan]", found: Sequence[Mapping[str, Any]]) -> 
         return
     yield _numbers(law, len(points))
     largest = max(6 * point.parameters * point.tokens for point in points)
-    rows = [_optimum(law, times, times * largest) for times in BUDGETS if law.best(largest)]
+    asked = [(f"{times} × the largest", times * largest) for times in BUDGETS]
+    asked += [("as asked", flops) for flops in budgets]
+    found_best = [(budget, flops, law.best(flops)) for budget, flops in asked]
+    rows = [_optimum(budget, flops, best) for budget, flops, best in found_best if best]
+    if budgets and not rows:
+        say("no optimum: the loss has to fall with both parameters and tokens, which both vary")
     if rows:
         yield Table("Optimum by the law, C = 6 N D", list(rows[0]), rows)
 
@@ -65,25 +74,27 @@ def _numbers(law: "Law", count: int) -> Table:
         {
             "number": SIGNS[name],
             "value": value,
-            "without one point": " to ".join(measured(end, 4) for end in law.ranges[name]),
+            BAND: _to(*(measured(end, 4) for end in law.band(name))),
         }
         for name, value in law.values.items()
     ]
     form = " + ".join(["L = E", *shown])
     title = f"Scaling law {form}, {count} points, off by at most {measured(100 * law.error, 3)}%"
-    return Table(title, ["number", "value", "without one point"], rows)
+    return Table(title, ["number", "value", BAND], rows)
 
 
-def _optimum(law: "Law", times: int, flops: float) -> dict[str, Any]:
-    best = law.best(flops)
-    assert best is not None
-    parameters, tokens = best
-    of = law.values
-    loss = of["E"] + of["A"] / parameters ** of["alpha"] + of["B"] / tokens ** of["beta"]
+def _optimum(budget: str, flops: float, best: "Optimum") -> dict[str, Any]:
     return {
-        "budget": f"{times} × the largest",
+        "budget": budget,
         "FLOPs": f"{flops:.3g}",
-        "parameters": short(round(parameters)),
-        "tokens": short(round(tokens)),
-        "loss": loss,
+        "parameters": short(round(best.parameters)),
+        f"parameters, {BAND}": _to(*(short(round(end)) for end in best.of_parameters)),
+        "tokens": short(round(best.tokens)),
+        f"tokens, {BAND}": _to(*(short(round(end)) for end in best.of_tokens)),
+        "loss": best.loss,
+        f"loss, {BAND}": _to(*(measured(end, 4) for end in best.of_loss)),
     }
+
+
+def _to(low: str, high: str) -> str:
+    return f"{low} to {high}"

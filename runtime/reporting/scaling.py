@@ -11,13 +11,19 @@ LEAST = 3
 """The fewest sizes, or counts of tokens, from which an exponent can be told."""
 HUBER = 1e-3
 """From this error of log L on, a point counts linearly (arXiv:2203.15556, appendix D.2)."""
+RESAMPLES, SEED = 100, 0
+"""Refits to losses with resampled errors, and the seed that draws them."""
+BAND = (2.5, 97.5)
+"""Percentiles of the refits between which a number lies with 95 % confidence."""
 _SHARES, _EXPONENTS = (0.2, 0.8), (0.1, 0.4, 1.0)
 """Where fits start: the share of E in the least loss, and the exponents."""
 
 _MOST, _NOTHING = 5.0, 1e-6
 """The largest exponent that is looked for, and what counts as no exponent."""
 
-_TOLERANCES = {"ftol": 1e-12, "xtol": 1e-12, "gtol": 1e-12, "max_nfev": 500}
+_TOLERANCE = 1e-12
+_EVALUATIONS, _OF_REFITS = 500, 40
+"""The most evaluations of a fit, and of a refit, which starts where the fit has ended."""
 
 
 class Observed(NamedTuple):
@@ -33,24 +39,55 @@ class Law(NamedTuple):
 
     Attributes:
         values: `E`, and `A`, `alpha`, `B`, `beta`, as far as parameters N or tokens D vary.
-        ranges: the same fitted without each point in turn: the least and the largest.
+        resampled: the same of each refit to resampled errors.
         error: the largest error of a point, as a share of its loss.
     """
 
     values: dict[str, float]
-    ranges: dict[str, tuple[float, float]]
+    resampled: tuple[dict[str, float], ...]
     error: float
 
-    def best(self, flops: float) -> tuple[float, float] | None:
-        """The parameters and tokens with the least loss for C = 6 N D FLOPs (the same paper,
-        equation 4); None if only one of them varied, or the loss falls with only one of them."""
-        of = self.values
-        if any(of.get(name, 0.0) < _NOTHING for name in ("A", "alpha", "B", "beta")):
+    def band(self, name: str) -> tuple[float, float]:
+        """The 95 % confidence band of a number."""
+        return _band([of[name] for of in self.resampled])
+
+    def best(self, flops: float) -> "Optimum | None":
+        """The parameters and tokens with the least loss for C = 6 N D FLOPs; None if only one of
+        them varied, or the loss falls with only one of them."""
+        found = _best(self.values, flops)
+        if found is None:
             return None
-        both = of["alpha"] + of["beta"]
-        ratio = (of["alpha"] * of["A"] / (of["beta"] * of["B"])) ** (1 / both)
-        parameters = ratio * (flops / 6) ** (of["beta"] / both)
-        return parameters, flops / 6 / parameters
+        others = [each for of in self.resampled if (each := _best(of, flops)) is not None]
+        bands = [_band(column) for column in zip(*others, strict=True)] or [(n, n) for n in found]
+        return Optimum(*found, *bands)
+
+
+class Optimum(NamedTuple):
+    """What a budget trains best: parameters, tokens, the loss, and their 95 % bands."""
+
+    parameters: float
+    tokens: float
+    loss: float
+    of_parameters: tuple[float, float]
+    of_tokens: tuple[float, float]
+    of_loss: tuple[float, float]
+
+
+def _best(of: dict[str, float], flops: float) -> tuple[float, float, float] | None:
+    """Parameters, tokens and loss of the optimum (the same paper, equation 4)."""
+    if any(of.get(name, 0.0) < _NOTHING for name in ("A", "alpha", "B", "beta")):
+        return None
+    both = of["alpha"] + of["beta"]
+    ratio = (of["alpha"] * of["A"] / (of["beta"] * of["B"])) ** (1 / both)
+    parameters = ratio * (flops / 6) ** (of["beta"] / both)
+    tokens = flops / 6 / parameters
+    loss = of["E"] + of["A"] / parameters ** of["alpha"] + of["B"] / tokens ** of["beta"]
+    return parameters, tokens, loss
+
+
+def _band(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(np.array(values), BAND)
+    return float(low), float(high)
 
 
 def varied(points: Sequence[Observed]) -> tuple[bool, bool]:
@@ -79,18 +116,19 @@ def fitted(points: Sequence[Observed]) -> Law | None:
     ]
     best = _fit(points, terms, starts)
     values = _named(points, terms, best)
-    without = [
-        _named(rest, terms, _fit(rest, terms, [_shifted(points, rest, terms, best)]))
-        for n in range(len(points))
-        for rest in [[*points[:n], *points[n + 1 :]]]
-    ]
-    predicted = np.exp(_logs(best, *_columns(points, terms)))
-    losses = np.array([point.loss for point in points])
-    return Law(
-        values,
-        {name: (min(w[name] for w in without), max(w[name] for w in without)) for name in values},
-        float(np.abs(predicted / losses - 1).max()),
-    )
+    columns, losses = _columns(points, terms)
+    predicted = _logs(best, columns, losses)
+    errors = losses - predicted
+    # Residuals of a fit are smaller than the errors: it has used up as many of them as numbers.
+    errors = (errors - errors.mean()) * (len(points) / (len(points) - numbers)) ** 0.5
+    draw = np.random.default_rng(SEED)
+    resampled = []
+    for _ in range(RESAMPLES):
+        drawn = np.exp(predicted + draw.choice(errors, len(points)))
+        moved = [p._replace(loss=float(n)) for p, n in zip(points, drawn, strict=True)]
+        resampled.append(_named(moved, terms, _solved(moved, terms, best, _OF_REFITS)))
+    error = float(np.abs(np.exp(predicted - losses) - 1).max())
+    return Law(values, tuple(resampled), error)
 
 
 def _columns(points: Sequence[Observed], terms: tuple[bool, bool]) -> tuple[Any, Any]:
@@ -112,34 +150,39 @@ def _logs(numbers: Any, columns: Any, losses: Any) -> Any:
 def _fit(points: Sequence[Observed], terms: tuple[bool, bool], starts: Sequence[Any]) -> Any:
     """The numbers with the least Huber loss of log L, found from the best of several fits by least
     squares: the Huber loss is nearly flat far from its minimum."""
+    fits = [_solve(points, terms, start, "linear") for start in starts]
+    squares = min(fits, key=lambda each: each.cost)
+    return _solved(points, terms, squares.x, _EVALUATIONS)
+
+
+def _solved(points: Sequence[Observed], terms: tuple[bool, bool], start: Any, most: int) -> Any:
+    return _solve(points, terms, start, "huber", most).x
+
+
+def _solve(
+    points: Sequence[Observed],
+    terms: tuple[bool, bool],
+    start: Any,
+    loss: Literal["linear", "huber"],
+    most: int = _EVALUATIONS,
+) -> Any:
     from scipy.optimize import least_squares
 
     columns, losses = _columns(points, terms)
     pairs = sum(terms)
     bounds = ([-np.inf, *[-np.inf, 0.0] * pairs], [np.inf, *[np.inf, _MOST] * pairs])
-
-    def solved(start: Any, loss: Literal["linear", "huber"]) -> Any:
-        return least_squares(
-            lambda numbers: _logs(numbers, columns, losses) - losses,
-            np.clip(start, *bounds),
-            bounds=bounds,
-            loss=loss,
-            f_scale=HUBER,
-            x_scale="jac",
-            **_TOLERANCES,
-        )
-
-    squares = min((solved(start, "linear") for start in starts), key=lambda each: each.cost)
-    return solved(squares.x, "huber").x
-
-
-def _shifted(
-    points: Sequence[Observed], rest: Sequence[Observed], terms: tuple[bool, bool], numbers: Any
-) -> Any:
-    """The numbers of a fit, around the means of fewer points."""
-    moved = numbers.copy()
-    moved[1::2] += numbers[2::2] * (_means(points, terms) - _means(rest, terms))
-    return moved
+    return least_squares(
+        lambda numbers: _logs(numbers, columns, losses) - losses,
+        np.clip(start, *bounds),
+        bounds=bounds,
+        loss=loss,
+        f_scale=HUBER,
+        x_scale="jac",
+        max_nfev=most,
+        ftol=_TOLERANCE,
+        xtol=_TOLERANCE,
+        gtol=_TOLERANCE,
+    )
 
 
 def _means(points: Sequence[Observed], terms: tuple[bool, bool]) -> Any:

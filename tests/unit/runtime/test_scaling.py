@@ -25,8 +25,8 @@ def test_the_law_that_made_the_losses_is_found() -> None:
     assert law
     assert law.values == pytest.approx(PUBLISHED, rel=1e-4)
     assert law.error < 1e-6
-    for name, (low, high) in law.ranges.items():
-        assert low == pytest.approx(high, rel=1e-3) == pytest.approx(PUBLISHED[name], rel=1e-3)
+    for name, value in PUBLISHED.items():
+        assert law.band(name) == pytest.approx((value, value), rel=1e-3)
 
 
 def test_noise_widens_the_ranges_and_shows_in_the_error() -> None:
@@ -35,8 +35,16 @@ def test_noise_widens_the_ranges_and_shows_in_the_error() -> None:
     law = fitted(noisy)
     assert law
     assert 1e-4 < law.error < 0.01
-    assert all(low < high for low, high in law.ranges.values())
-    assert law.values["alpha"] == pytest.approx(0.34, abs=0.08)
+    bands = {name: law.band(name) for name in PUBLISHED}
+    assert all(low < PUBLISHED[name] < high for name, (low, high) in bands.items())
+    assert bands["alpha"][1] - bands["alpha"][0] < 0.16
+    best, larger = law.best(6e20), law.best(6e24)
+    assert best
+    assert larger
+    assert best.of_loss[0] < loss(best.parameters, best.tokens) < best.of_loss[1]
+    widths = [high / low for low, high in (best.of_parameters, larger.of_parameters)]
+    assert 1 < widths[0] < widths[1]  # farther away it is less certain
+    assert fitted(noisy) == law  # the same draws
 
 
 def test_where_only_parameters_or_only_tokens_vary_one_term_is_fitted() -> None:
@@ -66,10 +74,10 @@ def test_losses_that_do_not_fall_have_no_optimum_and_break_nothing() -> None:
 
 
 def test_the_optimum_has_the_least_loss_of_its_budget() -> None:
-    law = Law(PUBLISHED, {}, 0.0)
+    law = Law(PUBLISHED, (), 0.0)
     found = law.best(6e20)
     assert found
-    parameters, tokens = found
+    parameters, tokens = found.parameters, found.tokens
     assert 6 * parameters * tokens == pytest.approx(6e20)
     least = loss(parameters, tokens)
     for factor in (0.9, 1.1):
