@@ -339,3 +339,9 @@ def test_the_modules_that_contributors_are_sent_to_are_there(page: str) -> None:
     }
     assert named
     assert missing == set()
+
+
+def test_terms_of_other_programs_are_answered_as_check_answers_them() -> None:
+    made = runpy.run_path(str(DOCS / "coming.py"))["text"]()
+    assert (DOCS / "coming.md").read_text(encoding="utf-8") == made, "run: python docs/coming.py"
+    assert "there is `" not in made, "a term that no row of spec/foreign answers"
