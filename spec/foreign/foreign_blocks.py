@@ -332,7 +332,7 @@ OTHERS = (
         "tracking = wandb",
     ),
     Answer(
-        "mlflow mlflow_tracking_uri mlflow_experiment_name experiment_name",
+        "mlflow mlflow_tracking_uri mlflow_experiment_name",
         "recipe",
         "did you mean `tracking`? Its `project` is MLflow's experiment: {}",
         'tracking = mlflow { project = "llama" }',

@@ -61,7 +61,7 @@ STAGES = (
         "batch = 64 seqs for 50% then 128 seqs",
     ),
     Answer(
-        "train_samples max_samples num_samples total_tokens max_tokens train_tokens",
+        "train_samples max_samples num_samples",
         _TRAIN,
         "the length of a stage is in `tokens`, `steps` or `epochs`: {}",
         "steps = 1000",
