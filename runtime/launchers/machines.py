@@ -58,13 +58,13 @@ def machines(plan: Plan, phase: Phase, gpus_per_node: int | None) -> Machines:
 
 
 def _writing(phase: Phase, gpus_per_node: int) -> Machines:
-    """The nodes for a model that writes: its tensor parallel group stays within a node.
+    """The nodes for models that write: a tensor parallel group stays within a node.
 
-    Raises: RunError: the group is larger than a node.
+    Raises: RunError: a node has fewer GPUs than the groups of one node need.
     """
     if phase.ranks > gpus_per_node:
         raise RunError(
-            f"in the phase {phase.name}, a model generates on {counted(phase.ranks, 'GPUs')} of "
+            f"in the phase {phase.name}, models generate on {counted(phase.ranks, 'GPUs')} of "
             f"each node, but the site's nodes have {gpus_per_node}",
             "choose a cluster of such nodes in the spec, or correct `gpus_per_node` in the site "
             "file",

@@ -1,5 +1,6 @@
 """Chooses the sampling engine: vLLM, or transformers on one device."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,11 +43,26 @@ def generator(model: Path, mesh: Resources | None = None, context: int | None = 
     Raises: RunError: the model cannot be loaded, or needs vLLM, which is not installed.
     """
     if with_vllm() and (mesh is None or mesh.device != "cpu"):
-        from .vllm_engine import Vllm
-
-        return Vllm.load(model, mesh, context)
+        return _vllm(model, mesh, context)
     require_vllm(mesh)
     return Transformers(model)
+
+
+def _vllm(model: Path, mesh: Resources | None, context: int | None) -> Generator:
+    """An engine, which stays for the next job: the sources of a policy's prompts are answered by
+    the same weights. Two engines would not fit on the same GPUs."""
+    from .vllm_engine import Vllm
+
+    asked = (model, mesh, context)
+    if not _engine or _engine[0][0] != asked:
+        _engine.clear()
+        gc.collect()
+        _engine.append((asked, Vllm.load(model, mesh, context)))
+    return _engine[0][1]
+
+
+_engine: list[tuple[Any, Generator]] = []
+"""The last engine of this process, with what was asked for; at most one."""
 
 
 def require_vllm(mesh: Resources | None) -> None:

@@ -60,6 +60,7 @@ class Vllm:
         self._engine: Any = engine.llm_engine
         self._parameters: Any = import_module("vllm").SamplingParams
         self.context: int = self._engine.model_config.max_model_len
+        self._drawn = 0
 
     @classmethod
     def load(cls, model: Path, mesh: Resources | None, context: int | None) -> "Vllm":
@@ -77,13 +78,15 @@ class Vllm:
         self, requests: Sequence[Request], settings: Settings
     ) -> Iterator[tuple[int, list[int]]]:
         """See `Generator.draw`; vLLM draws each request with its own seed."""
-        waiting = iter(enumerate(requests))
+        first = self._drawn  # no two requests of an engine have the same name
+        self._drawn += len(requests)
+        waiting = iter(enumerate(requests, first))
         asked = self._ask(waiting, settings, AHEAD)
         while asked:
             for output in self._engine.step():
                 if output.finished:
                     asked -= 1
-                    yield int(output.request_id), _tokens(output.outputs[0])
+                    yield int(output.request_id) - first, _tokens(output.outputs[0])
             asked += self._ask(waiting, settings, AHEAD - asked)
 
     def in_harness(self, load: Callable[[str], Any], tokenizer: Any, *, begins: bool) -> Any:

@@ -106,6 +106,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     monkeypatch.setattr(LLM, "made", [])
+    monkeypatch.setattr(generators, "_engine", [])
     return LLM
 
 
@@ -180,6 +181,18 @@ def test_requests_go_in_one_stream_with_their_own_seeds(
         skip_special_tokens=False,
         detokenize=False,
     )
+
+
+def test_an_engine_stays_for_jobs_with_the_same_weights(vllm: type[LLM], tmp_path: Path) -> None:
+    of = mesh("H100", 2)
+    first = generators.generator(tmp_path / "a", of, 4096)
+    settings = Settings(1.0, 1.0, frozenset([STOP]))
+    drawn = all_of(first, requests(3), settings)
+    assert generators.generator(tmp_path / "a", mesh("H100", 2), 4096) is first
+    assert all_of(first, requests(3), settings) == drawn
+    assert list(vllm.made[0].llm_engine.asked) == ["0", "1", "2", "3", "4", "5"]
+    assert generators.generator(tmp_path / "b", of, 4096) is not first
+    assert len(vllm.made) == 2
 
 
 def test_greedy_drawing_has_no_nucleus(vllm: type[LLM], tmp_path: Path) -> None:
