@@ -11,7 +11,7 @@ from .common import compile_file, is_plan, open_run, problem, show
 from .screen import Ink, clean, say
 
 if TYPE_CHECKING:
-    from ..compiler.plan.difference import Changed, Difference, JobDifference, What
+    from ..compiler.plan.difference import Changed, Difference, JobDifference, WentBack, What
     from ..compiler.plan.plan import Plan
 
 SIGNS: "dict[What, str]" = {"kept": "=", "again": "~", "new": "+", "gone": "-"}
@@ -50,6 +50,7 @@ def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -
             finished = _finished(store)
             done = {job.id: job.key in finished for job in new[0].jobs}
     found = difference(old[0], new[0], done)
+    found = found.model_copy(update={"went_back": list(_went_back(old, new))})
     if args.json:
         print(found.model_dump_json(indent=2))
     else:
@@ -88,6 +89,20 @@ def _finished(store: Any) -> set[str]:
     }
 
 
+def _went_back(*of: "tuple[Plan, Any]") -> "Iterator[WentBack]":
+    """The rollbacks of the jobs of run folders, each once."""
+    from ..compiler.plan.difference import WentBack
+
+    for plan, store in of:
+        jobs = {job.id for job in plan.jobs}
+        told = {}
+        for event in store.events() if store else ():
+            if event["event"] == "rollback" and event["job"] in jobs:
+                told[event["job"], event["detail"]["number"]] = event["detail"]
+        for (job, _), detail in sorted(told.items()):
+            yield WentBack(run=str(store.folder), job=job, step=detail["step"], to=detail["to"])
+
+
 class Paragraph(NamedTuple):
     """A paragraph, and the prefixes of its first line and of the others."""
 
@@ -123,6 +138,12 @@ def paragraphs(
         because = _because(found, name, jobs)
         if because:
             yield Paragraph(f"because of {', '.join(because)}", " " * 4, " " * 6)
+    for back in found.went_back:
+        yield Paragraph(
+            f"{ink('↶ ' + clean(back.job), 'yellow')}: went back from step {back.step:,} to step "
+            f"{back.to:,} at a spike, past the data between, in {clean(back.run)}",
+            rest=" " * 4,
+        )
     counts = [f"{found.count(what)} {WORDS[what]}" for what in SIGNS]
     done = sum(bool(job.done) for job in found.jobs)
     known = any(job.done is not None for job in found.jobs)

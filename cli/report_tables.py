@@ -79,7 +79,7 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
 
     stages = found["stages"]
     trained = ["stage", "kind", "state", "steps", "tokens"]
-    trained += _present(stages, (*FIGURES, "spikes", "passes", "made"))
+    trained += _present(stages, (*FIGURES, "spikes", "rollbacks", "passes", "made"))
     speeds = list(_speeds(stages))
     left_out = [_left_out(row) for row in found["data"]]
     scored = [

@@ -238,8 +238,11 @@ class Saving(Value):
 class Spikes(Value):
     """What happens to a step whose gradient norm is far above the usual one."""
 
-    do: Literal["skip", "stop"]
+    do: Literal["skip", "rollback", "stop"]
     above: float  # how many times the median of the steps before
+    back: int = later(
+        0
+    )  # steps between checkpoints for a rollback, which goes back at least so far
 
 
 class Profile(Value):

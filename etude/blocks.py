@@ -322,8 +322,10 @@ class Optimizer(Attributes):
 class Spikes(Block):
     """What happens to a step whose gradient is far larger than usual."""
 
-    do: Literal["skip", "stop", "nothing"] | Let
+    do: Literal["skip", "rollback", "stop", "nothing"] | Let
     above: Number | None = None
+    back: Number | None = None
+    at_most: Number | None = None
 
 
 class Precision(Attributes):

@@ -119,6 +119,7 @@ class Scheduler:
                 return needed
         else:
             if not self.store.is_spent(key):
+                self.store.clear(key)
                 self.passing.spend(key)
             self._record(job, key, "kept")
             kept = self._folder(key, only=KEPT)

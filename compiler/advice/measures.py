@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
-from ...spec.quantity import short
+from ...spec.quantity import counted, short
 from ...spec.schema import recipe as r
 from ..program import Scheduled, ScheduledStage, StageOfMany, WeightsStage
 from ..schedule.clock import nearest
@@ -67,6 +67,22 @@ def no_checkpoint(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
             f"a checkpoint every {every} in a stage of {stage.steps:,}",
             stage.spec.at("checkpoint"),
             "the stage would start over after every interruption",
+        )
+
+
+@rule("W640")
+def rollback_to_the_beginning(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
+    policy = stage.spec.spikes
+    if policy is None or policy.do != "rollback":
+        return
+    back = stage.settings["spikes"].back
+    longest = max(each.to_step - each.from_step for each in stage.segments)
+    if back >= longest:
+        yield Found(
+            f"a rollback goes back {counted(back, 'steps')}, which is to the beginning: the stage "
+            f"has at most {counted(longest, 'steps')} in a row",
+            policy.at("back"),
+            f"write `back = {max(longest // 10, 1)} steps`",
         )
 
 

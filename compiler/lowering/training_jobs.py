@@ -292,7 +292,7 @@ class Training:
             "objective": objective,
             "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
             "drawn": "by name" if draws else None,
-            "spikes": _spikes(stage),
+            **_spikes(stage),
         }
 
     def _objective(self, stage: ScheduledStage) -> Any:
@@ -362,12 +362,15 @@ def _cost(stage: ScheduledStage, segment: Segment, batch: list[BatchPiece], toke
     )
 
 
-def _spikes(stage: ScheduledStage) -> Spikes | None:
-    """The stage's policy, of its own or inherited; None if there is nothing to do."""
+def _spikes(stage: ScheduledStage) -> dict[str, Any]:
+    """The stage's policy, of its own or inherited; nothing where all steps are taken."""
     asked = stage.settings["spikes"]
     if asked is None or asked.do == "nothing":
-        return None
-    return Spikes(do=asked.do, above=asked.above)
+        return {"spikes": None}
+    if asked.do != "rollback":
+        return {"spikes": Spikes(do=asked.do, above=asked.above)}
+    policy = Spikes(do=asked.do, above=asked.above, back=asked.back)
+    return {"spikes": policy, "rollbacks": asked.at_most}
 
 
 def _profile(stage: ScheduledStage, segment: Segment) -> Profile | None:

@@ -123,6 +123,9 @@ class Stages:
             every = nearest(spec.checkpoint.value * changes["steps"] / stage.steps)
             every = max(every, changes["steps"] // 10, 1)
             changes["checkpoint"] = Quantity(Fraction(every), "steps")
+        if spec.spikes and spec.spikes.do == "rollback":
+            back = nearest(Fraction(stage.settings["spikes"].back * changes["steps"], stage.steps))
+            changes["spikes"] = replace(spec.spikes, back=max(back, 1))
         if spec.profile:
             changes["profile"] = _profile(spec.profile, stage.steps, changes["steps"])
         if getattr(spec, "refresh", None):

@@ -1,6 +1,7 @@
 """The checkpoints inside a train job: their expected number and the space they take."""
 
 from fractions import Fraction
+from math import lcm
 
 from ...spec.quantity import Quantity, counted
 from ...spec.schema import recipe as r
@@ -57,12 +58,20 @@ def size(job: TrainJob) -> int:
 def inside(job: TrainJob) -> int | None:
     """Checkpoints inside the job, not counting its end; None if unknown, because they are timed and
     the job's time is unknown."""
-    if job.saving.every is not None:
-        return (job.steps - 1) // job.saving.every
+    last, every, back = job.steps - 1, job.saving.every, back_to(job)
+    for_rollbacks = last // back if back else 0
+    if every is not None:
+        both = last // lcm(every, back) if back else 0
+        return last // every + for_rollbacks - both
     seconds = job.cost.seconds
     if seconds is None or not job.saving.seconds:
         return None
-    return min(int(seconds / job.saving.seconds), job.steps - 1)
+    return min(int(seconds / job.saving.seconds) + for_rollbacks, last)
+
+
+def back_to(job: TrainJob) -> int:
+    """Steps of the job between the checkpoints that rollbacks need; 0 if there are none."""
+    return job.spikes.back if job.spikes else 0
 
 
 def steps_between(job: TrainJob) -> int:
@@ -89,10 +98,10 @@ def staying(job: TrainJob) -> int:
 
 def at_once(job: TrainJob) -> int:
     """The most temporary checkpoints on disk at once: the newest ones, one that is being written,
-    and the best."""
+    two for rollbacks, and the best."""
     best = int(job.choice is not None and job.choice.best)
     if job.saving.last is None:
         return 0
     written = inside(job)
-    most = job.saving.last + 1
+    most = job.saving.last + 1 + (2 if back_to(job) else 0)
     return (most if written is None else min(most, written)) + best

@@ -61,8 +61,24 @@ class JobDifference(Value):
     price: float | None = None
 
 
+class WentBack(Value):
+    """A time that a job of a run went back at a spike: what its result has beyond the plan.
+
+    Attributes:
+        run: the run folder.
+        step: the stage's step with the spike.
+        to: the step from which training went on.
+    """
+
+    run: str
+    job: str
+    step: int
+    to: int
+
+
 class Difference(Value):
-    """Two plans compared. `tokens` … `price` are those of rerun and new training."""
+    """Two plans compared. `tokens` … `price` are those of rerun and new training; `went_back` is
+    known of run folders."""
 
     jobs: list[JobDifference]
     recipe: list[Changed]
@@ -71,10 +87,11 @@ class Difference(Value):
     flops: int
     gpu_hours: float | None
     price: float | None
+    went_back: list[WentBack] = []
 
     def __bool__(self) -> bool:
         """Whether there is a difference."""
-        return any(job.what != "kept" or job.changed for job in self.jobs)
+        return bool(self.went_back) or any(job.what != "kept" or job.changed for job in self.jobs)
 
     def count(self, what: What) -> int:
         return sum(job.what == what for job in self.jobs)

@@ -48,6 +48,7 @@ NAME = Outside("says what something is called")
 DERIVED = Outside("follows from the rest, or tells people about it")
 SAVING = Outside("says when a job is saved, which changes no result", told=True)
 PROFILED = Outside("says what is recorded of the training, which changes no result", told=True)
+LIMIT = Outside("says when a run gives up, which changes no result", told=True)
 OBSERVED = Outside("says what is measured of the training, which changes no result", told=True)
 OBSERVER = "observed:"
 """How the roles of inputs begin that a job only measures something with."""

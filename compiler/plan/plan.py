@@ -29,6 +29,7 @@ from .evaluations import Evaluation as Evaluation
 from .keys import (
     DERIVED,
     INPUTS,
+    LIMIT,
     NAME,
     OBSERVED,
     PLACED,
@@ -140,6 +141,9 @@ class TrainJob(Job):
     average: Averaging | None
     spikes: Spikes | None = later(
         None, description="what happens to a step with a spike of the gradient; null: nothing"
+    )
+    rollbacks: Annotated[int, LIMIT] = later(
+        0, description="how often the job goes back at spikes before the run stops"
     )
     saving: Annotated[Saving, SAVING]
     profile: Annotated[Profile | None, PROFILED] = later(

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...spec.record import Record
+from ...spec.record import Record, replace
 from ...spec.schedule import Last
 from ...spec.schema import recipe as r
+from ...spec.schema.stage_groups import BACK, ROLLBACKS
 from ...spec.source import Span
 from ..program import CheckpointStage, Hardware, ModelStage, ScheduledStage, Stage, TrainStage
 from ..resolve.graph import parents
@@ -94,6 +95,7 @@ def resolve_training(
     if model is None or where is None:
         return None
     settings = {name: setting(name, default) for name, default in r.INHERITED.items()}
+    settings["spikes"] = _spikes(scope, spec, settings["spikes"])
     _told(scope, where, settings["torchtitan"])
     precision = setting("precision", default_precision(where))
     recompute = setting("recompute", DEFAULTS["recompute"])
@@ -118,6 +120,33 @@ def resolve_training(
         dialog=dialog,
         origins=origins,
     )
+
+
+def _spikes(scope: Scope, spec: r.Training, policy: r.Spikes | None) -> r.Spikes | None:
+    """The policy in force, with the defaults of a rollback; reports what does not go together."""
+    if policy is None:
+        return None
+    if policy.do != "rollback":
+        for name in ("back", "at_most"):
+            if getattr(policy, name) is not None and policy is spec.spikes:
+                scope.error(
+                    "E522",
+                    f"`{name}` has no effect here: it belongs to `do = rollback`",
+                    policy.at(name),
+                    f"write `do = rollback`, or remove `{name}`",
+                )
+        return policy
+    if spec.each_cut:
+        scope.error(
+            "E584",
+            f"a stage of kind {spec.kind} cannot go back at a spike: its model has written the "
+            "answers that it learns from",
+            spec.at("spikes"),
+            "write `spikes = { do = skip }`, or `do = stop`",
+        )
+    back = BACK if policy.back is None else policy.back
+    at_most = ROLLBACKS if policy.at_most is None else policy.at_most
+    return replace(policy, back=back, at_most=at_most)
 
 
 def same_shape(stage: TrainStage | None, scope: Scope) -> TrainStage | None:

@@ -43,6 +43,7 @@ from .storage import (
 )
 from .stored import (
     copy_stored,
+    drop_stored,
     has_own_folder,
     remove_stored,
     send_steps,
@@ -70,11 +71,13 @@ class Policy:
     Attributes:
         first_step: the stage's step at which the job begins.
         bytes: about the size of one.
+        back: steps of the job between those that a rollback can go back to; 0: there is none.
     """
 
     saving: Saving
     first_step: int = 0
     bytes: int = 0
+    back: int = 0
 
     def is_mark(self, step: int) -> bool:
         """Whether the checkpoint of a step is kept, however old it is."""
@@ -90,12 +93,27 @@ class Policy:
         every, wait = self.saving.every, self.saving.seconds
         by_steps = every is not None and step % every == 0
         by_clock = wait is not None and seconds >= wait
-        return by_steps or by_clock or self.is_mark(step)
+        to_go_back = self.back > 0 and step % self.back == 0
+        return by_steps or by_clock or to_go_back or self.is_mark(step)
+
+    def before(self, step: int) -> int:
+        """The step of the job to which a rollback at a step goes back, `back` steps or more."""
+        return max(step // self.back - 1, 0) * self.back
+
+    def _may_be_needed(self, step: int, newest: int) -> bool:
+        """Whether a rollback after the newest checkpoint may go back to that of a step."""
+        return self.back > 0 and step % self.back == 0 and step >= self.before(newest)
 
     def stale(self, steps: list[int]) -> list[int]:
         """The steps, of those with checkpoints (oldest first), whose checkpoints to remove."""
         last = self.saving.last
-        return [] if last is None else [s for s in steps[:-last] if not self.is_mark(s)]
+        if last is None:
+            return []
+        return [
+            step
+            for step in steps[:-last]
+            if not self.is_mark(step) and not self._may_be_needed(step, steps[-1])
+        ]
 
 
 class Checkpoints(CheckpointManager):
@@ -142,6 +160,10 @@ class Checkpoints(CheckpointManager):
         if not last_step:
             self.border()
         return False
+
+    def before(self, step: int) -> int:
+        """The step of the job to which a rollback at a step goes back."""
+        return self._policy.before(step)
 
     def write(self, step: int) -> None:
         """Begins to write a checkpoint."""
@@ -336,6 +358,19 @@ class Checkpoints(CheckpointManager):
         states = {name: state for name, state in self.states.items() if name != EVALUATIONS}
         with reading(path, help):
             self._load_states(self._flattened_model_states_sd(states), path)
+
+    def roll_back(self, step: int) -> None:
+        """Removes the checkpoints after a step of the job, on all ranks, for good."""
+        self._settle()
+        dist.barrier(group=self.pg)
+        if dist.get_rank() == 0:
+            for path in Path(self.folder).glob("step-*"):
+                if step_of(path) > step:
+                    # Half a checkpoint must not look complete.
+                    (path / SUMS).unlink(missing_ok=True)
+                    shutil.rmtree(path, ignore_errors=True)
+            drop_stored(Path(self.folder), step)
+        dist.barrier(group=self.pg)
 
     def _newest_whole(self) -> int | None:
         """The step of the newest undamaged checkpoint; rank 0 removes incomplete and newer ones."""

@@ -10,7 +10,7 @@ from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC, SelectiveAC
 from torchtitan.protocols.model_spec import ModelSpec
 
-from ...compiler.plan.checkpoints import size
+from ...compiler.plan.checkpoints import back_to, size
 from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
@@ -103,7 +103,7 @@ def _checkpoints(job: TrainJob, start: Start | None, on_event: OnEvent) -> Check
         folder="checkpoints",
         async_mode="async" if job.resources.device == "cpu" else "async_with_pinned_mem",
         start=start,
-        policy=Policy(job.saving, job.first_step, size(job)),
+        policy=Policy(job.saving, job.first_step, size(job), back_to(job)),
         tell=lambda message: on_event({"event": "warning", "message": message}),
     )
 

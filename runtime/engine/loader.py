@@ -17,6 +17,7 @@ from ...compiler.schedule.timeline import Timeline
 from ..data.ahead import Ahead
 from ..data.stream import IGNORE, Stream, pack_into
 from ..errors import DataError, RunError
+from .rollbacks import PassedOver
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
 
@@ -46,6 +47,7 @@ class Loader(BaseDataLoader):
         first_tokens: Mapping[str, int]
         """source → the token of its stream at which the job begins."""
         vocab: int
+        passed_over: PassedOver = field(default_factory=PassedOver)
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Loader(BaseDataLoader):
         self._streams = config.streams
         self._first_tokens = config.first_tokens
         self._vocab = config.vocab
+        self._passed_over = config.passed_over
         self._rank = dp_rank
         self._local_batch = local_batch_size
         self._micro_batch = dp_world_size * local_batch_size
@@ -134,13 +137,15 @@ class Loader(BaseDataLoader):
     def _locate(self, step: int, index: int) -> tuple[str, int]:
         """The source of the step's sequence, and the token of its stream at which it begins."""
         source, ordinal = self.timeline.sequence(step, index)
+        ordinal += self._passed_over.before(step).get(source, 0)
         return source, self._first_tokens[source] + ordinal * self.timeline.seq_len
 
     def positions(self) -> dict[str, int]:
         """source → the token of its stream that follows what the job has handed out."""
-        drawn = self.timeline.drawn_before(self.timeline.first_step + self.steps)
+        step = self.timeline.first_step + self.steps
+        drawn, more = self.timeline.drawn_before(step), self._passed_over.before(step)
         return {
-            source: first + drawn.get(source, 0) * self.timeline.seq_len
+            source: first + (drawn.get(source, 0) + more.get(source, 0)) * self.timeline.seq_len
             for source, first in self._first_tokens.items()
         }
 

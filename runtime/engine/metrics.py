@@ -16,6 +16,7 @@ from ...compiler.plan.plan import TrainJob
 from ...compiler.plan.rates import utilization
 from ...compiler.schedule.timeline import Timeline
 from ..errors import Stopped
+from .rollbacks import Rollback
 from .spikes import Spike
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -142,11 +143,23 @@ class Metrics(MetricsProcessor):
         """Tells that a step is not taken, on rank 0."""
         self.spike = spike
         if dist.get_rank() == 0:
-            told = {"job": self._job.id, "stage": self._job.stage, "step": step}
-            numbers = {"grad_norm": spike.norm, "usual": spike.usual}
-            finite = {name: number for name, number in numbers.items() if math.isfinite(number)}
             message = f"step {step:,} of {self._job.stage} is not taken: {spike}"
-            self._on_event({"event": "spike", **told, **finite, "message": message})
+            self._on_event(self._spiked("spike", step, spike) | {"message": message})
+
+    def tell_rollback(self, back: Rollback, spike: Spike) -> None:
+        """Tells that training goes back, on rank 0."""
+        if dist.get_rank() == 0:
+            message = (
+                f"at step {back.step:,} of {self._job.stage}, {spike}: training goes back to step "
+                f"{back.to:,} and passes over the data since then"
+            )
+            told = self._spiked("rollback", back.step, spike)
+            self._on_event(told | back._asdict() | {"message": message})
+
+    def _spiked(self, event: str, step: int, spike: Spike) -> dict[str, Any]:
+        told = {"event": event, "job": self._job.id, "stage": self._job.stage, "step": step}
+        numbers = {"grad_norm": spike.norm, "usual": spike.usual}
+        return told | {name: number for name, number in numbers.items() if math.isfinite(number)}
 
     def leave_out(self) -> None:
         """Forgets the figures of a step; all ranks call this, or `log`."""

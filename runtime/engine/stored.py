@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..run_folder.saved import SUMS, step_of
 from ..stores.pulling import renew, sums
 from ..stores.remote import remote_above
 
@@ -67,6 +68,26 @@ def remove_stored(checkpoint: Path) -> None:
     """Removes a checkpoint from the store in the background, beginning with its checksums."""
     if remote := remote_above(checkpoint):
         remote.remove_later(f"{remote.name(checkpoint)}/")
+
+
+def drop_stored(folder: Path, step: int) -> None:
+    """Removes the checkpoints after a step from the store, and waits until they are gone.
+
+    Raises: Interrupted: the store is unreachable.
+    """
+    if remote := remote_above(folder):
+        with remote.going():
+            remote.settle()
+            names = [
+                name
+                for name in remote.bucket.listed(remote.name(folder))
+                if any(step_of(Path(part)) > step for part in name.split("/"))
+            ]
+            # Half a checkpoint must not look complete.
+            names.sort(key=lambda name: not name.endswith(f"/{SUMS}"))
+            remote.bucket.remove(names)
+            for name in names:
+                remote.objects.pop(name, None)
 
 
 def has_own_folder(path: Path) -> bool:

@@ -1,8 +1,9 @@
 """Training: one job of the plan, from its inputs to its result."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .checkpoint import Start
     from .loader import Loader
     from .metrics import OnEvent
+    from .rollbacks import Rollback
     from .trainer import Trainer
 
 RESULT = "result"
@@ -39,6 +41,7 @@ def train(
     root: Path,
     on_event: "OnEvent",
     positions: Mapping[str, int] | None = None,
+    rollbacks: Sequence["Rollback"] = (),
 ) -> None:
     """Runs a train job, or the rest of it; all ranks call this together.
 
@@ -57,6 +60,7 @@ def train(
         on_event: gets one dict per step, on rank 0; see `metrics.Metrics`.
         positions: source → the token of its stream at which the job begins, in place of the
             plan's; sources that the job does not read are passed on to `positions.json`.
+        rollbacks: how often the job has gone back at spikes so far, in order.
 
     Raises:
         Stopped: training has diverged, or the disk cannot take a checkpoint.
@@ -76,11 +80,36 @@ def train(
             tracing(root, rank, wanted=traced),
             own_garbage(),
         ):
-            with make_trainer(job, inputs, folder, root, on_event, positions or {}) as trainer:
-                trainer.train()
-                trainer.save_result(folder / RESULT)
+            done = tuple(rollbacks)
+            while more := _trained(job, inputs, folder, root, on_event, positions or {}, done):
+                done += more
             if rank == 0:
                 shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def _trained(
+    job: TrainJob,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    root: Path,
+    on_event: "OnEvent",
+    positions: Mapping[str, int],
+    rollbacks: tuple["Rollback", ...],
+) -> tuple["Rollback", ...]:
+    """Trains to the job's end, and writes its result, or to a spike at which it goes back.
+
+    Returns: the rollback; () at the end.
+    """
+    from .rollbacks import RollBack
+
+    with make_trainer(job, inputs, folder, root, on_event, positions, rollbacks) as trainer:
+        try:
+            trainer.train()
+        except RollBack as back:
+            trainer.roll_back(back)
+            return (back.rollback,)
+        trainer.save_result(folder / RESULT)
+    return ()
 
 
 @contextmanager
@@ -91,10 +120,12 @@ def make_trainer(
     root: Path,
     on_event: "OnEvent",
     positions: Mapping[str, int],
+    rollbacks: tuple["Rollback", ...] = (),
 ) -> Iterator["Trainer"]:
     """The trainer of a job, with nothing loaded yet; arguments and errors are those of `train`."""
     # torchtitan chooses its device when it is imported, so `prepare` must come first.
     from .config import trainer_config
+    from .rollbacks import PassedOver
 
     freeze_imports()
     if "model" not in inputs and job.drawn is None:
@@ -107,11 +138,15 @@ def make_trainer(
     config = trainer_config(
         job,
         folder,
-        dataloader=dataloader(job, inputs, root, {**planned, **positions}),
+        dataloader=replace(
+            dataloader(job, inputs, root, {**planned, **positions}),
+            passed_over=PassedOver(Timeline.of(job), rollbacks),
+        ),
         start=_start(job, inputs),
         on_event=on_event,
         profiles=root / PROFILES / (job.stage or job.id),
     )
+    config.rollbacks = rollbacks
     config.comm.save_traces_folder = traces(root)
     with build(config) as trainer:
         if job.evaluation:

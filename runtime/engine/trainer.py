@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from inspect import unwrap
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from torchtitan.distributed import ParallelDims
 from torchtitan.distributed import utils as dist_utils
 from torchtitan.trainer import Trainer as TitanTrainer
 
+from ...compiler.as_written import counted
 from ...compiler.plan.plan import Distill, TrainJob
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ..disk import move, write
@@ -39,7 +40,8 @@ from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import reported
 from .polyak import Mean
-from .spikes import Spikes, deciding
+from .rollbacks import RollBack, Rollback
+from .spikes import Spike, Spikes, deciding
 from .storage import AVERAGE, EVALUATIONS, SPIKES, writing
 from .stored import has_own_folder
 
@@ -63,14 +65,17 @@ class Trainer(TitanTrainer):
         RunError: torchtitan rejects the job's configuration.
         Stopped: training has diverged, or the disk cannot take a checkpoint.
         Interrupted: a rank was asked to stop.
+        RollBack: at a spike, after which the job begins again from an earlier checkpoint.
     """
 
     @dataclass(kw_only=True, slots=True)
     class Config(TitanTrainer.Config):
         job: TrainJob
+        rollbacks: tuple[Rollback, ...] = ()
 
     def __init__(self, config: Config) -> None:
         self.job = config.job
+        self.rollbacks = config.rollbacks
         super().__init__(config)
         self.loader = cast(Loader, self.dataloader)
         self.checkpoints = cast(Checkpoints, self.checkpointer)
@@ -249,6 +254,8 @@ class Trainer(TitanTrainer):
             found = spikes.seen(norm)
             if found is None:
                 return True
+            if spikes.policy.do == "rollback":
+                self._go_back(found, step)
             if spikes.policy.do == "stop":
                 raise Stopped(
                     f"{found}, at step {step} of stage `{self.job.stage}`",
@@ -259,6 +266,29 @@ class Trainer(TitanTrainer):
             return False
 
         return deciding(self.optimizers, take)
+
+    def _go_back(self, spike: Spike, step: int) -> NoReturn:
+        """
+        Raises:
+            RollBack: always, but
+            Stopped: the job has gone back as often as it may.
+        """
+        if len(self.rollbacks) >= self.job.rollbacks:
+            raise Stopped(
+                f"{spike}, at step {step} of stage `{self.job.stage}`, and training has already "
+                f"gone back {counted(len(self.rollbacks), 'times')}",
+                "lower the learning rate, look at the data, or raise `at_most` of `spikes` and run "
+                "again: everything finished so far is kept",
+            )
+        to = self.job.first_step + self.checkpoints.before(self.step - 1)
+        raise RollBack(Rollback(len(self.rollbacks) + 1, step, to), spike)
+
+    def roll_back(self, back: RollBack) -> None:
+        """Removes the checkpoints that a rollback leaves behind, and tells of it; on all ranks."""
+        self.wait_at_most(self.config.comm.init_timeout_seconds)
+        # A run that is killed before it is told comes to the same spike again.
+        self.checkpoints.roll_back(back.rollback.to - self.job.first_step)
+        cast(Metrics, self.metrics_processor).tell_rollback(back.rollback, back.spike)
 
     def forward_backward_step(self, **arguments: Any) -> torch.Tensor:
         cast(Metrics, self.metrics_processor).learned = arguments["global_valid_tokens"]

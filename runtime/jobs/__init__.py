@@ -31,7 +31,7 @@ WORK: dict[type, Work] = {
     WeightsJob: Work(models.weights, outside=models.published, before=models.tell_change),
     TrainJob: Work(
         training.train,
-        known=training.positions,
+        known=training.known,
         before=training.begin,
         after=training.finish,
         kept=training.take_over,

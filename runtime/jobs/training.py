@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..preparation.repetition import ALLOWED, advice, of_stage, rows
-from ..run_folder.variant_folders import begun
+from ..run_folder.variant_folders import begun, rolled_back
 from .task import Task
 
 
@@ -34,18 +34,26 @@ def _tell_repetition(task: Task) -> None:
             run.emit({"event": "warning", "message": f"{each}: {advice(each)}"})
 
 
-def positions(task: Task) -> dict[str, Any]:
-    """Where the job begins to read each source, if not where the plan says."""
+def known(task: Task) -> dict[str, Any]:
+    """Where the job begins to read each source, if not where the plan says, and how often it has
+    gone back at spikes."""
+    goes_back = task.job.spikes is not None and task.job.spikes.do == "rollback"
+    back = rolled_back(task.run.store.folder, task.key) if goes_back else []
+    return {"positions": _positions(task), "rollbacks": back}
+
+
+def _positions(task: Task) -> dict[str, int] | None:
     found = None
     if "model" in task.inputs and (task.inputs["model"] / "positions.json").exists():
         found = json.loads((task.inputs["model"] / "positions.json").read_text())
         if task.job.objective.name != "next_token":  # each stage reads its records from the start
             found = {n: place for n, place in found.items() if n not in task.job.data}
-    return {"positions": found}
+    return found
 
 
 def train(task: Task) -> None:
     """Trains on the ranks of the job's mesh."""
+    from ..engine.rollbacks import Rollback
     from ..engine.train import train
 
     job, run = task.job, task.run
@@ -56,22 +64,26 @@ def train(task: Task) -> None:
         root=run.store.folder,
         on_event=lambda event: told(task, event),
         positions=task.known["positions"],
+        rollbacks=[Rollback.of(each) for each in task.known["rollbacks"]],
     )
 
 
 def told(task: Task, event: dict[str, Any]) -> None:
-    """Passes on what a trainer tells: steps and evaluations, which are recorded, spikes, which are
-    kept in the journal, and notes and warnings."""
+    """Passes on what a trainer tells: steps and evaluations, which are recorded, spikes and
+    rollbacks, which are kept in the journal, and notes and warnings."""
     run = task.run
     assert run.recorder
     if event["event"] == "step":
         run.recorder.step(event)
     elif event["event"] == "evaluation":
         run.recorder.evaluation(event)
+    elif event["event"] == "rollback":
+        run.recorder.go_back()
     run.emit(event)
-    if event["event"] == "spike":
-        about = {name: event[name] for name in ("step", "grad_norm", "usual") if name in event}
-        run.store.record(task.job.id, task.key, "spike", about)
+    if event["event"] in ("spike", "rollback"):
+        names = ("number", "step", "to", "grad_norm", "usual")
+        about = {name: event[name] for name in names if name in event}
+        run.store.record(task.job.id, task.key, event["event"], about)
         run.emit({"event": "warning", "message": event["message"]})
 
 

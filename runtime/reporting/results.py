@@ -112,13 +112,12 @@ def _trained(plan: Plan, store: Store, stage: str, outcomes: dict[str, Outcome])
         "steps": len(lines),
         "tokens": lines[-1]["tokens"] if lines else 0,
     }
-    spikes = {
-        (event["job"], event["detail"]["step"])
-        for event in store.events()
-        if event["event"] == "spike" and event["job"] in begun
-    }
-    if spikes:
-        row["spikes"] = len(spikes)
+    events = [event for event in store.events() if event["job"] in begun]
+    for kind, column in (("spike", "spikes"), ("rollback", "rollbacks")):
+        # A run that was resumed tells again of what it repeats.
+        told = {(e["job"], e["detail"]["step"]) for e in events if e["event"] == kind}
+        if told:
+            row[column] = len(told)
     if made := "; ".join(filter(None, others)):
         row["made"] = made
     if speed := _speed(jobs, lines):

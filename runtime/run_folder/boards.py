@@ -24,15 +24,15 @@ class Boards:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writers: dict[str, Any] = {}
-        self._job: str | None = None
-        self._evaluated: str | None = None
+        self._last: tuple[str, int] = ("", 0)
+        self._evaluated: tuple[str, int] = ("", 0)
 
     def step(self, event: Mapping[str, Any]) -> None:
         """Adds a step: its figures, and the stage's tokens so far."""
         stage, step = event["stage"], event["step"]
-        if event["job"] != self._job:
-            self._job = event["job"]
+        if _begins(event, self._last):
             self._add(stage, step, begins=True)
+        self._last = event["job"], step
         self._add(stage, step, {**figures(event), "tokens": event["tokens"]})
 
     def evaluation(self, event: Mapping[str, Any]) -> None:
@@ -40,9 +40,9 @@ class Boards:
         own, over its tokens."""
         self._add(event["stage"], event["step"], losses(event))
         over_tokens, tokens = f"{event['stage']} by tokens", event["tokens"]
-        if event["job"] != self._evaluated:
-            self._evaluated = event["job"]
+        if _begins(event, self._evaluated):
             self._add(over_tokens, tokens, begins=True)
+        self._evaluated = event["job"], event["step"]
         self._add(over_tokens, tokens, losses(event))
 
     def scores(self, job: str, stage: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
@@ -83,3 +83,9 @@ class Boards:
                 ]
                 told = {"summary": summaries.Summary(value=value)}
             self._writers[run].add_event(proto.Event(wall_time=time.time(), step=step, **told))
+
+
+def _begins(event: Mapping[str, Any], last: tuple[str, int]) -> bool:
+    """Whether an event is the first of a job in this process, or of steps that the job repeats."""
+    job, step = last
+    return event["job"] != job or event["step"] <= step

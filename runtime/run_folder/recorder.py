@@ -80,6 +80,10 @@ class Recorder:
                 self._loggers.remove(logger)
                 self._emit({"event": "warning", "message": failed(logger, reason)})
 
+    def go_back(self) -> None:
+        """Lets the job at work repeat steps: the lines that it has of them are dropped then."""
+        self.close_files()
+
     def hand_over(self, job: str, result: Path) -> None:
         """Copies the steps and evaluations of a job that ends into its result."""
         self.close_files()

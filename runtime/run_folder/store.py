@@ -389,6 +389,14 @@ class Store:
         shutil.rmtree(self.work(key), ignore_errors=True)
         return folder
 
+    def clear(self, key: str) -> None:
+        """Removes what is left in the work folder of a job that was killed while its result was
+        published."""
+        if self.work(key).is_dir():
+            shutil.rmtree(self.work(key), ignore_errors=True)
+            if self.remote is not None:
+                self.remote.remove_later(f"work/{key}/")
+
     def is_spent(self, key: str) -> bool:
         """Whether only the record of an artifact is left."""
         try:

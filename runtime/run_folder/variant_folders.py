@@ -11,6 +11,7 @@ once, whichever runs first. Only one run at a time works on it (`lease`).
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import RunError, reason
 from ..stores import places
@@ -67,6 +68,18 @@ def runs(folder: Path) -> dict[str, Path]:
     if (home / VARIANTS).is_dir():
         found |= {each.name: each for each in sorted((home / VARIANTS).iterdir())}
     return {name: each for name, each in found.items() if Store(each).exists()}
+
+
+def rolled_back(folder: Path, key: str) -> list[dict[str, Any]]:
+    """The rollbacks of a key's job so far, in order, in runs that share artifacts: what the journal
+    says of each. One run at a time works on the job, and continues what another has done."""
+    found = [
+        event["detail"]
+        for run in runs(folder).values()
+        for event in Store(run).events()
+        if event["event"] == "rollback" and event["key"] == key
+    ]
+    return sorted(found, key=lambda detail: detail["number"])
 
 
 def begun(folder: Path, key: str) -> Path | None:

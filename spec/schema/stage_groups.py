@@ -88,16 +88,35 @@ class Profile(Declaration):
     )
 
 
+BACK = 100
+"""Steps that a rollback goes back at least, as PaLM's did (arXiv:2204.02311, §5.1)."""
+ROLLBACKS = 10
+"""Rollbacks of a job, after which the run stops."""
+
+
 class Spikes(Declaration):
     """What happens to a step whose gradient is far larger than usual."""
 
     do: str = attribute(
-        k.OneOf("skip", "stop", "nothing"),
-        doc="`skip`: the weights stay as they are, and the step's data are not used; `stop`: the "
-        "run stops before the step; `nothing`: the step is taken",
+        k.OneOf("skip", "rollback", "stop", "nothing"),
+        doc="`skip`: the weights stay as they are, and the step's data are not used; `rollback`: "
+        "training goes back to an earlier checkpoint, and reads later data; `stop`: the run stops "
+        "before the step; `nothing`: the step is taken",
     )
     above: float = attribute(
         nk.Real(least=1),
         10.0,
         doc="a gradient norm of more than so many times the usual one is a spike",
+    )
+    back: int | None = attribute(
+        nk.Whole("steps", most=nk.MOST),
+        None,
+        otherwise="100 steps",
+        doc="for `rollback`: how many steps before the spike the checkpoint lies at least",
+    )
+    at_most: int | None = attribute(
+        nk.Whole(most=nk.MOST),
+        None,
+        otherwise="10",
+        doc="for `rollback`: how often a job goes back before the run stops; changes no result",
     )

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from random import Random
@@ -23,6 +24,7 @@ from etude.compiler.plan.plan import (
     TrainJob,
     Window,
 )
+from etude.compiler.schedule.timeline import Timeline
 from etude.compiler.values import BatchPiece, Experts, Latent, LrPiece, Parts, Saving
 from etude.runtime.data import tokenizer
 from etude.runtime.data.shards import write_shards
@@ -36,6 +38,8 @@ prepare("cpu")
 
 # As in the worker processes, so that sums are taken in the same order.
 torch.set_num_threads(1)
+
+from etude.runtime.engine.trainer import Trainer  # noqa: E402
 
 Events = list[dict[str, Any]]
 
@@ -267,6 +271,26 @@ def run(job: TrainJob, inputs: dict[str, Path], folder: Path, **keywords: Any) -
     events: Events = []
     train(job, inputs, folder, **{"root": folder.parent, "on_event": events.append, **keywords})
     return events
+
+
+def spoiled(job: TrainJob, steps: Iterable[int], factor: float = 1000.0) -> Callable[..., Any]:
+    """A trainer's `forward_backward_step` whose gradients are so many times as large wherever it
+    learns what an undisturbed job reads at these steps."""
+    timeline = Timeline.of(job)
+    bad = {(name, i * job.seq_len) for name, i in (timeline.sequence(step, 0) for step in steps)}
+    real = Trainer.forward_backward_step
+
+    def forward_backward_step(self: Trainer, **arguments: Any) -> torch.Tensor:
+        loss = real(self, **arguments)
+        if self.loader._locate(self.job.first_step + self.step - 1, 0) not in bad:
+            return loss
+        for part in self.model_parts:
+            for parameter in part.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+        return loss * factor
+
+    return forward_backward_step
 
 
 def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:

@@ -1,8 +1,9 @@
 """A process (or a rank under torchrun) that runs jobs of the engine one after the other.
 
 Its argument is a JSON file: {"root", "runs": [{"job", "inputs", "folder", "events",
-"kill_at"}]}. At the event of step `kill_at`, or of so many finished items, the process kills
-itself, once the last checkpoint before it is whole. With BACKWARD_ELSEWHERE in the environment,
+"kill_at", "spoil"}]}. At the event of step `kill_at`, or of so many finished items, the process
+kills itself, once the last checkpoint before it is whole; the data of the steps in `spoil` make
+gradients far too large. With BACKWARD_ELSEWHERE in the environment,
 backward runs as on a GPU: in a thread of autograd's own, unless that is turned off.
 """
 
@@ -70,6 +71,10 @@ def run_item(item: dict[str, Any], root: Path) -> None:
             await_checkpoint(job, folder, at)
             os.kill(os.getpid(), signal.SIGKILL)
 
+    if item["spoil"]:
+        from engine_jobs import Trainer, spoiled
+
+        Trainer.forward_backward_step = spoiled(job, item["spoil"])  # type: ignore[method-assign]
     run(job, inputs, folder, root=root, on_event=on_event)
     if os.environ["RANK"] == "0":
         Path(item["events"]).write_text(json.dumps(events))

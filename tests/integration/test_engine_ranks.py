@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import Events, lr, run, same, same_weights, tensors, train_job, weights
+from engine_jobs import Events, lr, run, same, same_weights, spoiled, tensors, train_job, weights
 
 from etude.compiler.plan.plan import Averaging, TrainJob
 from etude.compiler.schedule.timeline import Timeline
+from etude.compiler.values import Spikes
 from etude.runtime.data.shards import Shards
 from etude.runtime.data.stream import Stream
 from etude.runtime.engine.loader import Loader
+from etude.runtime.engine.trainer import Trainer
 
 WORKER = Path(__file__).with_name("engine_worker.py")
 AVERAGING = Averaging(every=3, from_step=2)
@@ -46,6 +48,13 @@ def job(world_size: int, steps: int = 14, **parallelism: int | str) -> TrainJob:
     )
 
 
+def spiking(world_size: int, do: Any) -> TrainJob:
+    """A job that does this at spikes of the gradient."""
+    made = train_job(steps=24, checkpoint_every=50, world_size=world_size)
+    spikes = Spikes(do=do, above=10.0, back=5 if do == "rollback" else 0)
+    return made.model_copy(update={"spikes": spikes, "rollbacks": 1})
+
+
 def initial(job: TrainJob) -> TrainJob:
     """One step of a job at a rate of 0: its result has the weights that it began with."""
     schedule = job.schedule.model_copy(update={"lr": [lr(0, 1, "hold", 0.0, 0.0)]})
@@ -54,12 +63,17 @@ def initial(job: TrainJob) -> TrainJob:
 
 @dataclass
 class Run:
-    """A job, the folder in which it runs, and what happens to it."""
+    """A job, the folder in which it runs, and what happens to it.
+
+    Attributes:
+        spoil: steps whose data make gradients a thousand times as large.
+    """
 
     job: TrainJob
     folder: str
     model: str | None = None
     kill_at: int | None = None
+    spoil: tuple[int, ...] = ()
 
 
 @dataclass
@@ -88,6 +102,7 @@ class Workplace:
                 "folder": str(self.root / run.folder),
                 "events": str(self.root / f"{run.folder}.json"),
                 "kill_at": run.kill_at,
+                "spoil": run.spoil,
             }
             for run in runs
         ]
@@ -118,7 +133,11 @@ def two_ranks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         Run(initial(job(2, 1, **layout)), f"initial {name}")
         for name, layout in {"sharded": {}, **LAYOUTS}.items()
     ]
-    assert place.run(Run(job(2), "whole"), Run(job(2), "killed"), *begun, *others, *drawn) == 0
+    spiked = [Run(spiking(2, do), do, spoil=(20,)) for do in ("skip", "rollback")]
+    assert (
+        place.run(Run(job(2), "whole"), Run(job(2), "killed"), *begun, *others, *drawn, *spiked)
+        == 0
+    )
     return place
 
 
@@ -148,6 +167,26 @@ def test_one_rank_killed_and_resumed_ends_bit_for_bit_alike(
     whole, killed = one_rank[0], place.result("job")
     assert same(whole / "state", killed / "state")
     assert same(whole / "weights", killed / "weights")
+
+
+@pytest.mark.parametrize("do", ["skip", "rollback"])
+def test_two_ranks_do_at_a_spike_what_one_does(
+    do: str,
+    two_ranks: Workplace,
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disturbed = spoiled(spiking(1, do), (20,))
+    monkeypatch.setattr(Trainer, "forward_backward_step", disturbed)
+    alone = run(spiking(1, do), inputs, tmp_path / "job")
+    together = two_ranks.events(do)
+    assert [(e["event"], e["step"], e.get("to")) for e in together] == [
+        (e["event"], e["step"], e.get("to")) for e in alone
+    ]
+    assert len(together) == (25 if do == "skip" else 30)
+    norms = [[e["grad_norm"] for e in events if e["step"] != 20] for events in (alone, together)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
 @pytest.mark.exhaustive

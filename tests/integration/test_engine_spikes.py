@@ -1,5 +1,7 @@
-"""Steps whose gradient is far larger than usual: not taken, or the end of the run."""
+"""Steps whose gradient is far larger than usual: not taken, the end of the run, or where it goes
+back."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -7,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import Events, run, same, same_weights, train_job
+from engine_jobs import Events, run, same, same_weights, spoiled, tensors, train_job
 
 from etude.compiler.plan.plan import TrainJob
+from etude.compiler.schedule.timeline import Timeline
 from etude.compiler.values import Saving, Spikes
+from etude.runtime.engine.rollbacks import Rollback
 from etude.runtime.engine.spikes import LEAST
 from etude.runtime.engine.trainer import Trainer
 from etude.runtime.errors import Stopped
@@ -113,3 +117,106 @@ def test_a_run_that_stops_at_spikes_keeps_what_was_before(
     disturb({})
     again = run(job("stop"), inputs, tmp_path / "job")
     assert [event["step"] for event in again] == list(range(BAD, 24))
+
+
+BACK = 5
+"""Steps that the tests' rollbacks go back at least."""
+
+
+def rolling(steps: int = 24, at_most: int = 3, **changes: Any) -> TrainJob:
+    made = train_job(steps=steps, saving=Saving(every=7, seconds=None, last=1), **changes)
+    policy = Spikes(do="rollback", above=10.0, back=BACK)
+    return made.model_copy(update={"spikes": policy, "rollbacks": at_most})
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Spoils the data that an undisturbed job reads at these steps."""
+    monkeypatch.setattr(Trainer, "forward_backward_step", spoiled(rolling(), steps))
+
+
+@pytest.fixture(scope="module")
+def rolled_back(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run whose data of step 20 are spoiled; with its events."""
+    folder = tmp_path_factory.mktemp("rolled_back")
+    with pytest.MonkeyPatch.context() as patch:
+        spoil(patch, BAD)
+        events = run(rolling(), inputs, folder / "job")
+    (folder / "events.json").write_text(json.dumps(events))
+    return folder
+
+
+def test_a_rollback_goes_back_and_reads_later_data(
+    inputs: dict[str, Path], rolled_back: Path, tmp_path: Path
+) -> None:
+    events = json.loads((rolled_back / "events.json").read_text())
+    (told,) = [event for event in events if event["event"] == "rollback"]
+    assert (told["number"], told["step"], told["to"]) == (1, BAD, 15)
+    assert told["grad_norm"] > 10 * told["usual"]
+    assert told["message"].endswith(
+        "training goes back to step 15 and passes over the data since then"
+    )
+    steps = [event["step"] for event in events if event["event"] == "step"]
+    assert steps == [*range(BAD), *range(15, 24)]
+    # The same as two jobs, the second of which begins with the data after the spike.
+    before = rolling(steps=15).model_copy(update={"spikes": None})
+    run(before, inputs, tmp_path / "before")
+    drawn = Timeline.of(rolling()).drawn_before(BAD + 1)
+    tokens = {source: count * before.seq_len for source, count in drawn.items()}
+    after = rolling(steps=9, first_step=15, first_tokens=tokens, optimizer_state="carry")
+    run(
+        after.model_copy(update={"spikes": None}),
+        inputs | {"model": tmp_path / "before/result"},
+        tmp_path / "after",
+    )
+    state, other = (
+        {n: t for n, t in tensors(folder / "result/state").items() if not n.startswith("spikes.")}
+        for folder in (rolled_back / "job", tmp_path / "after")
+    )
+    assert state.keys() == other.keys()
+    assert all(torch.equal(state[name], other[name]) for name in state)
+    read = [json.loads((f / "result/positions.json").read_text()) for f in (tmp_path / "after",)]
+    assert json.loads((rolled_back / "job/result/positions.json").read_text()) == read[0]
+
+
+@pytest.mark.parametrize("killed_at", ["rollback", 16, None])
+def test_killed_in_or_after_a_rollback_it_ends_with_the_same_bits(
+    killed_at: Any,
+    inputs: dict[str, Path],
+    rolled_back: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None: not killed, but made again from its beginning, by a run that knows of the rollback."""
+    spoil(monkeypatch, BAD)
+    known: list[Rollback] = [Rollback(1, BAD, 15)] if killed_at is None else []
+    gone_back = False
+
+    def die(event: dict[str, Any]) -> None:
+        nonlocal gone_back
+        if event["event"] == killed_at or (gone_back and event.get("step") == killed_at):
+            raise KeyboardInterrupt
+        if event["event"] == "rollback":
+            gone_back = True
+            known.append(Rollback.of(event))
+
+    if killed_at is not None:
+        with pytest.raises(KeyboardInterrupt):
+            run(rolling(), inputs, tmp_path / "job", on_event=die)
+        assert bool(known) == (killed_at == 16)
+    events = run(rolling(), inputs, tmp_path / "job", rollbacks=known)
+    assert [e["step"] for e in events if e["event"] == "rollback"] == [BAD] * (not known)
+    assert same(tmp_path / "job/result/state", rolled_back / "job/result/state")
+    assert [f.name for f in (tmp_path / "job").iterdir()] == ["result"]
+
+
+def test_a_job_goes_back_only_so_often(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disturbed = spoiled(rolling(), range(24), math.inf)
+    monkeypatch.setattr(Trainer, "forward_backward_step", disturbed)
+    events: Events = []
+    said = "the gradient is not finite, at step 0 of stage `toy`, and training has already gone"
+    with pytest.raises(Stopped, match=f"{said} back 2 times") as stopped:
+        run(rolling(at_most=2), inputs, tmp_path / "job", on_event=events.append)
+    assert "raise `at_most` of `spikes`" in stopped.value.help
+    assert [(e["number"], e["step"], e["to"]) for e in events] == [(1, 0, 0), (2, 0, 0)]

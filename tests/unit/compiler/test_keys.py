@@ -173,7 +173,7 @@ def test_a_changed_placement_is_told_as_a_change_that_keeps_results() -> None:
 
 def test_what_is_outside_is_told_or_is_a_name_or_follows() -> None:
     (job, *_) = jobs(plan(BATCH))
-    told = {"saving", "profile", "evaluation", "resources", "torchtitan"}
+    told = {"rollbacks", "saving", "profile", "evaluation", "resources", "torchtitan"}
     assert set(placement(job)) == told
     assert set(placement(job)["torchtitan"]) >= {"parallelism", "compile", "comm"}
 

@@ -76,3 +76,13 @@ def test_a_folder_of_another_user_is_one_message(
     with pytest.raises(Stopped, match=r"journal\.jsonl cannot be used: permission denied") as said:
         Store(tmp_path / "run").record("job", "key", "started")
     assert said.value.help.startswith("make it writable for this user and run again")
+
+
+def test_what_a_job_left_that_was_killed_while_it_ended_is_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    prepare(run)
+    for artifact in (run / "artifacts").iterdir():
+        (run / "work" / artifact.name).mkdir(parents=True)
+        (run / "work" / artifact.name / "ran.json").write_text("[]")
+    prepare(run)
+    assert os.listdir(run / "work") == []
