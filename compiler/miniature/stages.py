@@ -123,9 +123,8 @@ class Stages:
             every = nearest(spec.checkpoint.value * changes["steps"] / stage.steps)
             every = max(every, changes["steps"] // 10, 1)
             changes["checkpoint"] = Quantity(Fraction(every), "steps")
-        if spec.spikes and spec.spikes.do == "rollback":
-            back = nearest(Fraction(stage.settings["spikes"].back * changes["steps"], stage.steps))
-            changes["spikes"] = replace(spec.spikes, back=max(back, 1))
+        if spec.spikes:
+            changes["spikes"] = _spikes(stage, changes["steps"])
         if spec.profile:
             changes["profile"] = _profile(spec.profile, stage.steps, changes["steps"])
         if getattr(spec, "refresh", None):
@@ -272,6 +271,14 @@ def _turns(spec: Any, steps: int, few: int) -> dict[str, Any]:
         "group": min(spec.group, GROUP),
         "max_tokens": min(spec.max_tokens, ANSWER),
     }
+
+
+def _spikes(stage: ScheduledStage, steps: int) -> r.Spikes:
+    """What the stage does at spikes; a rollback goes back by as large a part of the stage."""
+    policy = stage.settings["spikes"]
+    if policy.do != "rollback":
+        return policy
+    return replace(policy, back=max(nearest(Fraction(policy.back * steps, stage.steps)), 1))
 
 
 def _profile(profile: r.Profile, steps: int, few: int) -> r.Profile:

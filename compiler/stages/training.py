@@ -1,6 +1,6 @@
 """Training stages: what they start from, their settings and hardware."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...spec.record import Record, replace
@@ -94,8 +94,7 @@ def resolve_training(
     where = _hardware(scope, spec, force)
     if model is None or where is None:
         return None
-    settings = {name: setting(name, default) for name, default in r.INHERITED.items()}
-    settings["spikes"] = _spikes(scope, spec, settings["spikes"])
+    settings = _settings(scope, spec, setting)
     _told(scope, where, settings["torchtitan"])
     precision = setting("precision", default_precision(where))
     recompute = setting("recompute", DEFAULTS["recompute"])
@@ -120,6 +119,12 @@ def resolve_training(
         dialog=dialog,
         origins=origins,
     )
+
+
+def _settings(scope: Scope, spec: r.Training, setting: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """The values in force of the attributes that stages inherit."""
+    found = {name: setting(name, default) for name, default in r.INHERITED.items()}
+    return found | {"spikes": _spikes(scope, spec, found["spikes"])}
 
 
 def _spikes(scope: Scope, spec: r.Training, policy: r.Spikes | None) -> r.Spikes | None:
