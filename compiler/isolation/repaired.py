@@ -129,6 +129,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E581": (*_CLOCK, "max_tokens"),
     "E582": (),
     "E583": ("refresh",),
+    "E584": (),
     "E585": ("loss", "by", "patience", "keep"),
     "E586": (*_CLOCK, "rope_theta", "gate", "average", "patience", "keep"),
     "E587": _CLOCK,
