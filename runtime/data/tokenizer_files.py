@@ -106,7 +106,10 @@ def _text(token: Any) -> str | None:
     """The text of a token, which may be given with its properties."""
     if isinstance(token, dict):
         token = token.get("content")
-    return token if isinstance(token, str) and token else None
+    if not isinstance(token, str) or not token:
+        return None
+    # JSON can name halves of characters, which no tokenizer has.
+    return token.encode("utf-8", "replace").decode()
 
 
 def _object(path: Path) -> dict[str, Any] | None:

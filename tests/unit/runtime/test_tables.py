@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -243,3 +244,18 @@ def test_a_null_written_in_json_is_an_argument(inputs, tmp_path):
     (found,) = tokens(inputs, tmp_path, {"kind": "files", "files": ["d.jsonl"]})
     text = bytes(token for token in found if token < 256).decode()
     assert '{"name": "f", "parameters": {"a": null}}' in text
+
+
+@pytest.mark.parametrize("ends", [[0, 9, 3], [0, -5, 2]])
+def test_texts_that_lie_elsewhere_in_memory_are_damage(ends, tmp_path):
+    """pyarrow does not look: without a check, it reads what is there, or ends the process."""
+    borders = pa.py_buffer(np.array(ends, np.int32).tobytes())
+    texts = pa.StringArray.from_buffers(2, borders, pa.py_buffer(b"abc"))
+    table = pa.RecordBatch.from_arrays([texts], ["text"])
+    with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as file:
+        file.write_batch(table)
+    said: list[str] = []
+    source = {"kind": "files", "files": ["a.arrow"], "text": "text"}
+    found = list(readers.read(source, root=tmp_path, bad_lines=1, on_bad=said.append))
+    assert found == []
+    assert said[0].startswith("a.arrow:1: damaged Arrow file: ")

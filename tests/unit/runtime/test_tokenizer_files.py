@@ -200,3 +200,9 @@ def test_the_hub_gives_what_stands_beside_it(
     with pytest.raises(DataError, match="cannot be reached") as problem:
         tokenizer.from_hub("org/name")
     assert "--include" in problem.value.help
+
+
+def test_half_a_character_is_no_token(tmp_path: Path) -> None:
+    path = made(tmp_path, tokenizer_config={"bos_token": "\ud800"})
+    with pytest.raises(DataError, match="as the beginning of a text, which"):
+        tokenizer.load(path)
