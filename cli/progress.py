@@ -132,6 +132,9 @@ def _rewarded(event: dict[str, Any]) -> str:
     if len(event["rewards"]) > 1:
         known = {name: mean for name, mean in event["rewards"].items() if mean is not None}
         shown += f" ({', '.join(f'{name} {measured(known[name], 4)}' for name in known)})"
+    if "drawn" in event:
+        right, wrong = event["all_right"], event["all_wrong"]
+        shown += f"; of {event['drawn']} prompts {right} all right, {wrong} all wrong"
     return shown + (f"; all alike in {event['idle']:.0%} of groups" if event["idle"] else "")
 
 

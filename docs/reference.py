@@ -31,6 +31,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`stage NAME: dpo`": r.Dpo,
     "`stage NAME: kto`": r.Kto,
     "`stage NAME: grpo`": r.Grpo,
+    "`dynamic_sampling`": r.DynamicSampling,
     "`stage NAME: score`": r.Score,
     "`stage NAME: sample`": r.Sample,
     "`optimizer`": r.Optimizer,

@@ -291,10 +291,19 @@ class Verifier(Block):
 
     kind: (
         Literal[
-            "math", "exact", "choice", "regex", "format", "length", "json_schema", "python_tests"
+            "math",
+            "exact",
+            "choice",
+            "regex",
+            "format",
+            "length",
+            "json_schema",
+            "python_tests",
+            "ifeval",
         ]
         | Let
     )
+    data: Names | None = None
     extract: Text = None
     ignore_case: bool | Let | None = None
     pattern: Text = None
@@ -388,3 +397,10 @@ class Gate(Block):
     require: list[str]
     otherwise: str | None = None
     needle: Needle | Let | None = None
+
+
+class DynamicSampling(Block):
+    """How prompts that teach nothing are replaced (arXiv:2503.14476, §3.2)."""
+
+    most: Number | None = None
+    by: Names | None = None

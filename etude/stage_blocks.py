@@ -10,6 +10,7 @@ from pydantic import Field
 from .attributes import FROM, Block, Budget, Let, Name, Names, Number, Numbers, Schedule, Text
 from .blocks import (
     Adapter,
+    DynamicSampling,
     Evaluation,
     Gate,
     Needle,
@@ -149,6 +150,9 @@ class Grpo(Training):
     kl: Number | None = None
     reference: Name | None = None
     reference_refresh: Number | None = None
+    temperature: Number | None = None
+    mask_truncated: bool | Let | None = None
+    dynamic_sampling: DynamicSampling | Let | None = None
     dialog: Name | None = None
 
 

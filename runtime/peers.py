@@ -19,6 +19,10 @@ class Peers(Protocol):
         """On rank 0: the next message that was sent during this job; None if none is there yet."""
         ...
 
+    def told(self, message: bytes) -> bytes:
+        """What rank 0 says: its message. All ranks call this together."""
+        ...
+
     def meet(self, first: int) -> tuple[str, int]:
         """Where some of the ranks meet: an address of the host of the first of them, which all of
         them can reach, and a port there that was free just now. All of them call this."""
@@ -35,6 +39,9 @@ class Single:
 
     def received(self) -> bytes | None:
         return None
+
+    def told(self, message: bytes) -> bytes:
+        return message
 
     def meet(self, first: int) -> tuple[str, int]:
         raise RuntimeError("a single rank meets nobody")

@@ -65,7 +65,7 @@ class Ranks:
         """Called before a problem ends this process; it has `PARTING_SECONDS`."""
         self._store = _join(place)
         self._number = 0
-        self._received = 0, 0
+        self._received = self._told = 0, 0
         self._tick = max(TICK_SECONDS, self.world_size / 1000)
         self._ending = threading.Lock()
         self._over = threading.Event()
@@ -150,6 +150,16 @@ class Ranks:
         message = self._store.get(key)
         self._store.delete_key(key)
         return message
+
+    def told(self, message: bytes) -> bytes:
+        """See `Peers.told`."""
+        job, number = self._told
+        self._told = self._number, number + 1 if job == self._number else 1
+        key = "told/{}/{}".format(*self._told)
+        if self.rank == 0:
+            self._store.set(key, message)
+        self._wait(key)
+        return self._store.get(key)
 
     def meet(self, first: int) -> tuple[str, int]:
         """See `Peers.meet`."""

@@ -8,9 +8,12 @@ from typing import Any
 
 from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
+from ..ids import DataId
 from ..program import Scheduled
 from .data_files import URL, Matched, ending
 
+INSTRUCTIONS = "instruction_id_list"
+"""The field of a record that a verifier of kind `ifeval` needs in place of an answer."""
 LINE = 1 << 20
 """Characters of a record that are looked at."""
 LINES = (".jsonl", ".ndjson")
@@ -27,7 +30,7 @@ def check_answers(program: Scheduled, root: Path, report: Report, matched: Match
             continue
         name = dataset.fields.answer
         for file, record in _records(dataset, root, matched):
-            if record.get(name) not in (None, "", []):
+            if record.get(name) not in (None, "", []) or INSTRUCTIONS in record:
                 continue
             told.add(place)
             fields = ", ".join(map(str, list(record)[:8]))
@@ -53,7 +56,9 @@ def _needing(program: Scheduled) -> Iterator[tuple[str, r.Dataset]]:
         asked = [dataset for data in read if (dataset := recipe.datasets.get(data))]
         for name in names:
             for dataset in asked:
-                if dataset.kind == "prompts" and r.VERIFIERS[recipe.verifiers[name].kind].compares:
+                verifier = recipe.verifiers[name]
+                scored = verifier.data is None or DataId.parse(dataset.name).name in verifier.data
+                if dataset.kind == "prompts" and scored and r.VERIFIERS[verifier.kind].compares:
                     yield name, dataset
 
 

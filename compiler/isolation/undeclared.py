@@ -45,6 +45,8 @@ def _stage(scope: Scope, stage: r.Stage) -> None:
             scope.dialog(each.value, None, stage.at(each.attribute))
         elif each.to[0] in declared:
             for name, at in each.at(stage):
+                if "stage" in each.to and name in scope.specs:
+                    continue
                 scope.known(name, each.to[0], declared[each.to[0]], at)
     gate = getattr(stage, "gate", None)
     for requirement in gate.requirements if gate else ():

@@ -261,6 +261,7 @@ class Models:
         answers: dict[str, Verifier] | None = None,
         extends: Attempt | None = None,
         on: ModelStage | None = None,
+        before: str | None = None,
     ) -> str:
         """Adds the job that samples answers of a model; returns its key.
 
@@ -269,6 +270,7 @@ class Models:
             judges: the stages whose models read the answers.
             settings: the fields of the job that say what is sampled.
             answers: verifiers that compare with the right answers of the prompts.
+            before: key of the job after whose prompts this one's begin.
         """
         export = self.export(of.name, of.stage, of.model, extends)
         model, name = self.jobs.by_key[export].model, settings["prompts"]
@@ -286,7 +288,7 @@ class Models:
         found = known_answers(dataset, limit, draws, most, context)
         known = None if found is None else [found]
         content = {**settings, **needs(on or of.trained, model, context, known, spread=True)}
-        inputs = {"model": export, "prompts": prompts}
+        inputs = {"model": export, "prompts": prompts} | ({"before": before} if before else {})
         return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
 
     def _judge(self, stage: str) -> tuple[Measured, int]:

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..costs.reading import Rows
-from ..ids import SegmentId
+from ..ids import DataId, SegmentId
 from ..plan.plan import (
     LikelihoodJob,
     MixturePiece,
     PromptWindow,
     RolloutJob,
     Schedule,
+    Until,
 )
 from ..plan.verifiers import Verifier
 from ..program import ScheduledStage, Segment
@@ -92,6 +93,7 @@ class Policy:
         self.jobs = jobs
         self.models = models
         self._writers: dict[tuple[str, int], str] = {}
+        self._newest: dict[tuple[str, str], str] = {}
 
     def turn(self, place: Place, read: Mapping[str, int], reference: str | None) -> Turn:
         """Adds the jobs before a segment's training.
@@ -154,6 +156,7 @@ class Policy:
             "scale": spec.advantage or _SCALES[spec.objective],
             "prompts": place.steps,
             "sources": place.mixture,
+            "mask_truncated": spec.mask_truncated,
         }
         id = f"rollouts.{place.id}"
         return self.jobs.add(RolloutJob, content, inputs, id=id, stage=stage.name)
@@ -170,8 +173,14 @@ class Policy:
         """The key of the job that writes answers to a source's prompts from the `first` on."""
         spec: Any = place.stage.spec
         own = _seed(place.seed, source)
+        dataset = DataId.parse(source).name
+        verifiers = {name: each for name, each in verifiers.items() if each.scores(dataset)}
+        until, before = _until(spec, verifiers), None
+        if until:
+            before = self._newest.get((place.stage.name, source))
+            first = 0  # where `before` has ended, which only the run knows
         window = PromptWindow(first=first, count=count, seed=own, longest=place.segment.seq_len)
-        return self.models.drawn(
+        drawn = self._newest[place.stage.name, source] = self.models.drawn(
             self._writer(place),
             id=f"draws.{place.id}.{source}",
             stage=place.stage.name,
@@ -183,14 +192,17 @@ class Policy:
                 "prompts": source,
                 "limit": None,
                 "draws": spec.group,
-                # The policy itself, whose log-probabilities are learned.
-                "temperature": 1.0,
+                # All tokens of the policy, whose log-probabilities are learned.
+                "temperature": spec.temperature,
                 "top_p": 1.0,
                 "max_tokens": spec.max_tokens,
                 "seed": own,
                 "window": window,
+                "until": until,
             },
+            before=before,
         )
+        return drawn
 
     def _writer(self, place: Place) -> Measured:
         """The model that writes the answers of a segment."""
@@ -204,9 +216,11 @@ class Policy:
     def _likelihood(self, place: Place, what: str, model: str, rollouts: str) -> str:
         """The key of the job that computes the log-probabilities of answers under a model."""
         stage, segment = place.stage, place.segment
+        spec: Any = stage.spec
         content = {
             "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
             "source": stage.name,
+            "temperature": spec.temperature,
             "seq_len": segment.seq_len,
             "resources": segment.resources,
             "torchtitan": torchtitan(stage, segment, 1, place.seed, stage.lr),
@@ -216,6 +230,17 @@ class Policy:
         inputs = {"model": model, f"data:{stage.name}": rollouts}
         id = f"{what}.{place.id}"
         return self.jobs.add(LikelihoodJob, content, inputs, id=id, stage=stage.name)
+
+
+def _until(spec: Any, verifiers: Mapping[str, Verifier]) -> Until | None:
+    """How long prompts are drawn whose answers these verifiers score; None if once."""
+    asked = spec.dynamic_sampling
+    by = asked.by or list(verifiers) if asked else ()
+    verify = {name: each for name, each in verifiers.items() if name in by}
+    if not verify:
+        return None
+    weights = {name: spec.reward[name] for name in verify}
+    return Until(verify=verify, weights=weights, most=asked.most)
 
 
 def _seed(seed: int, source: str) -> int:

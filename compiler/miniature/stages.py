@@ -270,6 +270,7 @@ def _turns(spec: Any, steps: int, few: int) -> dict[str, Any]:
         "reference_refresh": renewed and refresh * (1 if renewed < steps else turns),
         "group": min(spec.group, GROUP),
         "max_tokens": min(spec.max_tokens, ANSWER),
+        "dynamic_sampling": spec.dynamic_sampling and r.DynamicSampling(most=2),
     }
 
 

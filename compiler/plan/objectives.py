@@ -102,6 +102,10 @@ class Grpo(Value):
     )
     kl: float = Field(description="coefficient of the divergence from the reference")
     max_tokens: int = Field(description="of an answer")
+    temperature: float = later(1.0, description="divides the logits")
+    mask_truncated: bool = later(
+        False, description="answers that max_tokens cuts off are not learned from"
+    )
 
 
 Objective = Annotated[

@@ -236,6 +236,7 @@ class LikelihoodJob(ForwardJob):
 
     kind: Literal["likelihood"] = "likelihood"
     source: str
+    temperature: float = later(1.0, description="divides the logits")
 
 
 class ScoreJob(ForwardJob):
@@ -292,8 +293,20 @@ class PromptWindow(Value):
     longest: int = Field(description="the most tokens of a prompt and its answer")
 
 
+class Until(Value):
+    """Prompts are drawn until those of the window all have answers of different scores."""
+
+    verify: dict[str, Verifier] = Field(description="the verifiers that score the answers")
+    weights: dict[str, float] = Field(description="verifier → weight of its score")
+    most: int = Field(description="at most so many prompts for each of the window")
+
+
 class DrawJob(WritingJob):
-    """Answers to prompts."""
+    """Answers to prompts.
+
+    With `until`, a window begins where that of the input "before", an earlier job of the stage,
+    has ended.
+    """
 
     kind: Literal["draw"] = "draw"
     dialog: dict[str, Any]
@@ -308,6 +321,9 @@ class DrawJob(WritingJob):
         None,
         description="prompts of the shuffled set, and the answers' tokens kept; null: all, "
         "in the order of the set",
+    )
+    until: Until | None = later(
+        None, description="prompts whose answers have the same score are replaced"
     )
 
 
@@ -352,6 +368,9 @@ class RolloutJob(Job):
     )
     prompts: list[int] = Field(description="how many each step learns from")
     sources: list[MixturePiece] = Field(description="how the sources' prompts take turns, in steps")
+    mask_truncated: bool = later(
+        False, description="answers that max_tokens cuts off are not learned from"
+    )
 
 
 class BestJob(WritingJob):

@@ -10,8 +10,19 @@ class Verifier(Value):
     """Scores an answer: 1 if it is right, 0 if it is not."""
 
     kind: Literal[
-        "math", "exact", "choice", "regex", "format", "length", "json_schema", "python_tests"
+        "math",
+        "exact",
+        "choice",
+        "regex",
+        "format",
+        "length",
+        "json_schema",
+        "python_tests",
+        "ifeval",
     ]
+    data: list[str] | None = later(
+        None, description="the data sets whose prompts it scores for a policy; null: all"
+    )
     extract: str | None = later(
         None, description="a regular expression whose first group, in its last match, is the answer"
     )
@@ -21,6 +32,10 @@ class Verifier(Value):
     schema_file: str | None = later(None, description="relative to the spec's folder")
     most: int | None = later(None, description="words")
     least: int | None = later(None, description="words")
+
+    def scores(self, dataset: str) -> bool:
+        """Whether it scores a policy's answers to the prompts of a data set."""
+        return self.data is None or dataset in self.data
 
     @property
     def compares(self) -> bool:

@@ -21,7 +21,9 @@ def check_verifier(scope: Scope, verifier: r.Verifier) -> None:
     every = r.attributes(r.Verifier).items()
     given = [name for name, of in every if getattr(verifier, of.field) != of.default]
     given.remove("kind")
-    others = [name for name in given if name not in (*kind.required, *kind.optional)]
+    others = [name for name in given if name not in ("data", *kind.required, *kind.optional)]
+    for name in verifier.data or ():
+        scope.known(name, "dataset", scope.recipe.datasets, verifier.at("data"))
     for name in others:
         its = [of for of, each in r.VERIFIERS.items() if name in (*each.required, *each.optional)]
         scope.error(

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...spec.schema import recipe as r
 from ..as_written import counted
+from ..ids import DataId
 from ..lowering.way import Way
 from ..program import ScheduledStage, TrainStage
+from ..resolve.graph import data_of
 from ..resolve.scope import Scope
 from .kind import TrainingKind
 from .measuring import same_tokenizer
@@ -37,8 +39,28 @@ def resolve(spec: r.Grpo, scope: Scope) -> TrainStage | None:
                 spec.at(name),
                 f"write `kl = 0.01` too, or remove `{name}`",
             )
+    _unscored(spec, scope)
     _renewed(spec, scope)
+    _replacing(spec, scope)
     return same_shape(stage, scope)
+
+
+def _unscored(spec: r.Grpo, scope: Scope) -> None:
+    """Checks that something scores the answers to each data set."""
+    verifiers = [scope.recipe.verifiers.get(name) for name in spec.reward]
+    if not all(each and each.data is not None for each in verifiers):
+        return  # a reward stage scores all, and so does a verifier without `data`
+    scored = {name for each in verifiers if each for name in each.data or ()}
+    for name in dict.fromkeys(data_of(spec)):
+        if DataId.parse(name).name not in scored:
+            scope.error(
+                "E589",
+                f"nothing in `reward` scores the answers to `{name}`: the verifiers there are for "
+                "other data sets",
+                spec.at("data"),
+                f"add `{DataId.parse(name).name}` to `data` of a verifier, or a verifier without "
+                "`data` to `reward`",
+            )
 
 
 def _renewed(spec: r.Grpo, scope: Scope) -> None:
@@ -54,6 +76,31 @@ def _renewed(spec: r.Grpo, scope: Scope) -> None:
         spec.at("reference_refresh"),
         f"write `reference_refresh = {near} steps`, or another multiple of `refresh`",
     )
+
+
+def _replacing(spec: r.Grpo, scope: Scope) -> None:
+    """Checks that a verifier can tell which prompts are to be replaced."""
+    asked = spec.dynamic_sampling
+    if asked is None:
+        return
+    verifiers = [name for name in spec.reward if name in scope.recipe.verifiers]
+    strangers = [name for name in asked.by or () if name not in verifiers]
+    if not verifiers:
+        scope.error(
+            "E590",
+            "`dynamic_sampling` replaces prompts whose answers are all right or all wrong, and no "
+            "verifier in `reward` says which are right",
+            spec.at("dynamic_sampling"),
+            "add a verifier to `reward`, or remove `dynamic_sampling`: a reward stage hardly ever "
+            "gives two answers the same reward",
+        )
+    elif strangers:
+        scope.error(
+            "E590",
+            f"`{strangers[0]}` is no verifier in this stage's `reward`, so it scores no answers",
+            spec.at("dynamic_sampling"),
+            f"write `by = [{', '.join(verifiers)}]`, or add `{strangers[0]} 1` to `reward`",
+        )
 
 
 def _scores(name: str, spec: r.Grpo, scope: Scope) -> None:

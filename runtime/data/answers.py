@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import DataError
+from ..verification.instructions import in_record
 from .record_fields import COMPLETIONS, Fields
 
 _OTHERS = (
@@ -21,7 +22,7 @@ _OTHERS = (
 
 def right_answers(record: Mapping[str, Any], fields: Fields, why: str) -> list[str]:
     """The right answers of a record, of which any will do: its field `answer` has a text, a number,
-    or a list of these.
+    or a list of these. A record of IFEval has instructions instead.
 
     Args:
         why: what needs an answer, for people.
@@ -29,6 +30,8 @@ def right_answers(record: Mapping[str, Any], fields: Fields, why: str) -> list[s
     Raises: DataError: the record has none; the message is only the reason.
     """
     name, value = fields.name("answer"), fields.get(record, "answer")
+    if value is None and name not in record:
+        value = in_record(record)
     if value is None:
         lacks = "is null" if name in record else "is missing"
         raise DataError(f"`{name}` {lacks}: {why}", _proposal(record, name))

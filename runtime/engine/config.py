@@ -115,6 +115,9 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
         return start is None or (start.headless and name == HEAD) or adapters.is_adapter(name)
 
     spec = model_spec(job.model, job.resources.device, job.seq_len, head)
+    if isinstance(job.objective, Grpo):
+        # Answers are drawn at this temperature, and learned by their probabilities at it.
+        spec.model.lm_head.temperature = job.objective.temperature
     if job.resources.device != "cpu":
         reset()
     if converters := job.torchtitan.get(SECTION):

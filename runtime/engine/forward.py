@@ -21,8 +21,10 @@ from ...compiler.plan.plan import (
     Distill,
     Dpo,
     ForwardJob,
+    Grpo,
     HeldOutJob,
     JudgeJob,
+    LikelihoodJob,
     MixturePiece,
     Objective,
     ReferenceJob,
@@ -299,6 +301,10 @@ def _objective(job: ForwardJob) -> Objective:
         loss_on = "all" if job.every_token else "assistant"
         return Distill(
             temperature=job.temperature, top_k=job.top_k, vocab=job.vocab, loss_on=loss_on
+        )
+    if isinstance(job, LikelihoodJob):
+        return Grpo(
+            objective="grpo", clip_ratio=(1, 1), kl=0, max_tokens=1, temperature=job.temperature
         )
     return Dpo(beta=1, nll=0, label_smoothing=0, normalize=False, mask="none")
 

@@ -50,10 +50,12 @@ class TokenHead(Linear):
     @dataclass(kw_only=True, slots=True)
     class Config(Linear.Config):
         cap: float = 0.0  # of logits; 0: none
+        temperature: float = 1.0  # divides the logits behind their cap
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._vocab, self._cap = config.out_features, config.cap
+        self._temperature = config.temperature
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (logits are not made whole)
         self, input: torch.Tensor, targets: torch.Tensor | None, likely: Likely | None = None
@@ -80,7 +82,9 @@ class TokenHead(Linear):
 
     def _logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         logits_NV = F.linear(hidden_ND, self.weight).float()
-        return self._cap * torch.tanh(logits_NV / self._cap) if self._cap else logits_NV
+        if self._cap:
+            logits_NV = self._cap * torch.tanh(logits_NV / self._cap)
+        return logits_NV if self._temperature == 1 else logits_NV / self._temperature
 
     def _likely(
         self, asked: Likely, hidden_ND: torch.Tensor, targets_NK: torch.Tensor | None = None

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from ...compiler.plan.plan import Grpo
-from ..data.record_shards import ADVANTAGES, REWARDS, Records
+from ..data.record_shards import ADVANTAGES, LEARNED, REWARDS, Records
 from ..errors import DataError
 from .loader import check_vocab
-from .objectives import RecordLoss, sums_of
+from .objectives import RecordLoss, share, sums_of
 from .rows import RecordLoader, Row, ask_tokens, lay_out
 
 PER_TOKEN = ("dapo",)
@@ -31,21 +31,32 @@ class Rollouts:
         folder: with each answer's advantage and reward beside them.
         likelihoods: "old" and "reference" → the file with the log-probabilities of the answers'
             tokens, one after the other.
+        masked: whether some of the answers are not learned from.
 
     Attributes:
         advantages, rewards: float32, shape (answers,).
+        learned: 1 for each answer that is learned from, else 0: float32, shape (answers,); None
+            if all are.
         begins: where each answer's tokens begin: int64, shape (answers,).
 
     Raises:
         DataError: a file is missing, damaged, or belongs to other answers.
     """
 
-    def __init__(self, records: Records, folder: Path, likelihoods: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        folder: Path,
+        likelihoods: Mapping[str, Path],
+        *,
+        masked: bool = False,
+    ) -> None:
         sizes = records.branches[:, 1].astype(np.int64)
         ends = np.concatenate([[0], np.cumsum(sizes)])
         self.records = records
         self.advantages = _values(folder / ADVANTAGES, records.count)
         self.rewards = _values(folder / REWARDS, records.count)
+        self.learned = _values(folder / LEARNED, records.count) if masked else None
         self.likelihoods = {name: _values(p, int(ends[-1])) for name, p in likelihoods.items()}
         self.begins = ends[:-1]
 
@@ -78,6 +89,7 @@ class RolloutLoader(RecordLoader):
         super().__init__(config, **keywords)
         self._objective = config.objective
         self._rollouts = config.rollouts
+        self._per_token = config.objective.objective in PER_TOKEN
 
     def _find(self, source: str, ordinal: int) -> tuple[int, int]:
         return ordinal, int(self._rollouts[source].records.branches[ordinal].sum())
@@ -100,8 +112,12 @@ class RolloutLoader(RecordLoader):
         for name in of[0][0].likelihoods:
             pieces = [each.likelihood(name, number) for each, number in of]
             asked[name] = torch.from_numpy(np.concatenate(pieces))
-        per_token = self._objective.objective in PER_TOKEN
-        return asked, int(asked["counts"].sum()) if per_token else len(items)
+        counted = asked["counts"] if self._per_token else torch.ones(len(items))
+        if self._objective.mask_truncated:
+            known = [each.learned[number] for each, number in of if each.learned is not None]
+            asked["learned"] = torch.tensor(known)
+            counted = counted * asked["learned"]
+        return asked, int(counted.sum())
 
 
 class PolicyLoss(RecordLoss):
@@ -153,7 +169,8 @@ class PolicyLoss(RecordLoss):
             rows: `counts`, int64, shape (R,): tokens of each answer; `advantages` and `rewards`,
                 float32, shape (R,); `old`, float32, shape (N,): log-probabilities under the policy
                 that wrote the answers, absent if it is this one; `reference`, the same under the
-                reference, absent without a penalty.
+                reference, absent without a penalty; `learned`, float32, shape (R,): 0 for answers
+                that count in no mean, else 1; absent if all count.
         """
         counts = rows["counts"]
         log_ratio_N = -pred - rows.get("old", -pred.detach())
@@ -170,11 +187,15 @@ class PolicyLoss(RecordLoss):
             divergence_N = torch.zeros_like(losses_N)
         policy = self._of_answers(losses_N, counts, whole=self._objective.objective == "rloo")
         divergence = self._of_answers(divergence_N, counts)
+        if "learned" in rows:
+            policy, divergence = policy * rows["learned"], divergence * rows["learned"]
         clipped = sums_of((kept < plain).float(), counts) / counts
         ratio = sums_of(ratio_N.detach(), counts) / counts
         self._count(rows["rewards"], policy, divergence, clipped, ratio, tokens=rows["tokens"])
         loss = (policy + self._objective.kl * divergence).sum()
-        return (loss if global_valid_tokens is None else loss / global_valid_tokens), {}
+        if global_valid_tokens is not None:  # none if no answer of the batch is learned from
+            global_valid_tokens = global_valid_tokens.clamp(min=1)
+        return share(loss, global_valid_tokens), {}
 
     def _ratios(self, log_ratio: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """ρ of each token."""

@@ -275,7 +275,8 @@ def _rollouts(
             if f"{name}:{source}" in inputs
         }
         records = read_records(path, "rollouts", source)
-        rollouts[source] = Rollouts(records, path, likelihoods)
+        masked = job.objective.mask_truncated
+        rollouts[source] = Rollouts(records, path, likelihoods, masked=masked)
     return RolloutLoader.Config(
         objective=job.objective,
         rollouts=rollouts,

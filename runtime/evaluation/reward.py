@@ -7,7 +7,7 @@ import numpy as np
 
 from ...compiler.plan.measures import RewardMeasure
 from ..errors import RunError
-from ..sampling.draws import read_draws
+from ..sampling.draw_files import read_draws
 from ..sampling.judging import SCORES
 from .passes import best_of, budgets
 

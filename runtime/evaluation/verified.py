@@ -9,7 +9,7 @@ import numpy as np
 
 from ...compiler.plan.measures import VerifiedMeasure
 from .. import verification
-from ..sampling.draws import read_draws
+from ..sampling.draw_files import read_draws
 from ..sampling.judging import SCORES
 from ..sampling.prompts import records
 from .passes import best_of, budgets, pass_at, standard_error

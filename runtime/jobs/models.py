@@ -53,7 +53,7 @@ def export(task: Task) -> None:
 
 def drawn(task: Task) -> dict[str, Any]:
     """The draws from before the job was interrupted."""
-    from ..sampling.draws import drawn
+    from ..sampling.draw_files import drawn
 
     return {"done": drawn(task.work, task.job.draws)}
 

@@ -2,61 +2,32 @@
 
 import json
 import os
-import shutil
 import time
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ...compiler.plan.plan import DrawJob
 from .. import stopping
 from ..data import tokenizer
-from ..data.drawn import DRAWS
-from ..disk import disk, move
+from ..disk import disk
 from ..peers import SINGLE, Peers
 from ..run_folder.recorder import OnEvent
+from . import replacing
+from .draw_files import PARTIAL, finish
 from .drawing import Generator, Request, Settings
 from .generators import generator
 from .noise import draw_seed
 from .prompts import Prompt, Protocol, in_window, read
 from .replicas import Replica
 
-PARTIAL = "draws.partial.jsonl"
 WAIT_SECONDS = 0.1
 """Seconds between two looks for the answers of other replicas, once this one has drawn its own."""
 SAFE = 64
 """Answers after which they are flushed to disk, to survive a crash of the machine."""
-
-Ranges = list[tuple[int, int]]
-"""Ranges of numbers, each from the first up to, but not including, the second."""
-
-
-def drawn(folder: Path, draws: int) -> Ranges:
-    """The draws of an interrupted job: ranges of answer numbers, p × draws + d for draw d of prompt
-    p. An answer torn by a crash is cut off."""
-    path = folder / PARTIAL
-    numbers, end = set(), 0
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            found = json.loads(line)
-            numbers.add(found["prompt"] * draws + found["draw"])
-            end += len(line)
-    os.truncate(path, end)
-    return _ranges(sorted(numbers))
-
-
-def _ranges(numbers: Sequence[int]) -> Ranges:
-    ordered = enumerate(numbers)
-    groups = [[n for _, n in each] for _, each in groupby(ordered, lambda e: e[1] - e[0])]
-    return [(each[0], each[-1] + 1) for each in groups]
 
 
 def draw(
@@ -98,27 +69,15 @@ def draw(
     replica = Replica.here(job.resources, peers.rank)
     protocol = Protocol(job.dialog, tokenizer.load(model / "tokenizer.json"), root)
     generate = generate or _loaded(job, model, replica, peers)
-    numbers, longest = None, generate.context
-    if job.window:
-        numbers, longest = in_window(path, job.window), min(longest, job.window.longest)
-    prompts = read(path, protocol, context=longest, limit=job.limit, numbers=numbers)
-    total = len(prompts) * job.draws
-    have = {number for begin, end in done for number in range(begin, end) if number < total}
-    left = replica.share([n for n in range(total) if n not in have], job.draws)
-    requests = [_request(job, prompts, number, longest) for number in left]
-    answers = generate.draw(requests, Settings(job.temperature, job.top_p, protocol.stop))
-    lines = (
-        _line(job, prompts, numbers, left[place], protocol.answer(tokens), tokens)
-        for place, tokens in answers
-    )
-    if peers.rank != 0:
-        sent = map(peers.send, map(zlib.compress, lines))
-        deque(answers if replica.rank else sent, maxlen=0)
-        return
-    with disk(folder / PARTIAL):
-        with (folder / PARTIAL).open("ab") as file:
-            _Written(job, file, len(have), total, on_event).take(lines, peers)
-        _finish(folder, job.draws)
+    drawing = _Drawing(job, path, folder, protocol, generate, on_event, done, peers, replica)
+    with disk(folder / PARTIAL) if peers.rank == 0 else nullcontext():
+        if job.until:
+            drawing.first = replacing.begin(inputs.get("before"))
+            replacing.draw(job, drawing.first, drawing.add, path, folder, root, peers)
+        else:
+            drawing.add(0, job.window.count if job.window else None)
+            if peers.rank == 0:
+                finish(folder, job.draws)
 
 
 def _loaded(job: DrawJob, model: Path, replica: Replica, peers: Peers) -> Generator:
@@ -128,46 +87,101 @@ def _loaded(job: DrawJob, model: Path, replica: Replica, peers: Peers) -> Genera
         return generator(model, job.resources, context)
 
 
-def _request(job: DrawJob, prompts: list[Prompt], number: int, longest: int) -> Request:
-    tokens = prompts[number // job.draws].tokens
-    most = min(job.max_tokens, longest - len(tokens))
-    return Request(tokens, _seed(job, number), most)
-
-
-def _seed(job: DrawJob, number: int) -> int:
-    """The seed of an answer; in a window, of a stage's prompt at this place for the whole stage."""
-    prompt, which = divmod(number, job.draws)
-    first = job.window.first if job.window else 0
-    return draw_seed(job.seed, first + prompt, which)
-
-
-def _line(
-    job: DrawJob,
-    prompts: list[Prompt],
-    numbers: Sequence[int] | None,
-    number: int,
-    answer: tuple[str, dict[str, Any], bool],
-    tokens: list[int],
-) -> bytes:
-    """The line of a draw.
+class _Drawing:
+    """Answers to the prompts of a job, which may come in several parts.
 
     Args:
-        numbers: of the records, if the prompts are those of a window.
-        number: of the draw.
+        path: the prompts.
+        done: the answers that are there already, see `drawn`.
+
+    Attributes:
+        first: the place of the job's first prompt in the order of its stage.
     """
-    prompt, which = divmod(number, job.draws)
-    asked, (text, message, finished) = prompts[prompt], answer
-    line = {
-        "prompt": prompt,
-        "draw": which,
-        "seed": _seed(job, number),
-        "text": text,
-        "messages": None if asked.messages is None else [*asked.messages, message],
-        "finished": finished,
-    }
-    if numbers is not None:
-        line |= {"record": numbers[prompt], "tokens": tokens}
-    return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+    def __init__(
+        self,
+        job: DrawJob,
+        path: Path,
+        folder: Path,
+        protocol: Protocol,
+        generate: Generator,
+        on_event: OnEvent,
+        done: Sequence[Sequence[int]],
+        peers: Peers,
+        replica: Replica,
+    ) -> None:
+        self.first = job.window.first if job.window else 0
+        self._job, self._path, self._file = job, path, folder / PARTIAL
+        self._protocol, self._generate, self._on_event = protocol, generate, on_event
+        self._have = {number for begin, end in done for number in range(begin, end)}
+        self._peers, self._replica = peers, replica
+
+    def add(self, begin: int, count: int | None) -> list[int] | None:
+        """Draws the answers to the next prompts that are not there yet.
+
+        Args:
+            begin: how many prompts there were before.
+            count: how many there are; None: all of the set.
+
+        Returns: the numbers of their records, if the job has a window.
+        """
+        job, numbers, longest = self._job, None, self._generate.context
+        if job.window and count is not None:
+            part = {"first": self.first + begin, "count": count}
+            numbers = in_window(self._path, job.window.model_copy(update=part))
+            longest = min(longest, job.window.longest)
+        prompts = read(
+            self._path, self._protocol, context=longest, limit=job.limit, numbers=numbers
+        )
+        total = (begin + len(prompts)) * job.draws
+        missing = [n for n in range(begin * job.draws, total) if n not in self._have]
+        left = self._replica.share(missing, job.draws)
+        requests = [self._request(prompts[n // job.draws - begin], n, longest) for n in left]
+        settings = Settings(job.temperature, job.top_p, self._protocol.stop)
+        answers = self._generate.draw(requests, settings)
+        lines = self._lines(answers, left, prompts, numbers, begin)
+        if self._peers.rank != 0:
+            sent = map(self._peers.send, map(zlib.compress, lines))
+            deque(answers if self._replica.rank else sent, maxlen=0)
+            return numbers
+        with self._file.open("ab") as file:
+            written = _Written(job, file, total - len(missing), total, self._on_event)
+            written.take(lines, self._peers)
+        return numbers
+
+    def _request(self, prompt: Prompt, number: int, longest: int) -> Request:
+        most = min(self._job.max_tokens, longest - len(prompt.tokens))
+        return Request(prompt.tokens, self._seed(number), most)
+
+    def _seed(self, number: int) -> int:
+        """The seed of an answer: of a prompt at this place of its stage's order, for ever."""
+        prompt, which = divmod(number, self._job.draws)
+        return draw_seed(self._job.seed, self.first + prompt, which)
+
+    def _lines(
+        self,
+        answers: Iterator[tuple[int, list[int]]],
+        left: Sequence[int],
+        prompts: Sequence[Prompt],
+        numbers: Sequence[int] | None,
+        begin: int,
+    ) -> Iterator[bytes]:
+        """The lines of draws as they come."""
+        for place, tokens in answers:
+            prompt, which = divmod(left[place], self._job.draws)
+            asked = prompts[prompt - begin]
+            text, message, finished = self._protocol.answer(tokens)
+            line = {
+                "prompt": prompt,
+                "draw": which,
+                "seed": self._seed(left[place]),
+                "text": text,
+                "messages": None if asked.messages is None else [*asked.messages, message],
+                "finished": finished,
+            }
+            if numbers is not None:
+                line |= {"record": numbers[prompt - begin], "tokens": tokens}
+            yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
 class _Written:
@@ -222,28 +236,3 @@ class _Written:
                 "reward": None,
             }
         )
-
-
-def _finish(folder: Path, draws: int) -> None:
-    """Writes the result from all draws, in their order, and moves it into place atomically."""
-    ready = folder / "result.partial"
-    shutil.rmtree(ready, ignore_errors=True)
-    ready.mkdir()
-    places: dict[int, int] = {}
-    with (folder / PARTIAL).open("rb") as file:
-        place = 0
-        for line in file:
-            found = json.loads(line)
-            places[found["prompt"] * draws + found["draw"]] = place
-            place += len(line)
-        with (ready / DRAWS).open("wb") as result:
-            for _, place in sorted(places.items()):
-                file.seek(place)
-                result.write(file.readline())
-    move(ready, folder / "result")
-
-
-def read_draws(folder: Path) -> Iterator[dict[str, Any]]:
-    """The draws in a draw job's result, in order."""
-    with (folder / DRAWS).open(encoding="utf-8") as file:
-        yield from map(json.loads, file)

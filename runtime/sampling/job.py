@@ -16,7 +16,7 @@ from ..disk import disk, move, write
 from ..errors import RunError
 from ..run_folder.recorder import OnEvent
 from ..verification import verified
-from .draws import read_draws
+from .draw_files import read_draws
 from .judging import SCORES
 from .prompts import records
 

@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from ...compiler.ids import DataId
 from ...compiler.plan.plan import RolloutJob
 from ...compiler.schedule.mixture import Mixture
 from ..data import tokenizer
 from ..data.drawn import ROLLOUTS
 from ..data.encode import CONTENT, OTHER
-from ..data.record_shards import ADVANTAGES, REWARDS, Record, write_records
+from ..data.record_shards import ADVANTAGES, LEARNED, REWARDS, Record, write_records
 from ..disk import disk, move, write, write_by
 from ..run_folder.recorder import OnEvent
 from ..verification import verified
-from .draws import read_draws
+from .draw_files import SUMMARY, read_draws
 from .judging import SCORES
 from .prompts import Prompt, Protocol, read, records
 
@@ -47,7 +48,8 @@ def rollout(
     - `rollouts.jsonl`: every answer, with source, prompt, text, tokens, finished, rewards, reward
       (their weighted sum) and advantage.
     - record shards of the form "rollouts": the tokens of each prompt and answer.
-    - `advantages.npy` and `rewards.npy`: float32, shape (answers,).
+    - `advantages.npy` and `rewards.npy`: float32, shape (answers,). With `mask_truncated` also
+      `learned.npy`: 0 for each answer that was cut off, else 1.
     - `summary.json`: counts and means.
 
     Args:
@@ -78,7 +80,7 @@ def rollout(
         steps = _scored(job, sources)
         # A model may write tokens that its tokenizer does not have.
         vocab = json.loads((inputs["model"] / "config.json").read_text())["vocab_size"]
-        summary = _write(job, steps, vocab, ready)
+        summary = _write(job, steps, vocab, ready, _replaced(inputs))
         move(ready, folder / "result")
     on_event({"event": "rollouts", "job": job.id, "stage": job.stage, **summary})
     if summary["idle"] == 1:
@@ -91,6 +93,17 @@ def rollout(
         )
 
 
+def _replaced(inputs: Mapping[str, Path]) -> dict[str, int]:
+    """With dynamic sampling, the prompts drawn, and those whose answers were all right or wrong."""
+    paths = [path / SUMMARY for role, path in inputs.items() if role.startswith("draws.")]
+    found = [json.loads(path.read_text()) for path in paths if path.exists()]
+    return {
+        name: sum(each[of] for each in found)
+        for name, of in (("drawn", "drawn"), ("all_right", "right"), ("all_wrong", "wrong"))
+        if found
+    }
+
+
 def _answers(
     job: RolloutJob, source: str, inputs: Mapping[str, Path], protocol: Protocol, root: Path
 ) -> Iterator[Answer]:
@@ -98,6 +111,10 @@ def _answers(
     path, folder = inputs[f"prompts.{source}"] / "prompts.jsonl", inputs[f"draws.{source}"]
     numbers = list(dict.fromkeys(draw["record"] for draw in read_draws(folder)))
     prompts = dict(zip(numbers, read(path, protocol, context=None, numbers=numbers), strict=True))
+    scored = set(next(read_draws(folder), {}).get("scores", ()))
+    dataset = DataId.parse(source).name
+    others = {name for name, each in job.verify.items() if not each.scores(dataset)}
+    verify = {name: of for name, of in job.verify.items() if name not in scored | others}
     wanted = set(numbers)
     asked = {n: record for n, record in enumerate(records(path)) if n in wanted}
     judged = {
@@ -105,7 +122,8 @@ def _answers(
         for name in job.rewards.keys() - job.verify.keys()
     }
     answers = ((asked[draw["record"]], draw) for draw in read_draws(folder))
-    for _, draw, scores in verified(job.verify, root, answers, f"`{job.id}` begins again"):
+    for _, draw, new in verified(verify, root, answers, f"`{job.id}` begins again"):
+        scores = dict.fromkeys(others, 0.0) | new | draw.get("scores", {})
         rewards = {
             name: scores[name] if name in scores else next(judged[name]) for name in job.rewards
         }
@@ -175,8 +193,9 @@ def _write(
     steps: Iterator[tuple[list[Answer], np.ndarray, np.ndarray]],
     vocab: int,
     folder: Path,
+    replaced: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Writes all files; returns the summary."""
+    """Writes all files; returns the summary, to which `replaced` is added."""
     tally = _Tally(job)
 
     def learned(lines: Any) -> Iterator[Record]:
@@ -197,10 +216,13 @@ def _write(
             seed=0,
             name=name,
         )
-    for file, values in ((ADVANTAGES, tally.advantages), (REWARDS, tally.rewards)):
+    files = {ADVANTAGES: tally.advantages, REWARDS: tally.rewards}
+    if job.mask_truncated:
+        files[LEARNED] = tally.finished
+    for file, values in files.items():
         joined = np.concatenate(values).astype(np.float32)
         write_by(folder / file, partial(np.save, arr=joined))
-    summary = tally.summary()
+    summary = {**tally.summary(), **replaced}
     write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
@@ -238,13 +260,13 @@ class _Tally:
         self.rewards: list[np.ndarray] = []
         self._named: dict[str, list[float]] = {name: [] for name in job.rewards}
         self._lengths: list[int] = []
-        self._finished = 0
+        self.finished: list[np.ndarray] = []
 
     def add(self, answers: Sequence[Answer], rewards: np.ndarray, found: np.ndarray) -> None:
         self.advantages.append(found)
         self.rewards.append(rewards)
+        self.finished.append(np.array([answer.draw["finished"] for answer in answers]))
         for answer in answers:
-            self._finished += answer.draw["finished"]
             self._lengths.append(len(answer.draw["tokens"]))
             for name, score in answer.rewards.items():
                 self._named[name].append(score)
@@ -260,7 +282,7 @@ class _Tally:
             "rewards": {name: _mean(scores) for name, scores in self._named.items()},
             "idle": float((np.ptp(grouped, axis=1) == 0).mean()),
             "length": float(np.mean(self._lengths)),
-            "finished": self._finished / len(rewards),
+            "finished": float(np.concatenate(self.finished).mean()),
         }
 
 

@@ -20,6 +20,7 @@ from ...compiler.plan.verifiers import Verifier
 from .. import stopping
 from ..errors import RunError
 from ..processors import processors
+from . import instructions
 from .kinds import option
 from .process import Processes
 
@@ -55,6 +56,9 @@ def verified(
         RunError: a verifier cannot be used, or its process does not start.
         Interrupted: the run was asked to stop.
     """
+    if not planned:
+        yield from ((record, draw, {}) for record, draw in answers)
+        return
     score = verifiers(planned, root)
 
     def scored(some: list[Asked]) -> list[Verified]:
@@ -106,7 +110,7 @@ def verifiers(planned: Mapping[str, Verifier], root: Path) -> dict[str, Score]:
     return {name: scoring(name) for name in planned}
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # a policy's answers may be scored in two jobs, turn by turn
 def _processes(of: str, root: Path, read: tuple[bytes, ...]) -> Processes:
     """The processes of verifiers, which are given as JSON; `read` is what their files hold."""
     return Processes(json.loads(of), root)
@@ -124,6 +128,8 @@ def misfit(verifier: Verifier, answers: list[str]) -> str:
     """Why a record's answers can never be right, for people; "" if they can."""
     if verifier.kind == "python_tests":
         return _unreadable("\n".join(answers))
+    if verifier.kind == "ifeval":
+        return instructions.misfit(answers)
     if verifier.kind != "choice":
         return ""
     wrong = [each for each in answers if option(_settings(verifier), each) is None]

@@ -13,6 +13,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from .instructions import follows
+
 Settings = Mapping[str, Any]
 """A verifier of the plan, as JSON."""
 Score = Callable[[Sequence[str], str], float]
@@ -64,6 +66,8 @@ def scorer(settings: Settings, root: Path) -> Score:
             return partial(_json, _validator(settings["schema_file"], root))
         case "python_tests":
             return _python
+        case "ifeval":
+            return follows
         case kind:
             raise Faulty(f"there is no verifier of kind `{kind}`", "plan again")
 

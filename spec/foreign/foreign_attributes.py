@@ -42,6 +42,24 @@ class Answer(NamedTuple):
 
 NOT_YET = (
     Answer(
+        "mask_truncated_completions overlong_filtering",
+        "grpo",
+        "answers that are cut off are left out by {}",
+        "mask_truncated = true",
+    ),
+    Answer(
+        "active_sampling filter_groups filter_zero_std_samples dynamic_sampling_filter",
+        "grpo",
+        "prompts whose answers are all right or all wrong are replaced by {}",
+        "dynamic_sampling = { most = 10 }",
+    ),
+    Answer(
+        "num_generations num_samples_per_prompt_rollout rollouts_per_prompt",
+        "grpo",
+        "the answers to a prompt are its group: {}",
+        "group = 8",
+    ),
+    Answer(
         "lora peft adapters use_lora use_peft lora_r lora_rank lora_alpha lora_target_modules "
         "lora_target_linear lora_config peft_config target_modules use_rslora",
         "train sft reward dpo",

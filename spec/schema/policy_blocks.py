@@ -4,10 +4,27 @@ from typing import ClassVar
 
 from ..schedule import Schedule
 from . import convert_schedule as cs
+from . import group_kinds as g
 from . import kinds as k
 from . import number_kinds as nk
-from .declaration import attribute
+from .declaration import Declaration, attribute
 from .training_blocks import DIALOG, WITH_WEIGHTS, Training
+
+
+class DynamicSampling(Declaration):
+    """How prompts that teach nothing are replaced (arXiv:2503.14476, §3.2)."""
+
+    most: int = attribute(
+        nk.Whole(least=2, most=nk.MOST),
+        10,
+        doc="the most prompts drawn for each that a step learns from",
+    )
+    by: list[str] | None = attribute(
+        k.Name("verifier", many=True),
+        None,
+        otherwise="all verifiers of `reward`",
+        doc="the verifiers that tell whether a prompt's answers differ",
+    )
 
 
 class Grpo(Training):
@@ -73,6 +90,25 @@ class Grpo(Training):
         otherwise="never",
         doc="steps after which the policy as it is then becomes the reference; a multiple of "
         "`refresh`",
+    )
+    temperature: float = attribute(
+        nk.Real(above=0),
+        1.0,
+        doc="divides the logits, both where answers are drawn and where their probabilities are "
+        "computed",
+    )
+    mask_truncated: bool = attribute(
+        k.Flag(),
+        False,
+        doc="answers that `max_tokens` cuts off are not learned from; their rewards count in their "
+        "groups",
+    )
+    dynamic_sampling: DynamicSampling | None = attribute(
+        g.Group(DynamicSampling, "most = 10"),
+        None,
+        otherwise="none",
+        doc="other prompts take the place of those whose answers are all right or all wrong; see "
+        "[below](#dynamic_sampling)",
     )
     dialog: str | None = attribute(
         DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"

@@ -55,6 +55,7 @@ from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
 from .model_blocks import Parts as Parts
 from .model_blocks import RopeScaling as RopeScaling
+from .policy_blocks import DynamicSampling as DynamicSampling
 from .policy_blocks import Grpo as Grpo
 from .precision import PRECISION as PRECISION
 from .precision import Precision as Precision

@@ -30,6 +30,7 @@ VERIFIERS: Mapping[str, Kind] = {
     "length": Kind(("most", "least")),
     "json_schema": Kind(("schema",)),
     "python_tests": Kind(compares=True),
+    "ifeval": Kind(compares=True),
 }
 """The kinds of verifiers."""
 
@@ -39,6 +40,13 @@ class Verifier(Declaration):
 
     kind: str = attribute(
         k.OneOf(*VERIFIERS, foreign="verifier"), doc="how it verifies, see [above](#verifier)"
+    )
+    data: list[str] | None = attribute(
+        k.Name("dataset", many=True),
+        None,
+        otherwise="all",
+        doc="in a grpo stage, the data sets whose prompts it scores; answers to others get 0 from "
+        "it, and their records need no answer",
     )
     extract: str | None = attribute(
         k.Text(),

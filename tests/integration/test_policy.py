@@ -1,5 +1,6 @@
 """Policies learn from their answers what the papers' formulas say, one answer at a time."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from math import exp
 from pathlib import Path
@@ -14,7 +15,14 @@ from test_engine_records import gradients_of, split_qkv, to_hf
 
 from etude.compiler.plan.plan import Grpo, LikelihoodJob
 from etude.runtime.data.encode import CONTENT, OTHER
-from etude.runtime.data.record_shards import ADVANTAGES, REWARDS, Record, Records, write_records
+from etude.runtime.data.record_shards import (
+    ADVANTAGES,
+    LEARNED,
+    REWARDS,
+    Record,
+    Records,
+    write_records,
+)
 from etude.runtime.engine.likelihood import likelihood
 from etude.runtime.engine.policy import PolicyLoss
 from etude.runtime.engine.train import make_trainer
@@ -24,9 +32,9 @@ ANSWERS, BATCH, MOST = 24, 4, 20
 OBJECTIVES = ("grpo", "dapo", "dr_grpo", "gspo", "rloo")
 
 
-def grpo(name: str, kl: float = 0.0) -> Grpo:
+def grpo(name: str, kl: float = 0.0, **more: Any) -> Grpo:
     objective: Any = name
-    return Grpo(objective=objective, clip_ratio=(0.1, 0.3), kl=kl, max_tokens=MOST)
+    return Grpo(objective=objective, clip_ratio=(0.1, 0.3), kl=kl, max_tokens=MOST, **more)
 
 
 def answer(rng: np.random.Generator) -> Record:
@@ -50,10 +58,10 @@ def rollouts(roles: Roles, tmp_path_factory: pytest.TempPathFactory) -> Roles:
     return found | dict.fromkeys(("old:rl", "reference:rl"), folder / "old" / "result")
 
 
-def log_probabilities(model: Any, record: Record) -> torch.Tensor:
+def log_probabilities(model: Any, record: Record, temperature: float = 1.0) -> torch.Tensor:
     """Of each token of the answer."""
     ((tokens, parts),) = responses_of(record)
-    logs = model(tokens[None]).logits[0, :-1].log_softmax(-1)
+    logs = (model(tokens[None]).logits[0, :-1] / temperature).log_softmax(-1)
     return logs.gather(1, tokens[1:, None])[-len(parts) :, 0]
 
 
@@ -106,19 +114,53 @@ def test_loss_and_gradients_are_those_of_each_answer_alone(
     roles: Roles, rollouts: Roles, tmp_path: Path, name: str, kl: float
 ) -> None:
     given = {role: at for role, at in rollouts.items() if kl or role != "reference:rl"}
-    objective, records = grpo(name, kl), Records(rollouts["data:rl"], "train")
+    compare(grpo(name, kl), roles, given, tmp_path, range(BATCH))
+
+
+@pytest.mark.parametrize("name", ["grpo", "dapo"])
+def test_masked_answers_count_nowhere_and_a_temperature_everywhere(
+    roles: Roles, rollouts: Roles, tmp_path: Path, name: str
+) -> None:
+    learned = [0, 2, 3]
+    np.save(rollouts["data:rl"] / LEARNED, np.isin(np.arange(ANSWERS), learned).astype("f4"))
+    job = forward_job(LikelihoodJob, "rl", temperature=0.6)
+    asked = {"data:rl": rollouts["data:rl"], "model": roles["other"]}
+    likelihood(job, asked, tmp_path / "old", root=tmp_path, on_event=lambda _: None)
+    given = rollouts | dict.fromkeys(("old:rl", "reference:rl"), tmp_path / "old" / "result")
+    objective = grpo(name, 0.2, temperature=0.6, mask_truncated=True)
+    compare(objective, roles, given, tmp_path, learned)
+
+
+def test_a_batch_of_masked_answers_changes_nothing(
+    roles: Roles, rollouts: Roles, tmp_path: Path
+) -> None:
+    np.save(rollouts["data:rl"] / LEARNED, np.zeros(ANSWERS, np.float32))
+    objective = grpo("dapo", 0.2, mask_truncated=True)
+    job = record_job(objective, mixture=[(0, {"rl": 1})])
+    with make_trainer(job, rollouts, tmp_path / "job", tmp_path, lambda _: None, {}) as trainer:
+        trainer.checkpoints.load()
+        loss, found = gradients_of(trainer)
+    assert loss == 0
+    assert not any(grad.any() for grad in found.values())
+
+
+def compare(
+    objective: Grpo, roles: Roles, given: Roles, tmp_path: Path, learned: Iterable[int]
+) -> None:
+    """Compares loss and gradients of a batch with those of each learned answer alone."""
+    records, temperature = Records(given["data:rl"], "train"), objective.temperature
     job = record_job(objective, mixture=[(0, {"rl": 1})])
     with make_trainer(job, given, tmp_path / "job", tmp_path, lambda _: None, {}) as trainer:
         trainer.checkpoints.load()
         loss, found = gradients_of(trainer)
     model = transformers_model(roles["model"] / "state", architecture())
     ends = np.cumsum([0, *records.branches[:, 1]])
-    old = torch.from_numpy(np.load(rollouts["old:rl"] / "likelihood.npy"))
-    advantages = np.load(rollouts["data:rl"] / ADVANTAGES)[:BATCH].tolist()
+    old = torch.from_numpy(np.load(given["old:rl"] / "likelihood.npy"))
+    advantages = np.load(given["data:rl"] / ADVANTAGES).tolist()
     wanted = expected(
-        [log_probabilities(model, records.record(i)) for i in range(BATCH)],
-        [old[ends[i] : ends[i + 1]] for i in range(BATCH)],
-        advantages,
+        [log_probabilities(model, records.record(i), temperature) for i in learned],
+        [old[ends[i] : ends[i + 1]] for i in learned],
+        [advantages[i] for i in learned],
         objective,
     )
     wanted.backward()

@@ -19,7 +19,7 @@ from etude.runtime.launchers.allocation import Place
 from etude.runtime.peers import Single
 from etude.runtime.ranks import Ranks
 from etude.runtime.sampling import draws as draws_of
-from etude.runtime.sampling.draws import drawn
+from etude.runtime.sampling.draw_files import drawn
 from etude.runtime.sampling.replicas import AGENT, Replica
 
 QUESTIONS = ["What is it?", "Say a word that rhymes with tree.", "Why?", "Who?", "How many are 2?"]

@@ -34,8 +34,8 @@ from etude.runtime.peers import Single
 from etude.runtime.sampling import draws as draws_of
 from etude.runtime.sampling import sample
 from etude.runtime.sampling.decoding import Decoder
+from etude.runtime.sampling.draw_files import drawn as drawn_so_far
 from etude.runtime.sampling.drawing import Request, Settings, all_of
-from etude.runtime.sampling.draws import drawn as drawn_so_far
 from etude.runtime.sampling.generators import Transformers
 from etude.runtime.sampling.noise import draw_seed
 from etude.runtime.sampling.noise import drawn as drawn_from

@@ -41,6 +41,15 @@ def planned(statements: str) -> list[Any]:
         ),
         ("max_tokens = 4Ki", "E581", "leaves no room for a prompt", "`seq_len = 8192`"),
         ("average = polyak every 1 step", "E582", "not with their mean", "average {"),
+        ("temperature = 0", "E208", "above 0", ""),
+        ("dynamic_sampling = { most = 1 }", "E208", "at least 2", ""),
+        (
+            "dynamic_sampling = { by = [brief] }",
+            "E590",
+            "`brief` is no verifier in this stage's `reward`",
+            "`by = [right]`, or add `brief 1` to `reward`",
+        ),
+        ("dynamic_sampling = { }, reward = rm", "E590", "no verifier in `reward` says", "add"),
         ("group = 1", "E208", "at least 2", ""),
         ("batch = 4 seqs", "E206", "`prompts`", "`prompts`"),
         ("data = chats", "E511", "prompts are needed here", "`asked`"),
@@ -115,3 +124,53 @@ stage small: reward {
 
     assert longest("{ rm 1, small 1 }") == longest("{ small 1, rm 1 }") == 1023
     assert longest("rm") == 4095
+
+
+def test_what_is_learned_at_a_temperature_is_drawn_and_read_at_it() -> None:
+    jobs = planned("steps = 2, refresh = 2 steps, kl = 0.1, temperature = 0.7")
+    (drawn,) = [job for job in jobs if job.kind == "draw"]
+    (read,) = [job for job in jobs if isinstance(job, LikelihoodJob)]
+    (trained,) = [job for job in jobs if isinstance(job, TrainJob)]
+    assert drawn.temperature == read.temperature == 0.7
+    objective: Any = trained.objective
+    assert objective.temperature == 0.7
+
+
+def test_turns_that_replace_prompts_continue_where_the_one_before_has_ended() -> None:
+    jobs = planned(
+        "steps = 4, refresh = 2 steps, batch = 8 prompts, dynamic_sampling = { most = 3 }, "
+        "reward = { right 2, rm 1 }"
+    )
+    first, second = (job for job in jobs if job.kind == "draw")
+    assert "before" not in first.inputs
+    assert second.inputs["before"] == first.key
+    assert [job.window.count for job in (first, second)] == [16, 16]
+    assert first.until.weights == {"right": 2}
+    assert first.until.most == 3
+
+
+def test_a_verifier_scores_the_data_sets_that_it_is_for() -> None:
+    text = spec("grpo", "data = { asked 50%, more 50% }, steps = 2, reward = { own 1, brief 1 }")
+    text += """
+dataset more { files = "more.jsonl", kind = prompts }
+verifier own { kind = exact, data = [asked] }
+verifier brief { kind = length, most = 5 words, data = [more] }
+"""
+    made = compile(analyse(reads(text)))
+    assert made
+    assert made.plan
+    jobs = {job.key: job for job in made.plan.jobs}
+    drawn: list[Any] = [job for job in jobs.values() if job.kind == "draw" and job.stage == "rl"]
+    answers = {job.prompts: list(jobs[job.inputs["prompts"]].answers) for job in drawn}
+    assert answers == {"asked": ["own"], "more": []}
+
+
+def test_prompts_that_no_verifier_is_for_are_told() -> None:
+    text = spec("grpo", "data = { asked 50%, more 50% }, steps = 2, reward = own")
+    text += """
+dataset more { files = "more.jsonl", kind = prompts }
+verifier own { kind = exact, data = [asked] }
+"""
+    (found,) = [each for each in problems(text) if each.severity == "error"]
+    assert found.code == "E589"
+    assert "scores the answers to `more`" in found.message
