@@ -134,6 +134,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E586": (*_CLOCK, "rope_theta", "gate", "average", "patience", "keep"),
     "E587": _CLOCK,
     "E588": (),
+    "E589": ("reward",),
+    "E590": ("reward",),
     "E573": (_START,),
     "E574": (_START,),
     "E575": (_START,),
