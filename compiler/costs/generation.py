@@ -341,20 +341,20 @@ def _drawing(gpu: Gpu, at: dict[str, float], context: int, draws: Draws) -> floa
 
 
 @cache
-def _memory_code() -> dict[str, CodeType]:
+def _memory_code() -> CodeType:
     return compiled({name: MEMORY[name] for name in _SIZES} | GENERATION)
 
 
 @cache
-def _sequence_code() -> dict[str, CodeType]:
+def _sequence_code() -> CodeType:
     return compiled({"sequence": GENERATION["sequence"]})
 
 
 @cache
-def _start_code() -> dict[str, CodeType]:
+def _start_code() -> CodeType:
     return compiled(STARTING)
 
 
 @cache
-def _time_code() -> dict[str, CodeType]:
+def _time_code() -> CodeType:
     return compiled(DRAWING)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 FOLDERS = ("spec", "compiler", "runtime", "authoring", "lsp", "pages", "cli", "etude")
 FILES = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
 MEANT = {
-    ("compiler/costs/estimate.py", "eval"): "our own formulas",
+    ("compiler/costs/estimate.py", "exec"): "our own formulas",
     ("compiler/costs/formulas.py", "compile"): "the same",
     ("runtime/verification/__init__.py", "compile"): "finds errors of syntax, and runs nothing",
     ("runtime/verification/inside.py", "exec"): "answers of models, inside the sandbox",
