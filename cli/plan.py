@@ -13,7 +13,7 @@ from .screen import say
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
 
-INSTEAD = {"why": "why", "deep": "plan_deep", "emit": "plan_emit"}
+INSTEAD = {"gpus": "plan_gpus", "why": "why", "deep": "plan_deep", "emit": "plan_emit"}
 """Options that ask for something other than the plan → the modules that answer them."""
 
 
@@ -40,6 +40,12 @@ def arguments(parser: ArgumentParser) -> None:
         "--emit",
         choices=["torchtitan"],
         help="print the plan's train jobs as torchtitan configurations; -o names a folder",
+    )
+    parser.add_argument(
+        "--gpus", metavar="A..B", help="compare time and price on A to B GPUs, placed by auto"
+    )
+    parser.add_argument(
+        "--deadline", metavar="T", help="with --gpus: the cheapest that takes at most T, as in 30d"
     )
     options.ranks(parser)
     options.part(parser)
@@ -87,6 +93,10 @@ def run(args: Namespace) -> int:
 
 def _refused(args: Namespace) -> bool:
     """Whether options exclude each other; reports it."""
+    if args.gpus or args.deadline:
+        from .plan_gpus import refused as incomparable
+
+        return incomparable(args)
     if args.miniature:
         from .miniature import refused
 
