@@ -47,6 +47,7 @@ class Training(Stage):
     adapter: Literal["lora"] | Adapter | Let | None = None
     cluster: Name | None = None
     average: str | None = None
+    ema: Number | None = None
     checkpoint: Number | None = None
     export: Literal["bf16", "fp32", "none"] | Let | None = None
     keep: str | int | None = None

@@ -79,8 +79,10 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
     guarded = gates(plan, stage)
     if guarded:
         lines.append(f"◆ {len(guarded)} gate{'s' if len(guarded) > 1 else ''}")
-    if any(isinstance(j, TrainJob) and j.stage == stage and j.average for j in plan.jobs):
-        lines.append("x̄ Polyak average")
+    means = [j.average for j in plan.jobs if isinstance(j, TrainJob) and j.stage == stage]
+    if means and means[0]:
+        decay = means[0].decay
+        lines.append("x̄ Polyak average" if decay is None else f"x̄ moving average, decay {decay:g}")
     kind = STAGES.get(summary.kind)
     if stage in plan.outputs and (kind is None or kind.has_weights):
         lines.append("⇥ exported")

@@ -69,6 +69,7 @@ COUNTED = {
     "queries": ["0", "64"],
     "factor": ["4", "1.5"],
     "label_smoothing": ["0", "0.1"],
+    "ema": ["0.5", "0.999"],
     "top_p": ["1", "0.9"],
     "momentum": ["0", "0.9"],
     "ns_steps": ["5", "1"],

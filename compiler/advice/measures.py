@@ -11,6 +11,9 @@ from ..schedule.positions import Length
 from . import Found, rule
 from .rates import warm_up
 
+LEFT = 0.2
+"""More than this share of an average from the first step means that it has no time to forget it."""
+
 
 @rule("W631")
 def gate_never_passes(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
@@ -117,6 +120,20 @@ def average_of_one(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]
             f"averaging every {average.every:,} of {steps:,} steps averages fewer than two weights",
             stage.spec.at("average"),
             f"write `polyak every {max(steps // 20, 1)} steps`",
+        )
+
+
+@rule("W634")
+def average_of_the_beginning(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
+    decay = stage.spec.ema
+    left = 0.0 if decay is None else decay ** (stage.steps - 1)
+    if decay is not None and left > LEFT:
+        better = float(f"{1 - 3 / stage.steps:.3g}") if stage.steps > 6 else 0.5
+        yield Found(
+            f"after {counted(stage.steps, 'steps')}, {left:.0%} of the average is still the "
+            "weights of the first step",
+            stage.spec.at("ema"),
+            f"lower the decay: with `ema = {better:g}` it is {better ** (stage.steps - 1):.0%}",
         )
 
 

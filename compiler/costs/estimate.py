@@ -81,6 +81,7 @@ class Setting(Record):
     reads: bool = False
     scores: bool = False
     adapters: float = 0.0
+    averaged: bool = False
     reshard: str = "default"
     offload: bool = False
     muon: int = 0
@@ -274,6 +275,7 @@ def _kept(setting: Setting) -> dict[str, float]:
         "backward": not setting.reads,
         "frozen": setting.adapters > 0,
         "adapters": setting.adapters,
+        "averaged": setting.averaged,
         "save_all": kept * (not setting.reads),
         "save_some": setting.recompute == "selective",
         "recompute": setting.recompute == "full" if share is None else 1 - float(share),

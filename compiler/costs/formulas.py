@@ -70,6 +70,7 @@ SYMBOLS = {
     "adapters": "parameters of adapters for each of the model's",
     "eager": "1 without torch.compile, else 0",
     "muon": "1 where the matrices of layers learn by Muon, else 0",
+    "averaged": "1 where a mean of the weights is kept, by `average` or `ema`, else 0",
     "z_d": "FLOPs of Newton–Schulz for a layer without experts, without Muon 0",
     "z_e": "the same for a layer with experts, all of them",
     "plain_loss": "1 if the loss is not compiled into one kernel, else 0",
@@ -175,8 +176,10 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "optimizer": _of(
-        "(8 * N - 4 * muon * (N - N_in - N_out)) * backward * trained / (S * t) * (1 - offload)",
-        "two fp32 moments of AdamW, one of Muon, sharded, on the GPU",
+        "((8 * N - 4 * muon * (N - N_in - N_out)) * backward * trained + 4 * averaged * N)"
+        " / (S * t) * (1 - offload)",
+        "two fp32 moments of AdamW, one of Muon, and the fp32 mean of the weights where there is "
+        "one, sharded, on the GPU",
         "bytes",
     ),
     "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),

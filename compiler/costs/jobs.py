@@ -31,7 +31,7 @@ class Work(Record):
     Attributes:
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
-        adapters, muon: as in `Setting`.
+        adapters, averaged, muon: as in `Setting`.
     """
 
     model: ModelShape
@@ -41,6 +41,7 @@ class Work(Record):
     reshard: str = "default"
     offload: bool = False
     adapters: float = 0.0
+    averaged: bool = False
     muon: int = 0
 
     @classmethod
@@ -57,6 +58,7 @@ class Work(Record):
             adapters=adapter_parameters(adapter, stage.model) / parameters(stage.model)
             if adapter
             else 0.0,
+            averaged=getattr(stage.spec, "averages", False),
             muon=of.of_muon()["ns_steps"] if of.kind == "muon" else 0,
         )
 
@@ -101,6 +103,7 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         reshard=work.reshard,
         offload=work.offload,
         adapters=work.adapters,
+        averaged=work.averaged,
         muon=work.muon,
     )
 

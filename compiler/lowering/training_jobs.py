@@ -226,6 +226,8 @@ class Training:
 
     def _averaging(self, stage: ScheduledStage) -> Averaging | None:
         polyak = stage.spec.average
+        if stage.spec.ema is not None:
+            return Averaging(every=1, from_step=0, decay=stage.spec.ema)
         if polyak is None:
             return None
         steps = Fraction(stage.steps)

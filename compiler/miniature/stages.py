@@ -27,6 +27,8 @@ LIKELY = 16
 """The most tokens of a place of which a teacher says how likely they are."""
 RANK = 4
 """The largest rank of adapters: half of the least width of a matrix."""
+LEAST_DECAY = 0.01
+"""The least decay of a moving average, which has to be above 0."""
 LOSS, RATIO = Fraction(100), Fraction(10)
 """Thresholds above any loss: in nats, and as a multiple of the loss at the start."""
 
@@ -139,14 +141,8 @@ class Stages:
             changes["adapter"] = replace(spec.adapter, rank=rank, alpha=alpha, over="rank")
         if top_k := getattr(spec, "top_k", None):
             changes["top_k"] = min(top_k, LIKELY)
-        if spec.average:
-            over = changes["steps"] - steps_of.at[averaged_from(stage)]
-            every = nearest(Fraction(spec.average.every * changes["steps"], stage.steps))
-            changes["average"] = replace(
-                spec.average,
-                every=min(max(every, 1), max(over // 2, 1)),
-                over=spec.average.over and Quantity(Fraction(over), "steps"),
-            )
+        if spec.averages:
+            changes |= _averages(spec, stage, changes["steps"], steps_of)
         if spec.gate:
             changes["gate"] = replace(
                 spec.gate,
@@ -310,6 +306,22 @@ SCALED: dict[str, Callable[[Stages, Any, Any], Any]] = {
 }
 """Attribute of a stage that does not train → its miniature: a laptop has no time for suites of
 tasks, so a loss replaces them."""
+
+
+def _averages(spec: r.Training, stage: ScheduledStage, short: int, steps: Steps) -> dict[str, Any]:
+    """The mean of a stage of `short` steps."""
+    if spec.ema is not None:
+        # As much of the first weights is left at the end.
+        return {"ema": max(spec.ema ** (stage.steps / short), LEAST_DECAY)}
+    assert spec.average
+    over = short - steps.at[averaged_from(stage)]
+    every = nearest(Fraction(spec.average.every * short, stage.steps))
+    mean = replace(
+        spec.average,
+        every=min(max(every, 1), max(over // 2, 1)),
+        over=spec.average.over and Quantity(Fraction(over), "steps"),
+    )
+    return {"average": mean}
 
 
 def _passing(requirement: r.Requirement) -> r.Requirement:

@@ -39,7 +39,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         },
         "carries": stage.carries,
         "gate": gate and ([q.measure for q in gate.requirements], gate.attempts),
-        "averages": stage.spec.average is not None,
+        "averages": (stage.spec.average is not None, stage.spec.ema is not None),
         "evaluates": evaluate and (evaluate.loss, evaluate.decides),
     }
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..values import BatchPiece, LrPiece
-from .value import Value
+from .value import Value, later
 
 
 class MixturePiece(Value):
@@ -32,11 +32,13 @@ class Window(Value):
 
 
 class Averaging(Value):
-    """Polyak averaging: the mean of the weights after each step s of the stage (counted from 1)
-    with s > from_step and (s − from_step) divisible by `every`."""
+    """The mean of the weights after each step s of the stage (counted from 1) with s > from_step
+    and (s − from_step) divisible by `every`: all count alike, as in Polyak averaging, or with
+    `decay` d it begins as the first of them and moves 1 − d of the way to each later one."""
 
     every: int
     from_step: int
+    decay: float | None = later(None, description="of an exponential moving average; null: none")
 
 
 class Attempt(Value):

@@ -7,7 +7,7 @@ from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted
 from ...spec.record import replace
 from ...spec.schedule import Bound, Segment
-from ...spec.schema.recipe import Polyak, Training
+from ...spec.schema.recipe import Training
 from .positions import Length, Position
 
 _WORDS = (
@@ -113,9 +113,17 @@ def overrun(what: str, segment: Segment, end: int, steps: int, report: Report) -
     )
 
 
-def within(average: Polyak, length: Length, steps: int, tokens: int, report: Report) -> None:
-    """Reports an average over more than the stage."""
-    if average.over is None:
+def within(spec: Training, length: Length, steps: int, tokens: int, report: Report) -> None:
+    """Reports an average over more than the stage, and one beside a moving average."""
+    average = spec.average
+    if average and spec.ema is not None:
+        report.add(
+            "E464",
+            "a stage has one result: either the mean of `average` or that of `ema`",
+            spec.at("ema"),
+            help="remove one of them",
+        )
+    if average is None or average.over is None:
         return
     over = length.of(average.over)
     whole = tokens if over.unit == "tokens" else steps

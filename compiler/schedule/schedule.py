@@ -237,8 +237,7 @@ class _Scheduler:
         mixture, shares = mixture_parts.parts(knobs["data"], course)
         thetas = course.holds("rope_theta", knobs["rope_theta"])
         places = course.holds("parallel", knobs["parallel"])
-        if self.spec.average:
-            within(self.spec.average, course.length, clock.steps, clock.tokens, self.report)
+        within(self.spec, course.length, clock.steps, clock.tokens, self.report)
         profiled(self.spec, clock.steps, self.report)
         borders = self._checkpoints(course)
         cuts = [border.step for border in borders.values()]

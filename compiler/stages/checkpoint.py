@@ -23,14 +23,14 @@ def resolve(spec: r.Checkpoint, scope: Scope) -> CheckpointStage | None:
     stage = scope.with_weights(source, spec.at("from"))
     if stage is None:
         return None
-    if not isinstance(stage, TrainStage) or stage.spec.average:
+    if not isinstance(stage, TrainStage) or stage.spec.averages:
         scope.error(
             "E454",
             f"`{source}` is a mean of weights: it has no checkpoints inside"
             if isinstance(stage, TrainStage)
             else f"`{source}` does not train: it has no checkpoints inside",
             spec.at("from") or spec.at(),
-            "name a stage that trains, without `average`",
+            "name a stage that trains, without `average` and `ema`",
         )
         return None
     return CheckpointStage(name=spec.name, spec=spec, of=source, model=stage.model)

@@ -51,6 +51,7 @@ def _whole(scope: Scope, spec: r.Training, asked: r.Evaluation) -> None:
     clashes = {
         "gate": "a gate decides how long this stage trains",
         "average": "the result of this stage is an average",
+        "ema": "the result of this stage is an average",
         "refresh": "this stage is cut where its model writes new answers",
     }
     for name, why in clashes.items():

@@ -23,11 +23,11 @@ def resolve(spec: r.Grpo, scope: Scope) -> TrainStage | None:
     stage = resolve_training(spec, scope, needs=("lr", "data", "batch"))
     for name in spec.reward:
         _scores(name, spec, scope)
-    if spec.average:
+    if spec.averages:
         scope.error(
             "E582",
             "a policy writes its answers with the weights that it trains, not with their mean",
-            spec.at("average"),
+            spec.at("average" if spec.average else "ema"),
             "remove it; for a mean of results, write "
             f"`stage NAME: average {{ of = [{spec.name}, …] }}`",
         )

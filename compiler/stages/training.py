@@ -364,9 +364,7 @@ def _stage_optimizer(
         return parent.optimizer, False
     if parent is None:
         return r.Optimizer(name="adamw"), False
-    averaged = (
-        not isinstance(before, TrainStage | CheckpointStage) or parent.spec.average is not None
-    )
+    averaged = not isinstance(before, TrainStage | CheckpointStage) or parent.spec.averages
     averaged = averaged or _speaks(parent.spec)
     averaged = averaged or spec.adapter is not None or parent.spec.adapter is not None
     if spec.optimizer == "last" and averaged:

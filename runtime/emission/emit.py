@@ -404,7 +404,10 @@ def _data(job: TrainJob) -> Iterator[str]:
         yield f"# The loss is on: {job.objective.loss_on}."
     yield "tokenizer=NoTokenizer(),"
     yield f"dataloader=RunData.Config(run=str(RUN), job={job.id!r}, key={job.key!r}),"
-    if job.average:
+    if job.average and job.average.decay is not None:
+        yield "# The recipe's result is the moving average of the weights with decay "
+        yield f"# {job.average.decay:g}; torchtitan keeps none."
+    elif job.average:
         yield f"# The recipe averages weights every {job.average.every} steps after step "
         yield f"# {job.average.from_step}; torchtitan does not."
 

@@ -1,4 +1,4 @@
-"""Polyak averaging: the mean of the weights over the last part of training."""
+"""Means of the weights during training: Polyak averaging, and the exponential moving average."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.stateful import Stateful
 from torch.distributed.tensor import DTensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ...compiler.plan.plan import Averaging
 
@@ -13,8 +14,9 @@ from ...compiler.plan.plan import Averaging
 class Mean(Stateful):
     """The running mean of the weights, in float32, sharded like them.
 
-    mₙ = mₙ₋₁ + (w − mₙ₋₁) / n after the n-th snapshot (Polyak, Juditsky: Acceleration of
-    stochastic approximation by averaging, SIAM J. Control Optim. 30, 1992).
+    After the n-th snapshot w, mₙ = mₙ₋₁ + (w − mₙ₋₁) / n (Polyak, Juditsky: Acceleration of
+    stochastic approximation by averaging, SIAM J. Control Optim. 30, 1992). With a decay d, m₁ = w
+    and mₙ = d mₙ₋₁ + (1 − d) w, as in torch's AveragedModel.
 
     Args:
         weights: returns the model's weights by name; they may be DTensors.
@@ -37,8 +39,17 @@ class Mean(Stateful):
         if since <= 0 or since % self._averaging.every:
             return
         self.count += 1
+        decay = self._averaging.decay
+        if decay is not None and self.count > 1:
+            self._decay(decay)
+            return
         for name, weight in self._weights():
             _local(self.mean[name]).lerp_(_local(weight).float(), 1 / self.count)
+
+    def _decay(self, decay: float) -> None:
+        move = get_ema_multi_avg_fn(decay)
+        pairs = [(_local(self.mean[name]), _local(weight)) for name, weight in self._weights()]
+        move([mean for mean, _ in pairs], [weight.float() for _, weight in pairs], self.count)
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "mean": self.mean}

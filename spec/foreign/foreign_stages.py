@@ -253,9 +253,15 @@ STAGES = (
         "keep last 2",
     ),
     Answer(
-        "ema use_ema ema_decay swa swa_lr swa_start stochastic_weight_averaging",
+        "use_ema ema_decay ema_rate ema_beta ema_weight",
         _TRAIN,
-        "weight averages are plain means over the end of a stage, not exponential: {}",
+        "the moving average of the weights is set by its decay: {}",
+        "ema = 0.999",
+    ),
+    Answer(
+        "swa swa_lr swa_start stochastic_weight_averaging",
+        _TRAIN,
+        "the plain mean of the weights over the end of a stage: {}",
         "average = polyak every 10 steps over 50%",
     ),
     Answer(

@@ -330,8 +330,8 @@ VALUES = (
     Answer(
         "ema exponential exponential_moving_average",
         "average",
-        "weight averages are plain means over the end of a stage, not exponential: {}",
-        "average = polyak every 10 steps over 50%",
+        "an exponential moving average is an attribute of its own: {}",
+        "ema = 0.999",
     ),
     Answer(
         "swa lawa mean uniform wma",

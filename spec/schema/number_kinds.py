@@ -242,6 +242,8 @@ class Real(Kind, kw_only=False):
     def takes(self, name: str) -> str:
         if self.least is not None and self.below is not None:
             return f"number from {self.least:g} to below {self.below:g}"
+        if self.above is not None and self.below is not None:
+            return f"number above {self.above:g} and below {self.below:g}"
         parts = ["number"] if self.above is None else [f"number above {self.above:g}"]
         parts += [] if self.least is None else [f"{self.least:g} or more"]
         parts += [] if self.most is None else [f"at most {self.most:g}"]

@@ -128,7 +128,10 @@ class Training(Stage):
         forwards: forward passes over other rows of the same number, beside those of training.
     """
 
-    ways: ClassVar[tuple[tuple[str, ...], ...]] = (("tokens", "steps", "epochs"),)
+    ways: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("tokens", "steps", "epochs"),
+        ("average", "ema"),
+    )
 
     data_kind: ClassVar[str] = "documents"
     rows: ClassVar[str] = "sequences"
@@ -207,6 +210,13 @@ class Training(Stage):
         k.Name("cluster"), None, otherwise="the only one", doc="where the stage runs"
     )
     average: Polyak | None = attribute(POLYAK, None, doc="see [averaging](#averaging)")
+    ema: float | None = attribute(
+        nk.Real(above=0, below=1),
+        None,
+        otherwise="none",
+        doc="decay of the [exponential moving average](#averaging) of the weights that is the "
+        "stage's result, such as 0.999; not inherited",
+    )
     checkpoint: Quantity | None = attribute(
         nk.Every(),
         None,
@@ -234,6 +244,11 @@ class Training(Stage):
     evaluate: Evaluation | None = attribute(
         EVALUATION, None, doc="losses during training, see [`evaluate`](#evaluate); not inherited"
     )
+
+    @property
+    def averages(self) -> bool:
+        """Whether its result is a mean of weights and not the last ones."""
+        return self.average is not None or self.ema is not None
 
     @property
     def padded(self) -> bool:

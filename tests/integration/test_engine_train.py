@@ -13,12 +13,14 @@ import pytest
 import torch
 from engine_jobs import Snapshots, architecture, lr, run, same, tensors, train_job, weights
 from torch.distributed.tensor import DTensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from etude.compiler.plan.plan import Averaging, Cost, TrainJob
 from etude.compiler.schedule.timeline import Timeline
 from etude.compiler.values import Profile
 from etude.runtime.engine import profiler
 from etude.runtime.engine.loader import Loader
+from etude.runtime.engine.polyak import Mean
 from etude.runtime.engine.train import make_trainer
 from etude.runtime.errors import RunError
 
@@ -199,8 +201,12 @@ def test_the_polyak_mean_is_that_of_the_snapshots(inputs: dict[str, Path], tmp_p
     assert not torch.equal(mean["lm_head.weight"], last["lm_head.weight"])
 
 
-def test_averaging_goes_on_in_the_next_segment(inputs: dict[str, Path], tmp_path: Path) -> None:
-    averaging = Averaging(every=2, from_step=3)
+@pytest.mark.parametrize(
+    "averaging", [Averaging(every=2, from_step=3), Averaging(every=1, from_step=0, decay=0.8)]
+)
+def test_averaging_goes_on_in_the_next_segment(
+    inputs: dict[str, Path], tmp_path: Path, averaging: Averaging
+) -> None:
     run(train_job(steps=12, average=averaging), inputs, tmp_path / "whole")
     run(train_job(steps=6, average=averaging), inputs, tmp_path / "first")
     first = tmp_path / "first" / "result"
@@ -220,6 +226,31 @@ def test_the_mean_is_what_the_next_stage_begins_with(
     run(job, {**inputs, "model": first}, tmp_path / "second")
     mean, after = weights(first / "weights"), weights(tmp_path / "second" / "result" / "state")
     assert all(torch.equal(mean[name], after[name]) for name in mean)
+
+
+def test_a_moving_average_is_torchs_and_a_loaded_one_goes_on() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+
+    def ours() -> Mean:
+        averaging = Averaging(every=1, from_step=0, decay=0.9)
+        return Mean(averaging, lambda: model.state_dict().items())
+
+    mean, weights = ours(), []
+    for step in range(1, 7):
+        if step == 4:
+            saved = {"count": mean.count, "mean": {n: w.clone() for n, w in mean.mean.items()}}
+            mean = ours()
+            mean.load_state_dict(saved)
+        with torch.no_grad():
+            model.weight += torch.randn(2, 3)
+        weights.append(model.weight.detach().clone())
+        mean.update(step)
+        theirs.update_parameters(model)
+    assert torch.equal(mean.mean["weight"], theirs.module.weight)
+    expected = 0.9**5 * weights[0] + sum(0.1 * 0.9 ** (5 - n) * weights[n] for n in range(1, 6))
+    torch.testing.assert_close(mean.mean["weight"], expected)
 
 
 @pytest.mark.parametrize("mode", ["full", "selective"])

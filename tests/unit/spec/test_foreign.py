@@ -186,7 +186,7 @@ HELP: list[Any] = [
     ("train", "optimizer = muon_clip { tau = 100 }", "did you mean `muon`?"),
     ("train", "optimizer = muon { qk_clip = 100 }", "torchtitan has no QK-clip"),
     ("train", 'optimizer = "adamw_torch"', "did you mean `adamw`?"),
-    ("train", "average = ema every 10 steps", "weight averages are plain means"),
+    ("train", "average = ema every 10 steps", "an exponential moving average is an attribute"),
     ("train", "stepz = 3", "did you mean `steps`?"),
     ("dataset", "filez = 1", "did you mean `files`?"),
     ("train", "nonsense = 1", "there is "),
