@@ -37,6 +37,7 @@ class Training(Stage):
     seq_len: Schedule | None = None
     batch: Schedule | None = None
     lr: Schedule | None = None
+    lr_scaling: Literal["none", "sqrt", "linear"] | Let | None = None
     data: Schedule | None = None
     parallel: Schedule | None = None
     optimizer: Literal["adamw", "adam", "muon", "last"] | Optimizer | Let | None = None

@@ -74,6 +74,17 @@ def _total(stage: ScheduledStage, piece: LrPiece) -> int:
     return stage.steps if piece.clock == "steps" else stage.tokens
 
 
+@rule("W612")
+def follows_nothing(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
+    sizes = {length * batch.sequences for _, _, length in stage.lengths for batch in stage.batches}
+    if stage.spec.lr_scaling != "none" and len(sizes) == 1:
+        yield Found(
+            "the rate follows a batch that does not change",
+            stage.spec.at("lr_scaling"),
+            "remove `lr_scaling`, or write a batch that changes",
+        )
+
+
 @rule("W601")
 def long_warm_up(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     piece = warm_up(stage)

@@ -1,6 +1,6 @@
 """What a miniature has in common with its recipe: the graph, and the order of all changes."""
 
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from ...spec import schedule as sc
@@ -30,10 +30,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "changes": changes(stage),
         "order": {
             "seq_len": _order([length for _, _, length in stage.lengths]),
-            "rates": [
-                (piece.shape, (piece.end > piece.start) - (piece.end < piece.start))
-                for piece in stage.lr
-            ],
+            "rates": _rates(stage),
             "batches": _order([s.end.value for s in _segments(stage.spec.batch) if _own(s)]),
             "sources": list(stage.mixture[0].weights),
         },
@@ -42,6 +39,15 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "averages": (stage.spec.average is not None, stage.spec.ema is not None),
         "evaluates": evaluate and (evaluate.loss, evaluate.decides),
     }
+
+
+def _rates(stage: ScheduledStage) -> list[tuple[str, int]]:
+    """The shape and the direction of each piece of the rate; those that follow a batch are cut at
+    its levels, of which a miniature has fewer."""
+    found = [(p.shape, (p.end > p.start) - (p.end < p.start)) for p in stage.lr]
+    if stage.spec.lr_scaling == "none":
+        return found
+    return [each for each, _ in groupby(found)]
 
 
 def _cuts(stage: ScheduledStage) -> int:

@@ -1,9 +1,13 @@
 """The learning rate of a stage, by step."""
 
+from math import sqrt
+
+from ...spec.record import replace
 from ...spec.schedule import Segment
 from ...spec.source import Span
 from ..curves import CURVES
 from ..values import LrPiece
+from .clock import Clock
 from .course import Course
 from .positions import Border
 
@@ -44,6 +48,24 @@ def pieces(
             span,
             help=f"{why}: give the starting value, `3e-5 -> 0`",
         )
+    return found
+
+
+def following(pieces: list[LrPiece], clock: Clock, scaling: str) -> list[LrPiece]:
+    """The pieces, multiplied by a power of the batch in tokens over that of the first step: 1 if
+    `scaling` is linear (arXiv:1706.02677), 1/2 if it is sqrt (arXiv:2205.10287)."""
+    if scaling == "none":
+        return pieces
+    first = next(pace for step, _, pace in reversed(clock.starts) if step == 0)
+    stops = [*(step for step, _, _ in clock.starts[1:]), clock.steps]
+    found: list[LrPiece] = []
+    for (begin, _, pace), end in zip(clock.starts, stops, strict=True):
+        factor = pace / first if scaling == "linear" else sqrt(pace / first)
+        for piece in pieces:
+            start, stop = max(piece.from_step, begin), min(piece.to_step, end)
+            if start < stop:
+                rates = {"start": piece.start * factor, "end": piece.end * factor}
+                found.append(replace(piece, from_step=start, to_step=stop, **rates))
     return found
 
 

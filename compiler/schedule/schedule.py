@@ -234,6 +234,7 @@ class _Scheduler:
         self._answers_fit(clock)
         after_zero = self.last is not None and not self.last.lr
         lr = learning_rate.pieces(knobs["lr"], course, self.spec.at("lr"), after_zero=after_zero)
+        lr = learning_rate.following(lr, clock, self.spec.lr_scaling)
         mixture, shares = mixture_parts.parts(knobs["data"], course)
         thetas = course.holds("rope_theta", knobs["rope_theta"])
         places = course.holds("parallel", knobs["parallel"])

@@ -165,6 +165,11 @@ class Training(Stage):
         cs.ScheduleOf(cs.Batch()), None, doc="global batch; a whole number of sequences"
     )
     lr: Schedule | None = attribute(cs.ScheduleOf(cs.Rate()), None, doc="learning rate")
+    lr_scaling: str = attribute(
+        k.OneOf("none", "sqrt", "linear"),
+        "none",
+        doc="how the rate follows a batch that changes: [see below](#rates-that-follow-the-batch)",
+    )
     data: Schedule | None = attribute(
         cs.ScheduleOf(cs.Mixture()), None, doc="shares of the sources"
     )

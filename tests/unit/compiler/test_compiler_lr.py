@@ -144,3 +144,34 @@ def test_the_engine_is_given_the_highest_rate_of_its_job() -> None:
     ]
     assert given[0] == 1e-3
     assert given[1] >= max(rates(made[1:]))
+
+
+@pytest.mark.parametrize(("scaling", "power"), [("linear", 1), ("sqrt", 0.5)])
+@pytest.mark.parametrize("shape", ALL)
+def test_a_rate_that_follows_the_batch(scaling: str, power: float, shape: str) -> None:
+    batch = "4 seqs until 30 steps then 8 seqs -> 12 seqs for 30 steps then 16 seqs"
+    schedule = f"1e-5 -> 1e-3 for 50 steps then -> 1e-5 {shape}"
+    made = plan(HEAD + stage(lr=schedule, batch=batch, lr_scaling=scaling))
+    plain = plan(HEAD + stage(lr=schedule, batch=batch))
+    sizes = [
+        piece.sequences
+        for job in plain.trained()
+        for piece in job.schedule.batch
+        for _ in range(piece.from_step, piece.to_step)
+    ]
+    expected = [
+        rate * (size / 4) ** power for rate, size in zip(rates(jobs(plain)), sizes, strict=True)
+    ]
+    assert rates(jobs(made)) == close(*expected)
+
+
+def test_a_rate_follows_tokens_and_not_sequences() -> None:
+    longer = {"seq_len": "16 for 50 steps then 32", "lr_scaling": "linear"}
+    assert lr("1e-3", batch="64 tokens", **longer) == [1e-3] * 100
+    assert lr("1e-3", **longer) == close(*[1e-3] * 50, *[2e-3] * 50)
+
+
+def test_the_last_rate_of_a_stage_has_its_factor() -> None:
+    text = HEAD + stage(lr="1e-3", batch="4 seqs until 50% then 16 seqs", lr_scaling="sqrt")
+    assert rates(jobs(plan(text + after(lr="last -> 0")), "second"))[0] == pytest.approx(2e-3)
+    assert [each.code for each in check(HEAD + stage(lr_scaling="sqrt"))] == ["W612"]
