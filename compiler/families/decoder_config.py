@@ -21,6 +21,7 @@ COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "nemotron": {"norm": "layer", "activation": "relu2", "gated": False, "rotary": _ANY},
     "stablelm": {"norm": "layer", "rotary": _ANY, "biases": _ANY},
     "starcoder2": {"norm": "layer", "activation": "gelu_tanh", "gated": False, "biases": "all"},
+    "gemma": {"activation": "gelu_tanh", "scaled": True},
     "gemma2": {
         "norms": "both",
         "activation": "gelu_tanh",
@@ -78,6 +79,7 @@ CLASSES = {
     "nemotron": "Nemotron",
     "stablelm": "StableLm",
     "starcoder2": "Starcoder2",
+    "gemma": "Gemma",
     "gemma2": "Gemma2",
     "gpt2": "GPT2",
     "gpt_neox": "GPTNeoX",

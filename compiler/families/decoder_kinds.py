@@ -55,6 +55,19 @@ def _read_starcoder2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     return _alone(values, shape, **COMPUTED["starcoder2"]) | {"window": window}
 
 
+def _read_gemma(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    # transformers takes the approximation where a configuration says "gelu"
+    # (`configuration_gemma.py`), as those of the first Gemmas do.
+    for key in ("hidden_act", "hidden_activation"):
+        if values.config.get(key) not in (None, "gelu", "gelu_pytorch_tanh"):
+            values.problem(
+                key,
+                f"says {key} = {values.config[key]!r}: feed-forward layers have GELU",
+                "use other weights, such as Gemma 7B",
+            )
+    return _alone(values, shape, **COMPUTED["gemma"])
+
+
 def _read_gemma2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     found = head_width(values, shape)
     if values.get("query_pre_attn_scalar") != found["head_dim"]:
@@ -213,6 +226,23 @@ KINDS = {
         },
         eps="norm_epsilon",
         shape=_read_starcoder2,
+    ),
+    "gemma": Kind(
+        example="Gemma 7B",
+        defaults=_defaults(
+            vocab_size=256_000,
+            hidden_size=3072,
+            intermediate_size=24_576,
+            num_hidden_layers=28,
+            num_attention_heads=16,
+            num_key_value_heads=16,
+            head_dim=256,
+            max_position_embeddings=8192,
+            tie_word_embeddings=True,
+        ),
+        read=("hidden_act", "hidden_activation"),
+        fixed={"use_bidirectional_attention": (None, "tokens see only those before them")},
+        shape=_read_gemma,
     ),
     "gemma2": Kind(
         defaults=_defaults(

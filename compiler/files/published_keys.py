@@ -16,7 +16,6 @@ UNKNOWN_KINDS = {
     "qwen2_moe": _BIASED,
     "qwen2_5_vl": _BIASED,
     "qwen": _BIASED,
-    "gemma": _GEMMA,
     "gemma3": _GEMMA,
     "gemma3_text": _GEMMA,
     "phi": "it uses LayerNorm, with means and biases",

@@ -170,6 +170,7 @@ SHAPES = {
         parts={"norm": "layer", "activation": "gelu_tanh", "gated": False, "biases": "all"},
         window=16,
     ),
+    "gemma": decoder(parts={"activation": "gelu_tanh", "scaled": True}, tied=True, head_dim=32),
     "gemma2": decoder(
         parts={
             "norms": "both",

@@ -54,6 +54,7 @@ SHAPES = {
     "gpt_oss": architecture(
         family="gpt_oss", head_dim=32, biased=True, sinks=True, window=16, experts=experts()
     ),
+    "gemma": decoder(parts={"activation": "gelu_tanh", "scaled": True}, tied=True),
     "gemma2": decoder(
         parts={
             "norms": "both",

@@ -114,9 +114,9 @@ class PartsAdapter(StateDictAdapter):
         attention = model_config.layers[0].attention
         self.heads, self.width = attention.n_kv_heads, attention.head_dim
         self.each = attention.n_heads // attention.n_kv_heads
-        # These norms multiply by the weight and one (transformers, `modeling_nemotron.py` and
-        # `modeling_gemma2.py`).
-        self.more = 1.0 if kind in ("nemotron", "gemma2") else 0.0
+        # These norms multiply by the weight and one (transformers, `modeling_nemotron.py`,
+        # `modeling_gemma.py` and `modeling_gemma2.py`).
+        self.more = 1.0 if kind in ("nemotron", "gemma", "gemma2") else 0.0
         self.waiting: dict[str, dict[str, Any]] = {}
 
     def sources(self, name: str, tensor: Any) -> dict[str, Any]:

@@ -112,6 +112,7 @@ def test_the_config_json_of_a_decoder_is_read_as_it_was_written(size: str) -> No
         ("starcoder2", {"use_bias": False}, "biases"),
         ("olmo3", {"layer_types": ["full_attention", "sliding_attention"] * 16}, "order"),
         ("olmo2", {"clip_qkv": 8.0}, "not clipped"),
+        ("gemma", {"hidden_act": "relu"}, "GELU"),
         ("gemma2", {"query_pre_attn_scalar": 144}, "width of a head"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "alike in all layers"),
         ("gpt_neox", {"hidden_act": "silu"}, "GELU"),
