@@ -99,8 +99,7 @@ def _placement_that_fits(stage: ScheduledStage, segment: Segment, batch: int) ->
     from ..schedule.auto import Stretch, search  # most recipes fit
 
     stretch = Stretch(seq_len=segment.seq_len, sequences=(batch,))
-    together = stage.spec.padded
-    found = search(Work.of(stage), stretch, ("full",), together=together)
+    found = search(Work.of(stage), stretch, ("full",), without=stage.spec.unplaceable)
     for candidate in found:
         if candidate.fits:
             return (

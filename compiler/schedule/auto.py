@@ -72,20 +72,20 @@ class Stretch(Record):
 
 @lru_cache(maxsize=256)
 def search(
-    work: Work, stretch: Stretch, recompute: tuple[str, ...], *, together: bool
+    work: Work, stretch: Stretch, recompute: tuple[str, ...], *, without: tuple[str, ...]
 ) -> list[Candidate]:
     """All placements of a stretch of a stage, fastest first.
 
     Args:
         recompute: the kinds of recomputation to choose from.
-        together: whether a row has to stay in one place: no pipeline or context parallelism.
+        without: kinds of parallelism that the stage cannot use.
 
     Returns:
         [] if the GPU is unknown, or no placement is possible.
     """
     device = gpu(work.hardware.device)
     found = []
-    for resources, degrees in _placements(work, stretch, together):
+    for resources, degrees in _placements(work, stretch, without):
         for micro in _micro_batches(resources, stretch):
             form = Form(
                 seq_len=stretch.seq_len,
@@ -113,18 +113,18 @@ def search(
 
 
 def _placements(
-    work: Work, stretch: Stretch, together: bool
+    work: Work, stretch: Stretch, without: tuple[str, ...]
 ) -> Iterator[tuple[Resources, dict[str, int]]]:
     """Meshes that the ranks, the model and the stretch permit, with their degrees."""
     hardware, model = work.hardware, work.model
     world, node = hardware.world_size, hardware.per_node
     widths = gcd(*tensor_widths(model, 2).values(), world)
     nothing = Report()
-    for tensor in [1] if work.muon else _divisors(gcd(widths, node)):
-        for context in [1] if together else _divisors(world // tensor):
+    for tensor in [1] if work.muon or "tensor" in without else _divisors(gcd(widths, node)):
+        for context in [1] if "context" in without else _divisors(world // tensor):
             if context > 1 and stretch.seq_len // context < SHORTEST_PART:
                 break
-            for pipeline in [1] if together else _divisors(world // tensor // context):
+            for pipeline in [1] if "pipeline" in without else _divisors(world // tensor // context):
                 if pipeline > model.layers:
                     break
                 data = world // tensor // context // pipeline
@@ -281,9 +281,8 @@ def place(
 def candidates(stage: TrainStage, stretches: Sequence[Stretch]) -> list[list[Candidate]]:
     """The placements of every stretch of a stage, fastest first."""
     kinds = (stage.recompute,) if stage.origins.get("recompute") == "spec" else RECOMPUTE
-    together = stage.spec.padded
-    work = Work.of(stage)
-    return [search(work, stretch, kinds, together=together) for stretch in stretches]
+    without, work = stage.spec.unplaceable, Work.of(stage)
+    return [search(work, stretch, kinds, without=without) for stretch in stretches]
 
 
 def _stretches(

@@ -445,9 +445,8 @@ class _Scheduler:
 
     def _together(self, parallel: list[sc.Segment]) -> None:
         """Reports placements that would separate responses that are compared with each other."""
-        apart = ("pipeline", "context") if self.spec.padded else self.spec.apart
         for segment in parallel:
-            for name in apart:
+            for name in self.spec.unplaceable:
                 if segment.end.get(name, 1) > 1:
                     inherited = self.spec.parallel is None
                     self.report.add(

@@ -251,6 +251,11 @@ class Training(Stage):
     )
 
     @property
+    def unplaceable(self) -> tuple[str, ...]:
+        """Kinds of parallelism that it cannot use."""
+        return ("pipeline", "context") if self.padded else self.apart
+
+    @property
     def averages(self) -> bool:
         """Whether its result is a mean of weights and not the last ones."""
         return self.average is not None or self.ema is not None

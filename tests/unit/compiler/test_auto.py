@@ -71,7 +71,7 @@ def test_what_is_chosen_is_the_fastest_that_fits() -> None:
         + stage(model="big", seq_len="8192", batch="256 seqs", parallel="auto")
     )
     stretch = Stretch(seq_len=8192, sequences=(256,))
-    candidates = search(Work.of(found), stretch, RECOMPUTE, together=False)
+    candidates = search(Work.of(found), stretch, RECOMPUTE, without=())
     recompute, (chosen,) = choose([candidates]) or ("", [None])
     assert chosen
     assert chosen.seconds == min(c.seconds for c in candidates if c.fits)
@@ -183,5 +183,19 @@ def test_muon_is_placed_without_tensor_parallelism() -> None:
     for optimizer, whole in (("adamw", False), ("muon", True)):
         found = trained(text + stage(**kept, parallel="auto", optimizer=optimizer))
         stretch = Stretch(seq_len=4096, sequences=(128,))
-        placed = search(Work.of(found), stretch, RECOMPUTE, together=False)
+        placed = search(Work.of(found), stretch, RECOMPUTE, without=())
         assert all("tensor" not in each.degrees for each in placed) == whole
+
+
+def test_a_stage_whose_ranks_need_all_tokens_gets_neither_tensor_nor_pipeline() -> None:
+    text = (
+        HEAD.replace("kv_heads = 2, ", "")
+        + "dataset people { sample = python_functions, kind = dialogs }\n"
+        + 'cluster h { gpus = 8 of "H100" }\n'
+        + stage(batch="8 seqs")
+        + "stage student: distill {\n  from = first, teacher = first, data = people, steps = 10\n"
+        + "  batch = 8 seqs, lr = 1e-5, parallel = auto\n}\n"
+    )
+    for job in jobs(plan(text), "student"):
+        mesh = job.resources
+        assert (mesh.tensor, mesh.context, mesh.pipeline) == (1, 1, 1)
