@@ -139,6 +139,8 @@ def _segment(segment: sc.Segment) -> str:
         start = f"{side(segment.start)} " if segment.start is not None else ""
         shape = "" if segment.shape == "linear" else f" {segment.shape}"
         text = f"{start}-> {text}{shape}"
+    if segment.levels:
+        text += f" in levels of {_quantity(segment.levels)}"
     if segment.over:
         text += f" over {_quantity(segment.over)}"
     if segment.bound:

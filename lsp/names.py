@@ -265,6 +265,7 @@ class Names:
                         self._value(end, kinds, scope)
                     self._value(part.bound, (), scope)
                     if isinstance(part, s.Ramp):
+                        self._value(part.levels, (), scope)
                         self._value(part.over, (), scope)
             case (
                 s.Bound()

@@ -46,6 +46,7 @@ class Segment(Record, kw_only=False):
         start: where a ramp begins; None: at the current value of the knob.
         end: the constant, or where the ramp ends.
         over: length of the whole curve; None: the segment's own length.
+        levels: how far apart the levels of a ramp of the batch are; None: as the ranks divide them.
     """
 
     shape: Shape
@@ -54,6 +55,7 @@ class Segment(Record, kw_only=False):
     over: Quantity | None
     bound: Bound | None
     span: Span | None = None
+    levels: Quantity | None = None
 
 
 class Schedule(Record, kw_only=False):

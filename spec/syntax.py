@@ -171,7 +171,11 @@ class Hold(NamedTuple):
 
 
 class Ramp(NamedTuple):
-    """A segment that goes from one value to another: `0 -> 3e-4 cosine over 20% for 10%`."""
+    """A segment that goes from one value to another: `0 -> 3e-4 cosine over 20% for 10%`.
+
+    Attributes:
+        levels: how far apart its levels are, as in `32 seqs -> 64 seqs in levels of 16 seqs`.
+    """
 
     start: "Operand | None"
     end: "Operand"
@@ -179,6 +183,7 @@ class Ramp(NamedTuple):
     over: Number | Path | None
     bound: Bound | None
     span: Span
+    levels: Number | Path | None = None
 
 
 class Schedule(NamedTuple):

@@ -329,9 +329,15 @@ class Writer:
             text = value()
             if ramps and self.often():
                 over = f" over {self.one(LENGTHS)}" if self.rarely() else ""
-                text = f"{self.one([text + ' ', ''])}-> {value()}{self.one(SHAPES)}{over}"
+                levels = self.levels() if name == "batch" and not records else ""
+                start = self.one([text + " ", ""])
+                text = f"{start}-> {value()}{self.one(SHAPES)}{levels}{over}"
             segments.append(text + (bound if place > 1 or self.rarely() else ""))
         return " then ".join(segments)
+
+    def levels(self) -> str:
+        size = self.maybe_let(self.one(["4 seqs", "64 tokens"]))
+        return f" in levels of {size}" if self.rarely() else ""
 
 
 _MIXTURES = [

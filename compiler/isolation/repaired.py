@@ -91,6 +91,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E458": ("data", "batch"),
     "E459": (_LENGTH, "data", "batch"),
     "E464": (),
+    "E465": (_START,),
     "E483": _MESH,
     "E484": (*_MESH, "torchtitan"),
     "E485": (*_CLOCK, *_MESH),

@@ -186,6 +186,8 @@ class Stages:
                     bound=bound,
                     start=self._value(knob, segment.start, stage),
                     end=self._value(knob, segment.end, stage),
+                    # There is no pipeline to fill, and smaller batches have fewer levels.
+                    levels=None,
                 )
             )
         return replace(schedule, segments=tuple(segments))

@@ -35,6 +35,7 @@ class _Knob:
 
     Attributes:
         begins: the first step of each segment reached so far.
+        sized: the first steps of the levels whose size the spec sets.
         change: where the current level changes to the next one of its ramp, if any.
         end: where the current segment ends; None: with the stage.
     """
@@ -60,6 +61,7 @@ class _Knob:
         self.end: Position | None = None
         self.changes: list[tuple[int, Any]] = []
         self.begins: list[int] = []
+        self.sized: list[int] = []
 
     def next_segment(self, border: Border, seq_len: int, report: Report) -> bool:
         """Moves to the segment that begins at `border`; False if there is none."""
@@ -75,17 +77,25 @@ class _Knob:
         if segment.shape == "hold":
             self.levels = iter([(segment.end, None)])
         else:
+            if segment.levels and not _reached(segment, start, seq_len, report):
+                segment = self.segment = replace(segment, levels=None)
             self.levels = _levels(self, segment, start, seq_len)
         self.next_level(border)
         return True
 
     def next_level(self, border: Border) -> None:
         self.value, self.change = next(self.levels)
+        if self.segment and self.segment.levels:
+            self.sized.append(border.step)
         self.changes.append((border.step, self.value))
 
 
 class Clock(Record):
-    """Batch and sequence length by step, and the conversion of positions into steps."""
+    """Batch and sequence length by step, and the conversion of positions into steps.
+
+    Attributes:
+        levels: the first steps of the levels of the batch whose size the spec sets.
+    """
 
     steps: int
     tokens: int
@@ -96,6 +106,7 @@ class Clock(Record):
     borders: dict[Position, Border]
     batch_at_end: Quantity
     begins: dict[str, list[int]] = field(default_factory=dict)
+    levels: tuple[int, ...] = ()
 
     def tokens_before(self, step: int) -> int:
         """Tokens before `step`."""
@@ -276,6 +287,7 @@ class _Walk:
             borders=self.borders,
             begins={knob.what: knob.begins for knob in self.knobs},
             batch_at_end=self.batches.value,
+            levels=tuple(self.batches.sized),
         )
 
 
@@ -340,6 +352,36 @@ def _merge(pieces: list[tuple[int, int]], end: int) -> list[BatchPiece]:
     return merged
 
 
+def _reached(segment: Segment, start: Quantity, seq_len: int, report: Report) -> bool:
+    """Whether levels of a size lead from the beginning of a ramp to its end; reports if not."""
+    levels, end = segment.levels, segment.end
+    assert levels
+    first = _in_unit(start, end.unit, seq_len)
+    way = abs(end.value - first)
+    if levels.unit == end.unit and way and way % levels.value == 0:
+        return True
+    if levels.unit != end.unit:
+        message = f"the ramp is in {end.unit}, but its levels are in {levels.unit}"
+        help = f"write both in {end.unit}"
+    else:
+        near = max(round(way / levels.value), 1)
+        fit = (n for n in range(near, near + MAX_LEVELS) if (way / n).denominator == 1)
+        count = next(fit, 1)
+        message = (
+            f"levels of {levels} do not lead from {plain(first)} to {plain(end.value)} {end.unit}"
+        )
+        help = f"the nearest that do are `in levels of {plain(way / count)} {levels.unit}`"
+    report.add("E465", message, segment.span, help=help)
+    return False
+
+
+def _in_unit(batch: Quantity, unit: str, seq_len: int) -> Fraction:
+    """A batch in tokens or in sequences of this length."""
+    if batch.unit == unit:
+        return batch.value
+    return batch.value * seq_len if unit == "tokens" else batch.value / seq_len
+
+
 def _levels(
     knob: _Knob, segment: Segment, start: Quantity, seq_len: int
 ) -> Iterator[tuple[Quantity, Position | None]]:
@@ -349,10 +391,10 @@ def _levels(
     and never above the ramp's curve; the end is reached exactly, where the curve reaches it.
     """
     unit = segment.end.unit
-    first = start.value
-    if start.unit != unit:
-        first = first * seq_len if unit == "tokens" else first / seq_len
-    size = knob.granule * (lcm(*knob.lengths) if unit == "tokens" else 1)
+    first = _in_unit(start, unit, seq_len)
+    size = Fraction(knob.granule * (lcm(*knob.lengths) if unit == "tokens" else 1))
+    if segment.levels:
+        size = segment.levels.value
     way = segment.end.value - first
     count = max(int(abs(way) // size), 1)
     stride = -(-count // MAX_LEVELS)

@@ -91,7 +91,9 @@ def _cuts(
     changes = {*lengths, *(step for knob in (thetas, places) for step, _ in knob)}
     # A pipeline fills and drains once per step only if it takes the whole batch at a time.
     changes |= {
-        step for step in clock.begins["batch"] if meshes[frozen(at(places, step))].pipeline > 1
+        step
+        for step in (*clock.begins["batch"], *clock.levels)
+        if meshes[frozen(at(places, step))].pipeline > 1
     }
     cuts = sorted(changes | set(checkpoints))
     return [*(cut for cut in cuts if cut < clock.steps), clock.steps]

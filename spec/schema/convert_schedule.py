@@ -407,7 +407,20 @@ class ScheduleOf(Kind, kw_only=False):
             LENGTH.read(segment.over) if segment.over else None,
             _bound(segment.bound),
             segment.span,
+            None if segment.levels is None else self._levels(segment.levels),
         )
+
+    def _levels(self, levels: s.Number | s.Path) -> Quantity:
+        if not isinstance(self.operand, Batch | Pairs):
+            raise Invalid(
+                "E217",
+                "only a batch moves in levels of a size",
+                levels.span,
+                help="remove `in levels of …`",
+            )
+        found = self.operand.read(levels)
+        assert isinstance(found, Quantity)
+        return found
 
 
 def _bound(bound: s.Bound | None) -> Bound | None:

@@ -23,7 +23,7 @@ _VALUES: dict[type, tuple[str, ...]] = {
     s.Periodic: ("every", "over"),
     s.Bound: ("quantity",),
     s.Hold: ("value", "bound"),
-    s.Ramp: ("start", "end", "over", "bound"),
+    s.Ramp: ("start", "end", "levels", "over", "bound"),
     s.Schedule: ("segments",),
     s.Claim: ("within", "reason"),
     s.Reason: ("text",),

@@ -54,6 +54,7 @@ MEANINGS = {
     "for": "says how long a segment lasts",
     "until": "says where a segment ends",
     "over": "says how long a curve takes",
+    "levels": "says how far apart the levels of a ramp are",
     **dict.fromkeys(SHAPES, "is the shape of a ramp"),
     "within": "gives the tolerance of a claim",
     "at": "gives the point in training of a claim",
@@ -84,7 +85,7 @@ STATEMENTS = ("use", "let", "require", "otherwise", "allow", "open")
 """Words that begin a statement of their own."""
 
 FORMS: dict[str, tuple[str, ...]] = {
-    "schedule": ("then", "->", "for", "until", "over", *SHAPES),
+    "schedule": ("then", "->", "for", "until", "over", "in", "levels", *SHAPES),
     "claim": ("at", "within", "because", "contradicted", "cite"),
     "origin": ("cite", "assumed"),
     "count": ("of",),
@@ -118,7 +119,7 @@ SNIPPETS = {
 VALUES = ("last", "round", "previous", "auto", "default", "short", "true", "false")
 """Names that mean the same everywhere, regardless of declarations."""
 
-FREE = frozenset({"open", "extend", "most"})
+FREE = frozenset({"open", "extend", "most", "levels"})
 """Words that the grammar never treats as keywords where a name is allowed."""
 
 RESERVED = frozenset(MEANINGS) - FREE

@@ -294,12 +294,16 @@ class Builder:
         parts = [part for part in parts if not isinstance(part, Token)]
         bound = parts.pop() if isinstance(parts[-1], s.Bound) else None
         over = parts.pop().quantity if isinstance(parts[-1], _Over) else None
+        levels = parts.pop().quantity if isinstance(parts[-1], _Levels) else None
         shape = parts.pop().name if isinstance(parts[-1], _Shape) else "linear"
         end = parts.pop()
-        return s.Ramp(parts[0] if parts else None, end, shape, over, bound, span)
+        return s.Ramp(parts[0] if parts else None, end, shape, over, bound, span, levels)
 
     def shape(self, span, token):
         return _Shape(str(token))
+
+    def levels(self, span, *parts):
+        return _Levels(parts[-1])
 
     def over(self, span, quantity):
         return _Over(quantity)
@@ -411,6 +415,11 @@ class _At:
 
 
 class _Over:
+    def __init__(self, quantity):
+        self.quantity = quantity
+
+
+class _Levels:
     def __init__(self, quantity):
         self.quantity = quantity
 

@@ -172,6 +172,7 @@ def _(node: s.Hold) -> str:
 def _(node: s.Ramp) -> str:
     start = f"{shown(node.start)} " if node.start else ""
     shape = f" {node.shape}" if node.shape != "linear" else ""
+    shape += f" in levels of {shown(node.levels)}" if node.levels else ""
     over = f" over {shown(node.over)}" if node.over else ""
     return f"{start}-> {shown(node.end)}{shape}{over}" + (shown(node.bound) if node.bound else "")
 

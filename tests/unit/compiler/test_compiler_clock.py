@@ -296,3 +296,43 @@ def test_absurd_lengths_are_planned_like_others(tokens: str) -> None:
     found, report = compiled(HEAD + stage(tokens=tokens, data="{ web 1, math 2 }"))
     assert found, report.diagnostics
     assert abs(only(jobs(found)).tokens - int(float(tokens.split()[0]))) < 10**25
+
+
+def test_a_ramp_moves_in_levels_of_the_size_that_it_names() -> None:
+    ramp = "4 seqs -> 16 seqs in levels of 4 seqs for 60 steps then 16 seqs"
+    found = levels(segments(stage(batch=ramp)))
+    assert [sequences for _, sequences in found] == [4, 8, 12, 16]
+    tokens = "64 tokens -> 256 tokens in levels of 64 tokens for 60 steps then 256 tokens"
+    assert levels(segments(stage(batch=tokens))) == found
+
+
+def test_each_level_of_a_linear_ramp_takes_as_many_tokens() -> None:
+    ramp = "16 seqs -> 80 seqs in levels of 16 seqs for 64k tokens then 80 seqs"
+    (job,) = segments(stage(batch=ramp, tokens="100k"))
+    pieces = job.schedule.batch[:-1]
+    assert [piece.sequences for piece in pieces] == [16, 32, 48, 64]
+    for piece in pieces:
+        tokens = (piece.to_step - piece.from_step) * piece.sequences * 16
+        assert tokens == pytest.approx(16_000, abs=80 * 16)
+
+
+def test_a_pipeline_takes_all_of_each_level_at_a_time() -> None:
+    head = HEAD.replace("layers = 2", "layers = 4") + 'cluster pod { gpus = 8 of "H100 80GB" }\n'
+    ramp = "16 seqs -> 64 seqs in levels of 16 seqs for 50% then 64 seqs"
+    made = jobs(plan(head + stage(batch=ramp, parallel="{ pipeline 2 }")))
+    assert [job.torchtitan["training"]["local_batch_size"] for job in made] == [4, 8, 12, 16]
+    (whole,) = jobs(plan(head + stage(batch=ramp)))
+    assert whole.steps == sum(job.steps for job in made)
+
+
+@pytest.mark.parametrize(
+    ("code", "attributes", "help"),
+    [
+        ("E465", {"batch": "4 seqs -> 10 seqs in levels of 4 seqs"}, "levels of 3 seqs"),
+        ("E465", {"batch": "4 seqs -> 10 seqs in levels of 32 tokens"}, "write both in seqs"),
+        ("E217", {"lr": "0 -> 1e-3 in levels of 1e-4"}, "remove"),
+    ],
+)
+def test_levels_that_make_no_ramp(code: str, attributes: dict[str, str], help: str) -> None:
+    (found,) = check(HEAD + stage(**attributes))
+    assert (found.code, help in found.help) == (code, True)

@@ -165,7 +165,7 @@ def test_the_example_of_a_statement_is_one(statement: str) -> None:
         ("lr = 3e-4 ", {"then", "->", "for", "until", "of", "within", "cite", "assumed"}),
         (
             "lr = 0 -> 3e-4 ",
-            {*SHAPES, "over", "then", "for", "until", "within", "cite", "assumed"},
+            {*SHAPES, "in", "over", "then", "for", "until", "within", "cite", "assumed"},
         ),
         ("lr = 0 -> 3e-4 cosine over 3 ", {"then", "for", "until", "within", "cite", "assumed"}),
         ("lr = 0 -> 3e-4 for 5% ", {"then", "within", "cite", "assumed"}),
