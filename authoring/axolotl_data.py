@@ -16,7 +16,13 @@ _ALPACA = (
     'to train without it, write `fields = { prompt = "instruction", completion = "output" }`'
 )
 _SHAREGPT = {"user": "human", "assistant": "gpt"}
-_KIND = {"train": "documents", "sft": "dialogs", "reward": "preferences", "dpo": "preferences"}
+_KIND = {
+    "train": "documents",
+    "sft": "dialogs",
+    "kto": "ratings",
+    "reward": "preferences",
+    "dpo": "preferences",
+}
 
 # Format → the fields that etude reads. In a format such as `chatml.intel`, the part after the dot
 # names the public data set that it was made for.
@@ -40,8 +46,26 @@ _FIELDS: dict[str, dict[str, str]] = {
 }
 
 
-def datasets(config: Config, made: Draft, kind: str) -> dict[str, Fraction]:
-    """Declares the data sets of a stage; returns their shares, which are equal."""
+_RATED = {
+    f"{protocol}.{form}": fields
+    for protocol in ("chatml", "llama3")
+    for form, fields in {
+        "argilla": {"prompt": "instruction"},
+        "intel": {"prompt": "question"},
+        "prompt_pairs": {},
+        "ultra": {},
+    }.items()
+}
+"""The same for answers that are rated (`prompt_strategies/kto`)."""
+_ANSWERS = ("prompt", "chosen", "rejected", "completion", "label")
+
+
+def datasets(config: Config, made: Draft, kind: str, unit: str) -> dict[str, Fraction]:
+    """Declares the data sets of a stage; returns their shares, which are equal.
+
+    Args:
+        unit: what the stage's batch counts.
+    """
     found: dict[str, Fraction] = {}
     held: Fraction = config.number("val_set_size", default=Fraction(0))
     if held > 1 or (held == 1 and config.text("val_set_size") == "1"):
@@ -59,7 +83,7 @@ def datasets(config: Config, made: Draft, kind: str) -> dict[str, Fraction]:
                 _fields(config, made, path, kind),
                 ("long", _LONG[strategy]) if strategy in _LONG and kind != "train" else None,
                 ("holdout", w.percent(held)),
-                _size(config, made, name, kind),
+                _size(config, made, name, unit),
             )
         )
         found[name] = Fraction(1)
@@ -124,12 +148,16 @@ def _split(config: Config, path: str) -> str:
 
 def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
     """The fields that differ from etude's defaults; open if they are not known."""
-    form = config.text(f"{path}.type", default=None)
-    if form is None and config.node(f"{path}.type") is not None:
+    custom = config.node(f"{path}.type")
+    own = kind == "kto" and isinstance(custom, dict)
+    form = None if own else config.text(f"{path}.type", default=None)
+    if own:
+        _own_words(config, path)
+    elif form is None and custom is not None:
         config.lost(f"{path}.type", "a custom format")
         return made.open("fields", "the format is a custom one; set `fields`")
     base = form.partition(":")[0] if form else ""
-    known = _FIELDS.get(form or "", _FIELDS.get(base))
+    known = (_RATED if kind == "kto" else _FIELDS).get(form or "", _FIELDS.get(base))
     if form and known is None:
         reason = (
             _ALPACA
@@ -140,6 +168,8 @@ def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
     fields = dict(known or {})
     if kind in ("reward", "dpo"):
         names = {"prompt": "field_messages", "chosen": "field_chosen", "rejected": "field_rejected"}
+    elif kind == "kto":
+        names = {part: f"type.field_{part}" for part in ("prompt", "completion", "label")}
     elif kind == "sft":
         names = {
             "messages": "field_messages",
@@ -154,13 +184,25 @@ def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
         if given:
             fields[ours.strip()] = given
     fields |= _mappings(config, path, kind)
-    defaults = ("text", "messages", "prompt", "chosen", "rejected", "tools", "system")
+    defaults = ("text", "messages", "tools", "system", *_ANSWERS)
     shown = [
         f"{ours} = {w.quoted(theirs)}"
         for ours, theirs in fields.items()
         if not (ours in defaults and ours == theirs)
     ]
     return ("fields", f"{{ {', '.join(shown)} }}") if shown else None
+
+
+def _own_words(config: Config, path: str) -> None:
+    """What a custom format of rated answers writes around prompt and answer: the protocol's part
+    here."""
+    for part in ("prompt", "completion"):
+        config.lost_unless(
+            f"{path}.type.{part}_format",
+            [f"{{{part}}}"],
+            "the dialog's protocol writes what stands around prompt and answer",
+            "nothing",
+        )
 
 
 def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
@@ -210,9 +252,9 @@ def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
     return found
 
 
-def _size(config: Config, made: Draft, name: str, kind: str) -> w.Line:
+def _size(config: Config, made: Draft, name: str, unit: str) -> w.Line:
     """The size of a data set, which a length in epochs needs."""
     epochs = config.whole("max_steps", default=0) <= 0
-    attribute = "pairs" if kind in ("reward", "dpo") else "tokens"
+    attribute = "tokens" if unit == "seqs" else unit
     why = f"`epochs` needs the number of {attribute}" if epochs else ""
     return made.size(name, attribute, why)

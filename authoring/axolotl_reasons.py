@@ -190,7 +190,6 @@ UNLESS: dict[str, tuple[list[Any], str]] = {
     "tokens": ([], "special tokens come from the tokenizer and the dialog"),
     "added_tokens_overrides": ([], "special tokens come from the tokenizer and the dialog"),
     "plugins": ([], "a spec has no code; what a plugin changes is listed by its settings"),
-    "center_rewards_coefficient": (_ZERO, "rewards are not centered"),
     "dpo_use_weighting": (_NONE, "pairs have equal weights"),
     "max_prompt_len": ([], "a record must fit `seq_len` as a whole"),
     "min_sample_len": (_ZERO, "records of any length are used"),

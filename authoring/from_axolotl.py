@@ -1,4 +1,4 @@
-"""Converts axolotl's YAML to a spec: one stage of the kind train, sft, reward or dpo."""
+"""Converts axolotl's YAML to a spec: one stage of the kind train, sft, reward, dpo or kto."""
 
 import re
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from .tree import ConfigError, Leaf
 
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
 _SHAPES = ("cosine", "cosine_with_min_lr", "linear", "constant", "constant_with_warmup")
-PAIRS = ("reward", "dpo")
+_COUNTED = {"train": "seqs", "sft": "dialogs", "kto": "ratings"}
+"""Kind of stage → what its batch counts; for all others, pairs."""
 OF_PAIRS = ("dpo", "ipo", "simpo", "orpo")
 """Values of `rl` that learn from pairs; their defaults are TRL's."""
 MOST_WARMUP = 100
 """Steps of the warmup that axolotl takes by itself, at most (axolotl, `core/builders/base.py`)."""
-"""Kinds of stages that compare responses."""
 _QUANTIZED = re.compile(r".*(8bit|4bit|bnb|torchao).*")
 
 LORA = ("lora", "qlora")
@@ -46,13 +46,13 @@ def draft(config: Config, options: Options, title: str) -> Draft:
     made = Draft(config, options)
     kind = _kind(config)
     start = _start(config, made)
-    sources = datasets(config, made, kind)
-    pairs = kind in PAIRS
+    packed = config.flag("sample_packing")
+    unit = "seqs" if packed and kind == "sft" else _COUNTED.get(kind, "pairs")
+    sources = datasets(config, made, kind, unit)
     dialog = _dialog(config, made) if kind != "train" and _speaks(config) else None
     degrees, ranks = _degrees(config, options)
     micro = config.whole("micro_batch_size", default=1, least=1)
     accumulation = config.whole("gradient_accumulation_steps", default=1, least=1)
-    unit = "pairs" if pairs else "seqs"
     made.cluster(ranks * degrees["tensor"] * degrees["context"] if ranks else None)
     length = config.whole("sequence_len", default=2048 if kind != "train" else 512, least=2)
     made.add(
@@ -71,12 +71,12 @@ def draft(config: Config, options: Options, title: str) -> Draft:
             _precision(config),
             _adapter(config),
             ("recompute", "full") if _on(config, "gradient_checkpointing") else None,
-            placement(micro_batch=micro if not pairs else None, **degrees),
+            placement(micro_batch=micro if unit == "seqs" else None, **degrees),
             *_checkpoints(config),
             _evaluations(config, sources),
         )
     )
-    _left(config, kind)
+    _left(config)
     tracked = config.text("wandb_project")
     if tracked:
         config.irrelevant({"wandb_project": "logged to W&B, in the project `etude`"})
@@ -112,14 +112,8 @@ def _evaluations(config: Config, sources: Mapping[str, Fraction]) -> tuple[str, 
     return "evaluate", f"{{ {', '.join(parts)} }}"
 
 
-def _left(config: Config, kind: str) -> None:
+def _left(config: Config) -> None:
     """Classifies the settings that no block uses."""
-    if not config.flag("sample_packing") and kind != "train" and kind not in PAIRS:
-        config.assumed(
-            "sample_packing",
-            "dialogs are packed into rows of `seq_len`: a batch of so "
-            "many rows holds more dialogs than there",
-        )
     config.irrelevant({"special_tokens.pad_token": "padding is masked and has no token"})
     plugins = config.node("plugins")
     if (
@@ -135,16 +129,16 @@ def _left(config: Config, kind: str) -> None:
 
 def _kind(config: Config) -> str:
     rl = config.text("rl")
-    if rl and rl not in OF_PAIRS:
+    if rl and rl not in (*OF_PAIRS, "kto"):
         raise ConfigError(
             f"`rl: {rl}` is not converted",
-            help=f"of `rl`, {', '.join(OF_PAIRS)} are; etude's stages `kto` and `grpo` are written "
-            "by hand",
+            help=f"of `rl`, {', '.join(OF_PAIRS)} and kto are; etude's stage `grpo` is written by "
+            "hand",
         )
     if config.flag("process_reward_model"):
         raise ConfigError("etude has no process reward models", help="there are outcome rewards")
     if rl:
-        return "dpo"
+        return "kto" if rl == "kto" else "dpo"
     if config.flag("reward_model"):
         return "reward"
     if "pretraining_dataset" in config.root:
@@ -303,6 +297,11 @@ def _objective(config: Config, kind: str) -> list[w.Line]:
     if kind == "sft":
         return [("loss", "all")] if config.flag("train_on_inputs") else []
     config.irrelevant({"train_on_inputs": "concerns dialogs"})
+    if kind == "kto":
+        return _kto(config)
+    if kind == "reward":
+        center = config.number("center_rewards_coefficient", default=Fraction(0))
+        return [("center", w.real(center))] if center else []
     if kind != "dpo":
         return []
     rl = config.text("rl")
@@ -327,6 +326,16 @@ def _objective(config: Config, kind: str) -> list[w.Line]:
         ("nll", w.real(nll)) if nll else None,
         ("label_smoothing", w.real(smoothing)) if smoothing else None,
     ]
+
+
+def _kto(config: Config) -> list[w.Line]:
+    """The settings of KTO; their defaults are etude's."""
+    beta = config.number("rl_beta", "dpo_beta", "trl.beta", default=Fraction(1, 10))
+    lines: list[w.Line] = [("beta", w.real(beta))]
+    for part in ("desirable", "undesirable"):
+        weight = config.number(f"kto_{part}_weight", default=Fraction(1)) or Fraction(1)
+        lines.append((f"{part}_weight", w.real(weight)) if weight != 1 else None)
+    return lines
 
 
 def _optimizer(config: Config, made: Draft) -> w.Line:
@@ -413,14 +422,19 @@ def _dialog(config: Config, made: Draft) -> str | None:
 
 def _of_type(config: Config) -> str | None:
     """The protocol named by the formats of all data sets: `chatml` for `chatml.intel`."""
-    count = config.count("datasets")
-    forms = {config.text(f"datasets[{n}].type", default="").partition(".")[0] for n in range(count)}
+    forms = {form.partition(".")[0] for form in _forms(config)}
     return forms.pop() if len(forms) == 1 and forms <= {"llama3", "chatml"} else None
+
+
+def _forms(config: Config) -> list[str]:
+    """The formats of all data sets; "" for one that the configuration describes itself."""
+    paths = [f"datasets[{number}].type" for number in range(config.count("datasets"))]
+    own = [path for path in paths if isinstance(config.node(path), dict)]
+    return ["" if path in own else config.text(path, default="") for path in paths]
 
 
 def _speaks(config: Config) -> bool:
     """Whether one of the data sets has messages, which need a template; the others have texts."""
-    count = config.count("datasets")
-    forms = [config.text(f"datasets[{n}].type", default="") for n in range(count)]
+    forms = _forms(config)
     written = [form for form in forms if not form.startswith(("alpaca", "completion"))]
     return bool(written) or config.has("chat_template")

@@ -55,7 +55,7 @@ def compare(old: "tuple[Plan, Any]", new: "tuple[Plan, Any]", args: Namespace) -
         print(found.model_dump_json(indent=2))
     else:
         stages = {**old[0].stages, **new[0].stages}
-        _print(found, {name: stage.kind for name, stage in stages.items()})
+        _print(found, {name: stage.rows for name, stage in stages.items()})
     return 2 if args.detailed_exitcode and found else 0
 
 
@@ -111,26 +111,26 @@ class Paragraph(NamedTuple):
     rest: str = "  "
 
 
-def _print(found: "Difference", kinds: "Mapping[str, str]") -> None:
-    for each in paragraphs(found, kinds, Ink()):
+def _print(found: "Difference", rows: "Mapping[str, str]") -> None:
+    for each in paragraphs(found, rows, Ink()):
         say(each.text, first=each.first, rest=each.rest)
 
 
 def paragraphs(
     found: "Difference",
-    kinds: "Mapping[str, str]",
+    rows: "Mapping[str, str]",
     ink: Callable[[str, str], str] = lambda text, style: text,
 ) -> Iterator[Paragraph]:
     """The difference in words: a paragraph for each stage, each change, and the whole.
 
     Args:
-        kinds: stage → its kind, for both plans.
+        rows: stage → what its batches count, for both plans.
         ink: paints a text in a style.
     """
     for name, jobs in _stages(found).items():
         what: What = next(each for each in ORDER if any(job.what == each for job in jobs))
         head = ink(f"{SIGNS[what]} {clean(name)}", STYLES[what])
-        yield Paragraph(f"{head}: {_line(what, jobs, at_most(kinds.get(name, '')))}", rest=" " * 4)
+        yield Paragraph(f"{head}: {_line(what, jobs, _bound(rows, name))}", rest=" " * 4)
         for change in _changes(jobs):
             place = "  " + ink(f"({clean(change.place)})", "dim") if change.place else ""
             old, new = clean(change.old or "nothing"), clean(change.new or "nothing")
@@ -151,7 +151,7 @@ def paragraphs(
         ("" if found else "No difference. ")
         + ", ".join(counts)
         + (f"; {done} of {len(found.jobs) - found.count('gone')} done" if known else "")
-        + (f": {_cost(found, kinds)}" if found.steps else "")
+        + (f": {_cost(found, rows)}" if found.steps else "")
     )
 
 
@@ -224,9 +224,14 @@ def _line(what: str, jobs: "list[JobDifference]", bound: str) -> str:
     return ", ".join(parts)
 
 
-def _cost(found: "Difference", kinds: "Mapping[str, str]") -> str:
+def _bound(rows: "Mapping[str, str]", *stages: str) -> str:
+    """The prefix of the tokens of these stages; what does not train has none."""
+    return at_most(*(rows[stage] for stage in stages if stage in rows))
+
+
+def _cost(found: "Difference", rows: "Mapping[str, str]") -> str:
     made = [j.stage or "" for j in found.jobs if j.steps and j.what in ("again", "new")]
-    bound = at_most(*(kinds.get(stage, "") for stage in made))
+    bound = _bound(rows, *made)
     parts = [f"{bound}{counted(found.tokens, 'tokens')}, {counted(found.steps, 'steps')}"]
     if found.gpu_hours is not None:
         parts.append(f"{measured(found.gpu_hours)} GPU-hours")

@@ -83,7 +83,7 @@ def _head(summary: StageSummary, *, early: bool) -> str:
         return summary.kind + (f" of {summary.goes_on_from}" if summary.goes_on_from else "")
     kind = "" if data_kind(summary.kind) == "documents" else f"{summary.kind}, "
     steps = f"{'≤ ' if early else ''}{counted(summary.steps, 'steps')}"
-    tokens = f"{'≤ ' if early else at_most(summary.kind)}{counted(summary.tokens, 'tokens')}"
+    tokens = f"{'≤ ' if early else at_most(summary.rows)}{counted(summary.tokens, 'tokens')}"
     return f"{kind}{tokens}, {steps}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
-from ..compiler.as_written import at_most, rows
+from ..compiler.as_written import at_most
 from ..compiler.ids import SegmentId
 from ..compiler.pipelines import DEFAULT, layers_of_stages
 from ..compiler.plan.describe import described
@@ -114,7 +114,7 @@ def _length(job: TrainJob) -> tuple[str, ...]:
 
 def _bound(job: TrainJob) -> str:
     """`≤ ` if a job may have fewer tokens."""
-    return "≤ " if job.may_end_early else at_most(job.objective.name)
+    return "≤ " if job.may_end_early else at_most(job.rows)
 
 
 TURNS = 4
@@ -307,7 +307,7 @@ def _batches(job: TrainJob) -> str:
     shown = [f"{piece.sequences:,}" for piece in job.schedule.batch]
     if len(shown) > 4:
         shown = [*shown[:2], f"… {len(shown) - 3} more …", shown[-1]]
-    nouns = rows(job.objective.name).replace("sequences", "seqs")
+    nouns = job.rows.replace("sequences", "seqs")
     return " → ".join(shown) + f" {singular(nouns) if shown == ['1'] else nouns}"
 
 

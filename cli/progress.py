@@ -127,8 +127,11 @@ def evaluated(event: Mapping[str, Any]) -> str:
 
 
 def _rewarded(event: dict[str, Any]) -> str:
-    """What became of a policy's answers."""
-    shown = f"{counted(event['answers'], 'answers')}, mean reward {measured(event['reward'], 4)}"
+    """What became of a policy's answers, or of a student's, which have no rewards."""
+    shown = counted(event["answers"], "answers")
+    if "reward" not in event:
+        return shown + f", {measured(event['length'], 3)} tokens each on average"
+    shown += f", mean reward {measured(event['reward'], 4)}"
     if len(event["rewards"]) > 1:
         known = {name: mean for name, mean in event["rewards"].items() if mean is not None}
         shown += f" ({', '.join(f'{name} {measured(known[name], 4)}' for name in known)})"

@@ -114,8 +114,8 @@ def _differences(runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
     first, *others = runs
     for other in others:
         stages = {**first.plan.stages, **other.plan.stages}
-        kinds = {name: stage.kind for name, stage in stages.items()}
-        told = paragraphs(difference(first.plan, other.plan), kinds)
+        rows = {name: stage.rows for name, stage in stages.items()}
+        told = paragraphs(difference(first.plan, other.plan), rows)
         yield other.name, "\n".join(each.first + each.text for each in told)
 
 

@@ -119,7 +119,7 @@ def _say_plans(found: Sequence[Point], plans: "Mapping[str, Plan]") -> None:
     show_table(Table("Points", known, rows))
     jobs = {job.key: job for plan in plans.values() for job in plan.trained()}
     apart = sum(job.tokens for plan in plans.values() for job in plan.trained())
-    bound = at_most(*(job.objective.name for job in jobs.values()))
+    bound = at_most(*(job.rows for job in jobs.values()))
     hours = [job.cost.gpu_hours for job in jobs.values() if job.cost.gpu_hours is not None]
     more = f", {measured(sum(hours))} GPU-hours" if hours else ""
     together = counted(sum(job.tokens for job in jobs.values()), "tokens")

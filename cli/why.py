@@ -4,7 +4,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
-from ..compiler.as_written import at_most, rows
+from ..compiler.as_written import at_most
 from ..compiler.costs.estimate import FORMULAS, evaluate, shape_symbols
 from ..compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TOTALS, compiled
 from ..compiler.costs.hardware import GIB, gpu
@@ -135,14 +135,14 @@ def _is(candidate: Candidate, resources: Resources, stage: ScheduledStage) -> bo
 
 def _counted(stage: ScheduledStage, figure: str) -> Iterator[str]:
     """Steps × sequences × length of every stretch with one batch and one length."""
-    total, bound = 0, at_most(stage.spec.kind)
+    total, bound = 0, at_most(stage.spec.counts)
     for start, stop, seq_len in stage.lengths:
         for batch in stage.batches:
             steps = min(stop, batch.to_step) - max(start, batch.from_step)
             if steps > 0:
                 total += steps * batch.sequences * seq_len
                 yield (
-                    f"{steps:>12,} steps × {counted(batch.sequences, rows(stage.spec.kind))} × "
+                    f"{steps:>12,} steps × {counted(batch.sequences, stage.spec.counts)} × "
                     f"{bound}{counted(seq_len, 'tokens')}"
                     f" = {bound}{steps * batch.sequences * seq_len:,} tokens"
                 )

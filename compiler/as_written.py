@@ -15,7 +15,6 @@ __all__ = [
     "in_bytes",
     "in_full",
     "measured",
-    "rows",
     "settings",
     "written",
 ]
@@ -35,15 +34,10 @@ _DEFAULTS: dict[str, Any] = {
 """Attributes of blocks that are never shown, and those not shown if they have this value."""
 
 
-def at_most(*kinds: str) -> str:
-    """The prefix for the tokens of stages of these kinds: for preferences and answers they are an
+def at_most(*counted: str) -> str:
+    """The prefix for the tokens of stages whose batches count this: but for sequences they are an
     upper bound, since each row is as long as what it holds."""
-    return "≤ " if any(rows(kind) != r.Training.rows for kind in kinds) else ""
-
-
-def rows(kind: str) -> str:
-    """What batches count in a kind of stage: pairs of preferences, answers, or sequences."""
-    return r.rows(kind) or r.Training.rows
+    return "≤ " if any(each != r.Training.rows for each in counted) else ""
 
 
 def in_full(block: r.Declaration) -> str:

@@ -164,12 +164,16 @@ class TrainStage(ModelStage):
         return self.spec.model
 
 
+Unit = Literal["tokens", "rows", "dialogs", "pairs", "ratings"]
+
+
 class SourceCount(Record):
     """How much of a source a stage has whose length is in epochs.
 
     Attributes:
         identity: a digest of what decides it.
-        unit: "tokens" of documents, "rows" of packed dialogs, "pairs" of preferences, or "ratings".
+        unit: "tokens" of documents, "rows" of packed dialogs, or what a batch counts: "dialogs",
+            "pairs" of preferences, or "ratings".
         numbers: of each epoch, if epochs differ; else one.
         exact: whether it was counted.
         said: what it was estimated from, for people.
@@ -177,7 +181,7 @@ class SourceCount(Record):
 
     dataset: str
     identity: str
-    unit: Literal["tokens", "rows", "pairs", "ratings"]
+    unit: Unit
     numbers: tuple[int, ...]
     exact: bool
     said: str

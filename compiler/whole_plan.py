@@ -123,6 +123,7 @@ def _summary(stage: Stage, origins: Origins) -> StageSummary:
     shown = _trained(stage) if trains else _settings(stage)
     return StageSummary(
         kind=stage.spec.kind,
+        counts="dialogs" if trains and stage.spec.counts == "dialogs" else None,
         goes_on_from=None if isinstance(stage, StageOfMany) else next(iter(stage.sources), None),
         tokens=stage.tokens if trains else 0,
         steps=stage.steps if trains else 0,
@@ -133,7 +134,7 @@ def _summary(stage: Stage, origins: Origins) -> StageSummary:
 def _trained(stage: ScheduledStage) -> dict[str, str]:
     """What is shown for a training stage."""
     end = stage.end
-    unit = stage.spec.rows if stage.spec.padded else "seqs"
+    unit = stage.spec.counts if stage.spec.padded else "seqs"
     shown = {
         "model": f"{stage.model.family} {stage.model.size or ''}".strip(),
         **_given(stage.spec, "tokens", "steps", "epochs"),

@@ -157,6 +157,8 @@ class Fields(Block):
     label: Text = None
     rejected: Text = None
     edited: Text = None
+    ranked: Text = None
+    margin: Text = None
     tools: Text = None
     system: Text = None
     role: Text = None
@@ -192,6 +194,7 @@ class Dataset(Block):
     kind: Literal["documents", "dialogs", "preferences", "ratings", "prompts"] | Let | None = None
     pairs: Number | None = None
     ratings: Number | None = None
+    dialogs: Number | None = None
     awaited: Flag = False
     candidates: Name | None = None
     filters: list[str] = []

@@ -69,7 +69,11 @@ class Train(Training):
     z_loss: Number | None = None
 
 
-class Sft(Training):
+class DialogTraining(Training):
+    """Training on dialogs, whose batches count them, or the sequences that they are packed into."""
+
+
+class Sft(DialogTraining):
     """Supervised fine-tuning on dialogs."""
 
     kind: Literal["sft"] = "sft"
@@ -78,7 +82,7 @@ class Sft(Training):
     drop_last: bool | Let | None = None
 
 
-class Distill(Training):
+class Distill(DialogTraining):
     """Distillation: learns what a teacher thinks of the next token of dialogs."""
 
     kind: Literal["distill"] = "distill"
@@ -86,6 +90,10 @@ class Distill(Training):
     divergence: Literal["forward_kl", "reverse_kl", "jsd"] | Let | None = None
     temperature: Number | None = None
     top_k: Number | None = None
+    on_policy: Number | None = None
+    prompts: Name | None = None
+    max_tokens: Number | None = None
+    refresh: Number | None = None
     dialog: Name | None = None
     loss: Literal["assistant", "all"] | Let | None = None
     drop_last: bool | Let | None = None
@@ -104,6 +112,9 @@ class Reward(PreferenceTraining):
     """A reward model from preferences."""
 
     kind: Literal["reward"] = "reward"
+    objective: Literal["bradley_terry", "plackett_luce"] | Let | None = None
+    margin: Literal["none", "subtract", "scale"] | Let | None = None
+    center: Number | None = None
 
 
 class Dpo(PreferenceTraining):

@@ -161,7 +161,7 @@ def epochs(stage: ScheduledStage, program: Resolved) -> dict[str, float]:
     times = {}
     for name, seen in parts.items():
         dataset = program.recipe.datasets.get(name)
-        declared = dataset and dataset.declared(stage.spec.rows)
+        declared = dataset and dataset.declared(stage.spec.counts)
         if declared:
             times[name] = float(seen / declared)
     return times
@@ -268,7 +268,7 @@ def _end(stage: ScheduledStage, segment: Segment | None, attribute: str) -> str:
 
 
 def _batches(stage: ScheduledStage) -> list[str]:
-    unit = stage.spec.rows
+    unit = stage.spec.counts
     starts = clock(stage).starts
     ends = [step for step, _, _ in starts[1:]] + [stage.steps]
     lines = []

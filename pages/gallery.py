@@ -41,7 +41,7 @@ def _card(address: str, plan: Plan) -> dict[str, Any]:
         "address": address,
         "plan": plan,
         "path": _path(plan),
-        "at_most": at_most(*(job.objective.name for job in jobs)),
+        "at_most": at_most(*(job.rows for job in jobs)),
         "cost": jobs[0].cost,
         "resources": max((job.resources for job in jobs), key=lambda of: of.world_size),
         "claims": len(plan.claims),

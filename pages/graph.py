@@ -73,7 +73,7 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
 
     summary = plan.stages[stage]
     of = StageId.parse(stage)
-    tokens = f"{at_most(summary.kind)}{short(summary.tokens)} tokens"
+    tokens = f"{at_most(summary.rows)}{short(summary.tokens)} tokens"
     second = summary.kind + (f" · {tokens}" if summary.tokens else "")
     lines = [of.name, second]
     guarded = gates(plan, stage)
@@ -91,6 +91,6 @@ def _node(plan: Plan, stage: str) -> dict[str, Any]:
         "kind": summary.kind,
         "group": of.group,
         "tokens": summary.tokens,
-        "at_most": at_most(summary.kind),
+        "at_most": at_most(summary.rows),
         "lines": lines,
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..compiler.as_written import at_most, rows
+from ..compiler.as_written import at_most
 from ..compiler.plan.describe import described
 from ..compiler.plan.plan import Plan, Provenance
 from ..spec.quantity import measured, short
@@ -61,8 +61,7 @@ def page(
         jobs=plan.trained(),
         anchor=anchor,
         at_most=at_most,
-        rows=rows,
-        all_kinds=[job.objective.name for job in plan.trained()],
+        all_rows=[job.rows for job in plan.trained()],
         gates=gates,
         home=home,
         series=data,

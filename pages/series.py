@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 from ..compiler.as_written import at_most
-from ..compiler.as_written import rows as rows_of
 from ..compiler.curves import value
 from ..compiler.ids import StageId
 from ..compiler.plan.plan import Plan, TrainJob
@@ -41,14 +40,13 @@ def schedules(plan: Plan) -> dict[str, Any]:
     for job in jobs:
         name = str(job.stage)
         if not stages or stages[-1]["name"] != name:
-            kind = job.objective.name
             stages.append(
                 {
                     "name": name,
                     "from": at,
                     "to": at,
-                    "rows": rows_of(kind),
-                    "at_most": at_most(kind),
+                    "rows": job.rows,
+                    "at_most": at_most(job.rows),
                 }
             )
         rows += _rows(job, at, len(stages) - 1, sources)

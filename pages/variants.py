@@ -14,9 +14,9 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
     """Compares the plans of variants with that of their recipe.
 
     Returns:
-        stages: name, kind, tokens in the recipe (None: it has no such stage), whether it stands
-            for several rounds, and a cell for each variant: `what` happens to it (shared, again,
-            new or gone) and the tokens to train.
+        stages: name, kind, tokens in the recipe with a prefix `at_most` (None: it has no such
+            stage), whether it stands for several rounds, and a cell for each variant: `what`
+            happens to it (shared, again, new or gone) and the tokens to train.
         variants: name, changes, and the training needed if the recipe has already run: tokens with
             a prefix `at_most`, steps, gpu_hours and price, the last two None if unknown.
         at_most, tokens, gpu_hours: of the recipe and all variants together, with shared work
@@ -24,9 +24,7 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
         apart: tokens, if each were trained by itself.
     """
     found = {name: difference(plan, of) for name, of in variants.items()}
-    kinds = {
-        name: stage.kind for of in (plan, *variants.values()) for name, stage in of.stages.items()
-    }
+    stages = {name: stage for of in (plan, *variants.values()) for name, stage in of.stages.items()}
     own = {name: of.tokens for name, of in plan.stages.items()}
     jobs = {job.key: job for of in (plan, *variants.values()) for job in of.trained()}
     hours = [job.cost.gpu_hours for job in jobs.values()]
@@ -35,18 +33,19 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
             [
                 {
                     "name": name,
-                    "kind": kind,
+                    "kind": stage.kind,
+                    "at_most": at_most(stage.rows),
                     "tokens": own.get(name),
                     "cells": [_cell(found[v], name, variants[v]) for v in variants],
                 }
-                for name, kind in kinds.items()
+                for name, stage in stages.items()
             ]
         ),
         "variants": [
             {
                 "name": name,
                 "changes": list(_changes(plan, variants[name], of)),
-                "at_most": at_most(*_trained_kinds(of, variants[name])),
+                "at_most": at_most(*_trained_rows(of, variants[name])),
                 "tokens": of.tokens,
                 "steps": of.steps,
                 "gpu_hours": of.gpu_hours,
@@ -54,17 +53,17 @@ def compared(plan: Plan, variants: Mapping[str, Plan]) -> dict[str, Any]:
             }
             for name, of in found.items()
         ],
-        "at_most": at_most(*(job.objective.name for job in jobs.values())),
+        "at_most": at_most(*(job.rows for job in jobs.values())),
         "tokens": sum(job.tokens for job in jobs.values()),
         "gpu_hours": None if None in hours else fsum(h for h in hours if h is not None),
         "apart": sum(job.tokens for of in (plan, *variants.values()) for job in of.trained()),
     }
 
 
-def _trained_kinds(of: Difference, variant: Plan) -> list[str]:
-    """The kinds of stages that are trained for a variant."""
+def _trained_rows(of: Difference, variant: Plan) -> list[str]:
+    """What the batches count that are trained for a variant."""
     made = {job.job for job in of.jobs if job.what in ("again", "new")}
-    return [job.objective.name for job in variant.trained() if job.id in made]
+    return [job.rows for job in variant.trained() if job.id in made]
 
 
 def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ the other is damaged.
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from ..compiler.plan.plan import ExportJob, LikelihoodJob, Plan, TrainJob
+from ..compiler.plan.plan import ExportJob, LikelihoodJob, Plan, TeacherJob, TrainJob
 from .run_folder.recorder import KEPT
 from .run_folder.store import Store
 
@@ -96,5 +96,8 @@ def _passing(plan: Plan) -> Iterator[str]:
     }
     for job in plan.jobs:
         exported = isinstance(job, ExportJob) and job.inputs["model"] in weights
-        if job.key in weights or exported or isinstance(job, LikelihoodJob):
+        said = isinstance(job, LikelihoodJob) or (
+            isinstance(job, TeacherJob) and job.form == "rollouts"
+        )
+        if job.key in weights or exported or said:
             yield job.key

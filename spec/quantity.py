@@ -16,6 +16,8 @@ UNITS = {
     "docs": "docs",
     "epoch": "epochs",
     "epochs": "epochs",
+    "dialog": "dialogs",
+    "dialogs": "dialogs",
     "pair": "pairs",
     "pairs": "pairs",
     "rating": "ratings",

@@ -64,6 +64,12 @@ class Schedule(Record, kw_only=False):
     segments: tuple[Segment, ...]
     span: Span | None = None
 
+    @property
+    def units(self) -> set[str]:
+        """The units of the quantities at the ends of its segments."""
+        ends = (end for each in self.segments for end in (each.start, each.end))
+        return {end.unit for end in ends if isinstance(end, Quantity)}
+
 
 def constant(value: Any, span: Span | None = None) -> Schedule:
     """The schedule that keeps one value."""

@@ -48,6 +48,7 @@ COUNTED = {
     "skip": DOCS,
     "pairs": ["5", "5 pairs"],
     "ratings": ["5", "5 ratings"],
+    "dialogs": ["5", "5 dialogs"],
     "bad_lines": ["0", "3"],
     "tokens": TOKENS,
     "context": TOKENS,
@@ -279,7 +280,7 @@ class Writer:
             case Parts():
                 return f"[{', '.join(self.some(list(kind.choices)))}]"
             case ScheduleOf():
-                counted = ("pairs", "ratings", "prompts")
+                counted = ("pairs", "ratings", "prompts", "dialogs")
                 return self.schedule(
                     name, records=next((unit for unit in kind.units if unit in counted), "")
                 )

@@ -117,6 +117,7 @@ class Jobs:
         *,
         every_token: bool = False,
         answers: dict[str, Verifier] | None = None,
+        margins: bool = False,
     ) -> str:
         """The key of the job that makes a dataset's dialogs, preferences or prompts.
 
@@ -125,13 +126,19 @@ class Jobs:
             similar: pairs of responses more similar than this are dropped.
             every_token: whether dialogs are learned whole.
             answers: verifiers that compare with the answer of each prompt.
+            margins: whether the margins of preferences are read.
         """
         spec = self.recipe.datasets[name]
         more: dict[str, Any] = {"form": spec.kind, "dialog": dialog, "longest": longest}
         more["drop_similar"] = similar
         # Nobody can shorten records that stages draw, unlike those in files.
         long = "drop" if spec.stages else spec.long
-        more |= {"long": long, "every_token": every_token, "answers": answers or {}}
+        more |= {
+            "long": long,
+            "every_token": every_token,
+            "answers": answers or {},
+            "margins": margins,
+        }
         return self._dataset(name, tokenizer, more)
 
     def _dataset(self, name: str, tokenizer: str | None, more: dict[str, Any]) -> str:
@@ -204,6 +211,8 @@ _LATER = {
     "content": "content",
     "answer": "answer",
     "label": "label",
+    "ranked": "ranked",
+    "margin": "margin",
     "ignore": None,
 }
 """Fields added later, and their defaults: they are part of keys only if they differ from these."""

@@ -1,7 +1,8 @@
 """The jobs of stages that learn from their own answers: drawing, scoring, likelihoods."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from ..costs.reading import Rows
@@ -18,6 +19,7 @@ from ..plan.verifiers import Verifier
 from ..program import ScheduledStage, Segment
 from ..schedule.mixture import Mixture
 from ..torchtitan.configuration import torchtitan
+from ..values import BatchPiece
 from .job_list import Jobs
 from .model_jobs import Measured, Models
 from .reading import with_reading
@@ -120,6 +122,46 @@ class Policy:
         after = {n: read.get(n, 0) + counts.get(n, 0) for n in {**read, **counts}}
         return Turn(place.schedule.model_copy(update={"mixture": mixture}), inputs, after)
 
+    def student(self, place: Place, read: int, teach: Callable[[str, int, str], str]) -> Turn:
+        """Adds the jobs in which a student answers prompts and a teacher reads its answers.
+
+        Args:
+            read: prompts that the stage has read before.
+            teach: adds the teacher's job, from the key of the answers, their number and an id.
+        """
+        stage, own = place.stage, place.stage.name
+        spec: Any = stage.spec
+        mixture = [_with_own(piece, own, spec.on_policy) for piece in place.schedule.mixture]
+        schedule = place.schedule.model_copy(update={"mixture": mixture})
+        count = drawn(schedule).get(own, 0)
+        if not count:
+            return Turn(place.schedule, {}, {own: read})
+        answers = self._written(place, spec.prompts, read, count)
+        inputs = {
+            f"data:{own}": answers,
+            f"teacher:{own}": teach(answers, count, f"teacher.{place.id}"),
+        }
+        return Turn(schedule, inputs, {own: read + count})
+
+    def _written(self, place: Place, prompts: str, first: int, count: int) -> str:
+        """The key of the job that keeps a student's answers, which nothing scores."""
+        drawn = self._drawn(place, prompts, first, count, [], {})
+        of = self.jobs.by_key[drawn].inputs
+        content = {
+            "dialog": place.stage.dialog,
+            "group": 1,
+            "rewards": {},
+            "verify": {},
+            "baseline": "mean",
+            "scale": "none",
+            "prompts": [count],
+            "sources": [MixturePiece(from_step=0, to_step=1, weights={prompts: 1})],
+        }
+        inputs = {f"draws.{prompts}": drawn, f"prompts.{prompts}": of["prompts"]}
+        inputs["model"] = of["model"]
+        id = f"rollouts.{place.id}"
+        return self.jobs.add(RolloutJob, content, inputs, id=id, stage=place.stage.name)
+
     def _near(self, place: Place, reference: str) -> str:
         """The key of the job whose weights the policy stays near in a segment."""
         spec: Any = place.stage.spec
@@ -191,9 +233,9 @@ class Policy:
                 "dialog": place.stage.dialog,
                 "prompts": source,
                 "limit": None,
-                "draws": spec.group,
+                "draws": getattr(spec, "group", 1),
                 # All tokens of the policy, whose log-probabilities are learned.
-                "temperature": spec.temperature,
+                "temperature": getattr(spec, "temperature", 1.0),
                 "top_p": 1.0,
                 "max_tokens": spec.max_tokens,
                 "seed": own,
@@ -241,6 +283,28 @@ def _until(spec: Any, verifiers: Mapping[str, Verifier]) -> Until | None:
         return None
     weights = {name: spec.reward[name] for name in verify}
     return Until(verify=verify, weights=weights, most=asked.most)
+
+
+def drawn(schedule: Schedule) -> dict[str, int]:
+    """How many sequences, or what else batches count, a schedule draws from each source."""
+    pieces = [(m.weights, sequences(schedule.batch, m)) for m in schedule.mixture]
+    return Mixture(pieces).counts(sum(count for _, count in pieces))
+
+
+def sequences(batch: list[BatchPiece], piece: MixturePiece) -> int:
+    """Sequences that a piece of a mixture covers."""
+    return sum(
+        (min(b.to_step, piece.to_step) - max(b.from_step, piece.from_step)) * b.sequences
+        for b in batch
+        if b.from_step < piece.to_step and b.to_step > piece.from_step
+    )
+
+
+def _with_own(piece: MixturePiece, own: str, share: Fraction) -> MixturePiece:
+    """A piece of a mixture of which a share comes from another source; weights stay whole."""
+    total, rest = sum(piece.weights.values()), share.denominator - share.numerator
+    weights = {name: weight * rest for name, weight in piece.weights.items() if weight * rest}
+    return piece.model_copy(update={"weights": {**weights, own: total * share.numerator}})
 
 
 def _seed(seed: int, source: str) -> int:

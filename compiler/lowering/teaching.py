@@ -1,8 +1,9 @@
 """The jobs in which teachers say how likely tokens are."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...spec.record import replace
+from ..costs.reading import Rows
 from ..placement import flat
 from ..plan.plan import TeacherJob
 from ..program import Form, Scheduled, ScheduledStage
@@ -11,15 +12,29 @@ from .job_list import Jobs
 from .reading import documents, with_reading
 
 
+class Lesson(NamedTuple):
+    """What a teacher reads.
+
+    Attributes:
+        form: "dialogs", or "rollouts", which the student has written.
+        data: key of the job that makes the source.
+        id: of the job.
+        number: of records; None: the data set says so, if anything does.
+    """
+
+    source: str
+    form: str
+    data: str
+    id: str
+    number: int | None = None
+
+
 def taught(
-    jobs: Jobs, program: Scheduled, stage: ScheduledStage, teacher: str, source: str, data: str
+    jobs: Jobs, program: Scheduled, stage: ScheduledStage, teacher: str, lesson: Lesson
 ) -> str:
     """The key of the job that keeps a teacher's probabilities of a source's tokens.
 
     It runs where the teacher was trained, or would continue.
-
-    Args:
-        data: key of the job that makes the source.
     """
     spec: Any = stage.spec
     trained = program.trained(teacher)
@@ -27,7 +42,8 @@ def taught(
     form = _whole(last, seq_len)
     content = {
         "model": trained.model.knowing(max(seq_len, last.seq_len), last.rope_theta),
-        "source": source,
+        "source": lesson.source,
+        "form": lesson.form,
         "seq_len": seq_len,
         "temperature": spec.temperature,
         "top_k": spec.top_k,
@@ -36,10 +52,14 @@ def taught(
         "resources": form.resources,
         "torchtitan": torchtitan(trained, form, 1, jobs.seed, []),
     }
-    content = with_reading(content, [documents(jobs.recipe.datasets[source], seq_len)])
-    inputs = {"model": jobs.result[teacher], f"data:{source}": data}
-    id = f"teacher.{stage.name}.{source}"
-    return jobs.add(TeacherJob, content, inputs, id=id, stage=stage.name)
+    read = (
+        documents(jobs.recipe.datasets[lesson.source], seq_len)
+        if lesson.number is None
+        else Rows(lesson.number, seq_len)
+    )
+    content = with_reading(content, [read])
+    inputs = {"model": jobs.result[teacher], f"data:{lesson.source}": lesson.data}
+    return jobs.add(TeacherJob, content, inputs, id=lesson.id, stage=stage.name)
 
 
 def _whole(last: Form, seq_len: int) -> Form:

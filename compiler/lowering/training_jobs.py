@@ -1,7 +1,7 @@
 """Lowers training stages to jobs, one per segment."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -29,7 +29,6 @@ from ..plan.plan import (
 from ..program import Scheduled, ScheduledCheckpoint, ScheduledStage, Segment
 from ..resolve.scope import original
 from ..schedule.clock import nearest
-from ..schedule.mixture import Mixture
 from ..torchtitan.adapters import adapters
 from ..torchtitan.configuration import torchtitan
 from ..values import BatchPiece, Profile, Spikes
@@ -37,9 +36,9 @@ from .evaluations import Watched, watched
 from .gates import Gates
 from .job_list import Jobs
 from .model_jobs import Models
-from .policy import Place, Policy, Turn
+from .policy import Place, Policy, Turn, drawn
 from .reading import Split, compared, with_reading
-from .teaching import taught
+from .teaching import Lesson, taught
 from .way import Way
 
 
@@ -115,18 +114,14 @@ class Training:
             for m in stage.mixture
             if m.from_step < stop and m.to_step > start
         ]
-        schedule, turn = Schedule(lr=lr, batch=batch, mixture=mixture), None
-        way = self._way(stage)
-        if way.writes:
-            assert model
-            place = Place(stage, number, segment, schedule, model, self._seed(stage))
-            turn = self.policy.turn(place, positions, way.reference(stage))
+        schedule = Schedule(lr=lr, batch=batch, mixture=mixture)
+        turn = self._turn(stage, number, segment, schedule, model, positions)
         key, after = self.job(
             stage,
             segment,
             turn.schedule if turn else schedule,
             model,
-            {} if turn else positions,
+            _besides(positions, turn),
             first_token=stage.tokens_before(start),
             carry=stage.carries if number == 0 else True,
             id=str(SegmentId(stage.name, number + 1)),
@@ -134,7 +129,39 @@ class Training:
             extends=None,
             turn=turn,
         )
-        return key, turn.positions if turn else after
+        return key, {**_besides(after, turn), **(turn.positions if turn else {})}
+
+    def _turn(
+        self,
+        stage: ScheduledStage,
+        number: int,
+        segment: Segment,
+        schedule: Schedule,
+        model: str | None,
+        positions: dict[str, int],
+    ) -> Turn | None:
+        """Adds the jobs in which the stage's model writes what it learns from; None if it does not
+        write."""
+        way, spec = self._way(stage), stage.spec
+        if not way.writes and not getattr(spec, "on_policy", None):
+            return None
+        assert model
+        place = Place(stage, number, segment, schedule, model, self._seed(stage))
+        if way.writes:
+            return self.policy.turn(place, positions, way.reference(stage))
+        return self.policy.student(place, positions.get(stage.name, 0), self._teaching(stage))
+
+    def _teaching(self, stage: ScheduledStage) -> Callable[[str, int, str], str]:
+        """Adds the job in which a teacher reads a student's answers: their key, number and id."""
+        teacher = self._way(stage).teacher(stage)
+        assert teacher
+        return lambda answers, count, id: taught(
+            self.jobs,
+            self.program,
+            stage,
+            teacher,
+            Lesson(stage.name, "rollouts", answers, id, count),
+        )
 
     def job(
         self,
@@ -191,8 +218,8 @@ class Training:
             "cost": _cost(stage, segment, schedule.batch, tokens),
             "extends": extends,
         }
-        inputs = {"model": model} if model else {}
-        inputs |= turn.inputs if turn else self._inputs(stage, list(data))
+        inputs = ({"model": model} if model else {}) | (turn.inputs if turn else {})
+        inputs |= self._inputs(stage, [name for name in data if not turn or name != stage.name])
         more = self._watched(stage, segment)
         key = self.jobs.add(TrainJob, content | more.content, inputs | more.inputs, **extra)
         return key, positions | {name: window.last_token for name, window in data.items()}
@@ -207,8 +234,7 @@ class Training:
     ) -> dict[str, Window]:
         """What a job of `sequences` sequences reads from each source."""
         windows = {}
-        drawn = Mixture([(m.weights, _sequences(schedule.batch, m)) for m in schedule.mixture])
-        for name, count in drawn.counts(sequences).items():
+        for name, count in drawn(schedule).items():
             begin, tokens = positions.get(name, 0), count * segment.seq_len
             windows[name] = Window(
                 first_token=begin,
@@ -250,9 +276,9 @@ class Training:
                 inputs[f"reference:{name}"] = self._reference(stage, reference, name)
         if teacher := self._way(stage).teacher(stage):
             for name in sources:
-                inputs[f"teacher:{name}"] = taught(
-                    self.jobs, self.program, stage, teacher, name, inputs[f"data:{name}"]
-                )
+                id, data = f"teacher.{stage.name}.{name}", inputs[f"data:{name}"]
+                lesson = Lesson(name, "dialogs", data, id)
+                inputs[f"teacher:{name}"] = taught(self.jobs, self.program, stage, teacher, lesson)
         return inputs
 
     def _watched(self, stage: ScheduledStage, segment: Segment) -> Watched:
@@ -280,6 +306,7 @@ class Training:
             stage.segments[-1].seq_len,
             None if similar is None else float(similar),
             every_token=self._way(stage).learns_all(stage.spec),
+            margins=getattr(stage.spec, "margin", None) not in (None, "none"),
         )
 
     def _way(self, stage: ScheduledStage) -> Way:
@@ -300,7 +327,7 @@ class Training:
     def _objective(self, stage: ScheduledStage) -> Any:
         """The objective of a stage; its fields have the names of the attributes in the schema."""
         model = self._way(stage).objective()
-        known = {**vars(stage.spec), **stage.settings}
+        known = {**vars(stage.spec), **stage.settings, "counts": stage.spec.counts}
         names = [n for n in model.model_fields if n != "name" and known.get(n) is not None]
         return model.model_validate({name: known[name] for name in names})
 
@@ -339,7 +366,7 @@ class Training:
             read = tokens if count.unit == "tokens" else rows
             return read * len(count.numbers) / sum(count.numbers)
         dataset = self.jobs.recipe.datasets.get(name)
-        declared = dataset and dataset.declared(stage.spec.rows)
+        declared = dataset and dataset.declared(stage.spec.counts)
         return (rows if stage.spec.padded else tokens) / declared if declared else None
 
     def _seed(self, stage: ScheduledStage) -> int:
@@ -349,6 +376,11 @@ class Training:
             return seed
         name = original(stage.name)
         return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
+
+
+def _besides(positions: dict[str, int], turn: Turn | None) -> dict[str, int]:
+    """The positions in data sets, without those of what a model writes and is asked."""
+    return {n: at for n, at in positions.items() if not turn or n not in turn.positions}
 
 
 def _cost(stage: ScheduledStage, segment: Segment, batch: list[BatchPiece], tokens: int) -> Cost:
@@ -386,12 +418,3 @@ def _profile(stage: ScheduledStage, segment: Segment) -> Profile | None:
         return None
     ranks = "all" if asked.ranks == "all" else "first"
     return Profile(from_step=begin, to_step=end, memory=asked.memory, ranks=ranks)
-
-
-def _sequences(batch: list[BatchPiece], piece: MixturePiece) -> int:
-    """Sequences that a piece of a mixture covers."""
-    return sum(
-        (min(b.to_step, piece.to_step) - max(b.from_step, piece.from_step)) * b.sequences
-        for b in batch
-        if b.from_step < piece.to_step and b.to_step > piece.from_step
-    )

@@ -135,7 +135,7 @@ def _batches(
 
 def _unit(value: Quantity, spec: Training) -> str:
     """What a batch counts."""
-    return spec.rows if spec.padded else value.unit
+    return spec.counts if spec.padded else value.unit
 
 
 def _in_tokens(stage: ScheduledStage) -> bool:

@@ -1,6 +1,6 @@
 """What training jobs learn from: the objectives of the plan."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,9 @@ class Sft(Learned):
     name: Literal["sft"] = "sft"
     loss_on: Literal["assistant", "all"] = "assistant"
     drop_last: bool = later(False, description=DROP_LAST)
+    counts: Literal["sequences", "dialogs"] = later(
+        "sequences", description="what batches count: rows of packed dialogs, or dialogs"
+    )
 
 
 class Distill(Value):
@@ -43,16 +46,25 @@ class Distill(Value):
     vocab: int | None = later(None, description="of a teacher: the tokens that its student has")
     loss_on: Literal["assistant", "all"] = "assistant"
     drop_last: bool = False
+    counts: Literal["sequences", "dialogs"] = later(
+        "sequences", description="what batches count: rows of packed dialogs, or dialogs"
+    )
 
 
 class Reward(Value):
-    """Bradley–Terry loss of a scalar head, over every ordered pair of a record's responses.
+    """A loss of a scalar head: of Bradley and Terry, over every ordered pair of a record's
+    responses, or of Plackett and Luce, over its ranking; see `RewardLoss`.
 
     In the layout `joint` a row holds the prompt once, and every response sees the prompt and
     itself; in `pairs` the row holds the prompt before every response.
     """
 
     name: Literal["reward"] = "reward"
+    objective: Literal["bradley_terry", "plackett_luce"] = later("bradley_terry")
+    margin: Literal["none", "subtract", "scale"] = later(
+        "none", description="what the margins of records do to the loss"
+    )
+    center: float = later(0.0, description="coefficient of the square of the sum of two scores")
     layout: Literal["joint", "pairs"] = "joint"
     drop_last: bool = later(False, description=DROP_LAST)
 
@@ -105,6 +117,14 @@ class Grpo(Value):
     temperature: float = later(1.0, description="divides the logits")
     mask_truncated: bool = later(
         False, description="answers that max_tokens cuts off are not learned from"
+    )
+
+
+def makes_logits(objective: Any) -> bool:
+    """Whether a model makes all logits of sequences for it, and is not asked about places in
+    rows."""
+    return isinstance(objective, NextToken) or (
+        isinstance(objective, Sft) and objective.counts == "sequences"
     )
 
 

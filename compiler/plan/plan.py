@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from ...spec.schema.recipe import rows
 from ..values import (
     Architecture,
     Claim,
@@ -47,6 +48,7 @@ from .objectives import NextToken as NextToken
 from .objectives import Objective as Objective
 from .objectives import Reward as Reward
 from .objectives import Sft as Sft
+from .objectives import makes_logits as makes_logits
 from .pieces import Attempt as Attempt
 from .pieces import Averaging as Averaging
 from .pieces import FilterRule as FilterRule
@@ -100,6 +102,9 @@ class DatasetJob(Job):
     )
     answers: dict[str, Verifier] = later(
         {}, description="verifiers that compare with each prompt's answer, so that it needs one"
+    )
+    margins: bool = later(
+        False, description="each preference says by how much its better response is better"
     )
     drop_similar: float | None = Field(
         default=None, description="responses more alike than this share are dropped"
@@ -163,10 +168,15 @@ class TrainJob(Job):
     )
 
     @property
+    def rows(self) -> str:
+        """What its batches count, in the plural."""
+        return getattr(self.objective, "counts", None) or rows(self.objective.name)
+
+    @property
     def reads_rollouts(self) -> bool:
-        """Whether its data are answers that the stage's model has written, each read once, and not
-        data sets."""
-        return isinstance(self.objective, Grpo)
+        """Whether its data are, at least in part, answers that the stage's model has written, each
+        read once, under the name of the stage."""
+        return self.stage in self.data
 
     @property
     def may_end_early(self) -> bool:
@@ -224,6 +234,9 @@ class TeacherJob(ForwardJob):
 
     kind: Literal["teacher"] = "teacher"
     source: str
+    form: Literal["dialogs", "rollouts"] = later(
+        "dialogs", description="dialogs, or answers that the student has written"
+    )
     temperature: float
     top_k: int
     vocab: int
@@ -353,7 +366,8 @@ class SampleJob(Job):
 
 
 class RolloutJob(Job):
-    """Rewards of drawn answers, and their advantages within the groups of their prompts."""
+    """Drawn answers to learn from, with their rewards, if any, and their advantages within the
+    groups of their prompts."""
 
     kind: Literal["rollout"] = "rollout"
     dialog: dict[str, Any]

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ...spec.schema.recipe import rows as usual
 from .value import Value, later
 
 
@@ -65,10 +66,18 @@ class Sources(Value):
 
 class StageSummary(Value):
     kind: str
+    counts: Literal["dialogs"] | None = later(
+        None, description="what its batches count; null: what is usual for its kind"
+    )
     goes_on_from: str | None
     tokens: int
     steps: int
     values: dict[str, Provenance]
+
+    @property
+    def rows(self) -> str:
+        """What its batches count, in the plural."""
+        return self.counts or usual(self.kind)
 
 
 class Count(Value):
@@ -79,8 +88,8 @@ class Count(Value):
     dataset: str
     job: str = Field(description="key of the job that makes the data")
     identity: str = Field(description="digest of what decides the count, in the file of counts")
-    unit: Literal["tokens", "rows", "pairs", "ratings"] = Field(
-        description="tokens of documents, rows of packed dialogs, or pairs of preferences"
+    unit: Literal["tokens", "rows", "dialogs", "pairs", "ratings"] = Field(
+        description="tokens of documents, rows of packed dialogs, or what batches count"
     )
     numbers: list[int] = Field(description="of each epoch, if epochs differ; else one")
     exact: bool = Field(description="false: an estimate, with which a run does not begin")

@@ -1,7 +1,8 @@
 """How much data stages have whose length is in epochs: declared, counted, or about.
 
 Of documents, tokens are counted; of dialogs, the rows of tokens into which an epoch packs them,
-which depend on the epoch; of preferences and ratings, the records. A count belongs to an identity:
+which depend on the epoch; of dialogs if batches count them, and of
+preferences and ratings, the records. A count belongs to an identity:
 a digest of all in the spec that decides it. What is not in the spec, such as the content of files,
 is compared when a run has tokenized them.
 """
@@ -11,13 +12,14 @@ import json
 from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 from ...spec.schema import recipe as r
+from ...spec.schema.convert_schedule import DIALOGS
 from ..files.estimates import estimate
-from ..program import Program, SourceCount, TrainStage
+from ..program import Program, SourceCount, TrainStage, Unit
 
-UNITS: dict[str, Literal["tokens", "rows", "pairs", "ratings"]] = {
+_UNITS: dict[str, Unit] = {
     "documents": "tokens",
     "dialogs": "rows",
     "preferences": "pairs",
@@ -30,6 +32,16 @@ _DATASET = (
 )
 _FILLED = 0.95
 """Share of a packed row that dialogs fill, for estimates."""
+
+
+def unit(spec: r.Training) -> Unit:
+    """What is counted of the data of a stage."""
+    return "dialogs" if spec.counts == DIALOGS else _UNITS[spec.data_kind]
+
+
+def single(spec: r.Training) -> bool:
+    """Whether a stage's batches count the same as its data."""
+    return _UNITS.get(spec.data_kind) == spec.counts or spec.counts == DIALOGS
 
 
 def uncountable(dataset: r.Dataset) -> str:
@@ -58,8 +70,8 @@ def count(
         epochs: passes over it.
     """
     recipe = program.recipe
-    unit = UNITS[stage.spec.data_kind]
-    needed = ceil(epochs) if unit == "rows" else 1
+    of = unit(stage.spec)
+    needed = ceil(epochs) if of == "rows" else 1
     identity = _identity(stage, dataset, recipe, seq_len)
     numbers = program.counted.get(identity, ())
     if len(numbers) >= needed:
@@ -70,18 +82,23 @@ def count(
         amount = {
             "tokens": about.tokens,
             "rows": about.tokens / seq_len / Fraction(_FILLED),
-            "pairs": about.records,
-            "ratings": about.records,
-        }[unit]
+        }.get(of, about.records)
         found, exact, said = (max(round(amount), 1),) * needed, False, about.said
     return SourceCount(
         dataset=dataset.name,
         identity=identity,
-        unit=unit,
+        unit=of,
         numbers=found,
         exact=exact,
         said=said,
     )
+
+
+def _named(fields: r.Fields) -> dict[str, Any]:
+    """The fields of records; those that came later only where they are not the usual ones, so that
+    older counts stay valid."""
+    found = {name: getattr(fields, name) for name in r.attributes(r.Fields)}
+    return {n: v for n, v in found.items() if n not in ("ranked", "margin") or v != n}
 
 
 def passes(numbers: Sequence[int | Fraction], epochs: Fraction) -> Fraction:
@@ -100,7 +117,7 @@ def _identity(stage: TrainStage, dataset: r.Dataset, recipe: r.Recipe, seq_len: 
     tokenizer = recipe.tokenizers.get(stage.tokenizer or "")
     content: list[Any] = [
         [getattr(dataset, name) for name in _DATASET],
-        {name: getattr(dataset.fields, name) for name in r.attributes(r.Fields)},
+        _named(dataset.fields),
         [[each.keep, each.what, each.file] for each in dataset.filters],
         recipe.header.seed,
         tokenizer and [tokenizer.file, tokenizer.hub, tokenizer.bytes],
@@ -110,5 +127,7 @@ def _identity(stage: TrainStage, dataset: r.Dataset, recipe: r.Recipe, seq_len: 
         # Rows are shuffled by the stage's own seed.
         similar, loss = getattr(spec, "similar", None), getattr(spec, "loss_on", None)
         content += [stage.dialog, seq_len, stage.name, similar, loss]
+    if spec.counts == DIALOGS:
+        content.append(DIALOGS)
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -10,7 +10,7 @@ from ...spec.quantity import Quantity, measured, short
 from ...spec.schema import recipe as r
 from ..ids import DataId
 from ..program import Program, SourceCount, TrainStage
-from .counts import UNITS, count, passes, uncountable
+from .counts import count, passes, single, uncountable
 from .positions import Length
 
 Found = tuple[Length, dict[str, SourceCount]]
@@ -34,10 +34,10 @@ def of_epochs(
     """
     counts: dict[str, SourceCount] = {}
     sizes: list[tuple[int, ...]] = []
-    single = UNITS.get(stage.spec.data_kind) == stage.spec.rows
+    records = single(stage.spec)
     for name in sources:
         dataset = program.recipe.datasets[name]
-        declared = dataset.declared(stage.spec.rows)
+        declared = dataset.declared(stage.spec.counts)
         if declared is not None:
             sizes.append((declared,))
         elif why := uncountable(dataset):
@@ -48,19 +48,19 @@ def of_epochs(
             scale = seq_len if found.unit == "rows" else 1
             sizes.append(tuple(scale * number for number in found.numbers))
     if getattr(stage.spec, "drop_last", False):
-        tokens = 1 if single or batch.unit == "tokens" else seq_len
+        tokens = 1 if records or batch.unit == "tokens" else seq_len
         # There is one source, or another finding says so.
         batches = [Fraction(number) / (batch.value * tokens) for number in sizes[0]]
         length = _whole_batches(stage.spec, batches, epochs, report)
         return length and (length, counts)
     total = sum((passes(size, epochs) for size in sizes), Fraction(0))
-    if single:
+    if records:
         return Length("steps", total / batch.value), counts
     return Length("tokens", total), counts
 
 
 def _unknown(spec: r.Training, dataset: r.Dataset, why: str, report: Report) -> None:
-    what = spec.rows if spec.rows == UNITS.get(spec.data_kind) else "tokens"
+    what = spec.counts if single(spec) else "tokens"
     name = DataId.parse(dataset.name).name
     declare = "" if dataset.stages else f"declare `{what} = …` in the dataset `{name}`, or "
     report.add(

@@ -9,6 +9,7 @@ from ...spec import schedule as sc
 from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted
 from ...spec.record import replace
+from ...spec.schema.convert_schedule import DIALOGS
 from ...spec.schema.kinds import listed
 from ...spec.schema.precision import budget
 from ...spec.source import Span
@@ -31,6 +32,7 @@ from ..program import (
 )
 from ..values import Resources
 from . import learning_rate, mixture_parts
+from .apart import together
 from .auto import place
 from .clock import Clock, note_rounding, run_clock
 from .course import Course
@@ -118,6 +120,7 @@ class _Scheduler:
             "lr": self._absolute("lr"),
         }
         self._shapes(knobs)
+        self._one_unit(knobs["batch"])
         self._drop_last(knobs)
         length = self._length()
         if length is None:
@@ -169,7 +172,7 @@ class _Scheduler:
         found = {degrees: made for degrees, made in meshes.items() if made}
         if len(found) < len(meshes) or self.report.failures > before:
             return None
-        self._together(parallel)
+        together(self.spec, parallel, self.report)
         for segment in parallel:
             self._not_compiled(found[frozen(segment.end)], segment.span)
             self._whole(found[frozen(segment.end)], segment.span)
@@ -338,6 +341,19 @@ class _Scheduler:
         length, self.counts = found
         return length
 
+    def _one_unit(self, batch: list[sc.Segment]) -> None:
+        """Reports a batch that counts dialogs at one time and sequences at another."""
+        for segment in batch:
+            units = {end.unit for end in (batch[0].end, segment.start, segment.end) if end}
+            if DIALOGS in units and len(units) > 1:
+                self.report.add(
+                    "E450",
+                    "this batch counts dialogs at one time, and sequences or tokens at another",
+                    segment.span,
+                    help="count the same throughout; `last` counts what the stage before does",
+                )
+                return
+
     def _drop_last(self, knobs: dict[str, list[sc.Segment]]) -> None:
         """Reports `drop_last` if no epoch ends between two batches."""
         if not getattr(self.spec, "drop_last", False):
@@ -441,24 +457,6 @@ class _Scheduler:
                         f"{knob} has no {segment.shape} ramps",
                         segment.span,
                         help=f"write {_RAMPS}",
-                    )
-
-    def _together(self, parallel: list[sc.Segment]) -> None:
-        """Reports placements that would separate responses that are compared with each other."""
-        for segment in parallel:
-            for name in self.spec.unplaceable:
-                if segment.end.get(name, 1) > 1:
-                    inherited = self.spec.parallel is None
-                    self.report.add(
-                        "E519",
-                        f"a stage of kind {self.spec.kind} cannot use {name} parallelism"
-                        + (", which it would inherit" if inherited else ""),
-                        segment.span,
-                        help="responses are compared with each other, so a row must stay on one "
-                        "rank: write `parallel = { tensor … }`, or `{ shard … }`"
-                        if self.spec.padded
-                        else "all tokens are compared at each place, so a rank must have them all: "
-                        "write `parallel = { shard … }`",
                     )
 
     def _checkpoints(self, course: Course) -> dict[str, Border]:

@@ -9,7 +9,6 @@ from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted, plain
 from ...spec.record import replace
 from ...spec.schema import recipe as r
-from ..as_written import rows
 from ..pipelines import pipelining
 from ..placement import (
     CPU_MICRO_BATCH_TOKENS,
@@ -170,7 +169,7 @@ def _uneven_batch(
     uneven = next((sequences for sequences in batches if sequences % granule), None)
     if uneven is None:
         return None
-    noun = rows(spec.kind)
+    noun = spec.counts
     low = uneven // granule * granule
     near = [_batch(n, noun, seq_len) for n in ([low, low + granule] if low else [granule])]
     message = f"a batch of {counted(uneven, noun)} does not divide "

@@ -13,6 +13,14 @@ from .training import lower_training, resolve_training
 
 def resolve(spec: r.Reward, scope: Scope) -> TrainStage | None:
     """The stage with its names resolved; None after reporting."""
+    for name in ("margin", "center") if spec.objective == "plackett_luce" else ():
+        if name in spec.places:
+            scope.error(
+                "E527",
+                f"`{name}` has no effect with `objective = plackett_luce`",
+                spec.at(name),
+                "remove it; it belongs to `bradley_terry`, which compares two responses at a time",
+            )
     return resolve_training(spec, scope, needs=("lr", "data", "batch"))
 
 

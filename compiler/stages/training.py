@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ...spec.record import Record, replace
 from ...spec.schedule import Last
 from ...spec.schema import recipe as r
+from ...spec.schema.convert_schedule import DIALOGS
 from ...spec.schema.stage_groups import BACK, ROLLBACKS
 from ...spec.source import Span
 from ..program import CheckpointStage, Hardware, ModelStage, ScheduledStage, Stage, TrainStage
@@ -28,6 +29,7 @@ DEFAULTS: dict[str, Any] = {"recompute": "none"}
 
 _LENGTHS = {
     "sequences": ("tokens", "steps", "epochs"),
+    "dialogs": ("steps", "epochs"),
     "pairs": ("steps", "epochs"),
     "ratings": ("steps", "epochs"),
     "answers": ("steps",),
@@ -70,7 +72,7 @@ def resolve_training(
     start = _start(spec, scope)
     if start is None:
         return None
-    force, origins = start.force, dict[str, str]()
+    force, origins, spec = start.force, dict[str, str](), _counting(spec, start.force)
 
     def setting(name: str, default: Any) -> Any:
         given = getattr(spec, name, None)
@@ -191,6 +193,13 @@ def lower_training(stage: ScheduledStage, to: "Lowering") -> None:
     to.trained(stage)
 
 
+def _counting(spec: r.Training, force: TrainStage | None) -> r.Training:
+    """The stage, knowing whether the batch that it continues counts dialogs."""
+    if force is None or force.spec.counts != DIALOGS or not isinstance(spec, r.DialogTraining):
+        return spec
+    return replace(spec, inherits_dialogs=True)
+
+
 def _start(spec: r.Training, scope: Scope) -> _Start | None:
     """What a stage starts from; None after reporting."""
     if spec.model and spec.from_:
@@ -240,7 +249,7 @@ def _with_weights(scope: Scope) -> Iterator[str]:
 
 
 def _length(scope: Scope, spec: r.Training) -> None:
-    ways = _LENGTHS[spec.rows]
+    ways = _LENGTHS[spec.counts]
     given = [n for n in ("tokens", "steps", "epochs") if getattr(spec, n) is not None]
     if len(given) != 1 or given[0] not in ways:
         scope.error(
@@ -272,6 +281,8 @@ def _needs(
     Args:
         force: the stage whose settings it continues; None if it starts from a model or weights.
     """
+    if force and force.spec.counts == DIALOGS != spec.counts:
+        needs = (*dict.fromkeys((*needs, "batch")),)
     for name in ("seq_len", "batch", "lr", "data") if force is None else needs:
         if getattr(spec, name) is None:
             scope.error(

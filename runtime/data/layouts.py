@@ -168,7 +168,8 @@ def _ultrafeedback(record: Mapping[str, Any]) -> Converted | None:
     best, worst = (pick(scored, key=lambda one: one[0]) for pick in (max, min))
     if best[0] == worst[0]:
         raise DataError(f"all `completions` have the same `overall_score`, {best[0]}")
-    return _with("UltraFeedback", record, **_pair(asked, best[1], worst[1]))
+    margin = best[0] - worst[0]
+    return _with("UltraFeedback", record, **_pair(asked, best[1], worst[1]), margin=margin)
 
 
 def _helpsteer(record: Mapping[str, Any]) -> Converted | None:
@@ -181,7 +182,7 @@ def _helpsteer(record: Mapping[str, Any]) -> Converted | None:
             raise DataError(f"`{strength}` is 0: neither response is better")
         worse, better = both if margin > 0 else both[::-1]
         asked = record.get("context", record.get("prompt"))
-        return _with("HelpSteer", record, **_pair(asked, better, worse))
+        return _with("HelpSteer", record, **_pair(asked, better, worse), margin=abs(margin))
     return None
 
 

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,13 @@ def _shortened(record: Record, limit: int, *, every_token: bool) -> Record | Non
         kept = places < np.repeat(branches, record.branches)
     lengths = branches or (limit,)
     rendered = tuple(each.cut(0, n) for each, n in zip(record.rendered, lengths, strict=False))
-    cut = Record(record.tokens[kept], record.parts[kept], branches, record.good, rendered)
+    cut = replace(
+        record,
+        tokens=record.tokens[kept],
+        parts=record.parts[kept],
+        branches=branches,
+        rendered=rendered,
+    )
     same = branches and equal_responses(cut)
     return cut if teaches(cut, every_token=every_token) and not same else None
 

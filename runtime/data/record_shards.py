@@ -4,11 +4,12 @@ A folder of record shards has the form of token shards (see `shards`), with a co
 the token id times the number of `parts`, plus the token's part of the dialog (see `encode`).
 `records.json` is the summary. Preferences also have, for each split, the lengths of their branches:
 `train-branches.npy`, int32, (records, branches), 0 if a record has fewer branches than others.
-Ratings also have `train-good.npy`, bool, (records,): whether each answer is good.
+Ratings also have `train-good.npy`, bool, (records,): whether each answer is good. Preferences with
+margins have `train-margins.npy`, float32, (records,).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,6 @@ _OLD_PARTS = 4
 """Parts in older data sets, made before EXCLUDED, whose summary does not say."""
 
 
-_Beside = tuple[tuple[int, ...], bool | None]
-"""What is kept of a record beside tokens: lengths of branches, and whether its answer is good."""
-
-
 @dataclass(frozen=True)
 class Record:
     """A dialog, or a prompt with its responses, the best first, or with one answer.
@@ -53,6 +50,7 @@ class Record:
         branches: () for a dialog; for a preference, the lengths of the prompt and of each response,
             which add up to n.
         good: of a rated answer, whether it is good; else None.
+        margin: by how much the better of two responses is better; None: nobody asks.
         rendered: the source of a new record: the dialog, or the prompt and each response; () for a
             record that is read from its file.
     """
@@ -61,6 +59,7 @@ class Record:
     parts: np.ndarray
     branches: tuple[int, ...] = ()
     good: bool | None = None
+    margin: float | None = None
     rendered: tuple[Rendered, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -96,14 +95,14 @@ def write_records(
     if form not in BRANCHES:
         raise ValueError(f"there is no form `{form}`")
     dtype = np.dtype("<u2" if vocab * _PARTS <= 2**16 else "<u4")
-    beside: dict[str, list[_Beside]] = {split: [] for split in SPLITS}
+    beside: dict[str, list[Record]] = {split: [] for split in SPLITS}
 
     def batches() -> Iterator[Batch]:
         for ordinal, record in enumerate(records):
             _check(record, form, vocab)
             split = "heldout" if held_out(ordinal, holdout, seed=seed, name=name) else "train"
             if BRANCHES[form]:
-                beside[split].append((record.branches, record.good))
+                beside[split].append(replace(record, tokens=_NOTHING, parts=_NOTHING, rendered=()))
             codes = (record.tokens * _PARTS + record.parts).astype(dtype)
             yield Batch(codes, np.array([len(codes)]))
 
@@ -119,10 +118,21 @@ def write_records(
         what="records",
     )
     for split in SPLITS if BRANCHES[form] else ():
-        np.save(folder / f"{split}-branches.npy", _table([lengths for lengths, _ in beside[split]]))
-        if form == "ratings":
-            np.save(folder / f"{split}-good.npy", np.array([g for _, g in beside[split]], bool))
+        _write_beside(folder / split, beside[split], form)
     return summary
+
+
+def _write_beside(path: Path, kept: list[Record], form: str) -> None:
+    """Writes what is kept of the records of a split beside their tokens, into files whose names
+    begin with a path."""
+    np.save(f"{path}-branches.npy", _table([of.branches for of in kept]))
+    if form == "ratings":
+        np.save(f"{path}-good.npy", np.array([of.good for of in kept], bool))
+    if any(of.margin is not None for of in kept):
+        np.save(f"{path}-margins.npy", np.array([of.margin for of in kept], np.float32))
+
+
+_NOTHING = np.zeros(0, np.int64)
 
 
 def _table(lengths: list[tuple[int, ...]]) -> np.ndarray:
@@ -162,6 +172,8 @@ class Records:
         form: "dialogs", "preferences", "ratings" or "rollouts".
         count: how many records.
         vocab: every token is smaller.
+        margins: by how much the better response of each preference is better: float32, (count,);
+            None: it does not say.
 
     Raises:
         DataError: files are missing, truncated or inconsistent.
@@ -173,6 +185,7 @@ class Records:
         self.count = self._shards.documents
         self._branches: np.ndarray | None = None
         self._good: np.ndarray | None = None
+        self.margins: np.ndarray | None = None
         try:
             self.form: str = self._shards.summary["form"]
             self.vocab: int = self._shards.summary["vocab"]
@@ -183,6 +196,8 @@ class Records:
                 self._branches = np.asarray(np.load(path, mmap_mode="r"))
             if self.form == "ratings":
                 self._good = np.load(folder / f"{split}-good.npy")
+            if (path := folder / f"{split}-margins.npy").is_file():
+                self.margins = np.load(path)
         except (FileNotFoundError, ValueError, KeyError, EOFError) as error:
             raise self._shards.damaged(str(error) or type(error).__name__) from error
         except OSError as error:
@@ -197,6 +212,8 @@ class Records:
             self._good.shape != (self.count,) or self._good.dtype != np.bool_
         ):
             raise self._shards.damaged(f"{split}-good.npy does not have {self.count} records")
+        if self.margins is not None and self.margins.shape != (self.count,):
+            raise self._shards.damaged(f"{split}-margins.npy does not have {self.count} records")
 
     @property
     def lengths(self) -> np.ndarray:

@@ -17,14 +17,12 @@ from ..errors import DataError
 from .encode import CONTENT, OTHER, TERMINATION, Encoder, Piece, Rendered
 from .messages import excluded, unweighted
 from .messages import text as said
+from .rankings import RANKS, margin_of, ranked
 from .record_fields import Fields, Message, Text, proposal
 from .record_shards import Record
 from .rendering import Renderer, continuations
 from .texts import common_start
 from .tokenizer import special
-
-RANKS = ("edited", "chosen", "rejected")
-"""Fields of ranked responses, best first."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,14 @@ class Preference:
 
     Attributes:
         names: the record's names for the responses.
+        margin: by how much the better of two is better; None: nobody asks.
     """
 
     prompt: Text
     responses: list[Text]
     tools: list[dict[str, Any]] | None = None
     names: tuple[str, ...] = field(default=(), compare=False)
+    margin: float | None = None
 
     def only(self, kept: Sequence[int]) -> "Preference":
         """The preference with only some of its responses."""
@@ -137,30 +137,24 @@ def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:
     return Dialog(fields.system(record, [*asked, *answered]), tools=tools)
 
 
-def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
-    """A preference from `chosen`, `rejected` and `edited`, with `prompt` or the prompt in each.
+def preference(record: Mapping[str, Any], fields: Fields, *, margins: bool = False) -> Preference:
+    """A preference from `chosen`, `rejected` and `edited`, or from the list `ranked`, with `prompt`
+    or the prompt in each response.
 
     The order is edited > chosen > rejected; `edited` or `rejected` may be missing. A response may
     also be an index, from 0, into the record's `responses`.
+
+    Args:
+        margins: whether to read by how much the better response is better.
 
     Raises: DataError: another form, equal responses, no common prompt, or a response that is not
         the assistant's; the message is only the reason.
     """
     fields.require_readable(record)
     tools = fields.tools(record)
-    found = {rank: _response(record, fields, rank) for rank in RANKS}
-    if found["chosen"] is None:
-        name = fields.name("chosen")
-        if name in record:
-            raise DataError(f"`{name}` is null: the record is not labelled yet")
-        raise fields.missing(record, f"field `{name}`")
-    responses = [(rank, text) for rank, text in found.items() if text is not None]
-    if len(responses) < 2:
-        raise DataError(
-            f"no ranking: there is `{fields.name('chosen')}`, but neither "
-            f"`{fields.name('rejected')}` nor `{fields.name('edited')}`"
-        )
-    names = tuple(fields.name(rank) for rank, _ in responses)
+    responses = ranked(record, fields)
+    names = tuple(name for name, _ in responses)
+    margin = margin_of(record, fields, len(responses)) if margins else None
     prompt, texts = _asked_and_answered(record, fields, [text for _, text in responses])
     _require_prompt(prompt)
     for name, text in zip(names, texts, strict=True):
@@ -175,7 +169,7 @@ def preference(record: Mapping[str, Any], fields: Fields) -> Preference:
         same = texts.index(text)
         if same < i:
             raise equal(names[same], names[i])
-    return Preference(prompt, texts, tools, names)
+    return Preference(prompt, texts, tools, names, margin)
 
 
 def rating(record: Mapping[str, Any], fields: Fields) -> Rating:
@@ -303,16 +297,6 @@ def prompt(record: Mapping[str, Any], fields: Fields) -> Prompt:
     return Prompt(text, fields.tools(record))
 
 
-def _response(record: Mapping[str, Any], fields: Fields, rank: str) -> Text | None:
-    value = fields.get(record, rank)
-    if isinstance(value, int) and not isinstance(value, bool):
-        offered = record.get("responses")
-        if not isinstance(offered, list) or not 0 <= value < len(offered):
-            raise DataError(f"`{fields.name(rank)}` is {value}, which is not one of `responses`")
-        return fields.text({fields.name(rank): offered[value]}, rank)
-    return fields.text(record, rank)
-
-
 def _require_prompt(prompt: Text) -> None:
     if isinstance(prompt, str):
         filled = bool(prompt.strip())
@@ -416,7 +400,7 @@ class Tokens:
     def preference(self, preference: Preference) -> Record:
         """Raises: DataError: it cannot be rendered."""
         head, answers = self._continued(preference)
-        return _record(head, *answers)
+        return replace(_record(head, *answers), margin=preference.margin)
 
     def rating(self, rating: Rating) -> Record:
         """Raises: DataError: it cannot be rendered."""

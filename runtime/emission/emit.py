@@ -15,7 +15,7 @@ from typing import Any
 from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
 from ...compiler.plan.checkpoints import steps_between
-from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
+from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob, makes_logits
 from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
@@ -199,6 +199,8 @@ def _left_out(job: TrainJob) -> str | None:
         return "torchtitan's Muon wants the place of every matrix, which etude gives it at run time"
     if not isinstance(job.objective, NextToken | Sft):
         return f"torchtitan has no loss for the objective {job.objective.name}"
+    if not makes_logits(job.objective):
+        return "torchtitan's batches count rows of one length, and not dialogs"
     return None
 
 

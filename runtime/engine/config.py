@@ -11,25 +11,27 @@ from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC,
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ...compiler.plan.checkpoints import back_to, size
-from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, TrainJob
+from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, TrainJob, makes_logits
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ..errors import RunError
 from . import adapters
 from .checkpoint import Checkpoints, Policy, Start
+from .dialogs import DialogLoss
 from .distill import DistillLoss
 from .families import Head, model_spec
 from .initial import by_name
 from .loader import Loader, NoTokenizer
 from .lr import Schedulers
 from .metrics import Metrics, OnEvent
-from .objectives import BradleyTerryLoss, DpoLoss, LanguageLoss
+from .objectives import DpoLoss, LanguageLoss
 from .optimizer import Optimizers
 from .policy import PolicyLoss
 from .profiler import Profiler
 from .quantization import convert, reset
 from .ratings import KtoLoss
+from .rewards import RewardLoss
 from .storage import HEAD
 from .trainer import Trainer
 
@@ -133,7 +135,7 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
 def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
     """The model's head for the job's objective, and the loss to train with."""
     if isinstance(job.objective, Reward):
-        return "score", BradleyTerryLoss.Config()
+        return "score", RewardLoss.Config(objective=job.objective)
     if isinstance(job.objective, Distill):
         return "tokens", DistillLoss.Config(objective=job.objective)
     if isinstance(job.objective, Dpo):
@@ -142,6 +144,8 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
         return "tokens", KtoLoss.Config(objective=job.objective)
     if isinstance(job.objective, Grpo):
         return "tokens", PolicyLoss.Config(objective=job.objective)
+    if not makes_logits(job.objective):
+        return "tokens", DialogLoss.Config()
     terms = job.objective.terms()
     vocab = job.model.vocab
     loss = (

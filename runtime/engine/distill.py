@@ -16,10 +16,11 @@ from ...compiler.plan.plan import Distill
 from ..data.record_shards import BEGINS, TOP
 from ..data.stream import IGNORE
 from ..errors import DataError
-from .held_out import dialog_row
+from .dialogs import CountedDialogs, DialogLoader
 from .loader import Batch, check_vocab
 from .objectives import RecordLoss, share
-from .rows import DialogLoader, ask_tokens, collate, join
+from .record_loader import Item
+from .rows import Row, ask_tokens, collate, dialog_row, join
 
 
 class Taught:
@@ -63,7 +64,7 @@ class DistillLoader(DialogLoader):
             yield self._batch(step, indices, length)
 
     def _batch(self, step: int, indices: Sequence[int], length: int) -> Batch:
-        rows, top = [], []
+        rows, items = [], list[Item]()
         for index in indices:
             source, position = self._locate(step, index)
             ordinal = position // self.timeline.seq_len
@@ -72,17 +73,50 @@ class DistillLoader(DialogLoader):
             for record in found:
                 check_vocab(record.tokens, source, self._vocab)
             rows.append(join([dialog_row(r, every_token=self._every_token) for r in found]))
-            top += [self._taught[source].of(number) for number in packing.row(ordinal)]
+            items += [(source, number) for number in packing.row(ordinal)]
         assert self._multiple
         batch = collate(rows, self._multiple, length)
-        batch["places"] = ask_tokens(rows, batch["input"].shape[1], "none")["places"]
-        logs, ids = np.split(np.concatenate(top), 2, axis=1)
-        batch["teacher"] = torch.from_numpy(logs)
-        batch["targets"] = torch.from_numpy(ids.astype(np.int64))
+        asked, count = ask_teacher(self._taught, items, rows, batch["input"].shape[1])
+        batch |= asked
         batch["tokens"] = torch.tensor(sum(len(row.tokens) for row in rows))
         labels = torch.full_like(batch["input"], IGNORE)
-        labels.view(-1)[: len(logs)] = 0
+        labels.view(-1)[:count] = 0
         return batch, labels
+
+
+class CountedDistill(CountedDialogs):
+    """Yields as many dialogs as a batch counts, with a teacher's probabilities."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(CountedDialogs.Config):
+        taught: Mapping[str, Taught]
+
+    def __init__(self, config: Config, **keywords: Any) -> None:
+        super().__init__(config, **keywords)
+        self._taught = config.taught
+
+    def _ask(
+        self, items: Sequence[Item], rows: Sequence[Row], batch: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], int]:
+        return ask_teacher(self._taught, items, rows, batch["input"].shape[1])
+
+
+def ask_teacher(
+    taught: Mapping[str, Taught], items: Sequence[Item], rows: Sequence[Row], width: int
+) -> tuple[dict[str, torch.Tensor], int]:
+    """What the loss gets for some dialogs, and at how many places it compares.
+
+    Args:
+        items: the dialogs in the rows, in their order.
+        width: of the padded rows.
+    """
+    top = [taught[source].of(number) for source, number in items]
+    logs, ids = np.split(np.concatenate(top), 2, axis=1)
+    return {
+        "places": ask_tokens(rows, width, "none")["places"],
+        "teacher": torch.from_numpy(logs),
+        "targets": torch.from_numpy(ids.astype(np.int64)),
+    }, len(logs)
 
 
 class DistillLoss(RecordLoss):

@@ -17,9 +17,9 @@ from ...compiler.schedule.timeline import Timeline
 from ..errors import RunError
 from ..run_folder.outcomes import results
 from ..run_folder.store import Store
+from .dialogs import DialogLoader
 from .loader import Batch, Loader
 from .lr import PlannedLR, PlannedSchedulers
-from .rows import DialogLoader
 from .train import dataloader
 
 PREPARE = "make the data with `etude prepare SPEC`, on any machine, and name its run folder"

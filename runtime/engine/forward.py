@@ -112,7 +112,8 @@ def _compared(job: ReferenceJob, records: Records, number: int) -> Sequence["Row
 
     Raises: DataError: it is too long, or nothing that counts tells its responses apart.
     """
-    from .rows import check_counts, check_different, check_length, check_vocab, lay_out
+    from .loader import check_vocab
+    from .rows import check_counts, check_different, check_length, lay_out
 
     record = records.record(number)
     check_length(len(record.tokens), job.seq_len, job.source, number)
@@ -142,7 +143,8 @@ def score(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import ask_tokens, check_vocab, window
+        from .loader import check_vocab
+        from .rows import ask_tokens, window
 
         walk = Walk(trainer, job, folder, on_event, bound(ask_tokens, mask="none"))
         for split in SPLITS:
@@ -230,7 +232,8 @@ def judge(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import ask_ends, check_vocab, scored
+        from .loader import check_vocab
+        from .rows import ask_ends, scored
 
         def rows(number: int) -> Sequence["Row"]:
             tokens = answers.tokens(number)

@@ -10,11 +10,11 @@ import numpy as np
 
 from ...compiler.plan.measures import AccuracyMeasure, HeldOut, LossMeasure
 from ...compiler.plan.plan import HeldOutJob, TrainJob
-from ..data.packing import learned
-from ..data.record_shards import SUMMARY, Record, Records
+from ..data.record_shards import SUMMARY, Records
 from ..data.shards import Shards
 from ..errors import DataError
-from .rows import Row, check_length, check_vocab, lay_out, plain, window
+from .loader import check_vocab
+from .rows import Row, check_length, dialog_row, lay_out, window
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,6 @@ def _dialogs(measure: LossMeasure, job: HeldOutJob | TrainJob, folder: Path, sou
         row = dialog_row(record, every_token=measure.every_token)
         if len(row.targets[0]):
             yield row
-
-
-def dialog_row(record: Record, *, every_token: bool) -> Row:
-    """A dialog; the tokens that training on it learns are predicted."""
-    taught = np.flatnonzero(learned(record.parts, every_token=every_token)[1:])
-    tokens = record.tokens.astype(np.int64)
-    return plain(tokens[:-1], taught, tokens[1:][taught])
 
 
 def loss(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:

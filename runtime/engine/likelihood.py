@@ -37,7 +37,8 @@ def likelihood(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .rows import ask_tokens, check_length, check_vocab, lay_out
+        from .loader import check_vocab
+        from .rows import ask_tokens, check_length, lay_out
 
         records = read_records(input_of(inputs, f"data:{job.source}"), "rollouts", job.source)
 

@@ -8,25 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.nn.functional import softplus
 
 from ...compiler.plan.measures import LossMeasure
-from ...compiler.plan.plan import Dpo, NextToken, Reward, Sft, TrainJob
+from ...compiler.plan.plan import Dpo, Reward, TrainJob, makes_logits
 from ..data.packing import compared
 from ..data.record_shards import SUMMARY, Record, Records
 from ..data.stream import IGNORE
 from ..errors import DataError
-from .held_out import margins, nothing_held_out, windows
+from .held_out import nothing_held_out, windows
+from .loader import check_vocab
 from .objectives import LanguageLoss, preference_figures, reported
-from .rows import (
-    Row,
-    ask_ends,
-    ask_tokens,
-    check_length,
-    check_vocab,
-    lay_out,
-    read_reference,
-)
+from .rewards import compared as compared_scores
+from .rewards import reward_figures
+from .rows import Row, ask_ends, ask_tokens, check_length, lay_out, read_reference
 from .walk import Ask, said, sums, together
 
 if TYPE_CHECKING:
@@ -57,7 +51,7 @@ def measuring(
         assert isinstance(job.objective, Dpo)
         return _prefers(trainer, job, measure, records, source, reference)
     rows = windows(measure, job, folder, source).rows
-    if isinstance(job.objective, NextToken | Sft):
+    if makes_logits(job.objective):
         tokens = sum(len(row.targets[0]) for row in rows)
         return partial(_tokens_of_sequences, trainer, _sequences(trainer, job, rows), tokens)
     return partial(_tokens_of_rows, trainer, job, rows)
@@ -169,16 +163,21 @@ def _ranks(
     trainer: "Trainer", job: TrainJob, measure: LossMeasure, records: Records, source: str
 ) -> Measuring:
     """The loss of a reward model over all ordered pairs of a record's responses."""
-    rows, responses = [], []
-    for _, record in _read(job, measure, records, source):
+    objective = job.objective
+    assert isinstance(objective, Reward)
+    rows, responses, margins = [], [], []
+    for number, record in _read(job, measure, records, source):
         count = len(record.branches) - 1
         rows += [lay_out(record, [place], "pairs") for place in range(count)]
         responses.append(count)
+        margins.append(0.0 if records.margins is None else float(records.margins[number]))
+    pairs, _ = compared_scores(objective, responses)
+    pairs["margins"] = torch.tensor(margins, dtype=torch.float64)
 
     def measured() -> dict[str, float]:
-        scores = _asked(trainer, job, rows, ask_ends, 1)[:, 0, 0]
-        found = torch.tensor(margins(responses, scores), dtype=torch.float64)
-        return _compared(softplus(-found), found) | {"pairs": len(found)}
+        scores = torch.from_numpy(_asked(trainer, job, rows, ask_ends, 1)[:, 0, 0])
+        losses, right, margin = reward_figures(objective, scores, pairs)
+        return _compared(losses, right, margin) | {"pairs": len(losses)}
 
     return measured
 
@@ -214,15 +213,16 @@ def _prefers(
         ask = partial(ask_tokens, mask=objective.mask)
         found = torch.from_numpy(_asked(trainer, job, rows, ask, 2))
         figures = preference_figures(objective, found[:, 0], found[:, 1], references)
-        return _compared(figures["loss"], figures["margin"]) | {"pairs": len(rows)}
+        margin = figures["margin"]
+        return _compared(figures["loss"], margin > 0, margin) | {"pairs": len(rows)}
 
     return measured
 
 
-def _compared(losses: torch.Tensor, found: torch.Tensor) -> dict[str, float]:
-    """Means over pairs: of the loss, of the margin, and of how often it is above 0."""
+def _compared(losses: torch.Tensor, right: torch.Tensor, margin: torch.Tensor) -> dict[str, float]:
+    """Means over pairs or records: of the loss, of how far they are in order, and of the margin."""
     return {
         "score": losses.mean().item(),
-        "accuracy": (found > 0).double().mean().item(),
-        "margin": found.mean().item(),
+        "accuracy": right.double().mean().item(),
+        "margin": margin.mean().item(),
     }

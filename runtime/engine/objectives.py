@@ -2,7 +2,7 @@
 
 Names carry shapes: N places at which the model has an output, P ordered pairs, R records.
 """
-# ruff: noqa: N803, N806 (the names of the shapes)
+# ruff: noqa: N803 (the names of the shapes)
 
 import math
 from collections.abc import Callable, Mapping
@@ -207,38 +207,6 @@ class RecordLoss(BaseLoss, Reported):
         *values, items, tokens = self._collected(mesh, len(self.names) + 2)
         means = [value / items for value in values]
         return dict(zip(self.names, means, strict=True)), round(tokens)
-
-
-class BradleyTerryLoss(RecordLoss):
-    """−log σ(better − worse) over ordered pairs of scores.
-
-    Bradley, Terry: Rank analysis of incomplete block designs (1952), as used by Ouyang et al.
-    (arXiv:2203.02155, §3.5) to train reward models. Reported: `accuracy`, the share of pairs in
-    which the better response's score is higher, and `margin`, the mean difference.
-    """
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(RecordLoss.Config):
-        pass
-
-    names = ("accuracy", "margin")
-
-    def __call__(
-        self,
-        pred: torch.Tensor,
-        labels: torch.Tensor,
-        global_valid_tokens: torch.Tensor | None = None,
-        **rows: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """
-        Args:
-            pred: scores, shape (N,).
-            labels: unused; as many labels are not ignored as there are pairs.
-            rows: `better` and `worse`, int64, shape (P,): which scores form a pair.
-        """
-        margin_P = pred[rows["better"]] - pred[rows["worse"]]
-        self._count(margin_P > 0, margin_P, tokens=rows["tokens"])
-        return share(-F.logsigmoid(margin_P).sum(), global_valid_tokens), {}
 
 
 class DpoLoss(RecordLoss):

@@ -17,7 +17,8 @@ from ..data.record_shards import ADVANTAGES, LEARNED, REWARDS, Records
 from ..errors import DataError
 from .loader import check_vocab
 from .objectives import RecordLoss, share, sums_of
-from .rows import RecordLoader, Row, ask_tokens, lay_out
+from .record_loader import Item, RecordLoader
+from .rows import Row, ask_tokens, lay_out
 
 PER_TOKEN = ("dapo",)
 """Objectives whose loss is a mean over the tokens of a batch, not over its answers."""
@@ -101,7 +102,7 @@ class RolloutLoader(RecordLoader):
 
     def _ask(
         self,
-        items: Sequence[tuple[str, int]],
+        items: Sequence[Item],
         rows: Sequence[Row],
         batch: Mapping[str, torch.Tensor],
     ) -> tuple[dict[str, torch.Tensor], int]:

@@ -5,7 +5,6 @@ Names carry shapes: N tokens of answers, R answers.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +14,12 @@ import torch.nn.functional as F
 from torch.distributed.device_mesh import DeviceMesh
 
 from ...compiler.plan.plan import Kto, ReferenceJob
-from ..data.packing import Shuffled, counted
+from ..data.packing import counted
 from ..data.record_shards import Record, Records
 from .loader import Batch, check_vocab
 from .objectives import Asked, RecordLoss, share, sums_of
-from .rows import RecordLoader, Row, ask_tokens, check_counts, check_length, lay_out, read_reference
+from .record_loader import Item, ReferencedLoader
+from .rows import Row, ask_tokens, check_counts, check_length, lay_out
 
 if TYPE_CHECKING:
     from .walk import Walk
@@ -84,7 +84,7 @@ def both_answers(walk: "Walk", records: Records, job: ReferenceJob) -> np.ndarra
     return np.concatenate(found, axis=2)
 
 
-class RatingLoader(RecordLoader):
+class RatingLoader(ReferencedLoader):
     """Yields rated answers with their prompts, for `KtoLoss`.
 
     Raises:
@@ -93,20 +93,15 @@ class RatingLoader(RecordLoader):
     """
 
     @dataclass(kw_only=True, slots=True)
-    class Config(RecordLoader.Config):
+    class Config(ReferencedLoader.Config):
         objective: Kto
-        orders: Mapping[str, Shuffled]
-        references: Mapping[str, Path]
-        """source → reference.npy."""
+
+    column = OWN
+    """Of a reference: what it says of the answers that are read."""
 
     def __init__(self, config: Config, **keywords: Any) -> None:
         super().__init__(config, **keywords)
         self._objective = config.objective
-        self._orders = config.orders
-        self._references = {
-            source: read_reference(path, config.orders[source].records.count, source)
-            for source, path in config.references.items()
-        }
         self._others = None if isinstance(self, _Mismatched) else _Mismatched(config, **keywords)
 
     def mismatched(self, step: int) -> Iterator[Batch]:
@@ -114,38 +109,36 @@ class RatingLoader(RecordLoader):
         assert self._others
         return self._others.of_step(step)
 
-    def _find(self, source: str, ordinal: int) -> tuple[int, int]:
-        number = self._orders[source].index(ordinal)
-        return number, len(self._record(source, number).tokens)
-
     def _record(self, source: str, number: int) -> Record:
         return rated(self._orders[source].records, number, self.timeline.seq_len, source)
 
-    def _row(self, source: str, number: int) -> Row:
-        record = self._record(source, number)
-        check_vocab(record.tokens, source, self._vocab)
+    def _length(self, source: str, number: int) -> int:
+        return len(self._record(source, number).tokens)
+
+    def _laid_out(self, record: Record, source: str, number: int) -> Row:
         return lay_out(record, [0], "joint")
 
     def _ask(
         self,
-        items: Sequence[tuple[str, int]],
+        items: Sequence[Item],
         rows: Sequence[Row],
         batch: Mapping[str, torch.Tensor],
     ) -> tuple[dict[str, torch.Tensor], int]:
         asked = ask_tokens(rows, batch["input"].shape[1], self._objective.mask)
         check_counts(asked["counts"].view(-1, 1), items)
-        asked["reference"] = self._reference(items, OWN)
+        asked["reference"] = self._referenced(items)
         good = [bool(self._orders[source].records.good[number]) for source, number in items]
         asked["good"] = torch.tensor(good)
         return asked, len(items)
 
-    def _reference(self, items: Sequence[tuple[str, int]], column: int) -> torch.Tensor:
-        found = [self._references[source][number, column] for source, number in items]
-        return torch.tensor(np.array(found, np.float32))
+    def _reference(self, source: str, number: int) -> np.ndarray:
+        return self._references[source][number, self.column]
 
 
 class _Mismatched(RatingLoader):
     """The same prompts with the answers to others."""
+
+    column = MISMATCHED
 
     def of_step(self, step: int) -> Iterator[Batch]:
         return self._micro_batches(step)
@@ -155,13 +148,13 @@ class _Mismatched(RatingLoader):
 
     def _ask(
         self,
-        items: Sequence[tuple[str, int]],
+        items: Sequence[Item],
         rows: Sequence[Row],
         batch: Mapping[str, torch.Tensor],
     ) -> tuple[dict[str, torch.Tensor], int]:
         asked = ask_tokens(rows, batch["input"].shape[1], self._objective.mask)
         # An answer that was cut may have no token that counts, and then no reference.
-        asked["reference"] = self._reference(items, MISMATCHED).nan_to_num(0.0)
+        asked["reference"] = self._referenced(items).nan_to_num(0.0)
         return asked, len(items)
 
 

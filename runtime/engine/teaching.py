@@ -43,10 +43,10 @@ def teach(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from .held_out import dialog_row
-        from .rows import ask_tokens, check_length, check_vocab
+        from .loader import check_vocab
+        from .rows import ask_tokens, check_length, dialog_row
 
-        records = read_records(input_of(inputs, f"data:{job.source}"), "dialogs", job.source)
+        records = read_records(input_of(inputs, f"data:{job.source}"), job.form, job.source)
         sizes = _sizes(records, every_token=job.every_token)
 
         def rows(number: int) -> Sequence["Row"]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .rollbacks import Rollback
     from .trainer import Trainer
 
+FORMS = {Sft: "dialogs", Distill: "dialogs", Kto: "ratings"}
+"""Objective → the form of its records; of all others, preferences."""
 RESULT = "result"
 CHECKPOINTS = "checkpoints"
 
@@ -181,7 +183,7 @@ def dataloader(
 ) -> "Loader.Config":
     """The loader of a job's batches; arguments as in `train`, with `positions` filled in."""
     from .loader import Loader
-    from .rows import DialogLoader, PreferenceLoader, row_multiple
+    from .rows import row_multiple
 
     folders = {source: input_of(inputs, f"data:{source}") for source in job.data}
     common: Any = {
@@ -195,68 +197,82 @@ def dataloader(
             for source, path in folders.items()
         }
         return Loader.Config(streams=streams, **common)
-    if isinstance(job.objective, Sft | Distill):
-        packings = {
-            source: Packing.of(job, source, read_records(path, "dialogs", source), root / "cache")
-            for source, path in folders.items()
-        }
-        every = job.objective.loss_on == "all"
-        of = job.resources
-        # A compiled layer would be compiled again for every other length, the parts of a pipeline
-        # exchange tensors of one shape, and context ranks cut rows into equal parts.
-        free = of.device == "cpu" and of.pipeline == of.context == 1
-        multiple = row_multiple(of) if free else None
-        if isinstance(job.objective, Distill):
-            return _distilled(job, inputs, packings, common)
-        return DialogLoader.Config(
-            packings=packings, every_token=every, multiple=multiple, **common
-        )
+    if isinstance(job.objective, Sft | Distill) and job.objective.counts == "sequences":
+        return _packed(job, inputs, folders, root, common)
+    common["multiple"] = row_multiple(job.resources)
     if isinstance(job.objective, Grpo):
         return _rollouts(job, inputs, folders, common)
-    form = "ratings" if isinstance(job.objective, Kto) else "preferences"
-    common |= {
-        "orders": {
-            source: Shuffled.of(job, source, read_records(path, form, source))
-            for source, path in folders.items()
-        },
-        "references": {
-            source: input_of(inputs, f"reference:{source}") / "reference.npy"
-            for source in (folders if _compares(job) else ())
-        },
-        "multiple": row_multiple(job.resources),
+    form = FORMS.get(type(job.objective), "preferences")
+    common["orders"] = orders = {
+        source: Shuffled.of(
+            job, source, read_records(path, "rollouts" if source == job.stage else form, source)
+        )
+        for source, path in folders.items()
     }
-    if isinstance(job.objective, Kto):
-        from .ratings import RatingLoader
-
-        return RatingLoader.Config(objective=job.objective, **common)
-    return PreferenceLoader.Config(objective=job.objective, **common)
-
-
-def _compares(job: TrainJob) -> bool:
-    """Whether the job compares its model with a reference."""
-    objective = job.objective
-    return isinstance(objective, Kto) or (isinstance(objective, Dpo) and objective.compares)
+    if isinstance(job.objective, Sft | Distill):
+        return _dialogs(
+            job, inputs, {name: of.records.count for name, of in orders.items()}, common
+        )
+    return _compared(job, inputs, common)
 
 
-def _distilled(
-    job: TrainJob, inputs: Mapping[str, Path], packings: Mapping[str, Packing], common: Any
+def _packed(
+    job: TrainJob, inputs: Mapping[str, Path], folders: Mapping[str, Path], root: Path, common: Any
 ) -> "Loader.Config":
-    """The loader of dialogs with a teacher's probabilities."""
-    from .distill import DistillLoader, Taught
+    """The loader of sequences that are packed with dialogs."""
     from .rows import row_multiple
 
-    assert isinstance(job.objective, Distill)
-    taught = {
-        source: Taught(input_of(inputs, f"teacher:{source}"), of.records, job.objective.top_k)
-        for source, of in packings.items()
+    common["packings"] = packings = {
+        source: Packing.of(job, source, read_records(path, "dialogs", source), root / "cache")
+        for source, path in folders.items()
     }
-    return DistillLoader.Config(
-        packings=packings,
-        every_token=job.objective.loss_on == "all",
-        multiple=row_multiple(job.resources),
-        taught=taught,
-        **common,
-    )
+    of = job.resources
+    # A compiled layer would be compiled again for every other length, the parts of a pipeline
+    # exchange tensors of one shape, and context ranks cut rows into equal parts.
+    free = of.device == "cpu" and of.pipeline == of.context == 1
+    common["multiple"] = row_multiple(of) if free or isinstance(job.objective, Distill) else None
+    return _dialogs(job, inputs, {name: of.records for name, of in packings.items()}, common)
+
+
+def _dialogs(
+    job: TrainJob, inputs: Mapping[str, Path], records: Mapping[str, int], common: Any
+) -> "Loader.Config":
+    """The loader of dialogs, with a teacher's probabilities if there is one.
+
+    Args:
+        records: of each source.
+    """
+    from .dialogs import CountedDialogs, DialogLoader
+    from .distill import CountedDistill, DistillLoader, Taught
+
+    assert isinstance(job.objective, Sft | Distill)
+    packed = job.objective.counts == "sequences"
+    common["every_token"] = job.objective.loss_on == "all"
+    if isinstance(job.objective, Sft):
+        return (DialogLoader if packed else CountedDialogs).Config(**common)
+    top_k = job.objective.top_k
+    common["taught"] = {
+        source: Taught(input_of(inputs, f"teacher:{source}"), count, top_k)
+        for source, count in records.items()
+    }
+    return (DistillLoader if packed else CountedDistill).Config(**common)
+
+
+def _compared(job: TrainJob, inputs: Mapping[str, Path], common: Any) -> "Loader.Config":
+    """The loader of preferences or rated answers, with what a reference has said of them."""
+    from .preferences import PreferenceLoader
+    from .ratings import RatingLoader
+
+    objective = job.objective
+    compares = isinstance(objective, Kto) or (isinstance(objective, Dpo) and objective.compares)
+    common["references"] = {
+        source: input_of(inputs, f"reference:{source}") / "reference.npy"
+        for source in (job.data if compares else ())
+    }
+    if isinstance(objective, Kto):
+        return RatingLoader.Config(objective=objective, **common)
+    assert isinstance(objective, Reward | Dpo)
+    return PreferenceLoader.Config(objective=objective, **common)
 
 
 def _rollouts(
@@ -264,7 +280,6 @@ def _rollouts(
 ) -> "Loader.Config":
     """The loader of a policy's own answers."""
     from .policy import RolloutLoader, Rollouts
-    from .rows import row_multiple
 
     assert isinstance(job.objective, Grpo)
     rollouts = {}
@@ -277,12 +292,7 @@ def _rollouts(
         records = read_records(path, "rollouts", source)
         masked = job.objective.mask_truncated
         rollouts[source] = Rollouts(records, path, likelihoods, masked=masked)
-    return RolloutLoader.Config(
-        objective=job.objective,
-        rollouts=rollouts,
-        multiple=row_multiple(job.resources),
-        **common,
-    )
+    return RolloutLoader.Config(objective=job.objective, rollouts=rollouts, **common)
 
 
 def _start(job: TrainJob, inputs: Mapping[str, Path]) -> "Start | None":

@@ -257,7 +257,7 @@ class RecordMaker:
     def _preference(self, fields: dict[str, Any]) -> Record | None:
         """None if its responses are too similar, or it is dropped as too long."""
         assert self._tokens
-        found = records.preference(self._counted(fields), self._fields)
+        found = records.preference(self._counted(fields), self._fields, margins=self._job.margins)
         if self._job.drop_similar is not None:
             kept = unlike(found.texts(), self._job.drop_similar)
             self._similar["responses"] += len(found.responses) - len(kept)

@@ -19,7 +19,7 @@ ones (arXiv:2305.16264, §5). Dialogs, preferences and ratings: published
 recipes use 1 to 3."""
 FORMS = {NextToken: "documents", Sft: "dialogs", Distill: "dialogs", Kto: "ratings"}
 RECORDED = ("preferences", "ratings")
-"""Of these, records are counted, and of others tokens."""
+"""Of these, records are counted, and of others tokens, unless batches count dialogs."""
 ALLOWED = ("W621", "W625")
 """Findings about passes; a recipe that silences one does so on purpose."""
 
@@ -30,7 +30,8 @@ class Reading:
 
     Attributes:
         form: "documents", "dialogs", "preferences" or "ratings".
-        held: tokens of the source's train split; for preferences and ratings, records.
+        held: how much the source's train split holds: tokens, or records of what batches count.
+        unit: of that, in the plural.
         times: passes over them by the end of the stage: of documents, including earlier stages; of
             records, only its own.
     """
@@ -40,6 +41,7 @@ class Reading:
     form: str
     held: int
     times: float
+    unit: str
 
     @property
     def much(self) -> bool:
@@ -47,11 +49,10 @@ class Reading:
         return self.times > MOST[self.form]
 
     def __str__(self) -> str:
-        unit = self.form if self.form in RECORDED else "tokens"
         read = f"{self.source} {measured(self.times)} times"
         if self.times <= 1:
             read = f"{measured(self.times * 100)}% of {self.source}"
-        return f"{self.stage} reads {read} ({self.held:,} {unit})"
+        return f"{self.stage} reads {read} ({self.held:,} {self.unit})"
 
 
 def readings(plan: Plan, made: Mapping[str, Path]) -> list[Reading]:
@@ -106,17 +107,19 @@ def of_stage(
             continue
         objective = reading[0].objective
         form = FORMS.get(type(objective), "preferences")
-        held = _held(folder, form)
+        records = form in RECORDED or reading[0].rows == form
+        held = _held(folder, form, records=records)
         if not held:
             continue
         drawn = [(job, _sequences(job, source)) for job in reading]
         if form == "documents":
             read = max(job.data[source].first_token + n * job.seq_len for job, n in drawn)
-        elif form == "dialogs":
-            read = sum(n * job.seq_len for job, n in drawn)
-        else:
+        elif records:
             read = sum(n for _, n in drawn)
-        yield Reading(name, source, form, held, read / rows.get(source, held))
+        else:
+            read = sum(n * job.seq_len for job, n in drawn)
+        unit = form if records else "tokens"
+        yield Reading(name, source, form, held, read / rows.get(source, held), unit)
 
 
 def _sequences(job: TrainJob, source: str) -> int:
@@ -124,11 +127,11 @@ def _sequences(job: TrainJob, source: str) -> int:
     return Timeline.of(job).drawn_before(job.first_step + job.steps).get(source, 0)
 
 
-def _held(folder: Path, form: str) -> int:
-    """Tokens of the train split of a data set, or records of preferences or ratings."""
+def _held(folder: Path, form: str, *, records: bool) -> int:
+    """Tokens or records of the train split of a data set."""
     summary = folder / (SHARDS if form == "documents" else RECORDS)
     split = json.loads(summary.read_text())["splits"]["train"]
-    return split["documents"] if form in RECORDED else split["tokens"]
+    return split["documents"] if records else split["tokens"]
 
 
 def advice(reading: Reading) -> str:

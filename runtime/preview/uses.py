@@ -155,8 +155,8 @@ def _trained(plan: Plan) -> Iterator[Use]:
     by_key = {job.key: job for job in plan.jobs}
     jobs = plan.trained()
     for stage in dict.fromkeys(job.stage for job in jobs):
-        own = [job for job in jobs if job.stage == stage and not job.reads_rollouts]
-        for source in dict.fromkeys(name for job in own for name in job.data):
+        own = [job for job in jobs if job.stage == stage]
+        for source in dict.fromkeys(name for job in own for name in job.data if name != stage):
             reading = [job for job in own if source in job.data]
             first = reading[0]
             lengths = dict.fromkeys(job.seq_len for job in reading)

@@ -83,7 +83,7 @@ def rollout(
         summary = _write(job, steps, vocab, ready, _replaced(inputs))
         move(ready, folder / "result")
     on_event({"event": "rollouts", "job": job.id, "stage": job.stage, **summary})
-    if summary["idle"] == 1:
+    if summary.get("idle") == 1:
         on_event(
             {
                 "event": "warning",
@@ -275,12 +275,15 @@ class _Tally:
         """`idle` is the share of groups whose answers all have the same reward."""
         rewards = np.concatenate(self.rewards)
         grouped = rewards.reshape(-1, self._job.group)
-        return {
-            "prompts": len(grouped),
-            "answers": len(rewards),
+        rewarded = {
             "reward": float(rewards.mean()),
             "rewards": {name: _mean(scores) for name, scores in self._named.items()},
             "idle": float((np.ptp(grouped, axis=1) == 0).mean()),
+        }
+        return {
+            "prompts": len(grouped),
+            "answers": len(rewards),
+            **(rewarded if self._job.rewards else {}),
             "length": float(np.mean(self._lengths)),
             "finished": float(np.concatenate(self.finished).mean()),
         }

@@ -338,9 +338,23 @@ STAGES = (
         "objective = ipo",
     ),
     Answer(
-        "loss loss_type objective",
+        "loss loss_type ranking_loss",
         "reward",
-        "a reward stage has the loss of Bradley and Terry",
+        "did you mean `objective`? {}",
+        "objective = plackett_luce",
+    ),
+    Answer(
+        "center_rewards_coefficient center_rewards centering regularization",
+        "reward",
+        "did you mean `center`? {}",
+        "center = 0.01",
+    ),
+    Answer(
+        "margins margin_loss use_margin scaled_bt",
+        "reward",
+        "did you mean `margin`? Records then say in their field `margin` how much better the "
+        "better response is: {}",
+        "margin = subtract",
     ),
     Answer(
         "dpo_beta rl_beta simpo_beta orpo_alpha orpo_lambda orpo_beta pref_beta",

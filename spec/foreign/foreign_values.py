@@ -327,6 +327,7 @@ VALUES = (
     Answer("documents document records record lines", "unit", "did you mean `docs`?"),
     Answer("ep passes pass", "unit", "did you mean `epochs`?"),
     Answer("preferences comparisons", "unit", "did you mean `pairs`?"),
+    Answer("dialogues conversations conversation chats", "unit", "did you mean `dialogs`?"),
     Answer(
         "ema exponential exponential_moving_average",
         "average",

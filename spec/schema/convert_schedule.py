@@ -14,6 +14,9 @@ from .convert import Invalid, plain_number, quantity, whole, wrong_value
 from .kinds import Kind, OneOf, listed
 from .number_kinds import LENGTH
 
+DIALOGS = "dialogs"
+"""The unit of batches that count whole dialogs."""
+
 
 class Operand(Kind):
     """The values at the ends of a schedule's segments; most kinds accept `last`."""
@@ -80,6 +83,8 @@ class SeqLen(Operand):
 class Batch(Operand):
     """The batch size of a step."""
 
+    what: ClassVar[str] = "tokens or sequences"
+
     @property
     def units(self) -> tuple[str, ...]:
         return ("seqs", "tokens")
@@ -94,10 +99,24 @@ class Batch(Operand):
     def read(self, value: s.Value) -> Quantity | Last:
         if _is_last(value):
             return LAST
-        number = plain_number(value, "a number of tokens or sequences: 4Mi tokens")
+        number = plain_number(value, f"a number of {self.what}: {self.example}")
         result = quantity(number, self.units)
         whole(result, value.span)
         return result
+
+
+class Dialogs(Batch):
+    """A batch of dialogs, or of the sequences that they are packed into."""
+
+    what: ClassVar[str] = "dialogs, sequences or tokens"
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        return ("seqs", "tokens", DIALOGS)
+
+    @property
+    def example(self) -> str:
+        return "64 dialogs"
 
 
 class Pairs(Operand):

@@ -72,6 +72,12 @@ class Fields(Declaration):
     )
     rejected: str = attribute(k.Text(), "rejected", doc="the worse response")
     edited: str = attribute(k.Text(), "edited", doc="a response better than the chosen one")
+    ranked: str = attribute(
+        k.Text(), "ranked", doc="a list of responses, the best first, in place of these three"
+    )
+    margin: str = attribute(
+        k.Text(), "margin", doc="by how much the better of two responses is better, a number"
+    )
     tools: str = attribute(k.Text(), "tools", doc="definitions of tools")
     system: str = attribute(
         k.Text(), "system", doc="the system prompt of a record, if it is outside the messages"
@@ -265,6 +271,11 @@ class Dataset(Declaration):
         None,
         doc="number of rated answers, in the same way",
     )
+    dialogs: int | None = attribute(
+        nk.Whole("dialogs"),
+        None,
+        doc="number of dialogs, in the same way, for stages whose batches count them",
+    )
     awaited: bool = attribute(
         g.Mark("awaited"),
         False,
@@ -287,11 +298,16 @@ class Dataset(Declaration):
     output: str = ""
 
     def declared(self, rows: str) -> int | None:
-        """Its size, as far as the spec says: pairs, ratings, or tokens of what is read in
+        """Its size, as far as the spec says: dialogs, pairs, ratings, or tokens of what is read in
         sequences.
 
         Args:
             rows: what the batches of a stage count that reads it.
         """
-        sizes = {"sequences": self.tokens, "pairs": self.pairs, "ratings": self.ratings}
+        sizes = {
+            "sequences": self.tokens,
+            "dialogs": self.dialogs,
+            "pairs": self.pairs,
+            "ratings": self.ratings,
+        }
         return sizes.get(rows)

@@ -81,6 +81,7 @@ from .training_blocks import DIALOG as DIALOG
 from .training_blocks import MUON as MUON
 from .training_blocks import OPTIMIZERS as OPTIMIZERS
 from .training_blocks import WITH_WEIGHTS as WITH_WEIGHTS
+from .training_blocks import DialogTraining as DialogTraining
 from .training_blocks import Dpo as Dpo
 from .training_blocks import Optimizer as Optimizer
 from .training_blocks import PreferenceTraining as PreferenceTraining
@@ -173,9 +174,9 @@ def data_kind(kind: str) -> str:
 
 
 def rows(kind: str) -> str:
-    """What batches of a kind of stage count, in the plural; "" if it does not train."""
+    """What batches of a kind of stage usually count, in the plural."""
     model = STAGES.get(kind)
-    return model.rows if model and issubclass(model, Training) else ""
+    return model.rows if model and issubclass(model, Training) else Training.rows
 
 
 INHERITED: dict[str, Any] = {

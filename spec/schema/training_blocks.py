@@ -122,7 +122,7 @@ class Training(Stage):
 
     Attributes:
         data_kind: what they train on.
-        rows: what a batch counts, in the plural.
+        rows: what a batch counts, in the plural, if it may count but one thing.
         measured: the kinds of data whose loss it can measure, its own first.
         apart: kinds of parallelism that it cannot use, where rows are not padded.
         forwards: forward passes over other rows of the same number, beside those of training.
@@ -253,7 +253,8 @@ class Training(Stage):
     @property
     def unplaceable(self) -> tuple[str, ...]:
         """Kinds of parallelism that it cannot use."""
-        return ("pipeline", "context") if self.padded else self.apart
+        rows = ("pipeline", "context") if self.padded else ()
+        return tuple(dict.fromkeys((*self.apart, *rows)))
 
     @property
     def averages(self) -> bool:
@@ -261,9 +262,14 @@ class Training(Stage):
         return self.average is not None or self.ema is not None
 
     @property
+    def counts(self) -> str:
+        """What the batch of this stage counts, in the plural."""
+        return self.rows
+
+    @property
     def padded(self) -> bool:
         """Whether a row is as long as what it holds, and not always of the same length."""
-        return self.rows != Training.rows
+        return self.counts != Training.rows
 
     @property
     def each(self) -> int:
@@ -330,11 +336,36 @@ DROP_LAST: Any = attribute(
 )
 
 
-class Sft(Training):
+class DialogTraining(Training):
+    """Training on dialogs, whose batches count them, or the sequences that they are packed into.
+
+    Attributes:
+        inherits_dialogs: whether the stage that it continues counts dialogs.
+    """
+
+    data_kind: ClassVar[str] = "dialogs"
+    batch: Schedule | None = attribute(
+        cs.ScheduleOf(cs.Dialogs()),
+        None,
+        doc="global batch; a whole number of dialogs, or of the sequences that these are packed "
+        "into, see [below](#batches-of-dialogs)",
+    )
+    inherits_dialogs: bool = False
+
+    @property
+    def counts(self) -> str:
+        units = self.batch.units if self.batch else set()
+        return (
+            cs.DIALOGS
+            if cs.DIALOGS in units or (self.inherits_dialogs and not units)
+            else self.rows
+        )
+
+
+class Sft(DialogTraining):
     """Supervised fine-tuning on dialogs."""
 
     kind: ClassVar[str] = "sft"
-    data_kind: ClassVar[str] = "dialogs"
     measured: ClassVar[tuple[str, ...]] = ("dialogs", "documents")
     dialog: str | None = attribute(
         DIALOG, None, otherwise="see [`dialog`](#dialog)", doc="the protocol"
@@ -374,6 +405,27 @@ class Reward(PreferenceTraining):
 
     kind: ClassVar[str] = "reward"
     writes_text: ClassVar[bool] = False
+    objective: str | None = attribute(
+        k.OneOf("bradley_terry", "plackett_luce"),
+        None,
+        otherwise="`bradley_terry`",
+        doc="the [loss](post_training.md#the-reward-model): of every ordered pair, or of the whole "
+        "ranking",
+    )
+    margin: str | None = attribute(
+        k.OneOf("none", "subtract", "scale"),
+        None,
+        otherwise="`none`",
+        doc="what a record's field `margin` does, by which its better response is better: it is "
+        "subtracted from the difference of scores, or the loss is multiplied by it",
+    )
+    center: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise="0",
+        doc="coefficient of the square of the sum of a pair's scores, which keeps their mean near "
+        "0, such as 0.01",
+    )
 
 
 MASK: Any = attribute(

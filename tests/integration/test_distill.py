@@ -1,5 +1,6 @@
 """A student learns a teacher's probabilities: all of them, or the likeliest and the rest."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from engine_jobs import architecture, run, same
-from record_jobs import Roles, forward_job, record_job, transformers_model
+from record_jobs import Roles, forward_job, preference, record_job, transformers_model
 from test_engine_records import check_against_transformers
 
 from etude.compiler.plan.plan import Distill, TeacherJob
 from etude.runtime.data.encode import CONTENT, TERMINATION
-from etude.runtime.data.record_shards import Record, Records
+from etude.runtime.data.record_shards import Record, Records, write_records
 from etude.runtime.engine import heads
 from etude.runtime.engine.distill import Taught
 from etude.runtime.engine.teaching import teach
@@ -65,7 +66,7 @@ def expected(
         (Distill(divergence="forward_kl", temperature=1.0, top_k=512), False),
         (Distill(divergence="forward_kl", temperature=0.5, top_k=400, loss_on="all"), True),
         (Distill(divergence="reverse_kl", temperature=0.5, top_k=400), False),
-        (Distill(divergence="jsd", temperature=0.25, top_k=400), False),
+        (Distill(divergence="jsd", temperature=0.25, top_k=400, counts="dialogs"), False),
     ],
 )
 def test_distillation_is_the_divergence_from_the_teacher(
@@ -91,6 +92,30 @@ def test_distillation_is_the_divergence_from_the_teacher(
         given,
         tmp_path / "job",
         lambda records: expected(student, teacher, records, objective, every=every),
+        student,
+    )
+
+
+def test_what_a_student_has_written_is_learned_like_dialogs(roles: Roles, tmp_path: Path) -> None:
+    """The stage `toy` learns from its own answers alone, whose loss is at the answers' tokens."""
+    rng = np.random.default_rng(5)
+    written = [preference(rng, 1) for _ in range(24)]
+    options: Any = {"holdout": Fraction(0), "seed": 0, "name": "toy"}
+    write_records(written, tmp_path / "own", form="rollouts", vocab=512, **options)
+    given = {**roles, "data:toy": tmp_path / "own"}
+    job = forward_job(TeacherJob, "toy", form="rollouts", top_k=400)
+    read = {**given, "model": roles["other"]}
+    teach(job, read, tmp_path / "teacher", root=tmp_path, on_event=lambda _: None)
+    given["teacher:toy"] = tmp_path / "teacher" / "result"
+    student, teacher = (
+        transformers_model(roles[name] / "state", architecture()) for name in ("model", "other")
+    )
+    objective = Distill(divergence="reverse_kl", temperature=1.0, top_k=400, counts="dialogs")
+    check_against_transformers(
+        record_job(objective, mixture=[(0, {"toy": 1})]),
+        given,
+        tmp_path / "job",
+        lambda records: expected(student, teacher, records, objective, every=False),
         student,
     )
 

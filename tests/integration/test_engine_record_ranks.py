@@ -30,7 +30,7 @@ from etude.compiler.plan.plan import (
     Sft,
     TeacherJob,
 )
-from etude.runtime.engine import rows
+from etude.runtime.engine import record_loader
 from etude.runtime.engine.forward import held_out, reference, score
 from etude.runtime.engine.teaching import teach
 
@@ -41,7 +41,14 @@ ORPO = Dpo(
 KTO = Kto(beta=0.3, desirable_weight=1, undesirable_weight=1.5, mask="formatting")
 KILLED: dict[str, Any] = {"sft": Sft(), "reward": Reward(), "dpo": DPO}
 DISTILL = Distill(divergence="jsd", temperature=1.0, top_k=16)
-OBJECTIVES = {**KILLED, "orpo": ORPO, "kto": KTO, "distill": DISTILL}
+OBJECTIVES = {
+    **KILLED,
+    "dialogs": Sft(counts="dialogs"),
+    "ranking": Reward(objective="plackett_luce"),
+    "orpo": ORPO,
+    "kto": KTO,
+    "distill": DISTILL,
+}
 HELD = [
     each.model_copy(update={"data": ["held chat"]}) if each.data == ["chat"] else each
     for each in LOSSES
@@ -150,7 +157,7 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
 
     The one rank has a row for each preference, where the two pack them.
     """
-    monkeypatch.setattr(rows, "balanced_rows", unpacked)
+    monkeypatch.setattr(record_loader, "balanced_rows", unpacked)
     (one,) = run(job(name, "sharded", world_size=1), place.inputs, tmp_path / "job")
     (two,) = place.events(f"{name} {layout}")
     measured = {

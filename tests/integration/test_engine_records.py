@@ -27,7 +27,7 @@ from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
 from etude.runtime.data.packing import Packing, Shuffled
 from etude.runtime.data.record_shards import Record, Records, write_records
 from etude.runtime.data.shards import Shards
-from etude.runtime.engine import heads, rows
+from etude.runtime.engine import heads, record_loader, rows
 from etude.runtime.engine.forward import score
 from etude.runtime.engine.objectives import reported
 from etude.runtime.engine.rows import collate, lay_out
@@ -62,7 +62,7 @@ def loss_and_gradients(job: TrainJob, roles: Roles, folder: Path) -> tuple[float
 
 def first_records(job: TrainJob, roles: Roles) -> list[Record]:
     """The records of the first batch, as the data modules alone say."""
-    if job.objective.name in ("sft", "distill"):
+    if getattr(job.objective, "counts", "") == "sequences":
         records = Records(roles["data:chat"], "train")
         packing = Packing(records, seed=job.seed, name="chat", seq_len=SEQ_LEN)
         return [each for row in range(BATCH) for each in packing.read(row)]
@@ -87,13 +87,26 @@ def expected_sft(model: Any, records: list[Record], every: bool) -> torch.Tensor
     return torch.stack(losses).sum() / count
 
 
-def expected_reward(model: Any, records: list[Record]) -> torch.Tensor:
-    losses = []
+def expected_reward(
+    model: Any, records: list[Record], objective: Reward | None = None
+) -> torch.Tensor:
+    """The formulas of the papers, one pair or one record at a time."""
+    of, losses = objective or Reward(), []
     for record in records:
         scores = [model(tokens[None]).logits[0, 0] for tokens, _ in responses_of(record)]
+        if of.objective == "plackett_luce":
+            places = [
+                score.exp() / sum(s.exp() for s in scores[i:]) for i, score in enumerate(scores)
+            ]
+            losses.append(-torch.stack(places).log().sum())
+            continue
         for better in range(len(scores)):
             for worse in range(better + 1, len(scores)):
-                losses.append(-F.logsigmoid(scores[better] - scores[worse]))
+                delta = scores[better] - scores[worse]
+                margin = record.margin or 0.0
+                loss = -torch.log(torch.sigmoid(delta - margin * (of.margin == "subtract")))
+                loss = loss * (margin if of.margin == "scale" else 1)
+                losses.append(loss + of.center * (scores[better] + scores[worse]) ** 2)
     return torch.stack(losses).mean()
 
 
@@ -191,13 +204,15 @@ def split_qkv(state: dict[str, torch.Tensor], shape: Architecture) -> dict[str, 
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
+@pytest.mark.parametrize("counts", ["sequences", "dialogs"])
 @pytest.mark.parametrize("loss_on", ["assistant", "all"])
 def test_sft_is_the_cross_entropy_of_each_dialog_alone(
-    roles: Roles, tmp_path: Path, loss_on: Any
+    roles: Roles, tmp_path: Path, loss_on: Any, counts: Any
 ) -> None:
+    """Whether a batch counts the rows that dialogs are packed into, or the dialogs."""
     model = transformers_model(roles["model"] / "state", architecture())
     check_against_transformers(
-        record_job(Sft(loss_on=loss_on)),
+        record_job(Sft(loss_on=loss_on, counts=counts)),
         roles,
         tmp_path / "job",
         lambda records: expected_sft(model, records, loss_on == "all"),
@@ -334,7 +349,7 @@ def test_preferences_that_share_a_row_have_the_gradients_of_rows_of_their_own(
         batch, _ = next(iter(trainer.loader))
         assert len(batch["input"]) < BATCH
         assert trainer.loader.micro_batches(0) == 1
-    monkeypatch.setattr(rows, "balanced_rows", unpacked)
+    monkeypatch.setattr(record_loader, "balanced_rows", unpacked)
     single, theirs = loss_and_gradients(job, roles, tmp_path / "single")
     assert packed == pytest.approx(single, rel=1e-5)
     for name, grad in ours.items():

@@ -21,7 +21,7 @@ from etude.compiler.plan.plan import Kto, ReferenceJob
 from etude.runtime.data.encode import CONTENT, OTHER
 from etude.runtime.data.packing import Shuffled
 from etude.runtime.data.record_shards import Record, Records, write_records
-from etude.runtime.engine import rows
+from etude.runtime.engine import record_loader
 from etude.runtime.engine.forward import reference
 from etude.runtime.engine.ratings import MISMATCHED, mismatched
 from etude.runtime.errors import DataError
@@ -107,7 +107,7 @@ def test_answers_that_share_a_row_have_the_gradients_of_rows_of_their_own(
     packed, ours = loss_and_gradients(job, roles, tmp_path / "packed")
     with loaded(job, roles, tmp_path / "rows") as trainer:
         assert trainer.loader.micro_batches(0) == 1
-    monkeypatch.setattr(rows, "balanced_rows", unpacked)
+    monkeypatch.setattr(record_loader, "balanced_rows", unpacked)
     with loaded(job, roles, tmp_path / "rows of their own") as trainer:
         assert trainer.loader.micro_batches(0) == 2
     single, theirs = loss_and_gradients(job, roles, tmp_path / "single")

@@ -229,9 +229,43 @@ def test_the_names_of_parts_of_messages_are_carried_over() -> None:
 
 
 def test_an_objective_that_is_not_there_is_refused() -> None:
-    text = changed("axolotl_dpo_lora.yaml", ("rl: dpo", "rl: kto"))
-    with pytest.raises(ConfigError, match="`rl: kto` is not converted"):
+    text = changed("axolotl_dpo_lora.yaml", ("rl: dpo", "rl: grpo"))
+    with pytest.raises(ConfigError, match="`rl: grpo` is not converted"):
         imported("axolotl_dpo_lora.yaml", text)
+
+
+def test_kto_learns_from_rated_answers() -> None:
+    """A data set whose format the configuration describes itself; `{prompt}` alone is no change."""
+    own = (
+        "type:\n      field_prompt: question\n      field_completion: reply\n"
+        "      field_label: good\n      prompt_format: '{prompt}'\n"
+        "      completion_format: 'Answer: {completion}'"
+    )
+    before, begin, rest = config("axolotl_dpo_lora.yaml").partition("type: chat_template.default")
+    text = before.replace("rl: dpo", "rl: kto") + own + rest[rest.index("\nval_set_size") :]
+    assert begin
+    text += "rl_beta: 0.2\nkto_undesirable_weight: 1.5\n"
+    spec, result = stage_after("axolotl_dpo_lora.yaml", text, gpus=4)
+    (job,) = jobs(result, "kto")
+    assert (job.objective.beta, job.objective.undesirable_weight) == (0.2, 1.5)
+    assert 'fields  = { prompt = "question", completion = "reply", label = "good" }' in spec
+    lost = found(imported("axolotl_dpo_lora.yaml", text), "lost")
+    assert "datasets[0].type.completion_format" in lost
+    assert "datasets[0].type.prompt_format" not in lost
+
+
+def test_a_batch_without_packing_counts_dialogs() -> None:
+    """8 a step for each of 8 GPUs: of 1,000,000 dialogs, an epoch has 15,625 steps."""
+    alpaca = ("type: alpaca", "type: chat_template")
+    packed = stage_after("axolotl_sft.yaml", changed("axolotl_sft.yaml", alpaca), gpus=8)
+    text = changed("axolotl_sft.yaml", alpaca, ("sample_packing: true", "sample_packing: false"))
+    single = stage_after("axolotl_sft.yaml", text, gpus=8)
+    assert ("batch     = 64 seqs" in packed[0], "batch     = 64 dialogs" in single[0]) == (
+        True,
+    ) * 2
+    (rows,), (dialogs,) = (jobs(result, "sft") for _, result in (packed, single))
+    assert (rows.rows, dialogs.rows, dialogs.steps) == ("sequences", "dialogs", 15_625)
+    assert "sample_packing" not in found(imported("axolotl_sft.yaml", text), "assumed")
 
 
 def test_plain_texts_are_trained_on_as_documents() -> None:

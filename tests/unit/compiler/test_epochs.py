@@ -90,6 +90,18 @@ def test_dialogs_are_counted_in_rows_of_each_epoch(tmp_path: Path) -> None:
         assert job.steps == steps
 
 
+def test_a_batch_of_dialogs_counts_them_once(tmp_path: Path) -> None:
+    text = TALK + FIRST + f"stage sft: sft {{ data = talk, epochs = 2, {SFT} }}\n"
+    rows = planned(tmp_path, text).counts[0]
+    text = text.replace(SFT, SFT.replace("4 seqs", "4 dialogs"))
+    about = planned(tmp_path, text)
+    assert about.counts[0].unit == "dialogs"
+    assert about.counts[0].identity != rows.identity
+    write_counts(counts_path(tmp_path / "spec.etude"), counting(about, 30))
+    (job,) = jobs(planned(tmp_path, text), "sft")
+    assert (job.steps, job.data["talk"].epochs) == (15, 2)
+
+
 def test_a_count_of_fewer_epochs_is_not_enough(tmp_path: Path) -> None:
     text = TALK + FIRST + f"stage sft: sft {{ data = talk, epochs = 2, {SFT} }}\n"
     write_counts(counts_path(tmp_path / "spec.etude"), counting(planned(tmp_path, text), 30, 31))

@@ -90,7 +90,7 @@ AFTER = (
     + stage()
     + "dataset pairs { files = 'p.jsonl', kind = preferences, pairs = 100 }\n"
     + "dataset rated { files = 'r.jsonl', kind = ratings, ratings = 100 }\n"
-    + "dataset talk { files = 't.jsonl', kind = dialogs, tokens = 100k }\n"
+    + "dataset talk { files = 't.jsonl', kind = dialogs, tokens = 100k, dialogs = 100 }\n"
 ).replace("'", '"')
 
 
@@ -123,6 +123,51 @@ def test_steps_of_epochs_of_dialogs(batch: str) -> None:
     assert steps("sft", **given, drop_last="true") == 36
 
 
+@pytest.mark.parametrize("kind", ["sft", "distill"])
+def test_steps_of_epochs_of_dialogs_that_are_counted(kind: str) -> None:
+    """100 dialogs are 6.25 batches of 16; all that is known of their tokens is the most."""
+    given = {"data": "talk", "lr": "1e-5", "epochs": "2 epochs", "batch": "16 dialogs"}
+    given |= {"teacher": "first"} if kind == "distill" else {}
+    lines = ", ".join(f"{name} = {value}" for name, value in given.items())
+    made = plan(
+        f"{AFTER}stage tuned: {kind} {{ {lines} }}\nstage more: {kind} {{ steps = 3, "
+        f"lr = 1e-5, data = talk{', teacher = first' * (kind == 'distill')} }}\n"
+    )
+    (job,), (more,) = jobs(made, "tuned"), jobs(made, "more")
+    assert (job.steps, job.objective.counts, job.rows) == (13, "dialogs", "dialogs")
+    assert job.data["talk"].epochs == pytest.approx(13 * 16 / 100)
+    assert made.stages["tuned"].values["batch"].value == "16 dialogs"
+    assert made.stages["tuned"].rows == "dialogs"
+    # What continues it counts the same.
+    assert (more.sequences, more.rows) == (3 * 16, "dialogs")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (
+            "E450",
+            "stage t: sft { data = talk, steps = 9, lr = 1e-5, "
+            "batch = 8 seqs for 4 steps then 16 dialogs }",
+        ),
+        (
+            "E450",
+            "stage t: sft { data = talk, steps = 9, lr = 1e-5, "
+            "batch = last for 4 steps then 16 dialogs }",
+        ),
+        ("E407", "stage t: sft { data = talk, tokens = 9k, lr = 1e-5, batch = 16 dialogs }"),
+        (
+            "E408",
+            "stage t: sft { data = talk, steps = 9, lr = 1e-5, batch = 16 dialogs }\n"
+            "stage u: train { steps = 9 }",
+        ),
+        ("E206", "stage t: train { steps = 9, batch = 16 dialogs }"),
+    ],
+)
+def test_what_a_batch_of_dialogs_cannot_be(code: str, text: str) -> None:
+    assert [found.code for found in check(AFTER + text + "\n")] == [code]
+
+
 def test_steps_are_as_written_where_no_epochs_are_asked_for() -> None:
     assert steps("dpo", steps="7", batch="16 pairs", drop_last="true") == 7
 
@@ -132,6 +177,31 @@ def test_drop_last_needs_one_batch() -> None:
     text += "batch = 4 seqs for 5 steps then 8 seqs }\n"
     (found,) = [d for d in check(AFTER + text) if d.code == "E458"]
     assert found.message == "`drop_last` needs a constant batch, but it changes"
+
+
+def test_losses_of_reward_models() -> None:
+    """Margins are read where a stage learns from them, by a job of their own."""
+    own = {"margin": "scale", "center": "0.01"}
+    given = {"data": "pairs", "steps": "9", "batch": "16 pairs", "lr": "1e-6"}
+    lines = [", ".join(f"{n} = {v}" for n, v in {**given, **of}.items()) for of in (own, {})]
+    text = AFTER + "".join(
+        f"stage {name}: reward {{ from = first, {line} }}\n"
+        for name, line in zip(("strong", "plain"), lines, strict=True)
+    )
+    made = plan(text)
+    (strong,), (plain,) = jobs(made, "strong"), jobs(made, "plain")
+    assert (strong.objective.margin, strong.objective.center) == ("scale", 0.01)
+    assert plain.objective.model_dump() == {"name": "reward", "layout": "joint"}
+    data = {job.key: job for job in made.jobs if job.kind == "dataset"}
+    assert data[strong.inputs["data:pairs"]].margins
+    assert not data[plain.inputs["data:pairs"]].margins
+
+
+@pytest.mark.parametrize("name", ["margin = scale", "center = 0.1"])
+def test_a_ranking_has_neither_margins_nor_centers(name: str) -> None:
+    text = "stage rm: reward { data = pairs, steps = 9, batch = 16 pairs, lr = 1e-6, "
+    (found,) = check(f"{AFTER}{text}objective = plackett_luce, {name} }}\n")
+    assert found.code == "E527"
 
 
 def dpo(**attributes: str) -> str:

@@ -56,6 +56,7 @@ SENTENCES = {
     r.Requirement,
     r.Expectation,
     r.Training,
+    r.DialogTraining,
     r.PreferenceTraining,
     r.Filter,
     r.Rounds,

@@ -1,6 +1,7 @@
 """Record shards hold exactly the records, in two splits, and notice damage."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -139,3 +140,22 @@ def test_branches_that_do_not_add_up_are_noticed(tmp_path):
     found.record(1)
     with pytest.raises(DataError, match="record 2 do not add up"):
         found.record(2)
+
+
+def test_margins_stay_beside_their_preferences(tmp_path):
+    made = [replace(each, margin=i / 2) for i, each in enumerate(records(20, "preferences", 300))]
+    write(made, tmp_path, form="preferences")
+    for split in ("train", "heldout"):
+        kept = [
+            i / 2
+            for i in range(20)
+            if held_out(i, Fraction(1, 4), seed=5, name="chat") == (split == "heldout")
+        ]
+        found = Records(tmp_path, split).margins
+        assert found is not None
+        assert found.tolist() == kept
+    np.save(tmp_path / "train-margins.npy", np.zeros(3, np.float32))
+    with pytest.raises(DataError, match=r"train-margins.npy does not have"):
+        Records(tmp_path, "train")
+    write(records(20, "preferences", 300), tmp_path / "without", form="preferences")
+    assert Records(tmp_path / "without", "train").margins is None

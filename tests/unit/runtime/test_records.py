@@ -131,6 +131,8 @@ def test_a_rating_is_a_prompt_and_its_answer(tokens):
             {"prompt": ASK, "responses": ["Blue."], "chosen": "Red.", "rejected": 0},
             Preference(ASK, [RED, BLUE]),
         ),
+        ({"prompt": ASK, "ranked": [GREEN, RED, BLUE]}, Preference(ASK, [GREEN, RED, BLUE])),
+        ({"prompt": "Sky?", "ranked": ["a", "b"]}, Preference("Sky?", ["a", "b"])),
         # Where one answer continues, the other answer alone is still an answer.
         (
             {"chosen": ASK + BLUE + ASK + RED, "rejected": ASK + BLUE + ASK + GREEN},
@@ -140,6 +142,36 @@ def test_a_rating_is_a_prompt_and_its_answer(tokens):
 )
 def test_preferences(record, expected):
     assert read_preference(record, Fields()) == expected
+
+
+def test_a_margin_says_by_how_much_the_better_response_is_better():
+    record = {"prompt": ASK, "chosen": BLUE, "rejected": RED, "margin": 1.5}
+    assert read_preference(record, Fields()).margin is None
+    assert read_preference(record, Fields(), margins=True).margin == 1.5
+    own = {**record, "strength": 2}
+    assert read_preference(own, Fields({"margin": "strength"}), margins=True).margin == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"chosen": BLUE, "rejected": RED}, "no field `margin`, which the stage's `margin` needs"),
+        ({"chosen": BLUE, "rejected": RED, "margin": -1}, "`margin` is -1, and not a number of 0"),
+        ({"chosen": BLUE, "rejected": RED, "margin": True}, "`margin` is true, and not a number"),
+        (
+            {"ranked": [BLUE, RED, GREEN], "margin": 1},
+            "`margin` is that of two responses, and the record has 3",
+        ),
+        ({"ranked": [BLUE]}, "`ranked` is not a list of two or more responses, the best first"),
+        ({"ranked": "Blue."}, "`ranked` is not a list of two or more"),
+        ({"ranked": [BLUE, None]}, "`ranked[1]` is null"),
+        ({"ranked": [BLUE, RED, BLUE], "margin": 0}, "the record has 3"),
+    ],
+)
+def test_what_is_no_margin_or_ranking_is_said(record, reason):
+    with pytest.raises(DataError) as error:
+        read_preference({"prompt": ASK, **record}, Fields(), margins=True)
+    assert reason in error.value.message
 
 
 def test_prompts():

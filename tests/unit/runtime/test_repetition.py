@@ -67,5 +67,5 @@ def test_data_that_are_not_there_yet_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", MOST)
 def test_as_often_as_is_known_to_help_is_not_much(form: str) -> None:
-    assert not Reading("s", "d", form, 1, MOST[form]).much
-    assert Reading("s", "d", form, 1, MOST[form] + 0.01).much
+    assert not Reading("s", "d", form, 1, MOST[form], "tokens").much
+    assert Reading("s", "d", form, 1, MOST[form] + 0.01, "tokens").much

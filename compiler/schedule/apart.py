@@ -1,0 +1,43 @@
+"""Placements that would separate what has to be together."""
+
+from collections.abc import Sequence
+
+from ...spec import schedule as sc
+from ...spec.findings.diagnostics import Report
+from ...spec.schema import recipe as r
+from ...spec.schema.convert_schedule import DIALOGS
+
+_ONE_ROW = (
+    "responses are compared with each other, so a row must stay on one rank: write "
+    "`parallel = { tensor … }`, or `{ shard … }`"
+)
+_ALL_TOKENS = (
+    "all tokens are compared at each place, so a rank must have them all: write "
+    "`parallel = { shard … }`"
+)
+_ANY_LENGTH = (
+    "a batch of dialogs has rows of any length: write `parallel = { tensor … }`, or let the batch "
+    "count sequences: `batch = 64 seqs`"
+)
+
+
+def together(spec: r.Training, parallel: Sequence[sc.Segment], report: Report) -> None:
+    """Reports placements that would separate responses that are compared with each other, tokens
+    that are, or rows of any length."""
+    for segment in parallel:
+        for name in spec.unplaceable:
+            if segment.end.get(name, 1) > 1:
+                inherited = ", which it would inherit" if spec.parallel is None else ""
+                report.add(
+                    "E519",
+                    f"a stage of kind {spec.kind} cannot use {name} parallelism{inherited}",
+                    segment.span,
+                    help=_why(spec, name),
+                )
+
+
+def _why(spec: r.Training, name: str) -> str:
+    """Why a stage cannot use a kind of parallelism, and what to write."""
+    if name in spec.apart:
+        return _ALL_TOKENS
+    return _ANY_LENGTH if spec.counts == DIALOGS else _ONE_ROW
