@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from ..values import BatchPiece, LrPiece
-from .value import Value, later
+from .value import Value
+from .verifiers import Verifier, later
 
 
 class MixturePiece(Value):
@@ -55,3 +56,20 @@ class FilterRule(Value):
     op: Literal[">=", "<=", ">", "<"]
     value: float
     keep: str = Field(description="a fraction of 1; which documents is drawn by the seed")
+
+
+class PromptWindow(Value):
+    """Prompts that a stage reads: places in the source's shuffled order, epoch after epoch."""
+
+    first: int
+    count: int
+    seed: int = Field(description="of the order")
+    longest: int = Field(description="the most tokens of a prompt and its answer")
+
+
+class Until(Value):
+    """Prompts are drawn until those of the window all have answers of different scores."""
+
+    verify: dict[str, Verifier] = Field(description="the verifiers that score the answers")
+    weights: dict[str, float] = Field(description="verifier → weight of its score")
+    most: int = Field(description="at most so many prompts for each of the window")

@@ -53,7 +53,9 @@ from .pieces import Attempt as Attempt
 from .pieces import Averaging as Averaging
 from .pieces import FilterRule as FilterRule
 from .pieces import MixturePiece as MixturePiece
+from .pieces import PromptWindow as PromptWindow
 from .pieces import Schedule as Schedule
+from .pieces import Until as Until
 from .pieces import Window as Window
 from .summary import Count as Count
 from .summary import Provenance as Provenance
@@ -174,8 +176,7 @@ class TrainJob(Job):
 
     @property
     def reads_rollouts(self) -> bool:
-        """Whether its data are, at least in part, answers that the stage's model has written, each
-        read once, under the name of the stage."""
+        """Whether it reads answers that its stage's model has written, under the stage's name."""
         return self.stage in self.data
 
     @property
@@ -297,23 +298,6 @@ class WritingJob(Job):
     )
 
 
-class PromptWindow(Value):
-    """Prompts that a stage reads: places in the source's shuffled order, epoch after epoch."""
-
-    first: int
-    count: int
-    seed: int = Field(description="of the order")
-    longest: int = Field(description="the most tokens of a prompt and its answer")
-
-
-class Until(Value):
-    """Prompts are drawn until those of the window all have answers of different scores."""
-
-    verify: dict[str, Verifier] = Field(description="the verifiers that score the answers")
-    weights: dict[str, float] = Field(description="verifier → weight of its score")
-    most: int = Field(description="at most so many prompts for each of the window")
-
-
 class DrawJob(WritingJob):
     """Answers to prompts.
 
@@ -366,8 +350,7 @@ class SampleJob(Job):
 
 
 class RolloutJob(Job):
-    """Drawn answers to learn from, with their rewards, if any, and their advantages within the
-    groups of their prompts."""
+    """Drawn answers with their rewards, if any, and advantages in the groups of their prompts."""
 
     kind: Literal["rollout"] = "rollout"
     dialog: dict[str, Any]
