@@ -57,10 +57,13 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.post_training
 	$(BIN)/python -m benchmarks.averaging
 
-# 200,000 inputs; fewer: `make fuzz INPUTS=5000`.
+# 200,000 texts, 20,000 files of data and 5,000 of runs; fewer: `make fuzz INPUTS=5000 FILES=100 RUNS=9`.
 INPUTS ?= 200000
+FILES ?= 20000
+RUNS ?= 5000
 fuzz: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(INPUTS)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz_files.py $(FILES) $(RUNS)
 
 # 300 kills of runs on one rank, 5 s each on a quiet machine, and of runs on two, 30 s each.
 KILLS ?= 300

@@ -97,6 +97,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as problem:
+        from ..runtime.errors import RunError
+
+        if isinstance(problem, RunError):  # a run folder is damaged: most commands only read it
+            from .common import problem as say
+
+            say(problem.message, problem.help)
+            return problem.exit_code
         if os.environ.get("ETUDE_DEBUG"):
             raise
         print(

@@ -134,7 +134,7 @@ def _last_step(store: "Store", job: str, outcome: "Outcome | None") -> dict[str,
     if not lines:
         return {}
     first, last = lines[0], lines[-1]
-    row = {"step": last["step"] - first["step"] + 1, "loss": last["loss"], "lr": last["lr"]}
+    row = {"step": last["step"] - first["step"] + 1, "loss": last["loss"], "lr": last.get("lr")}
     if found := evaluations(store, job, outcome):
         row["evaluation"] = {n: found[-1][n] for n in ("step", "tokens", "scores")}
     return row

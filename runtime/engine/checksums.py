@@ -149,8 +149,9 @@ def damage(path: Path, rank: int = 0, ranks: int = 1) -> str:
     """
     try:
         files = json.loads((path / SUMS).read_bytes())["files"]
-        share = [of for of in sorted(files.items()) if _writer(of[0]) % ranks == rank]
-    except (OSError, ValueError, KeyError, AttributeError):
+        wanted = {name: (int(of["bytes"]), str(of["sha256"])) for name, of in files.items()}
+        share = [of for of in sorted(wanted.items()) if _writer(of[0]) % ranks == rank]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return f"{SUMS} cannot be read"
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda of: _damage(path / of[0], of[1]), share)
@@ -164,17 +165,19 @@ def _writer(name: str) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _damage(file: Path, wanted: dict[str, Any]) -> str:
+def _damage(file: Path, wanted: tuple[int, str]) -> str:
+    """What is wrong with a file of so many bytes and of this SHA-256."""
+    length, written = wanted
     if wrong := why_not(file):
         return wrong
     try:
         size = file.stat().st_size
-        if size != wanted["bytes"]:
-            return f"{file.name} has {size:,} bytes, not {wanted['bytes']:,}"
+        if size != length:
+            return f"{file.name} has {size:,} bytes, not {length:,}"
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as problem:
         return f"{file.name}: {(problem.strerror or str(problem)).lower()}"
-    if digest == wanted["sha256"] or fetched_again(file):
+    if digest == written or fetched_again(file):
         return ""
     return f"{file.name} is not what was written"

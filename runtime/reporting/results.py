@@ -9,6 +9,7 @@ from ...compiler.plan.describe import MEASURED
 from ...compiler.plan.describe import results as results_of
 from ...compiler.plan.plan import Plan
 from ..data.long import counted, left_out
+from ..errors import RunError
 from ..preparation.repetition import readings
 from ..run_folder.outcomes import Outcome, evaluations, steps
 from ..run_folder.profiles import profiles
@@ -47,7 +48,13 @@ def gather(
     for job in plan.jobs:
         if job.kind in _FOUND and (result := results.get(job.id)) is not None:
             section, read = _FOUND[job.kind]
-            row = read(job, result, names)
+            try:
+                row = read(job, result, names)
+            except (ValueError, KeyError, TypeError, AttributeError) as problem:
+                raise RunError(
+                    f"the result of `{job.id}` in {result} is not what was written",
+                    "remove the folder; the next run rebuilds it",
+                ) from problem
             if row is not None:
                 found[section].append(row)
     return found

@@ -118,6 +118,11 @@ def _lineage(
 def _manifest(path: Path) -> dict[str, Any]:
     """The manifest of an artifact; {} if it cannot be read, as that of a version without one."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(path.read_bytes())
+        for entry in found["files"].values():
+            _ = entry["bytes"] + 0, entry["sha256"] + ""
+        for start in found.get("ran", []):
+            _ = in_words(start), dict(start["versions"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    return found

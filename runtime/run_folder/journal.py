@@ -74,7 +74,7 @@ class Journal:
             return self._rows()
         found = []
         for number, row in enumerate(json_lines.read(self.path), 1):
-            if set(row) != set(_NAMES):
+            if not _is_line(row):
                 raise RunError(
                     f"{self.path}:{number} is not a line of a journal",
                     f"remove it, keeping a copy of the file: sed -i.old {number}d {self.path}",
@@ -99,6 +99,20 @@ class Journal:
             dict(zip(_NAMES, row, strict=True)) | {"detail": json.loads(row[4] or "null")}
             for row in rows
         ]
+
+
+def _is_line(row: dict[str, Any]) -> bool:
+    """Whether an object has the form of a line of a journal."""
+    if set(row) != set(_NAMES) or not isinstance(row["time"], int | float):
+        return False
+    names = (row["job"], row["key"], row["event"])
+    if not all(isinstance(name, str) for name in names) or "/" in row["key"]:
+        return False
+    detail = row["detail"]
+    wanted = {"rollback": ("number", "step", "to"), "spike": ("step",)}.get(row["event"], ())
+    if detail is None:
+        return not wanted
+    return isinstance(detail, dict) and all(isinstance(detail.get(n), int) for n in wanted)
 
 
 @contextmanager

@@ -106,18 +106,47 @@ def _logged(store: Store, job: str, outcome: Outcome | None, kind: Kind) -> list
         paths.insert(0, store.folder / "artifacts" / outcome.key / kind.kept)
     for path in paths:
         try:
-            return list(_lines(path))
+            return [line for line in _lines(path) if _is_written(line, kind)]
         except FileNotFoundError:
             continue
     return []
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             yield json.loads(line)
         except ValueError:
             return  # the last line may be incomplete during a run
+
+
+_NO_FIGURES = ("event", "job", "stage", "mixture", "sources")
+"""What a step has besides figures."""
+
+
+def _is_written(line: Any, kind: Kind) -> bool:
+    """Whether a line has the form of a step or an evaluation. Figures are only shown: damage in
+    them is left out, and ends no report."""
+    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+        return False
+    if kind is EVALUATIONS:
+        scores = line.get("scores")
+        return isinstance(scores, dict) and all(map(_is_score, scores.values()))
+    drawn = [line.get("mixture", {}), line.get("sources", {})]
+    figures = {name: value for name, value in line.items() if name not in _NO_FIGURES}
+    return (
+        "loss" in figures
+        and all(value is None or _is_number(value) for value in figures.values())
+        and all(isinstance(of, dict) and all(map(_is_number, of.values())) for of in drawn)
+    )
+
+
+def _is_score(score: Any) -> bool:
+    return isinstance(score, dict) and all(map(_is_number, score.values())) and "score" in score
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _journals(store: Store) -> Iterator[tuple[str, Event]]:

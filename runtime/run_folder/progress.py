@@ -199,7 +199,7 @@ def _training(
 ) -> Training:
     lines = steps(store, job.id, outcome) if outcome else []
     evaluated = evaluations(store, job.id, outcome) if outcome and job.evaluation else []
-    recent = [line["tokens_per_second"] for line in lines[-RECENT:]]
+    recent = [line["tokens_per_second"] for line in lines[-RECENT:] if "tokens_per_second" in line]
     return Training(
         step=lines[-1]["step"] - job.first_step + 1 if lines else 0,
         steps=job.steps,
@@ -310,10 +310,11 @@ def _pace(
     told = [e for e in events if e.get("event") == "step" and e.get("job") == job and "time" in e]
     if len(told) > 2:
         seconds = told[-1]["time"] - told[0]["time"]
-        return seconds / sum(event["sequences"] for event in told[1:])
-    if not lines:
+        return seconds / max(sum(event["sequences"] for event in told[1:]), 1)
+    timed = [line for line in lines[-RECENT:] if line.get("tokens_per_second")]
+    if not timed:
         return None
-    return median(line["seq_len"] / line["tokens_per_second"] for line in lines[-RECENT:])
+    return median(line.get("seq_len", 0) / line["tokens_per_second"] for line in timed)
 
 
 def _flops(job: TrainJob) -> float:
@@ -327,7 +328,14 @@ def _newest(path: Path) -> list[dict[str, Any]]:
         start = max(path.stat().st_size - _TAIL, 0)
     except FileNotFoundError:
         return []
-    return list(Follower(path, start).new())
+    return [event for event in Follower(path, start).new() if _is_event(event)]
+
+
+def _is_event(event: Mapping[str, Any]) -> bool:
+    """Whether a line has the form of an event; damage is left out."""
+    needs = ("step", "sequences") if event.get("event") == "step" else ()
+    numbers = [event.get(name) for name in needs] + [event.get("time", 0.0)]
+    return all(isinstance(n, int | float) and n >= 0 for n in numbers)
 
 
 def _heard(store: Store, job: str | None, events: Sequence[Mapping[str, Any]]) -> float | None:

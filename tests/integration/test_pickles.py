@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import fuzz_files
 import pytest
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
@@ -72,3 +73,11 @@ def test_a_program_in_place_of_a_number_is_not_run(tmp_path: Path) -> None:
     with pytest.raises((pickle.UnpicklingError, CheckpointException), match=r"Unsupported|mkdir"):
         load(wanted, storage_reader=CheckpointReader(path), planner=PlainPlanner(), no_dist=True)
     assert not (tmp_path / "made").exists()
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    kinds = fuzz_files.runs()
+    assert sorted(kinds)[0] == "a checkpoint"
+    seeds = range(0, 60 * len(kinds), len(kinds))
+    problems = [fuzz_files.tried("runs", seed, tmp_path / "input") for seed in seeds]
+    assert [problem for problem in problems if problem] == []
