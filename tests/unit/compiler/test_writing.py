@@ -289,3 +289,11 @@ def test_a_policy_writes_on_its_own_cluster_from_the_first_turn_on() -> None:
     writes = [phase for phase in made.phases if phase.kind == "generate" and "rl" in phase.jobs[-1]]
     assert [phase.jobs[-1] for phase in writes[-2:]] == ["rollouts.rl.1", "rollouts.rl.2"]
     assert writes[-1].world_size == turns[1].resources.world_size  # type: ignore[union-attr]
+
+
+def test_on_cpus_a_gang_writes_scores_and_learns_in_a_turn() -> None:
+    rl = RL.replace(RL.splitlines()[1], "").replace("cluster = big, ", "")
+    made = plan(text("cluster pair { nodes = 2, cpus = 1 }\n", more=rl))
+    turn = next(phase for phase in made.phases if "rl.2" in phase.jobs)
+    assert turn.kind == "gang"
+    assert turn.jobs == ["draws.rl.2.asked", "rollouts.rl.2", "old.rl.2", "rl.2"]
