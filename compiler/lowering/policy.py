@@ -214,7 +214,7 @@ class Policy:
     ) -> str:
         """The key of the job that writes answers to a source's prompts from the `first` on."""
         spec: Any = place.stage.spec
-        own = _seed(place.seed, source)
+        own, group = _seed(place.seed, source), getattr(spec, "group", None)
         dataset = DataId.parse(source).name
         verifiers = {name: each for name, each in verifiers.items() if each.scores(dataset)}
         until, before = _until(spec, verifiers), None
@@ -233,9 +233,10 @@ class Policy:
                 "dialog": place.stage.dialog,
                 "prompts": source,
                 "limit": None,
-                "draws": getattr(spec, "group", 1),
-                # All tokens of the policy, whose log-probabilities are learned.
-                "temperature": getattr(spec, "temperature", 1.0),
+                "draws": group or 1,
+                # All tokens of the policy, whose log-probabilities are learned. The temperature of
+                # a student is that of what it learns.
+                "temperature": spec.temperature if group else 1.0,
                 "top_p": 1.0,
                 "max_tokens": spec.max_tokens,
                 "seed": own,
@@ -276,7 +277,7 @@ class Policy:
 
 def _until(spec: Any, verifiers: Mapping[str, Verifier]) -> Until | None:
     """How long prompts are drawn whose answers these verifiers score; None if once."""
-    asked = spec.dynamic_sampling
+    asked: Any = getattr(spec, "dynamic_sampling", None)
     by = asked.by or list(verifiers) if asked else ()
     verify = {name: each for name, each in verifiers.items() if name in by}
     if not verify:

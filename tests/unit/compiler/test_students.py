@@ -20,7 +20,7 @@ def planned(statements: str) -> Any:
 
 
 def test_a_share_of_each_batch_is_written_in_turns() -> None:
-    plan = planned(f"{OWN}, steps = 10, refresh = 4 steps")
+    plan = planned(f"{OWN}, steps = 10, refresh = 4 steps, temperature = 2")
     own = [job for job in plan.jobs if job.stage == "student"]
     trained = [job for job in own if isinstance(job, TrainJob)]
     assert [(job.first_step, job.steps) for job in trained] == [(0, 4), (4, 4), (8, 2)]
@@ -30,6 +30,7 @@ def test_a_share_of_each_batch_is_written_in_turns() -> None:
     begins = [{n: w.first_token // job.seq_len for n, w in job.data.items()} for job in trained]
     assert begins == [{"chats": n, "student": 0} for n in (0, 192, 384)]
     windows = [(job.window.first, job.window.count) for job in own if job.kind == "draw"]
+    assert {(job.draws, job.temperature) for job in own if job.kind == "draw"} == {(1, 1.0)}
     assert windows == [(0, 64), (64, 64), (128, 32)]
     answers = [job for job in own if isinstance(job, RolloutJob)]
     assert [(job.prompts, job.rewards) for job in answers] == [([n], {}) for n in (64, 64, 32)]
