@@ -3,6 +3,7 @@
 import re
 from fractions import Fraction
 
+from ..spec.schema.recipe import data_kind
 from . import writing as w
 from .config import Config
 from .draft import Draft
@@ -16,13 +17,6 @@ _ALPACA = (
     'to train without it, write `fields = { prompt = "instruction", completion = "output" }`'
 )
 _SHAREGPT = {"user": "human", "assistant": "gpt"}
-_KIND = {
-    "train": "documents",
-    "sft": "dialogs",
-    "kto": "ratings",
-    "reward": "preferences",
-    "dpo": "preferences",
-}
 
 # Format → the fields that etude reads. In a format such as `chatml.intel`, the part after the dot
 # names the public data set that it was made for.
@@ -79,7 +73,7 @@ def datasets(config: Config, made: Draft, kind: str, unit: str) -> dict[str, Fra
             w.block(
                 f"dataset {name}",
                 *source,
-                ("kind", _KIND[kind]) if kind != "train" else None,
+                ("kind", data_kind(kind)) if kind != "train" else None,
                 _fields(config, made, path, kind),
                 ("long", _LONG[strategy]) if strategy in _LONG and kind != "train" else None,
                 ("holdout", w.percent(held)),
