@@ -32,6 +32,20 @@ stage report: evaluate { from = soup, loss = [corpus] }
 """
 
 
+# Gradients of so small a model are noisy: it goes back several times.
+ROLLING = """
+recipe rolling { seed = 5 }
+model tiny { layers = 1, dim = 16, heads = 2, kv_heads = 2, ffn = 32 }
+tokenizer words { train = { on [corpus], vocab 280 } }
+dataset corpus { sample = arithmetic, documents = 100, holdout = 5% }
+stage pretrain: train {
+  model = tiny, data = corpus, steps = 60, seq_len = 64, batch = 4 seqs, lr = 3e-3
+  spikes = { do = rollback, above = 1.43, back = 4, at_most = 40 }
+}
+stage more: train { steps = 20 }
+"""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Forking]:
     with Forking(environment()) as started:
@@ -52,3 +66,16 @@ def test_killed_ten_times_all_kinds_of_stages_end_with_the_same_bits(
     trial = Harness(server, tmp_path, SPEC, ranks=ranks).trial(seed=ranks, kills=10)
     assert len(trial.kills) == 10
     assert not trial.wrong
+
+
+@pytest.mark.exhaustive
+def test_killed_while_it_goes_back_at_spikes_it_ends_with_the_same_bits(
+    server: Forking, tmp_path: Path
+) -> None:
+    harness = Harness(server, tmp_path, ROLLING)
+    told = (tmp_path / "undisturbed" / "run" / "journal.jsonl").read_text()
+    assert told.count('"rollback"') > 1
+    for seed in (0, 1):
+        trial = harness.trial(seed, kills=4)
+        assert len(trial.kills) == 4
+        assert not trial.wrong
