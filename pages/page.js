@@ -21,17 +21,22 @@
     return kinds[0].toUpperCase() + kinds.slice(1) + " a step";
   };
   const bounded = (s, text) => s.at_most + text;
-  const GRIDS = [
+  const KNOBS = [
     { name: "Learning rate", of: 3, show: rate }, { name: "Tokens a step", of: 5, show: short },
     { name: batchName(plans.flatMap((p) => p.stages)), of: 4, show: short }, { name: "Sequence length", of: 6, show: short, powers: true },
-    { name: "RoPE base", of: 7, show: short }, { name: "Data mixture", show: (v) => Math.round(v * 100) + "%", tall: true },
+    { name: "RoPE base", of: 7, show: short },
   ];
-  const LINES = GRIDS.slice(0, 5);
+  // What never changes is a line of text, with the exact number, and no chart.
+  const constant = (g) => plans.every((p) => p.rows.every((r) => r[g.of] === plans[0].rows[0][g.of]));
+  const LINES = KNOBS.filter((g) => !constant(g));
+  const GRIDS = [...LINES, { name: "Data mixture", show: (v) => Math.round(v * 100) + "%", tall: true }], MIXTURE = LINES.length;
+  const same = KNOBS.filter(constant).map((g) => g.name + " " + plans[0].rows[0][g.of].toLocaleString("en", { maximumSignificantDigits: 15 }));
+  if ($("constant")) $("constant").textContent = same.length ? "The same throughout: " + same.join(", ") + "." : "";
   const facts = (r) => [
     ...(plans.length > 1 ? [["Plan", plan.name]] : []),
     ["Stage", plan.stages[r[1]].name + ", step " + r[2].toLocaleString("en")], ["Tokens of all", bounded(plan.stages.slice(0, r[1] + 1).find((s) => s.at_most) || plan.stages[0], short(r[0]))],
     ["Tokens of the stage", bounded(plan.stages[r[1]], short(r[0] - plan.stages[r[1]].from))],
-    ...LINES.map((g) => [g.of === 4 ? batchName([plan.stages[r[1]]]) : g.name, (g.of >= 5 && g.of <= 6 ? plan.stages[r[1]].at_most : "") + g.show(r[g.of])]),
+    ...KNOBS.map((g) => [g.of === 4 ? batchName([plan.stages[r[1]]]) : g.name, (g.of >= 5 && g.of <= 6 ? plan.stages[r[1]].at_most : "") + g.show(r[g.of])]),
     ...plan.sources.map((s, i) => [s, +(100 * r[8 + i]).toPrecision(4) + "%"]).filter((f, i) => r[8 + i]),
   ];
   function tooltip(found) {
@@ -62,16 +67,18 @@
     const others = $("overlay")?.checked ? plans.filter((p) => p !== plan) : [];
     const whole = equal ? order.length : end(others), [from, to] = range || [0, whole];
     seen = to - from;
-    const names = plan.sources, width = box.clientWidth - left - 30;
+    const names = plan.sources, right = Math.max(30, 3.7 * back(whole).length), width = box.clientWidth - left - right;
     const legendRows = Math.ceil(names.reduce((a, n) => a + n.length * 7 + 46, 0) / width);
-    const h = (880 - top - gap * 6 - 44 - 24 * legendRows) / 6.8;
+    const around = top + gap * GRIDS.length + 44 + 24 * legendRows, h = Math.min((880 - around) / (GRIDS.length + 0.8), 120);
+    box.style.height = around + h * (GRIDS.length + 0.8) + "px";
+    chart.resize();
     let y = top;
     const powers = (g) => {
       const values = [plan, ...others].flatMap((p) => p.rows.map((r) => r[g.of])), low = 2 ** (Math.ceil(Math.log2(Math.min(...values))) - 1), high = 2 ** Math.ceil(Math.log2(Math.max(...values)));
       return { type: "log", logBase: 2, gridIndex: GRIDS.indexOf(g), min: low, max: high, interval: Math.ceil(Math.log2(high / low) / 5),
         axisLabel: { color: ink, formatter: g.show, hideOverlap: true }, splitLine: { lineStyle: { color: line } }, axisPointer: { show: false } };
     };
-    const grid = GRIDS.map((g) => { const height = g.tall ? h * 1.8 : h, it = { left, right: 30, top: y, height, outerBoundsMode: "none" }; y += height + gap; return it; });
+    const grid = GRIDS.map((g) => { const height = g.tall ? h * 1.8 : h, it = { left, right, top: y, height, outerBoundsMode: "none" }; y += height + gap; return it; });
     const axis = { type: "value", min: 0, max: whole, axisLine: { lineStyle: { color: line } }, splitLine: { show: false } };
     const points = (p, of) => p.rows.map((r) => [place(p, r[0], r[1]), r[of]]);
     chart.setOption({
@@ -82,16 +89,16 @@
       tooltip: { trigger: "axis", confine: true, formatter: tooltip, backgroundColor: css("--panel"), borderColor: line, textStyle: { color: ink }, transitionDuration: 0 },
       dataZoom: [
         { type: "inside", xAxisIndex: GRIDS.map((_, i) => i), filterMode: "none", startValue: from, endValue: to, zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false },
-        { type: "slider", xAxisIndex: GRIDS.map((_, i) => i), filterMode: "none", bottom: 8, height: 22, left, right: 30, startValue: from, endValue: to, showDataShadow: false, labelFormatter: back, textStyle: { color: ink } },
+        { type: "slider", xAxisIndex: GRIDS.map((_, i) => i), filterMode: "none", bottom: 8, height: 22, left, right, startValue: from, endValue: to, showDataShadow: false, labelFormatter: back, textStyle: { color: ink } },
       ],
-      xAxis: GRIDS.map((g, i) => ({ ...axis, gridIndex: i, ...(equal ? { interval: 1 } : {}), axisTick: { show: i === 5 },
-        axisLabel: { show: i === 5, color: ink, hideOverlap: true, formatter: back }, axisPointer: { label: { show: false } } })),
+      xAxis: GRIDS.map((g, i) => ({ ...axis, gridIndex: i, ...(equal ? { interval: 1 } : {}), axisTick: { show: i === MIXTURE },
+        axisLabel: { show: i === MIXTURE, color: ink, hideOverlap: true, formatter: back }, axisPointer: { label: { show: false } } })),
       yAxis: GRIDS.map((g, i) => g.powers ? powers(g) : ({ type: "value", gridIndex: i, splitNumber: 3, ...(g.tall ? { max: 1, interval: 0.25 } : {}), scale: false,
         axisLabel: { color: ink, formatter: g.show, hideOverlap: true }, splitLine: { lineStyle: { color: line } }, axisPointer: { show: false } })),
       series: [
         ...LINES.map((g, i) => ({ name: g.name, type: "line", xAxisIndex: i, yAxisIndex: i, showSymbol: false, z: 3, lineStyle: { width: 2, color: planColor(plan) }, itemStyle: { color: planColor(plan) },
           data: points(plan, g.of), markArea: { silent: true, data: bands(width, from, to).map((b) => (i ? [{ ...b[0], name: "", label: { show: false } }, b[1]] : b)) } })),
-        ...names.map((s, k) => ({ name: s, type: "line", xAxisIndex: 5, yAxisIndex: 5, stack: "all", showSymbol: false, lineStyle: { width: 0 }, areaStyle: { color: color(sources.indexOf(s)), opacity: 0.9 }, itemStyle: { color: color(sources.indexOf(s)), decal: pattern(sources.indexOf(s)) },
+        ...names.map((s, k) => ({ name: s, type: "line", xAxisIndex: MIXTURE, yAxisIndex: MIXTURE, stack: "all", showSymbol: false, lineStyle: { width: 0 }, areaStyle: { color: color(sources.indexOf(s)), opacity: 0.9 }, itemStyle: { color: color(sources.indexOf(s)), decal: pattern(sources.indexOf(s)) },
           data: points(plan, 8 + k),
           ...(k ? {} : { markLine: { silent: true, symbol: "none", label: { show: false }, lineStyle: { color: css("--bg"), width: 1.5, type: "solid" }, data: plan.stages.slice(1).map((s) => ({ xAxis: edges(s)[0] })) } }) })),
         ...others.flatMap((p) => LINES.map((g, i) => ({ name: p.name, type: "line", xAxisIndex: i, yAxisIndex: i, showSymbol: false, silent: true, z: 2,
@@ -101,7 +108,7 @@
     chart.on("datazoom", () => {
       const z = chart.getOption().dataZoom[0];
       seen = z.endValue - z.startValue;
-      chart.setOption({ series: [{ name: GRIDS[0].name, markArea: { data: bands(width, z.startValue, z.endValue) } }] });
+      if (LINES.length) chart.setOption({ series: [{ name: LINES[0].name, markArea: { data: bands(width, z.startValue, z.endValue) } }] });
     });
   }
   function drawMemory() {

@@ -36,6 +36,19 @@ def test_it_draws_without_complaints_and_fits(browser, pages, name, scheme, widt
     assert said == []
 
 
+@needs_browser
+def test_what_never_changes_is_a_line_and_no_chart_and_tokens_are_exact(browser, pages):
+    tab, said = opened(browser, pages["llama3_405b"], "light", 1280)
+    assert tab.locator("#constant").text_content() == "The same throughout: RoPE base 500,000."
+    charts = tab.locator("#schedules svg text").all_text_contents()
+    assert "Sequence length" in charts
+    assert "RoPE base" not in charts
+    ends = """[...schedules.querySelectorAll("text")].map((t) => t.getBoundingClientRect().right)"""
+    assert max(tab.evaluate(ends)) <= tab.evaluate("schedules.getBoundingClientRect().right")
+    assert "16,400,039" in tab.locator("tfoot").first.text_content()
+    assert said == []
+
+
 LOOKS = """(() => {
   const { series } = echarts.getInstanceByDom(schedules).getOption();
   const areas = series.filter((s) => s.stack);
