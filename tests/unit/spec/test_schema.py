@@ -39,15 +39,22 @@ class Place(NamedTuple):
     Attributes:
         path: how a variant begins that changes it, `x.experts`; "" where none can.
         head: what stands before its statements, from the block on, and `tail`, what stands behind.
+        kind: of a group: that of the attribute whose value it is.
     """
 
     model: type[r.Declaration]
     path: str
     head: str
     tail: str
+    kind: k.Kind | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether the group has the attribute, if not all of its kinds do."""
+        own = self.kind.own.get(name) if isinstance(self.kind, g.Tagged) else None
+        return own is None or f"= {own} {{" in self.head
 
     def spec(self, *statements: str, more: str = "") -> str:
-        header = "" if self.model is r.Header else "recipe all {}\n"
+        header = "" if self.head.startswith("recipe ") else "recipe all {}\n"
         lines = "".join(f"  {line}\n" for line in statements)
         return f"{header}{more}{self.head}\n{lines}{self.tail}\n"
 
@@ -90,7 +97,8 @@ def _groups(place: Place) -> Iterator[Place]:
         }.get(type(kind), [])
         path = "" if isinstance(kind, g.Block) else path
         for head in heads:
-            inner = Place(kind.model, path, f"{place.head}\n{others}{head}", f"}}\n{place.tail}")
+            before = f"{place.head}\n{others}{head}"
+            inner = Place(kind.model, path, before, f"}}\n{place.tail}", kind)
             yield from _groups(inner)
 
 
@@ -107,6 +115,7 @@ CASES = [
     Case(place, name, attribute)
     for place in PLACES
     for name, attribute in {**r.attributes(place.model), **r.statements(place.model)}.items()
+    if place.has(name)
 ]
 each = pytest.mark.parametrize(
     "case", CASES, ids=[f"{'-'.join(c.place.head.split())}-{c.name}" for c in CASES]
