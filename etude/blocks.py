@@ -314,6 +314,7 @@ class Verifier(Block):
     schema_: Text = SCHEMA
     most: Number | None = None
     least: Number | None = None
+    soft: Number | None = None
 
 
 class Optimizer(Attributes):

@@ -116,7 +116,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E521": ("keep", "draws", "judge", "verify"),
     "E522": (_MEASURES, "on_policy"),
     "E523": ("sample", "kind"),
-    "E524": ("kind", "pattern", "options", "schema", "most", "least"),
+    "E524": ("kind", "pattern", "options", "schema", "most", "least", "soft"),
     "E526": ("kind",),
     "E527": ("objective", "label_smoothing"),
     "E528": ("teacher", _START),

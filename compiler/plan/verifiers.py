@@ -32,6 +32,7 @@ class Verifier(Value):
     schema_file: str | None = later(None, description="relative to the spec's folder")
     most: int | None = later(None, description="words")
     least: int | None = later(None, description="words")
+    soft: int | None = later(None, description="words before `most` over which the score falls")
 
     def scores(self, dataset: str) -> bool:
         """Whether it scores a policy's answers to the prompts of a data set."""

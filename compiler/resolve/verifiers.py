@@ -55,6 +55,20 @@ def check_verifier(scope: Scope, verifier: r.Verifier) -> None:
             verifier.at("least"),
             f"write `least = {most}` or less, or raise `most`",
         )
+    if verifier.soft is not None and most is None and "soft" not in others:
+        scope.error(
+            "E524",
+            "`soft` words before `most` the score begins to fall, and there is no `most`",
+            verifier.at("soft"),
+            f"write `{NEEDED['most']}` too",
+        )
+    if verifier.soft is not None and most is not None and verifier.soft > most:
+        scope.error(
+            "E524",
+            f"the score cannot fall over {verifier.soft} words: the most are {most}",
+            verifier.at("soft"),
+            f"write `soft = {most}` or less, or raise `most`",
+        )
     for name in ("pattern", "extract"):
         if (text := getattr(verifier, name)) is not None and name not in others:
             _expression(scope, verifier, name, text)

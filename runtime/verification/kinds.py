@@ -61,7 +61,8 @@ def scorer(settings: Settings, root: Path) -> Score:
         case "format":
             return partial(_matches, _expression(settings).fullmatch)
         case "length":
-            return partial(_length, settings.get("least") or 0, settings.get("most"))
+            most, soft = settings.get("most"), settings.get("soft") or 0
+            return partial(_length, settings.get("least") or 0, most, soft)
         case "json_schema":
             return partial(_json, _validator(settings["schema_file"], root))
         case "python_tests":
@@ -145,9 +146,13 @@ def _matches(match: Callable[[str], Any], right: Sequence[str], text: str) -> fl
     return float(match(text) is not None)
 
 
-def _length(least: int, most: int | None, right: Sequence[str], text: str) -> float:
+def _length(least: int, most: int | None, soft: int, right: Sequence[str], text: str) -> float:
+    """The gradual end is that of DAPO (arXiv:2503.14476, eq. 13), in words and a score higher by 1,
+    which no advantage within a group notices."""
     words = len(text.split())
-    return float(words >= least and (most is None or words <= most))
+    if words < least or (most is not None and words > most):
+        return 0.0
+    return min(1.0, (most - words) / soft) if most is not None and soft else 1.0
 
 
 def _math(part: Callable[[str], str | None], right: Sequence[str], text: str) -> float:

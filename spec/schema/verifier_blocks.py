@@ -27,7 +27,7 @@ VERIFIERS: Mapping[str, Kind] = {
     "choice": Kind(("options",), ("extract", "ignore_case"), compares=True),
     "regex": Kind(("pattern",), ("ignore_case",)),
     "format": Kind(("pattern",), ("ignore_case",)),
-    "length": Kind(("most", "least")),
+    "length": Kind(("most", "least"), ("soft",)),
     "json_schema": Kind(("schema",)),
     "python_tests": Kind(compares=True),
     "ifeval": Kind(compares=True),
@@ -69,3 +69,9 @@ class Verifier(Declaration):
     )
     most: int | None = attribute(nk.Whole("words", least=0), None, doc="the most words")
     least: int | None = attribute(nk.Whole("words", least=0), None, doc="the fewest words")
+    soft: int | None = attribute(
+        nk.Whole("words"),
+        None,
+        needs=("most",),
+        doc="the score falls from 1 to 0 over so many words before `most`",
+    )

@@ -42,6 +42,8 @@ STAGE = """stage first: train {
         ("kind = length", "E524", "needs `most` or `least`", "write `most = 100 words`"),
         ("kind = json_schema", "E524", "needs `schema`", "write `schema = "),
         ('kind = choice, options = ¦["A"]', "E524", "leaves no choice", "at least two"),
+        ("kind = length, least = 2, soft = ¦3", "E524", "there is no `most`", "`most = 100 words`"),
+        ("kind = length, most = 2, soft = ¦3", "E524", "cannot fall over 3 words", "`soft = 2`"),
         ("kind = length, most = 2, least = ¦3", "E524", "no answer has 3 words or more", "`least"),
         ('kind = regex, pattern = ¦"a("', "E526", "no regular expression", "backslash"),
         ('kind = exact, extract = ¦"a"', "E526", "has no group", "parentheses"),

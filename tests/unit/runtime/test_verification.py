@@ -110,6 +110,9 @@ def test_mathematics_is_verified_off_the_main_thread(math):
         ("length", None, "one two three", 0, {"most": 2}),
         ("length", None, "", 0, {"least": 1}),
         ("length", None, "one", 1, {"least": 1, "most": 1}),
+        ("length", None, "one two", 1, {"most": 4, "soft": 2}),
+        ("length", None, "one two three", 0.5, {"most": 4, "soft": 2}),
+        ("length", None, "one two three four", 0, {"most": 4, "soft": 2}),
     ],
 )
 def test_what_is_right(kind, answer, text, score, settings, tmp_path):
