@@ -54,7 +54,7 @@ NOT_YET = (
         "dynamic_sampling = { most = 10 }",
     ),
     Answer(
-        "num_generations num_samples_per_prompt_rollout rollouts_per_prompt",
+        "num_samples_per_prompt_rollout rollouts_per_prompt",
         "grpo",
         "the answers to a prompt are its group: {}",
         "group = 8",
