@@ -112,7 +112,9 @@ def _is_line(row: dict[str, Any]) -> bool:
     wanted = {"rollback": ("number", "step", "to"), "spike": ("step",)}.get(row["event"], ())
     if detail is None:
         return not wanted
-    return isinstance(detail, dict) and all(isinstance(detail.get(n), int) for n in wanted)
+    if not isinstance(detail, dict) or not isinstance(detail.get("plan", ""), str):
+        return False
+    return all(isinstance(detail.get(name), int) for name in wanted)
 
 
 @contextmanager

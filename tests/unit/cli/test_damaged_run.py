@@ -37,6 +37,7 @@ def changed(path: Path, number: int, change: Callable[[dict[str, Any]], Any]) ->
         lambda row: row | {"key": "../../elsewhere"},
         lambda row: row | {"event": "rollback", "detail": {"step": "x"}},
         lambda row: row | {"detail": []},
+        lambda row: row | {"detail": {"plan": ["x"]}},
     ],
 )
 def test_a_damaged_journal_is_named_with_its_line(
