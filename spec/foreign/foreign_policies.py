@@ -3,7 +3,7 @@
 from .foreign_attributes import Answer
 
 POLICIES = (
-    Answer("num_generations group_size rollout_n n_samples", "grpo", "did you mean `group`?"),
+    Answer("group_size rollout_n n_samples", "grpo", "did you mean `group`?"),
     Answer(
         "max_completion_length max_new_tokens max_response_length response_length",
         "grpo",
