@@ -136,7 +136,7 @@ def labels(folder: Path, text: str) -> set[str]:
 
 def test_every_model_with_attributes_is_walked() -> None:
     models = {m for m in vars(r).values() if isinstance(m, type) and issubclass(m, r.Declaration)}
-    shared = {r.Training, r.PreferenceTraining, r.Measuring}
+    shared = {r.Training, r.DialogTraining, r.PreferenceTraining, r.Measuring}
     written = {r.Polyak}  # `polyak every N steps over M`, whose attributes have no names
     assert {m for m in models if r.attributes(m)} - shared - written == {p.model for p in PLACES}
 
