@@ -199,7 +199,7 @@ def imported(name: str, text: str) -> tuple[Imported, set[str]]:
 def test_a_share_of_the_steps_warms_up_and_an_unknown_model_is_asked_for() -> None:
     made, missing = imported("share.yaml", SHARED)
     assert "lr        = 0 -> 2e-5 for 10%\n              then -> 0 cosine" in made.text
-    assert missing == {"family", "tokens", "template", "gpus", "batch"}
+    assert missing == {"family", "dialogs", "template", "gpus", "batch"}
 
 
 def test_a_mixture_of_experts_becomes_no_dense_model() -> None:
