@@ -320,7 +320,8 @@ class Writer:
 
         def value() -> str:
             if name == "batch" and records:
-                return self.one(["4", f"4 {records}", f"1 {records.removesuffix('s')}"])
+                alone = ["4"] if records != "dialogs" else []  # which may be sequences, too
+                return self.one([*alone, f"4 {records}", f"1 {records.removesuffix('s')}"])
             found = self.one(operand)
             return self.maybe_let(found) if "last" not in found else found
 
