@@ -59,6 +59,7 @@ COUNTED = {
     "every": STEPS,
     "refresh": STEPS,
     "group": ["2", "8", "1_0"],
+    "most": ["2", "10"],
     "above": ["10", "1", "2.5"],
     "clip_ratio": ["[0.2, 0.28]", "[0.5, 3]"],
     "checkpoint": STEPS,
@@ -299,6 +300,8 @@ class Writer:
         if name in COUNTED:
             return self.one(COUNTED[name])
         match kind:
+            case k.Name(many=True):
+                return self.one(["[web]", "[web, math]"])
             case k.Name():
                 return self.one(["tiny", "words", "box", "chat", "llama3"])
             case nk.Whole():

@@ -119,7 +119,7 @@ MODELS = [
         if isinstance(of, type) and issubclass(of, r.Declaration) and r.attributes(of)
     ),
 ]
-ABSTRACT = {r.Training, r.PreferenceTraining, r.Measuring}
+ABSTRACT = {r.Training, r.DialogTraining, r.PreferenceTraining, r.Measuring}
 """Models of no block: each kind of stage is reached by itself."""
 
 

@@ -222,6 +222,8 @@ def test_ctrl_c_ends_the_view_and_leaves_the_run_alone(folder: Folder) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A suite that runs in the background ignores it, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout
     assert process.stdout.readline().startswith("running on node17")
