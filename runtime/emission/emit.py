@@ -92,6 +92,7 @@ FIELDS = {
     "optimizer_state": "whether it is loaded",
     "average": "said in a comment",
     "spikes": "said in a comment",
+    "rollbacks": "with spikes",
     "evaluation": "left out, as a comment says",
     "choice": "jobs that have one are left out with a reason",
     "saving": "checkpoint.interval, by the estimated time where it is a time, and keep_latest_k",

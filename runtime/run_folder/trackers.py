@@ -7,6 +7,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from math import isfinite
 from pathlib import Path
@@ -184,7 +185,9 @@ class MLflow(_Runs):
     def _begin(self, stage: str) -> None:
         mlflow = self.library()
         self._client = client = mlflow_client(self.folder)
-        self._sent: Any = None
+        # One thread: MLflow's own threads would send figures in any order.
+        self._sender = ThreadPoolExecutor(1, "mlflow")
+        self._sent: list[Future[Any]] = []
         known = client.get_experiment_by_name(self.project)
         place = None if os.environ.get(_MLFLOW_URI) else (self.folder / "mlflow").resolve().as_uri()
         experiment = known.experiment_id if known else client.create_experiment(self.project, place)
@@ -213,15 +216,18 @@ class MLflow(_Runs):
             for name, value in values.items()
             if isfinite(value)
         ]
-        self._sent = self._client.log_batch(self._id, metrics=metrics, synchronous=False)
+        self._sent.append(self._sender.submit(self._client.log_batch, self._id, metrics=metrics))
+        while self._sent and self._sent[0].done():
+            self._sent.pop(0).result()
 
     def _keep(self, made: Made, about: dict[str, Any]) -> None:
         self._client.log_dict(self._id, about, f"{made.job}/lineage.json")
         self._client.log_artifact(self._id, str(made.manifest), made.job)
 
     def _finish(self) -> None:
-        if self._sent is not None:
-            self._sent.wait()
+        self._sender.shutdown()
+        for sent in self._sent:
+            sent.result()
         self._client.set_terminated(self._id)
 
 

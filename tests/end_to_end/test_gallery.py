@@ -98,13 +98,13 @@ def test_the_keyboard_sorts_finds_opens_and_comes_back(browser, folder: Path):
     sizes = [int(card.get_attribute("data-parameters")) for card in tab.locator(".card").all()]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] > 0
-    tab.keyboard.type("smollm3")
-    assert titles.all_inner_texts() == ["SmolLM3 3B"]
+    tab.keyboard.type("minicpm")
+    assert titles.all_inner_texts() == ["MiniCPM 2.4B"]
     assert tab.inner_text("#found") == f"1 of {len(PUBLISHED)}"
     tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
-    tab.wait_for_url("**/smollm3_3b.html")
-    assert tab.inner_text("h1") == "SmolLM3 3B"
+    tab.wait_for_url("**/minicpm_2b.html")
+    assert tab.inner_text("h1") == "MiniCPM 2.4B"
     tab.click("text=All recipes")
     tab.wait_for_url("**/index.html")
     assert said == []
