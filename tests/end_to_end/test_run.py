@@ -185,6 +185,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(
         assert [e["loss"] for e in again] == [e["loss"] for e in once]
 
 
+@pytest.mark.exhaustive
 def test_another_seed_ends_with_other_weights(finished: Path, tmp_path: Path) -> None:
     short = TINY.replace("seed = 7", "seed = 8")
     (tmp_path / "tiny.etude").write_text(short)
@@ -233,6 +234,7 @@ def test_a_gate_that_fails_extends_and_then_stops_the_run(tmp_path: Path) -> Non
     assert [e["job"] for e in started if e["kind"] == "train"] == ["after.1"]
 
 
+@pytest.mark.exhaustive
 def test_a_full_disk_stops_the_run_which_then_goes_on(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.etude").write_text(TINY)
 

@@ -33,7 +33,9 @@ def continued(folder: Path, *options: str) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.exhaustive)]
+)
 def test_a_signal_in_training_saves_and_no_step_is_lost(
     number: signal.Signals, undisturbed: Path, tmp_path: Path
 ) -> None:
