@@ -392,6 +392,7 @@ def tried(which: str, seed: int, folder: Path) -> str:
     folder.mkdir()
     kinds[name].make(folder)
     files = sorted(f for f in folder.rglob("*") if f.is_file() and not f.is_symlink())
+    about = name
     for path in chance.sample(files, min(len(files), chance.choice([1, 1, 1, 2]))):
         spoil(path, chance)
         about = f"{name}, {path.relative_to(folder)}"

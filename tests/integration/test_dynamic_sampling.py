@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sampling_models import draw_job, policy, prompts, read_lines
@@ -116,7 +116,7 @@ def draw(
         on_event=lambda event: None,
         done=drawn(folder, GROUP),
         peers=peers,
-        generate=Guesser(roles["model"], kill),
+        generate=cast(Any, Guesser(roles["model"], kill)),
     )
     return folder / "result"
 

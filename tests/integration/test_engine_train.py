@@ -248,7 +248,7 @@ def test_a_moving_average_is_torchs_and_a_loaded_one_goes_on() -> None:
         weights.append(model.weight.detach().clone())
         mean.update(step)
         theirs.update_parameters(model)
-    assert torch.equal(mean.mean["weight"], theirs.module.weight)
+    assert torch.equal(mean.mean["weight"], dict(theirs.module.named_parameters())["weight"])
     expected = 0.9**5 * weights[0] + sum(0.1 * 0.9 ** (5 - n) * weights[n] for n in range(1, 6))
     torch.testing.assert_close(mean.mean["weight"], expected)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sampling_models import draw_job, policy, prompts
-from torch.distributed import HashStore
+from torch._C._distributed_c10d import HashStore
 
 from etude.compiler.lowering.writing import mesh
 from etude.runtime import ranks as gangs

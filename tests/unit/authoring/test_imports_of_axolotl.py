@@ -11,7 +11,7 @@ from specs import batches, jobs, only, plan, rates
 
 from etude.authoring.draft import Base
 from etude.authoring.tree import ConfigError
-from etude.compiler.plan.plan import Plan
+from etude.compiler.plan.plan import Kto, Plan
 
 
 def stage_after(name: str, text: str | None = None, **options: Any) -> tuple[str, Plan]:
@@ -247,6 +247,7 @@ def test_kto_learns_from_rated_answers() -> None:
     text += "rl_beta: 0.2\nkto_undesirable_weight: 1.5\n"
     spec, result = stage_after("axolotl_dpo_lora.yaml", text, gpus=4)
     (job,) = jobs(result, "kto")
+    assert isinstance(job.objective, Kto)
     assert (job.objective.beta, job.objective.undesirable_weight) == (0.2, 1.5)
     assert 'fields  = { prompt = "question", completion = "reply", label = "good" }' in spec
     lost = found(imported("axolotl_dpo_lora.yaml", text), "lost")

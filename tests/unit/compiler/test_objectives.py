@@ -13,6 +13,8 @@ from etude.compiler.plan.plan import (
     NextToken,
     Plan,
     ReferenceJob,
+    Reward,
+    Sft,
     TeacherJob,
 )
 from etude.runtime.emission.emit import emit
@@ -134,6 +136,7 @@ def test_steps_of_epochs_of_dialogs_that_are_counted(kind: str) -> None:
         f"lr = 1e-5, data = talk{', teacher = first' * (kind == 'distill')} }}\n"
     )
     (job,), (more,) = jobs(made, "tuned"), jobs(made, "more")
+    assert isinstance(job.objective, Sft | Distill)
     assert (job.steps, job.objective.counts, job.rows) == (13, "dialogs", "dialogs")
     assert job.data["talk"].epochs == pytest.approx(13 * 16 / 100)
     assert made.stages["tuned"].values["batch"].value == "16 dialogs"
@@ -190,6 +193,7 @@ def test_losses_of_reward_models() -> None:
     )
     made = plan(text)
     (strong,), (plain,) = jobs(made, "strong"), jobs(made, "plain")
+    assert isinstance(strong.objective, Reward)
     assert (strong.objective.margin, strong.objective.center) == ("scale", 0.01)
     assert plain.objective.model_dump() == {"name": "reward", "layout": "joint"}
     data = {job.key: job for job in made.jobs if job.kind == "dataset"}

@@ -159,7 +159,7 @@ verifier brief { kind = length, most = 5 words, data = [more] }
     made = compile(analyse(reads(text)))
     assert made
     assert made.plan
-    jobs = {job.key: job for job in made.plan.jobs}
+    jobs: dict[str, Any] = {job.key: job for job in made.plan.jobs}
     drawn: list[Any] = [job for job in jobs.values() if job.kind == "draw" and job.stage == "rl"]
     answers = {job.prompts: list(jobs[job.inputs["prompts"]].answers) for job in drawn}
     assert answers == {"asked": ["own"], "more": []}

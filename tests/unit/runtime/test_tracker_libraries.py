@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -135,8 +135,9 @@ def test_trackio_has_a_run_for_each_stage_over_tokens(
     recorded("trackio", tmp_path)
     runs = {run.name.partition("-")[0]: run for run in trackio.Api().runs("sums")}
     assert runs.keys() == {"pre", "exam"}
-    assert runs["pre"].config["pre.lr"] == "0.001"
-    assert runs["pre"].config["_Group"] == "first"
+    config = runs["pre"].config
+    assert config
+    assert (config["pre.lr"], config["_Group"]) == ("0.001", "first")
     logs = SQLiteStorage.get_logs("sums", runs["pre"].name)
     losses = [(each["step"], each["loss"]) for each in logs if "loss" in each]
     assert losses == [(64, 4.0), (128, 3.0), (192, 2.0)]
@@ -203,7 +204,7 @@ def test_a_tracker_that_fails_is_left_out_with_one_warning_without_secrets(tmp_p
         def __getattr__(self, name: str) -> Any:
             raise ConnectionError(f"http://me:{SECRET}@host does not answer\nTraceback …")
 
-    recorder = Recorder(tmp_path, [Broken()], WARNINGS.append)
+    recorder = Recorder(tmp_path, [cast(Any, Broken())], WARNINGS.append)
     recorder.step(step(0))
     recorder.step(step(1))
     recorder.close()
