@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import fsum, lcm
 from typing import TYPE_CHECKING
 
+from ..compiler.placement import written
 from ..spec.findings.diagnostics import Report
 from ..spec.quantity import measured
 from ..spec.record import Record, field, replace
@@ -207,11 +208,14 @@ def _placement(job: "TrainJob") -> str:
     """A placement as a spec writes it, with its recomputation."""
     mesh = job.resources
     names = ("replicate", "tensor", "context", "pipeline", "interleave", "expert")
-    degrees = [f"{name} {getattr(mesh, name)}" for name in names if getattr(mesh, name) > 1]
-    micro = job.torchtitan["training"]["local_batch_size"]
-    degrees += [f"micro_batch {micro}"] if micro > 1 and mesh.pipeline == 1 else []
+    degrees = {name: getattr(mesh, name) for name in names if getattr(mesh, name) > 1}
+    if mesh.pipeline > 1:
+        split = ("first_less", "last_less")
+        degrees |= {name: getattr(mesh, name) for name in split if getattr(mesh, name) != 1}
+    elif (micro := job.torchtitan["training"]["local_batch_size"]) > 1:
+        degrees["micro_batch"] = micro
     mode = (job.torchtitan["activation_checkpoint"] or {}).get("mode", "none")
-    shown = f"{{ {', '.join(degrees)} }}" if degrees else "{ }"
+    shown = written(degrees)
     return shown if mode == "none" else f"{shown} recompute {mode}"
 
 

@@ -24,6 +24,13 @@ from .values import ModelShape, Resources
 Degrees = Mapping[str, int | str]
 """A placement as specs write it: degrees by name, and the `schedule` of a pipeline."""
 
+
+def written(placement: Degrees) -> str:
+    """A placement as text of a spec."""
+    degrees = ", ".join(f"{name} {degree}" for name, degree in placement.items())
+    return f"{{ {degrees} }}" if degrees else "{ }"
+
+
 CPU_MICRO_BATCH_TOKENS = 8192
 """The most tokens that a CPU rank processes at a time, if the spec does not say."""
 

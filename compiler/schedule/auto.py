@@ -21,6 +21,7 @@ from ..placement import (
     rounds,
     sequence_divisor,
     tensor_widths,
+    written,
 )
 from ..program import Form, TrainStage
 from ..values import ModelShape, Resources
@@ -59,8 +60,7 @@ class Candidate(Record):
 
     def shown(self) -> str:
         """As a spec writes it."""
-        degrees = ", ".join(f"{name} {degree}" for name, degree in self.degrees.items())
-        return f"{{ {degrees} }}" if degrees else "{ }"
+        return written(self.degrees)
 
 
 class Stretch(Record):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from etude.cli.main import main
-from etude.cli.plan_gpus import _range, _seconds, _sizes
+from etude.cli.plan_gpus import _placement, _range, _seconds, _sizes
 from etude.compiler.driver import analyse, compile
 from etude.spec.load import reads
 
@@ -132,3 +132,18 @@ def test_ranges_times_and_sizes() -> None:
     assert _seconds("1.5d") == 129600
     assert _seconds("2 w") == 14 * 86400
     assert list(_sizes(60, 200, 8)) == [64, 96, 128, 192, 200]
+
+
+@pytest.mark.parametrize(
+    "placed",
+    [
+        "{ tensor 8 }",
+        "{ tensor 2, micro_batch 3 }",
+        "{ pipeline 4, interleave 2, first_less 0, last_less 0 }",
+        "{ tensor 2, pipeline 4, last_less 0 }",
+    ],
+)
+def test_a_placement_is_shown_as_a_spec_writes_it(placed: str) -> None:
+    made = compile(analyse(reads(SPEC.replace("{ tensor 8 }", f"{placed}, recompute = none"))))
+    assert made
+    assert _placement(next(iter(made.plan.trained()))) == placed

@@ -1,6 +1,5 @@
 """The instructions of IFEval, each followed by one text and not by others."""
 
-import importlib.util
 import json
 from typing import Any
 
@@ -117,7 +116,6 @@ def test_a_text_follows_an_instruction_or_not(name: str) -> None:
     assert [follows([asked(name, arguments)], text) for text in bad] == [0] * len(bad)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("langdetect"), reason="an extra")
 def test_a_language_is_told() -> None:
     german = asked("language:response_language", {"language": "de"})
     assert follows([german], "Das ist ein deutscher Satz, und noch einer.") == 1
