@@ -1,6 +1,7 @@
 """Chooses the sampling engine: vLLM, or transformers on one device."""
 
 import gc
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +65,10 @@ def _vllm(model: Path, mesh: Resources | None, context: int | None) -> Generator
 _engine: list[tuple[Any, Generator]] = []
 """The last engine of this process, with what was asked for; at most one."""
 
+_loading = threading.Lock()
+"""Held while a model is loaded: transformers replaces the functions of torch.nn.init for that time,
+and two threads at once would leave its own in their place."""
+
 
 def require_vllm(mesh: Resources | None) -> None:
     """Raises: RunError: a model on several GPUs needs vLLM, which is not installed."""
@@ -87,9 +92,10 @@ class Transformers:
         logging.disable_progress_bar()
         on_gpu = torch.cuda.is_available()
         try:
-            network: Any = AutoModelForCausalLM.from_pretrained(
-                model, dtype=torch.bfloat16 if on_gpu else torch.float32
-            )
+            with _loading:
+                network: Any = AutoModelForCausalLM.from_pretrained(
+                    model, dtype=torch.bfloat16 if on_gpu else torch.float32
+                )
         except (OSError, ValueError, KeyError) as problem:
             reason = " ".join(str(problem).split())[:300]
             raise RunError(

@@ -2,6 +2,8 @@
 
 import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sampling_models import draw_job, policy, prompts
 from torch._C._distributed_c10d import HashStore
+from transformers import AutoModelForCausalLM
 
 from etude.compiler.lowering.writing import mesh
 from etude.runtime import ranks as gangs
@@ -20,6 +23,7 @@ from etude.runtime.peers import Single
 from etude.runtime.ranks import Ranks
 from etude.runtime.sampling import draws as draws_of
 from etude.runtime.sampling.draw_files import drawn
+from etude.runtime.sampling.generators import Transformers
 from etude.runtime.sampling.replicas import AGENT, Replica
 
 QUESTIONS = ["What is it?", "Say a word that rhymes with tree.", "Why?", "Who?", "How many are 2?"]
@@ -128,6 +132,27 @@ def test_any_number_of_replicas_makes_the_same_file(
     replicas: int, roles: dict[str, Path], whole: bytes, tmp_path: Path
 ) -> None:
     assert draw(roles, tmp_path, replicas) == whole
+
+
+def test_threads_load_models_one_after_another(
+    roles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once could leave functions of transformers in torch.nn.init for good."""
+    load, free, alone = AutoModelForCausalLM.from_pretrained, threading.Lock(), []
+
+    def noted(*given: Any, **settings: Any) -> Any:
+        alone.append(free.acquire(blocking=False))
+        time.sleep(0.01)  # where another one would come
+        try:
+            return load(*given, **settings)
+        finally:
+            if alone[-1]:
+                free.release()
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", noted)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(Transformers, [roles["model"]] * 4))
+    assert alone == [True] * 4
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 2), (2, 3)])
