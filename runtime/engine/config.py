@@ -11,7 +11,7 @@ from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC,
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ...compiler.plan.checkpoints import back_to, size
-from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, TrainJob, makes_logits
+from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, Sft, TrainJob, makes_logits
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
@@ -25,7 +25,7 @@ from .initial import by_name
 from .loader import Loader, NoTokenizer
 from .lr import Schedulers
 from .metrics import Metrics, OnEvent
-from .objectives import DpoLoss, LanguageLoss
+from .objectives import DpoLoss, LanguageLoss, RecordLoss
 from .optimizer import Optimizers
 from .policy import PolicyLoss
 from .profiler import Profiler
@@ -132,20 +132,22 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
     return dataclasses.replace(spec, parallelize_fn=parallelize)
 
 
+_OF_RECORDS: Mapping[type, type[RecordLoss]] = {
+    Sft: DialogLoss,
+    Reward: RewardLoss,
+    Distill: DistillLoss,
+    Dpo: DpoLoss,
+    Kto: KtoLoss,
+    Grpo: PolicyLoss,
+}
+"""The losses of objectives that ask a model about places in rows."""
+
+
 def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
     """The model's head for the job's objective, and the loss to train with."""
-    if isinstance(job.objective, Reward):
-        return "score", RewardLoss.Config(objective=job.objective)
-    if isinstance(job.objective, Distill):
-        return "tokens", DistillLoss.Config(objective=job.objective)
-    if isinstance(job.objective, Dpo):
-        return "tokens", DpoLoss.Config(objective=job.objective)
-    if isinstance(job.objective, Kto):
-        return "tokens", KtoLoss.Config(objective=job.objective)
-    if isinstance(job.objective, Grpo):
-        return "tokens", PolicyLoss.Config(objective=job.objective)
     if not makes_logits(job.objective):
-        return "tokens", DialogLoss.Config()
+        loss = _OF_RECORDS[type(job.objective)]
+        return ("score" if loss is RewardLoss else "tokens"), loss.Config(objective=job.objective)
     terms = job.objective.terms()
     vocab = job.model.vocab
     loss = (

@@ -14,7 +14,7 @@ import torch
 from ..data.packing import Packing, pack_dialogs
 from ..data.record_shards import Record
 from .loader import Batch, Loader, check_targets, check_vocab
-from .objectives import RecordLoss, share
+from .objectives import RecordLoss
 from .record_loader import Item, OrderedLoader
 from .rows import Row, ask_tokens, check_length, dialog_row
 
@@ -114,18 +114,11 @@ class DialogLoss(RecordLoss):
 
     names = ()
 
-    def __call__(
-        self,
-        pred: torch.Tensor,
-        labels: torch.Tensor,
-        global_valid_tokens: torch.Tensor | None = None,
-        **rows: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _sum(self, pred: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """
         Args:
             pred: cross-entropies of learned tokens, shape (N,).
-            labels: unused; one label per learned token is not ignored.
         """
         count = torch.full_like(rows["tokens"], len(pred))
         self._add(torch.stack([count, rows["tokens"]]).double())
-        return share(pred.sum(), global_valid_tokens), {}
+        return pred.sum()

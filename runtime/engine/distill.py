@@ -18,7 +18,7 @@ from ..data.stream import IGNORE
 from ..errors import DataError
 from .dialogs import CountedDialogs, DialogLoader
 from .loader import Batch, check_vocab
-from .objectives import RecordLoss, share
+from .objectives import RecordLoss
 from .record_loader import Item
 from .rows import Row, ask_tokens, collate, dialog_row, join
 
@@ -146,22 +146,15 @@ class DistillLoss(RecordLoss):
         super().__init__(config, **keywords)
         self._divergence = DIVERGENCES[config.objective.divergence]
 
-    def __call__(
-        self,
-        pred: torch.Tensor,
-        labels: torch.Tensor,
-        global_valid_tokens: torch.Tensor | None = None,
-        **rows: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _sum(self, pred: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """
         Args:
             pred: the student's log-probabilities of the teacher's tokens, shape (N, K).
-            labels: unused; one label per place is not ignored.
             rows: `teacher`, float32, shape (N, K): the teacher's own, the likeliest first.
         """
         p, q = with_rest(rows["teacher"]), with_rest(pred)
         self._count(1 - p[:, -1].exp(), pred.argmax(1) == 0, tokens=rows["tokens"].to(pred.device))
-        return share(self._divergence(p, q).sum(), global_valid_tokens), {}
+        return self._divergence(p, q).sum()
 
 
 def with_rest(logs_NK: torch.Tensor) -> torch.Tensor:

@@ -181,21 +181,41 @@ class LanguageLoss(CrossEntropyLoss, Reported):
 
 
 class RecordLoss(BaseLoss, Reported):
-    """A loss over records, which also sums what is reported for a step.
-
-    `__call__` returns the local sum over the number of items of the global batch, as torchtitan's
-    losses do: summed over micro-batches and ranks it is the mean over the batch.
-    """
+    """A loss over records, which also sums what is reported for a step."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(BaseLoss.Config):
-        pass
+        objective: Any
 
     names: tuple[str, ...]
     """What is reported; each is a mean over the items of the batch."""
 
     def __init__(self, config: Config, **_: Any) -> None:
-        pass
+        self._objective = config.objective
+
+    def __call__(
+        self,
+        pred: torch.Tensor,
+        labels: torch.Tensor,
+        global_valid_tokens: torch.Tensor | None = None,
+        **rows: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The local sum over the number of things of the global batch that the loss is a mean
+        over, as torchtitan's losses have it: summed over micro-batches and ranks it is the mean.
+
+        Args:
+            pred: what the model says at the places that the loader asks about.
+            labels: unused; as many are not ignored as there are things.
+            global_valid_tokens: how many that are on all ranks: int64, shape ().
+            rows: what the loader's `_ask` has made.
+        """
+        if global_valid_tokens is not None:  # 0 where no answer of a policy's batch is learned from
+            global_valid_tokens = global_valid_tokens.clamp(min=1)
+        return share(self._sum(pred, rows), global_valid_tokens), {}
+
+    def _sum(self, pred: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The sum of the losses of this micro-batch, whose figures it counts."""
+        raise NotImplementedError
 
     def _count(self, *values: torch.Tensor, tokens: torch.Tensor) -> None:
         """Adds each item's values, in the order of `names`."""
@@ -248,21 +268,10 @@ class DpoLoss(RecordLoss):
 
     names = ("preference_loss", "nll", "accuracy", "margin", "chosen_reward", "rejected_reward")
 
-    def __init__(self, config: Config, **keywords: Any) -> None:
-        super().__init__(config, **keywords)
-        self._objective = config.objective
-
-    def __call__(
-        self,
-        pred: torch.Tensor,
-        labels: torch.Tensor,
-        global_valid_tokens: torch.Tensor | None = None,
-        **rows: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _sum(self, pred: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """
         Args:
             pred: cross-entropies of response tokens, shape (N,).
-            labels: unused; one label per record is not ignored.
             rows: `counts`, int64, shape (2 R,): how many of them belong to each record's chosen
                 and rejected response; `reference`, float32, shape (R, 2): log-probabilities of
                 the two, summed over the same tokens; absent for losses without a reference.
@@ -273,7 +282,7 @@ class DpoLoss(RecordLoss):
         margin, rewards = found["margin"], (found["chosen_reward"], found["rejected_reward"])
         told = (found["preference_loss"], found["nll"], margin > 0, margin, *rewards)
         self._count(*told, tokens=rows["tokens"])
-        return share(found["loss"].sum(), global_valid_tokens), {}
+        return found["loss"].sum()
 
 
 def preference_figures(

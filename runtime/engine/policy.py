@@ -16,7 +16,7 @@ from ...compiler.plan.plan import Grpo
 from ..data.record_shards import ADVANTAGES, LEARNED, REWARDS, Records
 from ..errors import DataError
 from .loader import check_vocab
-from .objectives import RecordLoss, share, sums_of
+from .objectives import RecordLoss, sums_of
 from .record_loader import Item, RecordLoader
 from .rows import Row, ask_tokens, lay_out
 
@@ -152,21 +152,10 @@ class PolicyLoss(RecordLoss):
 
     names = ("reward", "policy_loss", "divergence", "clipped", "ratio")
 
-    def __init__(self, config: Config, **keywords: Any) -> None:
-        super().__init__(config, **keywords)
-        self._objective = config.objective
-
-    def __call__(
-        self,
-        pred: torch.Tensor,
-        labels: torch.Tensor,
-        global_valid_tokens: torch.Tensor | None = None,
-        **rows: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _sum(self, pred: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """
         Args:
             pred: cross-entropies of answers' tokens, shape (N,).
-            labels: unused; as many are not ignored as the loss is a mean over.
             rows: `counts`, int64, shape (R,): tokens of each answer; `advantages` and `rewards`,
                 float32, shape (R,); `old`, float32, shape (N,): log-probabilities under the policy
                 that wrote the answers, absent if it is this one; `reference`, the same under the
@@ -193,10 +182,7 @@ class PolicyLoss(RecordLoss):
         clipped = sums_of((kept < plain).float(), counts) / counts
         ratio = sums_of(ratio_N.detach(), counts) / counts
         self._count(rows["rewards"], policy, divergence, clipped, ratio, tokens=rows["tokens"])
-        loss = (policy + self._objective.kl * divergence).sum()
-        if global_valid_tokens is not None:  # none if no answer of the batch is learned from
-            global_valid_tokens = global_valid_tokens.clamp(min=1)
-        return share(loss, global_valid_tokens), {}
+        return (policy + self._objective.kl * divergence).sum()
 
     def _ratios(self, log_ratio: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """ρ of each token."""

@@ -17,7 +17,7 @@ from ...compiler.plan.plan import Kto, ReferenceJob
 from ..data.packing import counted
 from ..data.record_shards import Record, Records
 from .loader import Batch, check_vocab
-from .objectives import Asked, RecordLoss, share, sums_of
+from .objectives import Asked, RecordLoss, sums_of
 from .record_loader import Item, ReferencedLoader
 from .rows import Row, ask_tokens, check_counts, check_length, lay_out
 
@@ -200,17 +200,10 @@ class KtoLoss(RecordLoss):
         total, count = found.tolist()
         self._divergence = max(total / count, 0.0)
 
-    def __call__(
-        self,
-        pred: torch.Tensor,
-        labels: torch.Tensor,
-        global_valid_tokens: torch.Tensor | None = None,
-        **rows: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _sum(self, pred: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """
         Args:
             pred: cross-entropies of answers' tokens, shape (N,).
-            labels: unused; one label per answer is not ignored.
             rows: `counts`, int64, shape (R,): how many of them belong to each answer; `reference`,
                 float32, shape (R,): log-probabilities, summed over the same tokens; `good`, bool,
                 shape (R,).
@@ -229,7 +222,7 @@ class KtoLoss(RecordLoss):
             reward * ~good,
             tokens=rows["tokens"],
         )
-        return share(loss.sum(), global_valid_tokens), {}
+        return loss.sum()
 
     def collect(self, mesh: DeviceMesh | None) -> tuple[dict[str, float], int]:
         found, tokens = super().collect(mesh)

@@ -4,16 +4,16 @@ Names carry shapes: N scores, P ordered pairs, R records, K responses of a recor
 """
 # ruff: noqa: N803, N806 (the names of the shapes)
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ...compiler.plan.plan import Reward
-from .objectives import RecordLoss, share
+from .objectives import RecordLoss
 
 
 class RewardLoss(RecordLoss):
@@ -40,26 +40,15 @@ class RewardLoss(RecordLoss):
 
     names = ("accuracy", "margin")
 
-    def __init__(self, config: Config, **keywords: Any) -> None:
-        super().__init__(config, **keywords)
-        self._objective = config.objective
-
-    def __call__(
-        self,
-        pred: torch.Tensor,
-        labels: torch.Tensor,
-        global_valid_tokens: torch.Tensor | None = None,
-        **rows: torch.Tensor,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _sum(self, pred: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """
         Args:
             pred: scores, shape (N,), of each record's responses, the best first.
-            labels: unused; as many are not ignored as the loss is a mean over.
             rows: what `pairs` or `places` have made.
         """
         losses, right, margin = reward_figures(self._objective, pred, rows)
         self._count(right, margin, tokens=rows["tokens"])
-        return share(losses.sum(), global_valid_tokens), {}
+        return losses.sum()
 
 
 def pairs(responses: list[int]) -> dict[str, torch.Tensor]:
