@@ -110,6 +110,11 @@ class Parts(Value):
     logit_cap: float = later(0.0)  # the same of logits
     scaled: bool = later(False)  # embeddings are multiplied by the square root of the width
     embedding_norm: bool = later(False)  # a norm between embeddings and the first layer
+    attention_scale: float = later(0.0)  # of scores; 0: one by the square root of a head's width
+    embedding_scale: float = later(1.0)  # factor on embeddings
+    residual_scale: float = later(1.0)  # factor on what a layer adds to the residual
+    logit_scale: float = later(1.0)  # factor on logits
+    window_theta: float = later(0.0)  # RoPE base of layers with a window; 0: that of the others
 
     def rotates(self, layer: int) -> bool:
         """Whether a layer, counted from 0, has rotary positions."""

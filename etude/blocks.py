@@ -101,6 +101,11 @@ class Parts(Block):
     logit_cap: Number | None = None
     scaled: bool | Let | None = None
     embedding_norm: bool | Let | None = None
+    attention_scale: Number | None = None
+    embedding_scale: Number | None = None
+    residual_scale: Number | None = None
+    logit_scale: Number | None = None
+    window_theta: Number | None = None
 
 
 class Model(Block):

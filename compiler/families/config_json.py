@@ -106,6 +106,7 @@ class Kind(Record):
         near: model_types that no family takes, and to which this one comes closest.
         example: well-known models of this kind.
         names: key of most configurations → what this kind calls it, the name to prefer first.
+        base: RoPE's, where the configuration says none; of layers without a window.
     """
 
     defaults: Mapping[str, Any]
@@ -116,6 +117,7 @@ class Kind(Record):
     near: tuple[str, ...] = ()
     example: str = ""
     names: Mapping[str, tuple[str, ...]] = {}
+    base: float = 10_000.0
 
 
 def head_width(values: Values, shape: dict[str, Any]) -> dict[str, Any]:

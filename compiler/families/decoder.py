@@ -30,12 +30,29 @@ _QWEN: dict[str, Any] = {
     "parts": {"biases": "qkv"},
 }
 _QWEN_LARGE: dict[str, Any] = _QWEN | {"vocab": 152_064}
+_QWEN_LARGEST: dict[str, Any] = _QWEN_LARGE | {"kv_heads": 8, "norm_eps": 1e-5}
+_GEMMA: dict[str, Any] = {"norm_eps": 1e-6, "tied": True}
+_GEMMA2: dict[str, Any] = _GEMMA | {
+    "vocab": 256_000,
+    "rope_theta": 10_000.0,
+    "window": 4096,
+    "head_dim": 256,
+    "parts": {
+        "norms": "both",
+        "activation": "gelu_tanh",
+        "scaled": True,
+        "window_skips": 2,
+        "attention_cap": 50.0,
+        "logit_cap": 30.0,
+    },
+}
 
 # config.json of the published weights: allenai/OLMo-2-1124-7B, -13B and OLMo-2-0325-32B;
 # allenai/Olmo-3-1025-7B and Olmo-3-1125-32B, whose vocabulary is cut to the tokenizer's (OLMo-core,
-# `nn/hf/checkpoint.py`); Qwen/Qwen2.5-0.5B and -7B; HuggingFaceTB/SmolLM3-3B, with the RoPE base of
-# its last stage (huggingface/smollm, `pretraining/smollm3/long_context_32k_to_64.yaml`; before that
-# 50,000); bigcode/starcoder2-3b.
+# `nn/hf/checkpoint.py`); Qwen/Qwen2.5-0.5B to -72B, base models (also torchtune,
+# `models/qwen2_5/_model_builders.py`); HuggingFaceTB/SmolLM3-3B, with the RoPE base of its last
+# stage (huggingface/smollm, `pretraining/smollm3/long_context_32k_to_64.yaml`; before that
+# 50,000); bigcode/starcoder2-3b. Gemma 2 and 3: google/gemma_pytorch, `gemma/config.py`.
 SIZES: dict[str, dict[str, Any]] = {
     "olmo2-7B": _OLMO2 | _OLMO_7B,
     "olmo2-13B": _OLMO2 | {"layers": 40, "dim": 5120, "heads": 40, "ffn": 13824},
@@ -44,8 +61,47 @@ SIZES: dict[str, dict[str, Any]] = {
     "olmo3-32B": _OLMO3 | _OLMO_32B,
     "qwen2.5-0.5B": _QWEN
     | {"layers": 24, "dim": 896, "heads": 14, "kv_heads": 2, "ffn": 4864, "tied": True},
+    "qwen2.5-1.5B": _QWEN
+    | {"layers": 28, "dim": 1536, "heads": 12, "kv_heads": 2, "ffn": 8960, "tied": True},
+    "qwen2.5-3B": _QWEN
+    | {"layers": 36, "dim": 2048, "heads": 16, "kv_heads": 2, "ffn": 11008, "tied": True},
     "qwen2.5-7B": _QWEN_LARGE
     | {"layers": 28, "dim": 3584, "heads": 28, "kv_heads": 4, "ffn": 18944},
+    "qwen2.5-14B": _QWEN_LARGEST | {"layers": 48, "dim": 5120, "heads": 40, "ffn": 13824},
+    "qwen2.5-32B": _QWEN_LARGEST | {"layers": 64, "dim": 5120, "heads": 40, "ffn": 27648},
+    "qwen2.5-72B": _QWEN_LARGEST | {"layers": 80, "dim": 8192, "heads": 64, "ffn": 29568},
+    "gemma2-2B": _GEMMA2 | {"layers": 26, "dim": 2304, "heads": 8, "kv_heads": 4, "ffn": 9216},
+    "gemma2-9B": _GEMMA2 | {"layers": 42, "dim": 3584, "heads": 16, "kv_heads": 8, "ffn": 14336},
+    "gemma2-27B": _GEMMA2
+    | {
+        "layers": 46,
+        "dim": 4608,
+        "heads": 32,
+        "kv_heads": 16,
+        "ffn": 36864,
+        "head_dim": 128,
+        "parts": {**_GEMMA2["parts"], "attention_scale": 144**-0.5},
+    },
+    "gemma3-1B": _GEMMA
+    | {
+        "layers": 26,
+        "dim": 1152,
+        "heads": 4,
+        "kv_heads": 1,
+        "head_dim": 256,
+        "ffn": 6912,
+        "vocab": 262_144,
+        "rope_theta": 1e6,
+        "window": 512,
+        "parts": {
+            "norms": "both",
+            "qk_norm": "head",
+            "activation": "gelu_tanh",
+            "scaled": True,
+            "window_skips": 6,
+            "window_theta": 10_000.0,
+        },
+    },
     "smollm3-3B": {
         "layers": 36,
         "dim": 2048,
@@ -76,7 +132,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def parts(shape: Shape) -> dict[str, Any]:
     """The parts of a shape, complete, and the model_type that computes them."""
-    given = {**USUAL, **(shape.get("parts") or {})}
+    given = {**USUAL, **(shape.get("parts") or {}), "published": ""}
     return given | {"published": published(given, shape)}
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
 from .decoder_config import COMPUTED, OLMO
+from .fused_kinds import FUSED, whole_heads
 
 
 def _alone(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -69,14 +70,13 @@ def _read_gemma(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_gemma2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    return _capped(values, shape, **COMPUTED["gemma2"])
+
+
+def _capped(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any]:
+    """What Gemma 2 and 3 have in common: windows, capped scores and logits, a scale of scores."""
     found = head_width(values, shape)
-    if values.get("query_pre_attn_scalar") != found["head_dim"]:
-        values.problem(
-            "query_pre_attn_scalar",
-            f"says query_pre_attn_scalar = {values.get('query_pre_attn_scalar')}: the softmax is "
-            "scaled by the width of a head",
-            "use weights where it is the width of a head, such as those of Gemma 2 2B and 9B",
-        )
+    divisor = values.real(values.config, "query_pre_attn_scalar", values.defaults["head_dim"])
     caps = {
         name: values.real(values.config, key, values.defaults[key]) if values.get(key) else 0.0
         for name, key in (
@@ -85,46 +85,59 @@ def _read_gemma2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
         )
     }
     window = values.number("sliding_window", 0, least=0)
-    of = {**COMPUTED["gemma2"], **caps}
+    of = {**given, **caps, "attention_scale": _scale(divisor**-0.5, found["head_dim"])}
     return found | {"window": window, "parts": of}
 
 
-def _read_gpt2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    of = {**COMPUTED["gpt2"], "learned": values.number("max_position_embeddings")}
-    return _whole_heads(shape, **of)
+def _scale(of: float, width: int) -> float:
+    """The scale of scores; 0 where it is that by the width of a head."""
+    return 0.0 if of == width**-0.5 else of
 
 
-def _read_gpt_neox(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    key = "partial_rotary_factor" if "rope_parameters" in values.config else "rotary_pct"
+def _read_gemma3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    kinds = values.config.get("layer_types")
+    every = values.number("sliding_window_pattern", 6)
+    if isinstance(kinds, list):
+        every = kinds.index("full_attention") + 1 if "full_attention" in kinds else 0
     rope = values.config.get("rope_parameters")
-    given = rope if isinstance(rope, dict) else values.config
-    share = values.real(given, key, values.defaults["partial_rotary_factor"])
-    parallel = "two" if values.get("use_parallel_residual") else "none"
-    base = {"rope_theta": values.real(values.config, "rotary_emb_base", 10_000.0)}
-    of = {**COMPUTED["gpt_neox"], "parallel": parallel, "rotary": share}
-    return _whole_heads(shape, **of) | base
+    near = rope.get("sliding_attention") if isinstance(rope, dict) else None
+    base = values.real(values.config, "rope_local_base_freq", 10_000.0)
+    base = values.real(near, "rope_theta", base) if isinstance(near, dict) else base
+    has = {name: COMPUTED["gemma3_text"][name] for name in ("norms", "qk_norm", "scaled")}
+    return _capped(
+        values,
+        shape,
+        **has,
+        activation="gelu_tanh",
+        window_skips=every,
+        window_theta=base,
+    )
 
 
-def _read_falcon(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    new = bool(values.get("new_decoder_architecture"))
-    if not new and not values.get("parallel_attn"):
-        values.problem(
-            "parallel_attn",
-            "says parallel_attn = False: attention and feed-forward layer are parallel",
-            "use other weights, such as Falcon 7B, 40B or 180B",
+def _read_granite(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    width = max(shape["dim"] // shape["heads"], 1)
+    factors = {
+        name: values.real(values.config, key, 1.0)
+        for name, key in (
+            ("attention_scale", "attention_multiplier"),
+            ("embedding_scale", "embedding_multiplier"),
+            ("residual_scale", "residual_multiplier"),
+            ("logit_scale", "logits_scaling"),
         )
-    two = new and values.get("num_ln_in_parallel_attn") != 1
-    of = {
-        **COMPUTED["falcon"],
-        "parallel": "two" if two else "one",
-        "biases": "all" if values.get("bias") else "none",
     }
-    grouped = new or not values.get("multi_query")
-    return _whole_heads(shape, **of) | ({} if grouped else {"kv_heads": 1})
+    factors["attention_scale"] = _scale(factors["attention_scale"], width)
+    factors["logit_scale"] = 1 / factors["logit_scale"]
+    return whole_heads(shape, **factors)
 
 
-def _whole_heads(shape: dict[str, Any], **given: Any) -> dict[str, Any]:
-    return {"head_dim": max(shape["dim"] // shape["heads"], 1), "parts": given}
+def _read_windows(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    window = values.number("sliding_window", 0, least=0)
+    return head_width(values, shape) | {"window": window, "parts": {}}
+
+
+def _read_phi3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    window = values.number("sliding_window", 0, least=0)
+    return whole_heads(shape, rotary=_share(values)) | {"window": window}
 
 
 def _defaults(**others: Any) -> dict[str, Any]:
@@ -267,102 +280,97 @@ KINDS = {
         },
         shape=_read_gemma2,
     ),
-    "gpt2": Kind(
-        defaults={
-            "vocab_size": 50_257,
-            "n_positions": 1024,
-            "n_embd": 768,
-            "n_layer": 12,
-            "n_head": 12,
-            "n_inner": None,
-            "layer_norm_epsilon": 1e-5,
-            "tie_word_embeddings": True,
-        },
-        read=("n_ctx",),
+    "gemma3_text": Kind(
+        near=("gemma3", "gemma3n_text"),
+        example="Gemma 3 1B",
+        defaults=_defaults(
+            vocab_size=262_208,
+            hidden_size=2304,
+            intermediate_size=9216,
+            num_hidden_layers=26,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            head_dim=256,
+            max_position_embeddings=131_072,
+            tie_word_embeddings=True,
+            sliding_window=4096,
+            query_pre_attn_scalar=256,
+            attn_logit_softcapping=None,
+            final_logit_softcapping=None,
+        ),
+        read=("sliding_window_pattern", "_sliding_window_pattern", "rope_local_base_freq"),
         fixed={
-            "activation_function": ("gelu_new", "feed-forward layers have GELU"),
-            "scale_attn_weights": (True, "scores are scaled by the width of a head"),
-            "scale_attn_by_inverse_layer_idx": (False, "scores are scaled alike in all layers"),
+            "hidden_activation": ("gelu_pytorch_tanh", "feed-forward layers have GELU"),
+            "hidden_act": ("gelu_pytorch_tanh", "feed-forward layers have GELU"),
+            "use_bidirectional_attention": (False, "tokens see only those before them"),
         },
-        eps="layer_norm_epsilon",
-        names={
-            "hidden_size": ("n_embd",),
-            "num_hidden_layers": ("n_layer",),
-            "num_attention_heads": ("n_head",),
-            "intermediate_size": ("n_inner",),
-            "max_position_embeddings": ("n_positions",),
-        },
-        shape=_read_gpt2,
+        base=1e6,
+        shape=_read_gemma3,
     ),
-    "gpt_neox": Kind(
-        defaults={
-            "vocab_size": 50_432,
-            "hidden_size": 6144,
-            "num_hidden_layers": 44,
-            "num_attention_heads": 64,
-            "intermediate_size": 24_576,
-            "max_position_embeddings": 2048,
-            "layer_norm_eps": 1e-5,
-            "tie_word_embeddings": False,
-            "use_parallel_residual": True,
-            "partial_rotary_factor": 0.25,
-        },
-        read=("rotary_emb_base", "rotary_pct"),
+    "granite": Kind(
+        near=("minicpm",),
+        example="Granite 3.3",
+        defaults=_defaults(),
+        read=(
+            "attention_multiplier",
+            "embedding_multiplier",
+            "residual_multiplier",
+            "logits_scaling",
+        ),
+        shape=_read_granite,
+    ),
+    "arcee": Kind(
+        example="AFM 4.5B",
+        defaults=_defaults(
+            hidden_size=2560,
+            intermediate_size=18_432,
+            max_position_embeddings=4096,
+            rms_norm_eps=1e-5,
+        ),
+        fixed={"hidden_act": ("relu2", "feed-forward layers have squared ReLU")},
+        shape=lambda values, shape: _alone(values, shape, **COMPUTED["arcee"]),
+    ),
+    "mistral": Kind(
+        defaults=_defaults(
+            intermediate_size=14_336,
+            num_key_value_heads=8,
+            max_position_embeddings=131_072,
+            sliding_window=4096,
+        ),
+        shape=_read_windows,
+    ),
+    "phi3": Kind(
+        near=("phi", "phimoe"),
+        example="Phi-3 mini 4K or Phi-4",
+        defaults=_defaults(
+            vocab_size=32_064,
+            hidden_size=3072,
+            intermediate_size=8192,
+            max_position_embeddings=4096,
+            rms_norm_eps=1e-5,
+            sliding_window=None,
+            partial_rotary_factor=1.0,
+        ),
+        read=("original_max_position_embeddings",),
+        shape=_read_phi3,
+    ),
+    "seed_oss": Kind(
+        example="Seed-OSS 36B",
+        defaults=_defaults(
+            vocab_size=155_136,
+            intermediate_size=27_648,
+            num_hidden_layers=64,
+            num_attention_heads=80,
+            num_key_value_heads=8,
+            head_dim=128,
+            max_position_embeddings=524_288,
+        ),
         fixed={
-            "hidden_act": ("gelu", "feed-forward layers have GELU"),
-            "attention_bias": (True, "all matrices of a layer have biases"),
+            "attention_bias": (True, "queries, keys and values have biases"),
+            "attention_out_bias": (False, "attention's output has no bias"),
         },
-        eps="layer_norm_eps",
-        shape=_read_gpt_neox,
+        shape=lambda values, shape: _alone(values, shape, biases="qkv"),
     ),
-    "bloom": Kind(
-        defaults={
-            "vocab_size": 250_880,
-            "hidden_size": 64,
-            "n_layer": 2,
-            "n_head": 8,
-            "layer_norm_epsilon": 1e-5,
-            "tie_word_embeddings": True,
-        },
-        read=("n_embed", "num_attention_heads", "num_hidden_layers", "seq_length"),
-        fixed={
-            "apply_residual_connection_post_layernorm": (False, "residuals are not normed"),
-        },
-        eps="layer_norm_epsilon",
-        names={
-            "hidden_size": ("n_embed", "hidden_size"),
-            "num_hidden_layers": ("num_hidden_layers", "n_layer"),
-            "num_attention_heads": ("num_attention_heads", "n_head"),
-            "max_position_embeddings": ("seq_length",),
-        },
-        shape=lambda values, shape: _whole_heads(shape, **COMPUTED["bloom"]),
-    ),
-    "falcon": Kind(
-        defaults={
-            "vocab_size": 65_024,
-            "hidden_size": 4544,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 71,
-            "layer_norm_epsilon": 1e-5,
-            "max_position_embeddings": 2048,
-            "tie_word_embeddings": True,
-            "new_decoder_architecture": False,
-            "multi_query": True,
-            "parallel_attn": True,
-            "num_ln_in_parallel_attn": None,
-            "bias": False,
-        },
-        read=("seq_length", "num_kv_heads", "ffn_hidden_size"),
-        fixed={
-            "activation": ("gelu", "feed-forward layers have GELU"),
-            "alibi": (False, "positions are rotary"),
-        },
-        eps="layer_norm_epsilon",
-        names={
-            "num_key_value_heads": ("num_kv_heads",),
-            "intermediate_size": ("ffn_hidden_size",),
-        },
-        shape=_read_falcon,
-    ),
+    **FUSED,
 }
 """model_type → how its configuration is read."""

@@ -36,8 +36,12 @@ class Described(Record):
     unknown: tuple[str, ...] = ()
 
 
-def describe(config: Mapping[str, Any]) -> Described:
-    """Reads a configuration. Never raises: whatever is wrong is among the problems."""
+def describe(config: Mapping[str, Any], family: str = "") -> Described:
+    """Reads a configuration. Never raises: whatever is wrong is among the problems.
+
+    Args:
+        family: the one to prefer, where several compute such models.
+    """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in KINDS:
         why = UNKNOWN_KINDS.get(str(kind), "no family works this way")
@@ -47,13 +51,14 @@ def describe(config: Mapping[str, Any]) -> Described:
             help=f"supported model types: {', '.join(KINDS)}",
         )
         return Described(problems=(problem,))
-    return _Reader(config, kind).described()
+    also = family in FAMILIES and kind in FAMILIES[family].kinds
+    return _Reader(config, kind, family if also else KINDS[kind]).described()
 
 
 class _Reader:
-    def __init__(self, config: Mapping[str, Any], kind: str) -> None:
+    def __init__(self, config: Mapping[str, Any], kind: str, family: str) -> None:
         self.config = config
-        self.name = KINDS[kind]
+        self.name = family
         self.family = FAMILIES[self.name]
         self.kind = self.family.kinds[kind]
         self.values = Values(config, self.kind.defaults, self.kind.names)
@@ -73,6 +78,7 @@ class _Reader:
         if not any(problem.key in SHAPE for problem in problems):
             model = complete(self.name, None, rope | shape)
             self._layers(model)
+            self._computed(model)
         return Described(
             family=self.name,
             model=model,
@@ -133,9 +139,9 @@ class _Reader:
         if self.family.parts and isinstance(near, dict) and isinstance(whole, dict):
             # Layers with windows rotate as before the scaling of the others.
             before = {"rope_type": "default", "rope_theta": whole.get("rope_theta")}
-            if {"rope_type": "default"} | near == before:
+            if {"rope_type": "default"} | near == before or self._own_base(near):
                 rope = whole
-        base = self.values.real(self.config, "rope_theta", 10_000.0)
+        base = self.values.real(self.config, "rope_theta", self.kind.base)
         found: dict[str, Any] = {"rope_theta": self.values.real(rope, "rope_theta", base)}
         name = str(rope.get("rope_type") or rope.get("type") or "default")
         scaling = _ROPES.get(name)
@@ -171,6 +177,14 @@ class _Reader:
             }
         self._yarn(rope, found["rope_factor"])
         return found
+
+    def _own_base(self, near: Mapping[str, Any]) -> bool:
+        """Whether the kind reads a base for layers with windows, and nothing else is said of it."""
+        plain = near.get("rope_type") in (None, "default") and not {*near} - {
+            "rope_type",
+            "rope_theta",
+        }
+        return plain and "rope_local_base_freq" in self.kind.read
 
     def _yarn(self, rope: Mapping[str, Any], factor: float) -> None:
         """YaRN has one form per family; other parameters would be computed as those."""
@@ -212,6 +226,15 @@ class _Reader:
         ):
             return window, "sliding_window"
         return longest, self.values.named("max_position_embeddings")
+
+    def _computed(self, model: ModelShape) -> None:
+        """Checks that a scaling of positions leaves layers with windows alone, as here."""
+        if model.parts and not model.parts.published and model.rope_scaling != "none":
+            self.values.problem(
+                "rope_scaling",
+                "scales positions also in layers with windows, which rotate here as before",
+                "use the weights from before the scaling, or others",
+            )
 
     def _layers(self, model: ModelShape) -> None:
         """Checks that the layers with windows are the family's."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from ..families import FAMILIES
 
-KINDS = {kind: name for name, family in FAMILIES.items() for kind in family.kinds}
-"""model_type → the family with the same computation."""
+_COMPUTED = [(kind, name) for name, family in FAMILIES.items() for kind in family.kinds]
+KINDS = dict(_COMPUTED) | dict(reversed(_COMPUTED))
+"""model_type → the family with the same computation; the first, where several have it."""
 
 _BIASED = "its queries, keys and values have biases, which no family here has in this form"
 _GEMMA = "it scales embeddings, and normalizes the outputs of layers"
@@ -16,16 +17,14 @@ UNKNOWN_KINDS = {
     "qwen2_moe": _BIASED,
     "qwen2_5_vl": _BIASED,
     "qwen": _BIASED,
-    "gemma3": _GEMMA,
-    "gemma3_text": _GEMMA,
-    "phi": "it uses LayerNorm, with means and biases",
-    "phi3": "its rotary positions are partial, or scaled by longrope",
+    "gemma3": "it reads images too: its language model is a gemma3_text",
+    "gemma3n_text": _GEMMA,
+    "phi": "its output layer has biases",
     "mixtral": _MIXED,
     "olmoe": _MIXED,
     "llama4": _MIXED,
     "llama4_text": _MIXED,
     "olmo": "its norms have no weights",
-    "granite": "it scales embeddings, residuals and logits",
     "cohere": "its attention and feed-forward layers are parallel",
     "cohere2": "its attention and feed-forward layers are parallel",
     "minicpm": "it scales embeddings, residuals and logits",
@@ -40,7 +39,7 @@ UNKNOWN_KINDS = {
 }
 """model_type → why its weights are not supported."""
 
-_KNOWN = {kind: of for family in FAMILIES.values() for kind, of in family.kinds.items()}
+_KNOWN = {kind: FAMILIES[name].kinds[kind] for kind, name in KINDS.items()}
 _NEAR = {other: kind for kind, of in _KNOWN.items() for other in of.near}
 """model_type → the one that comes closest to it; for all others it is `llama`."""
 

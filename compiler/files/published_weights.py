@@ -199,8 +199,8 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
             help="download the file again",
         )
         return
-    found = describe(config)
     ours = stage.model
+    found = describe(config, ours.family)
     for problem in found.problems:
         report.add("E543", f"{name} {problem.message}", model.at(where), help=problem.help)
     if found.family and found.family != ours.family:

@@ -64,11 +64,12 @@ class WeightsFolder(Record):
     files: dict[str, str]
 
 
-def read_folder(folder: Path, shown: str) -> WeightsFolder:
+def read_folder(folder: Path, shown: str, family: str = "") -> WeightsFolder:
     """Reads the folder.
 
     Args:
         shown: the folder for people, as the spec writes it.
+        family: the one that the spec names.
 
     Raises: Unusable: a file is missing or broken, or no family computes what they describe.
     """
@@ -80,7 +81,7 @@ def read_folder(folder: Path, shown: str) -> WeightsFolder:
             f"download the weights with all their files into {folder.absolute()}",
         )
     config = _object(contents[CONFIG], f"{shown}/{CONFIG}")
-    described = describe(config)
+    described = describe(config, family)
     if described.problems or described.model is None:
         problem = described.problems[0]
         raise Unusable(

@@ -8,7 +8,7 @@ from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
 from ..program import Scheduled, ScheduledStage
-from ..values import ModelShape
+from ..values import ModelShape, Parts
 
 LAYERS, DIM, HEADS = 2, 64, 4
 VOCAB = 1024
@@ -81,7 +81,9 @@ def model(full: r.Model, shape: ModelShape, lengths: Mapping[int, int]) -> r.Mod
     if FAMILIES[shape.family].sparse:
         changes["ffn"] = None
     if shape.parts:
-        kept = {name: getattr(shape.parts, name) for name in r.attributes(r.Parts)}
+        usual = vars(Parts(published=""))
+        given = {name: getattr(shape.parts, name) for name in r.attributes(r.Parts)}
+        kept = {name: value for name, value in given.items() if value != usual[name]}
         kept |= {name: min(kept[name], LAYERS) for name in kept if name.endswith("_skips")}
         if shape.parts.learned:
             kept["learned"] = nearest_length(shape.parts.learned, lengths)

@@ -50,7 +50,9 @@ def from_folders(recipe: r.Recipe, root: Path | None, report: Report) -> Filled:
             continue  # a pass reports it
         try:
             written = _local(model)
-            folder = read_folder(_existing(model, root / written, written), written.rstrip("/"))
+            family = model.family if "family" in model.places else ""
+            place = _existing(model, root / written, written)
+            folder = read_folder(place, written.rstrip("/"), family)
         except Unusable as problem:
             where = model.at("weights" if model.weights else "hub")
             report.add(problem.code, problem.message, where, help=problem.help)

@@ -9,7 +9,7 @@ from ..families.family import Family
 from ..values import ModelShape
 from .scope import Scope
 
-_ROTARY = ("rotary", "rotary_skips")
+_ROTARY = ("rotary", "rotary_skips", "window_theta")
 
 
 def chosen(
@@ -52,6 +52,18 @@ def _excluded(found: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[tu
             "window_skips",
             "layers cannot skip a window that the model does not have",
             "write `window = 4Ki` in the model, or remove `window_skips`",
+        )
+    if found.get("window_theta") and not shape.get("window"):
+        yield (
+            "window_theta",
+            "this is the RoPE base of layers with a window, and the model has none",
+            "write `window = 4Ki` in the model, or `rope_theta` in place of `window_theta`",
+        )
+    if found.get("scaled") and found.get("embedding_scale", 1) != 1:
+        yield (
+            "embedding_scale",
+            "`scaled` and `embedding_scale` are two factors on embeddings",
+            "write their product as `embedding_scale`, and remove `scaled`",
         )
     if found.get("parallel", "none") != "none" and found.get("norms", "before") != "before":
         yield (

@@ -9,7 +9,7 @@ from ...spec.schema import recipe as r
 from ..families import FAMILIES
 from ..families.architectures import complete, windowed_layers
 from ..families.family import Family
-from ..values import ModelShape
+from ..values import ModelShape, Parts
 from .parts import chosen, still
 from .scope import Scope
 
@@ -130,9 +130,15 @@ def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> Mo
     stretch = _STRETCHES[scaling.kind](scope, scaling)
     if stretch is None:
         return None
-    return replace(
+    found = replace(
         model, rope_scaling=scaling.kind, **{f"rope_{key}": n for key, n in stretch.items()}
     )
+    parts = FAMILIES[model.family].parts
+    if parts is None or found.parts is None:
+        return found
+    # What transformers computes can depend on the scaling.
+    of = parts({**vars(found), "parts": vars(found.parts)})
+    return replace(found, parts=Parts(**of))
 
 
 def _unscaled(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ...compiler.files.published_config import alike, describe
 from ...compiler.files.published_weights import EMBEDDINGS, OUTPUT, OUTPUTS, differences
 from ...compiler.plan.plan import WeightsJob
 from ...compiler.values import Architecture
+from ...spec.record import replace
 from .. import stopping
 from ..disk import move, write
 from ..errors import DataError
@@ -48,6 +49,7 @@ _ASIDE = (
     "sliding_window",
     "layer_types",
     "intermediate_size",
+    "original_max_position_embeddings",
 )
 """Fields that are compared elsewhere, or do not concern the weights."""
 
@@ -71,8 +73,9 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
     source = find(job.source, root)
     with _Tensors(source) as there:
         notes = check_config(job.model, source, job.id, output=there.output())
-        wanted = parts(job.model)
-        _check(wanted, there, job)
+        model = _named(job.model, read_json(source / CONFIG)["model_type"])
+        wanted = parts(model)
+        _check(wanted, there, job.id, model)
         partial, result = folder / "result.partial", folder / "result"
         for each in (partial, result):
             shutil.rmtree(each, ignore_errors=True)
@@ -82,7 +85,7 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
         }
         with writing(partial):
             partial.mkdir(parents=True)
-            write_tensors(empty, partial / "weights", _Reading(job.model, wanted, there))
+            write_tensors(empty, partial / "weights", _Reading(model, wanted, there))
             origin = {**job.source, "from": str(source.resolve()), "files": there.checksums()}
             write(partial / SOURCE, json.dumps(origin, indent=1) + "\n")
             move(partial, result)
@@ -107,6 +110,14 @@ def parts(model: Architecture) -> Parts:
         theirs = sources(TABLE if model.tied and name == HEAD else name, tensor)
         found[name] = tensor.shape, {their: each.shape for their, each in theirs.items()}
     return found
+
+
+def _named(model: Architecture, kind: str) -> Architecture:
+    """The model with its weights as models of a model_type name them, which may differ from what
+    it is exported as."""
+    if model.parts is None:
+        return model
+    return replace(model, parts=replace(model.parts, published=kind))
 
 
 def _spec(model: Architecture) -> Any:
@@ -242,41 +253,41 @@ class _Reading(DefaultSavePlanner):
         return self._written.copy_(self._adapter.from_hf(read)[name])
 
 
-def _check(wanted: Parts, there: _Tensors, job: WeightsJob) -> None:
+def _check(wanted: Parts, there: _Tensors, name: str, model: Architecture) -> None:
     """Raises: DataError: a tensor is missing, unknown, or of another shape or precision."""
     needed = {name: shape for _, theirs in wanted.values() for name, shape in theirs.items()}
-    folder, model = there.folder, f"the model `{job.id}`"
+    folder, shown = there.folder, f"the model `{name}`"
     missing = [name for name in needed if name not in there.places]
     if missing:
         raise DataError(
-            f"{folder} lacks {_some(missing)}, which {model} has",
+            f"{folder} lacks {_some(missing)}, which {shown} has",
             "a file of the weights is missing, or they belong to another model",
         )
     # Tensors that adapters drop are rebuilt; a tied model's output is the embedding.
-    aside = {name for name, ours in _adapter(job.model).from_hf_map.items() if ours is None}
+    aside = {name for name, ours in _adapter(model).from_hf_map.items() if ours is None}
     more = [
-        name
-        for name in there.places
-        if name not in needed
-        and _pattern(name) not in aside
-        and not (job.model.tied and name in OUTPUTS)
+        each
+        for each in there.places
+        if each not in needed
+        and _pattern(each) not in aside
+        and not (model.tied and each in OUTPUTS)
     ]
     if more:
         raise DataError(
-            f"{folder} has {_some(more)} in {there.places[more[0]]}, which {model} does not have",
+            f"{folder} has {_some(more)} in {there.places[more[0]]}, which {shown} does not have",
             "compare config.json with the model's shape in the spec; biases, adapters and other "
             "heads are not supported",
         )
-    for name, shape in needed.items():
-        where = f"the tensor {name} of {folder / there.places[name]}"
-        if there.shape(name) != shape:
+    for each, shape in needed.items():
+        where = f"the tensor {each} of {folder / there.places[each]}"
+        if there.shape(each) != shape:
             raise DataError(
-                f"{where} has the shape {list(there.shape(name))}, but {model} needs {list(shape)}",
+                f"{where} has the shape {list(there.shape(each))}, but {shown} needs {list(shape)}",
                 "write the shape from config.json into the model",
             )
-        if there.kind(name) not in DTYPES:
+        if there.kind(each) not in DTYPES:
             raise DataError(
-                f"{where} is stored as {there.kind(name)}",
+                f"{where} is stored as {there.kind(each)}",
                 f"supported types are {', '.join(DTYPES)}: use or make a version that is not "
                 "quantized",
             )
@@ -306,7 +317,7 @@ def check_config(
     """
     path = folder / CONFIG
     given = read_json(path)
-    found = describe(given)
+    found = describe(given, model.family)
     if found.problems:
         raise DataError(
             "; ".join(f"{path} {problem.message}" for problem in found.problems),
@@ -370,7 +381,7 @@ def _check_for_transformers(
 
     from .families import hf_config
 
-    wanted = hf_config(model)
+    wanted = hf_config(_named(model, given["model_type"]))
     try:
         theirs = AutoConfig.for_model(**given).to_dict()
     except Exception as problem:  # transformers passes on whatever its checks raise
@@ -379,7 +390,9 @@ def _check_for_transformers(
             f"transformers rejects {path}: {reason}", "download the file again"
         ) from None
     ours = AutoConfig.for_model(**wanted).to_dict()
-    pairs = [(key, theirs.get(key), ours.get(key)) for key in wanted if key not in _ASIDE]
+    # What a kind does not know, it does not compute with.
+    keys = [key for key in wanted if key in theirs and key not in _ASIDE]
+    pairs = [(key, theirs[key], ours.get(key)) for key in keys]
     ropes = [each.get("rope_parameters") or {} for each in (theirs, ours)]
     pairs += [(key, ropes[0].get(key), ropes[1].get(key)) for key in _ROPE]
     differs = [each for each in pairs if not alike(each[1], each[2])]

@@ -49,12 +49,13 @@ class TokenHead(Linear):
 
     @dataclass(kw_only=True, slots=True)
     class Config(Linear.Config):
+        scale: float = 1.0  # factor on logits
         cap: float = 0.0  # of logits; 0: none
         temperature: float = 1.0  # divides the logits behind their cap
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._vocab, self._cap = config.out_features, config.cap
+        self._vocab, self._scale, self._cap = config.out_features, config.scale, config.cap
         self._temperature = config.temperature
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] (logits are not made whole)
@@ -82,6 +83,8 @@ class TokenHead(Linear):
 
     def _logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
         logits_NV = F.linear(hidden_ND, self.weight).float()
+        if self._scale != 1:
+            logits_NV = logits_NV * self._scale
         if self._cap:
             logits_NV = self._cap * torch.tanh(logits_NV / self._cap)
         return logits_NV if self._temperature == 1 else logits_NV / self._temperature

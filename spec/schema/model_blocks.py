@@ -199,6 +199,37 @@ class Parts(Declaration):
         otherwise="from the size, else `false`",
         doc="a norm between the embeddings and the first layer (arXiv:2211.05100 §3.2)",
     )
+    attention_scale: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise="from the size, else 1 / √`head_dim`",
+        doc="factor on the products of queries and keys (Gemma 2 27B: 144^-0.5, arXiv:2408.00118)",
+    )
+    embedding_scale: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        otherwise="from the size, else 1",
+        doc="factor on embeddings, as in μP (arXiv:2404.06395 §3); not with `scaled`",
+    )
+    residual_scale: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        otherwise="from the size, else 1",
+        doc="factor on what attention and feed-forward layers add to the residual",
+    )
+    logit_scale: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        otherwise="from the size, else 1",
+        doc="factor on logits, before their cap",
+    )
+    window_theta: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise="from the size, else `rope_theta`",
+        doc="RoPE base of the layers with a `window`, which stages do not change "
+        "(arXiv:2503.19786 §2)",
+    )
 
 
 class RopeScaling(Declaration):

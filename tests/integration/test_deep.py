@@ -115,6 +115,9 @@ class Case:
             ("logit_cap", 30),
             ("scaled", True),
             ("embedding_norm", True),
+            ("attention_scale", 0.2),
+            ("residual_scale", 0.5),
+            ("logit_scale", 0.25),
         ):
             if draw.random() < 0.3:
                 of[name] = value

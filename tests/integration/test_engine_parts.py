@@ -17,6 +17,10 @@ PARTS = {
         "biases": "all",
         "parallel": "two",
         "rotary": 0.5,
+        "attention_scale": 0.2,
+        "embedding_scale": 2.0,
+        "residual_scale": 0.5,
+        "logit_scale": 0.25,
     },
     "four norms, capped, scaled": {
         "norms": "both",

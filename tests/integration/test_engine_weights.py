@@ -16,13 +16,15 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from etude.compiler.families import FAMILIES
+from etude.compiler.files.published_config import describe
 from etude.compiler.files.published_keys import KINDS
 from etude.compiler.plan.plan import Architecture, ExportJob, WeightsJob
 from etude.runtime import weight_files
+from etude.runtime.engine.attention import by_window, document_mask
 from etude.runtime.engine.convert_weights import SOURCE
 from etude.runtime.engine.convert_weights import weights as read
 from etude.runtime.engine.export import export
-from etude.runtime.engine.families import hf_config
+from etude.runtime.engine.families import hf_config, model_spec
 from etude.runtime.engine.process import join
 from etude.runtime.engine.train import make_trainer
 from etude.runtime.errors import DataError
@@ -124,6 +126,57 @@ def test_what_was_exported_is_read_with_the_same_bits(
         source["files"]["model.safetensors"]["bytes"]
         == (exported / "model.safetensors").stat().st_size
     )
+
+
+KINDS_OF_THEIRS = {
+    "phi3": {"num_key_value_heads": 2, "partial_rotary_factor": 0.75},
+    "phi3, as a Llama": {"model_type": "phi3", "num_key_value_heads": 2},
+    "seed_oss": {"num_key_value_heads": 2, "head_dim": 32},
+    "granite": {
+        "attention_multiplier": 0.5,
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 8.0,
+    },
+    "gemma2": {"query_pre_attn_scalar": 9, "head_dim": 32, "sliding_window": 16},
+    "gemma3_text": {"head_dim": 32, "sliding_window": 16},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": 16},
+}
+
+
+@pytest.mark.parametrize("name", KINDS_OF_THEIRS)
+def test_a_folder_of_transformers_is_computed_as_transformers_does(
+    name: str, tmp_path: Path
+) -> None:
+    given = {
+        "model_type": name,
+        "vocab_size": 300,
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "pad_token_id": None,
+        **KINDS_OF_THEIRS[name],
+    }
+    torch.manual_seed(3)
+    theirs: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**given)).eval()
+    for weight in theirs.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    theirs.save_pretrained(tmp_path / "w")
+    found = describe(json.loads((tmp_path / "w" / "config.json").read_text()), "decoder")
+    assert found.problems == ()
+    assert found.model
+    shape = found.model.knowing(64)
+    read(job(shape, tmp_path / "w"), tmp_path / "read", root=tmp_path)
+    model: Any = model_spec(shape, "cpu", 64).model.build()
+    model.init_weights(buffer_device=torch.device("cpu"))
+    model.load_state_dict(tensors(tmp_path / "read" / "result" / "weights"))
+    tokens, positions = torch.randint(300, (1, 48)), torch.arange(48)[None]
+    masks = by_window(document_mask(positions), positions, shape.window)
+    with torch.no_grad():
+        expected = theirs(tokens).logits
+        ours = model(tokens, positions=positions, attention_masks=masks)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 def mean_loss(model: Any, batches: list[Any]) -> float:

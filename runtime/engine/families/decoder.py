@@ -38,7 +38,7 @@ from torchtitan.models.utils import get_dense_model_nparams_and_flops
 from torchtitan.protocols.sharding import LocalMapConfig, ShardingConfig
 
 from .decoder_blocks import (
-    CappedLinear,
+    OutputLinear,
     PartsAttention,
     PartsBlock,
     PartsFeedForward,
@@ -215,6 +215,7 @@ def attention_of(
     values: dict[str, Any] = {**rope, "dim": int(head_dim * parts["rotary"])}
     if near:
         values["scaling"] = "none"
+        values["theta"] = parts["window_theta"] or values["theta"]
     return PartsAttention.Config(
         dim=dim,
         n_heads=heads,
@@ -229,6 +230,7 @@ def attention_of(
         qk_norm=made[0] if made else None,
         k_norm=made[1] if made else None,
         cap=parts["attention_cap"],
+        factor=parts["attention_scale"],
         alibi=parts["alibi"],
         inner_attention=get_attention_config("flex"),
         rope=Rotary.Config(**values, skipped=skipped),
@@ -255,6 +257,11 @@ ABSENT = {
     "logit_cap": 0.0,
     "scaled": False,
     "embedding_norm": False,
+    "attention_scale": 0.0,
+    "embedding_scale": 1.0,
+    "residual_scale": 1.0,
+    "logit_scale": 1.0,
+    "window_theta": 0.0,
 }
 """Parts that need not be said, as they are then."""
 
@@ -262,24 +269,26 @@ ABSENT = {
 def start_of(parts: dict[str, Any], dim: int, norm_eps: float, init: Init) -> Start.Config | None:
     """What happens to embeddings before the first layer; None if nothing does."""
     learned, normed = parts["learned"], parts["embedding_norm"]
-    if not (parts["scaled"] or learned or normed):
+    factor = dim**0.5 if parts["scaled"] else parts["embedding_scale"]
+    if not (factor != 1 or learned or normed):
         return None
     table = Embedding.Config(num_embeddings=learned, embedding_dim=dim, param_init={"weight": init})
     return Start.Config(
-        factor=dim**0.5 if parts["scaled"] else 1.0,
+        factor=factor,
         positions=table if learned else None,
         norm=norm_of(parts["norm"], dim, norm_eps) if normed else None,
     )
 
 
-def capped(output: Linear.Config, cap: float) -> Linear.Config:
-    """The output layer, with capped logits if `cap` is above 0."""
-    if not cap:
+def changed(output: Linear.Config, scale: float, cap: float) -> Linear.Config:
+    """The output layer, with logits times `scale`, and capped if `cap` is above 0."""
+    if not cap and scale == 1:
         return output
-    return CappedLinear.Config(
+    return OutputLinear.Config(
         in_features=output.in_features,
         out_features=output.out_features,
         param_init=output.param_init,
+        scale=scale,
         cap=cap,
     )
 
@@ -315,6 +324,7 @@ def decoder(
         return PartsBlock.Config(
             norms=parts["norms"],
             parallel=parts["parallel"] != "none",
+            share=parts["residual_scale"],
             near=near,
             start=start_of(parts, dim, norm_eps, drawn) if layer == 0 else None,
             attention_norm=made(),
@@ -346,7 +356,7 @@ def decoder(
         tied=tied,
         last=norm_of(parts["norm"], dim, norm_eps),
     )
-    made.lm_head = capped(made.lm_head, parts["logit_cap"])
+    made.lm_head = changed(made.lm_head, parts["logit_scale"], parts["logit_cap"])
     return made
 
 

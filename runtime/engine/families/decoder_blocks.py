@@ -83,12 +83,14 @@ class PartsAttention(GQAttention):
     @dataclass(kw_only=True, slots=True)
     class Config(GQAttention.Config):
         k_norm: RMSNorm.Config | None = None
+        factor: float = 0.0  # of scores; 0: one by the square root of a head's width
         cap: float = 0.0
         alibi: bool = False
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.cap, self.alibi, self.first_head = config.cap, config.alibi, 0
+        self.scaling = config.factor or self.scaling
         if config.k_norm is not None:
             self.k_norm = config.k_norm.build()
         if self.alibi:
@@ -145,20 +147,24 @@ class PartsAttention(GQAttention):
         return changed
 
 
-class CappedLinear(Linear):
-    """The output layer with capped logits (arXiv:2408.00118 §2)."""
+class OutputLinear(Linear):
+    """The output layer with logits times a factor, and capped (arXiv:2408.00118 §2)."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(Linear.Config):
-        cap: float
+        scale: float = 1.0
+        cap: float = 0.0  # 0: none
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.cap = config.cap
+        self.scale, self.cap = config.scale, config.cap
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Returns logits within ±cap, shape (…, vocabulary)."""
-        return self.cap * torch.tanh(super().forward(input) / self.cap)
+        """Returns logits, within ±cap if there is one; shape (…, vocabulary)."""
+        logits = super().forward(input)
+        if self.scale != 1:
+            logits = logits * self.scale
+        return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
 
 
 class Start(Module):
@@ -221,6 +227,7 @@ class PartsBlock(TransformerBlock):
         norms: str
         parallel: bool
         near: bool  # the layer has the window
+        share: float = 1.0  # factor on what is added to the residual
         start: Start.Config | None = None  # of the first layer
         after_attention_norm: Any = None
         after_ffn_norm: Any = None
@@ -229,6 +236,7 @@ class PartsBlock(TransformerBlock):
         super().__init__()
         self.start = config.start.build() if config.start else None
         self.after, self.parallel = config.norms == "after", config.parallel
+        self.share = config.share
         self.mask = "sliding_window_mask" if config.near else "basic_mask"
         self.attention = config.attention.build()
         self.feed_forward = config.feed_forward.build()
@@ -261,4 +269,5 @@ class PartsBlock(TransformerBlock):
 
     def _normed(self, x: torch.Tensor, norm: Any, after: Any) -> torch.Tensor:
         last = norm if self.after else after
-        return x if last is None else last(x)
+        found = x if last is None else last(x)
+        return found if self.share == 1 else found * self.share

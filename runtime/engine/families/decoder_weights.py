@@ -29,16 +29,19 @@ MEGATRON = {
     "feed_forward.w2": "mlp.dense_4h_to_h",
 }
 BLOOM = MEGATRON | {"attention.wo": "self_attention.dense"}
+GEMMA = {
+    "after_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "after_ffn_norm": "post_feedforward_layernorm",
+}
 APART = {
     "olmo2": OLMO,
     "olmo3": OLMO,
     "nemotron": {"feed_forward.w1": "mlp.up_proj"},
     "starcoder2": {"feed_forward.w1": "mlp.c_fc", "feed_forward.w2": "mlp.c_proj"},
-    "gemma2": {
-        "after_attention_norm": "post_attention_layernorm",
-        "ffn_norm": "pre_feedforward_layernorm",
-        "after_ffn_norm": "post_feedforward_layernorm",
-    },
+    "gemma2": GEMMA,
+    "gemma3_text": GEMMA,
+    "arcee": {"feed_forward.w1": "mlp.up_proj"},
     "gpt2": {
         "attention.wo": "attn.c_proj",
         "feed_forward.w1": "mlp.c_fc",
@@ -78,60 +81,67 @@ LAYERS = {
     "bloom": "transformer.h",
     "falcon": "transformer.h",
 }
+QKV = ("attention.qkv_linear.wq", "attention.qkv_linear.wk", "attention.qkv_linear.wv")
 FUSED = {
-    "gpt2": "attn.c_attn",
-    "gpt_neox": "attention.query_key_value",
-    "bloom": "self_attention.query_key_value",
-    "falcon": "self_attention.query_key_value",
+    "gpt2": {QKV: "attn.c_attn"},
+    "gpt_neox": {QKV: "attention.query_key_value"},
+    "bloom": {QKV: "self_attention.query_key_value"},
+    "falcon": {QKV: "self_attention.query_key_value"},
+    "phi3": {
+        QKV: "self_attn.qkv_proj",
+        ("feed_forward.w1", "feed_forward.w3"): "mlp.gate_up_proj",
+    },
 }
-"""model_type → the one matrix of queries, keys and values."""
+"""model_type → our modules of a layer that are one there."""
 ASIDE = {
     "gpt2": ("attn.bias", "attn.masked_bias"),
     "gpt_neox": ("attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"),
 }
 """model_type → what published layers have besides weights."""
-QKV = ("wq", "wk", "wv")
 
 
 class PartsAdapter(StateDictAdapter):
-    """Weights under transformers' names: one to one, but for a matrix of queries, keys and values,
-    which is given once all of its parts have been."""
+    """Weights under transformers' names: one to one, but for matrices that are one there, which
+    are given once all of their parts have been."""
 
     def __init__(self, model_config: Any, hf_assets_path: str | None) -> None:
         super().__init__(model_config, hf_assets_path)
-        kind = model_config.published
+        kind, layer = model_config.published, model_config.layers[0]
         self.tied = model_config.enable_weight_tying
         self.layer = LAYER | APART.get(kind, {})
-        if kind == "falcon" and model_config.layers[0].ffn_norm is None:
+        if kind == "falcon" and layer.ffn_norm is None:
             self.layer["attention_norm"] = "input_layernorm"
         self.whole = WHOLES.get(kind, WHOLE)
         self.layers = LAYERS.get(kind, "model.layers")
-        self.fused = FUSED.get(kind)
         self.from_hf_map = {f"{self.layers}.{{}}.{name}": None for name in ASIDE.get(kind, ())}
-        # GPT-2 holds matrices as inputs × outputs, and queries, keys and values one after the
-        # other; others hold the queries, the key and the value of each key-value head.
+        # GPT-2 holds matrices as inputs × outputs.
         self.turned = kind == "gpt2"
-        attention = model_config.layers[0].attention
-        self.heads, self.width = attention.n_kv_heads, attention.head_dim
-        self.each = attention.n_heads // attention.n_kv_heads
+        # One part after the other; others hold the queries, the key and the value of each
+        # key-value head.
+        self.apart = kind in ("gpt2", "phi3")
+        attention, fed = layer.attention, layer.feed_forward
+        self.heads = attention.n_kv_heads
+        keys = self.heads * attention.head_dim
+        queries = attention.n_heads * attention.head_dim
+        self.rows = dict(zip(QKV, (queries, keys, keys), strict=True))
+        self.rows |= dict.fromkeys(("feed_forward.w1", "feed_forward.w3"), fed.w1.out_features)
+        self.fused = FUSED.get(kind, {})
+        self.joined = {part: of for of in self.fused for part in of}
         # These norms multiply by the weight and one (transformers, `modeling_nemotron.py`,
-        # `modeling_gemma.py` and `modeling_gemma2.py`).
-        self.more = 1.0 if kind in ("nemotron", "gemma", "gemma2") else 0.0
+        # `modeling_gemma.py`, `modeling_gemma2.py` and `modeling_gemma3.py`).
+        self.more = 1.0 if kind in ("nemotron", "gemma", "gemma2", "gemma3_text") else 0.0
         self.waiting: dict[str, dict[str, Any]] = {}
 
     def sources(self, name: str, tensor: Any) -> dict[str, Any]:
         """transformers' tensors that one of ours is made from, as tensors of their shapes."""
-        layer, _, last = name.rpartition(".qkv_linear.")
-        if not self.fused or not layer:
+        of = re.fullmatch(r"layers\.(\d+)\.(.+)\.(\w+)", name)
+        if not of or of[2] not in self.joined:
             return self.to_hf({name: tensor})
-        kind = last.rpartition(".")[2]
-        rows = self.heads * self.width
-        shape = {"wq": rows * self.each, "wk": rows, "wv": rows}
-        of = {
-            f"{layer}.qkv_linear.{part}.{kind}": tensor.new_empty((n, *tensor.shape[1:]))
-            for part, n in shape.items()
+        parts = {
+            f"layers.{of[1]}.{part}.{of[3]}": tensor.new_empty((self.rows[part], *tensor.shape[1:]))
+            for part in self.joined[of[2]]
         }
-        return self.to_hf(of)
+        return self.to_hf(parts)
 
     def to_hf(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Weights under transformers' names."""
@@ -141,14 +151,14 @@ class PartsAdapter(StateDictAdapter):
                 continue
             ours, _, last = name.rpartition(".")
             of = re.fullmatch(r"layers\.(\d+)\.(.+)", ours)
-            part = ours.rpartition("attention.qkv_linear.")[2]
-            if self.fused and of and part in QKV:
-                fused = f"{self.layers}.{of[1]}.{self.fused}.{last}"
+            if of and of[2] in self.joined:
+                parts = self.joined[of[2]]
+                fused = f"{self.layers}.{of[1]}.{self.fused[parts]}.{last}"
                 have = self.waiting.setdefault(fused, {})
-                have[part] = weight
-                if len(have) == len(QKV):
+                have[of[2]] = weight
+                if len(have) == len(parts):
                     del self.waiting[fused]
-                    found[fused] = self.turn(self.join([have[each] for each in QKV]))
+                    found[fused] = self.turn(self.join([have[each] for each in parts]))
                 continue
             theirs = self.whole.get(ours)
             if theirs is None:
@@ -161,16 +171,16 @@ class PartsAdapter(StateDictAdapter):
 
     def from_hf(self, hf_state_dict: dict[str, Any]) -> dict[str, Any]:
         """The inverse of `to_hf`; rotary frequencies are left out."""
-        layer = {theirs: ours for ours, theirs in self.layer.items()}
+        layer = {theirs: ours for ours, theirs in self.layer.items() if ours not in self.joined}
         whole = {theirs: ours for ours, theirs in self.whole.items()}
+        fused = {theirs: parts for parts, theirs in self.fused.items()}
         found = {}
         for name, weight in hf_state_dict.items():
             theirs, _, last = name.rpartition(".")
             of = re.fullmatch(rf"{re.escape(self.layers)}\.(\d+)\.(.+)", theirs)
-            if of and of[2] == self.fused:
-                at = f"layers.{of[1]}.attention.qkv_linear"
-                parts = zip(QKV, self.split(self.turn(weight)), strict=True)
-                found |= {f"{at}.{part}.{last}": each for part, each in parts}
+            if of and (parts := fused.get(of[2])):
+                split = zip(parts, self.split(self.turn(weight), parts), strict=True)
+                found |= {f"layers.{of[1]}.{part}.{last}": each for part, each in split}
                 continue
             inside = layer.get(of[2]) if of else None
             ours = f"layers.{of[1]}.{inside}" if of and inside else whole.get(theirs)
@@ -187,17 +197,17 @@ class PartsAdapter(StateDictAdapter):
         return weight.t().contiguous() if self.turned and weight.ndim == 2 else weight
 
     def join(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        """Weights or biases of queries, keys and values as one, by rows."""
-        if self.turned:
+        """Weights or biases of several modules as one, by rows."""
+        if self.apart:
             return torch.cat(parts)
         split = [part.unflatten(0, (self.heads, -1)) for part in parts]
         return torch.cat(split, dim=1).flatten(0, 1)
 
-    def split(self, fused: torch.Tensor) -> list[torch.Tensor]:
+    def split(self, fused: torch.Tensor, parts: tuple[str, ...]) -> list[torch.Tensor]:
         """The inverse of `join`."""
-        one = self.width * (self.heads if self.turned else 1)
-        sizes = [one * self.each, one, one]
-        if self.turned:
-            return [part.contiguous() for part in fused.split(sizes)]
-        split = fused.unflatten(0, (self.heads, -1)).split(sizes, dim=1)
-        return [part.flatten(0, 1).contiguous() for part in split]
+        rows = [self.rows[part] for part in parts]
+        if self.apart:
+            return [part.contiguous() for part in fused.split(rows)]
+        split = fused.unflatten(0, (self.heads, -1))
+        each = split.split([n // self.heads for n in rows], dim=1)
+        return [part.flatten(0, 1).contiguous() for part in each]

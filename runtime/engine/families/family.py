@@ -99,9 +99,9 @@ def _headed(model: Decoder.Config, head: Head) -> Decoder.Config:
     """The decoder with a head that is applied only at some positions."""
     kind: Any = record_model(type(model)._owner)
     output: dict[str, Any] = dict(_inner(model.lm_head))
-    cap: dict[str, Any] = {"cap": output.pop("cap")} if "cap" in output else {}
+    changes = {name: output.pop(name) for name in ("scale", "cap") if name in output}
     last = (
-        TokenHead.Config(**output, **cap)
+        TokenHead.Config(**output, **changes)
         if head == "tokens"
         else Linear.Config(**{**output, "out_features": 1})
     )

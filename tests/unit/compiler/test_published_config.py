@@ -212,10 +212,10 @@ def test_what_is_computed_otherwise_is_refused_with_the_reason(
     ("kind", "why"),
     [
         ("qwen2_moe", "biases"),
-        ("gemma3_text", "embeddings"),
-        ("phi3", "longrope"),
+        ("gemma3", "gemma3_text"),
+        ("phi", "biases"),
         ("mixtral", "experts"),
-        ("granite", "embeddings"),
+        ("cohere", "parallel"),
         ("bert", "no family"),
         (None, "names no model_type"),
         (7, "no family"),
