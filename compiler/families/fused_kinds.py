@@ -1,5 +1,5 @@
-"""How `config.json` is read of decoders with one matrix of queries, keys and values: GPT-2, and those
-that took its names."""
+"""How `config.json` is read of GPT-2, and of decoders that took its names: queries, keys and values
+are one matrix."""
 
 from typing import Any
 
