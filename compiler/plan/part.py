@@ -140,11 +140,11 @@ def _dots(stage: str) -> list[int]:
 
 
 def _until(jobs: Sequence[Any], stages: set[str]) -> set[str]:
-    """All jobs up to the last one of some stages, with the exports of their models, which may come
-    later in the plan."""
+    """The jobs of stages up to the last one of some stages, with the exports of their models, which
+    may come later in the plan."""
     last = max(_work(jobs, stages))
     done = {job.key for job in jobs[: last + 1]}
-    return {job.id for job in jobs[: last + 1]} | {
+    return {job.id for job in jobs[: last + 1] if job.stage is not None} | {
         job.id for job in jobs if isinstance(job, ExportJob) and job.inputs["model"] in done
     }
 
