@@ -94,8 +94,17 @@ def _phase(args: Namespace, plan: "Plan", found: "Sequence[RankLog]") -> str | N
         wanted = (with_logs or fits)[-1]
     else:
         return max(found, key=lambda log: log.written).phase if found else ""
+    named = {log.phase for log in found}
     # A run on this machine keeps one log per rank, for all phases.
-    return wanted if any(log.phase == wanted for log in found) else ""
+    return next((name for name in (wanted, _first_with(plan, wanted)) if name in named), "")
+
+
+def _first_with(plan: "Plan", phase: str) -> str:
+    """The first of the phases that share machines, and so logs, with a phase."""
+    from ..runtime.launchers.machines import allocations
+
+    found = allocations(plan, plan.phases, None)
+    return next(each.name for each in found if phase in (one.name for one in each.phases))
 
 
 def _nothing(args: Namespace, found: "Sequence[RankLog]", phase: str) -> int:

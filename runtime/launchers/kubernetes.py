@@ -19,7 +19,7 @@ from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..errors import RunError
 from .engine import folder_name
-from .machines import Machines, Options, machines
+from .machines import Allocation, Machines, Options, allocations
 from .node import DECIDED
 from .parts import parts_phase
 from .sites import STORED
@@ -127,13 +127,11 @@ def manifests(
     shared = [_config_map(plan, names, site)]
     made = []
     if site.parts > 1 and (first := parts_phase(plan, phases)):
-        made.append(_indexed(_job(first, Machines(1, 1, 0), names, site), site.parts))
-    for phase in phases:
-        needs = machines(plan, phase, site.gpus_per_node)
-        if phase.kind == "gang" or phase.world_size > 1:
-            made.append(_train_job(phase, needs, names, site))
-        else:
-            made.append(_job(phase, needs, names, site))
+        alone = Allocation((first,), (Machines(1, 1, 0),))
+        made.append(_indexed(_job(alone, names, site), site.parts))
+    for each in allocations(plan, phases, site.gpus_per_node):
+        gang = any(phase.kind == "gang" or phase.world_size > 1 for phase in each.phases)
+        made.append((_train_job if gang else _job)(each, names, site))
     if any(each["kind"] == "TrainJob" for each in made):
         shared.append(_runtime(names, site))
     return [*shared, *made]
@@ -157,9 +155,9 @@ class Names:
         self.instance = f"{self.run}-{digest}"
         self.folder = url or f"{site.mount.rstrip('/')}/runs/{folder_name(plan)}"
 
-    def phase(self, phase: Phase) -> str:
-        """The name of the TrainJob or Job of a phase."""
-        return f"{self.instance}-{phase.name}"
+    def phase(self, of: Allocation) -> str:
+        """The name of the TrainJob or Job of phases."""
+        return f"{self.instance}-{of.name}"
 
 
 def _metadata(name: str, names: Names, site: KubernetesSite, **labels: str) -> dict[str, Any]:
@@ -232,17 +230,18 @@ _POLICY = {
 """Exit codes that a restart does not change end a phase; 75 or a killed pod restarts it."""
 
 
-def _train_job(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> Manifest:
+def _train_job(of: Allocation, names: Names, site: KubernetesSite) -> Manifest:
+    needs = of.machines
     return {
         "apiVersion": API,
         "kind": "TrainJob",
-        "metadata": _phase_metadata(phase, names, site),
+        "metadata": _phase_metadata(of, names, site),
         "spec": {
             "runtimeRef": {"apiGroup": API.split("/")[0], "kind": "TrainingRuntime"}
             | {"name": names.instance},
             "trainer": {
                 "image": site.image,
-                "command": _command(phase, needs, names, site),
+                "command": _command(of, names, site),
                 "numNodes": needs.nodes,
                 "numProcPerNode": needs.ranks,
                 "resourcesPerNode": _resources(needs, site, site.cpu, site.memory),
@@ -251,16 +250,17 @@ def _train_job(phase: Phase, needs: Machines, names: Names, site: KubernetesSite
     }
 
 
-def _job(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> Manifest:
-    container = _container(site) | {"command": _command(phase, needs, names, site)}
+def _job(of: Allocation, names: Names, site: KubernetesSite) -> Manifest:
+    needs = of.machines
+    container = _container(site) | {"command": _command(of, names, site)}
     size = (site.cpu, site.memory) if needs.gpus else (site.small_cpu, site.small_memory)
     container["resources"] = _resources(needs, site, *size)
     pod = _pod(container, names, site, gang=bool(needs.gpus))
-    labels = {PARTS: "etude", INSTANCE: names.instance, COMPONENT: phase.name}
+    labels = {PARTS: "etude", INSTANCE: names.instance, COMPONENT: of.name}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _phase_metadata(phase, names, site),
+        "metadata": _phase_metadata(of, names, site),
         "spec": {
             "backoffLimit": site.restarts,
             "podFailurePolicy": _POLICY,
@@ -278,16 +278,16 @@ def _indexed(job: Manifest, parts: int) -> Manifest:
     return {**job, "spec": {**own, **spec}}
 
 
-def _phase_metadata(phase: Phase, names: Names, site: KubernetesSite) -> dict[str, Any]:
+def _phase_metadata(of: Allocation, names: Names, site: KubernetesSite) -> dict[str, Any]:
     queue = {_QUEUE: site.queue} if site.queue else {}
-    return _metadata(names.phase(phase), names, site, **{COMPONENT: phase.name}, **queue)
+    return _metadata(names.phase(of), names, site, **{COMPONENT: of.name}, **queue)
 
 
-def _command(phase: Phase, needs: Machines, names: Names, site: KubernetesSite) -> list[str]:
+def _command(of: Allocation, names: Names, site: KubernetesSite) -> list[str]:
     module = ["python", "-m", "etude.runtime.launchers.node"]
     folders = [names.folder, site.root or site.mount]
-    numbers = ["--phase", phase.name, "--ranks", str(needs.ranks)]
-    return [*module, *folders, phase.device, *numbers, "--plan", f"{_PLAN}/plan.json.gz"]
+    numbers = of.options(site.gpus_per_node)
+    return [*module, *folders, of.phases[0].device, *numbers, "--plan", f"{_PLAN}/plan.json.gz"]
 
 
 def _container(site: KubernetesSite) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The machines that a phase needs on a site, and the common base of site file tables."""
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -55,6 +57,88 @@ def machines(plan: Plan, phase: Phase, gpus_per_node: int | None) -> Machines:
             f"{each}, or correct `gpus_per_node` in the site file",
         )
     return Machines(ranks // each, each, each)
+
+
+class Allocation(NamedTuple):
+    """Machines, and the phases that they do one after the other.
+
+    Attributes:
+        needs: what each phase uses of the machines.
+    """
+
+    phases: tuple[Phase, ...]
+    needs: tuple[Machines, ...]
+
+    @property
+    def machines(self) -> Machines:
+        """Enough for every phase."""
+        return Machines(*map(max, zip(*self.needs, strict=True)))
+
+    @property
+    def name(self) -> str:
+        """The name of its first phase, under which its logs are."""
+        return self.phases[0].name
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """Of the first and the last phase."""
+        return self.phases[0].number, self.phases[-1].number
+
+    def options(self, gpus_per_node: int | None) -> list[str]:
+        """What `node` is told of the phases; argument as for `machines`."""
+        first, last = self.numbers
+        said = ["--phase", self.name, "--ranks", str(self.machines.ranks)]
+        if last > first:
+            said += ["--through", str(last)]
+            said += ["--gpus-per-node", str(gpus_per_node)] if gpus_per_node else []
+        return said
+
+    def shown(self) -> str:
+        """Its phases, in words."""
+        first, last = self.numbers
+        return f"phase {self.name}" if first == last else f"phases {first} to {last}"
+
+
+def allocations(
+    plan: Plan,
+    phases: Sequence[Phase],
+    gpus_per_node: int | None,
+    alike: Callable[[Phase, Phase], bool] = lambda one, other: True,
+) -> list[Allocation]:
+    """Phases, of which those that follow each other are together if they need the same machines, or
+    if they are turns of one policy. Turns alternate between writing and training: hundreds of jobs
+    would each wait in a queue for nodes that the one before has just given back.
+
+    Args:
+        gpus_per_node: see `machines`.
+        alike: whether the site treats two phases the same.
+
+    Raises: RunError: the ranks of a phase do not fill whole nodes.
+    """
+    stages = {job.id: job.stage for job in plan.jobs}
+    own = [{stages.get(job) for job in phase.jobs} - {None} for phase in phases]
+    pairs = list(zip(phases, own, strict=True))
+    writes = Counter(stage for phase, of in pairs if phase.kind == "generate" for stage in of)
+    turning = {stage for stage, count in writes.items() if count > 1}
+    found: list[Allocation] = []
+    before: set[str | None] = set()
+    for phase, of in pairs:
+        needs = machines(plan, phase, gpus_per_node)
+        last = found[-1] if found else None
+        turn = bool(before & of & turning)
+        if last and _stays(last, phase, needs, turn=turn) and alike(last.phases[-1], phase):
+            found[-1] = Allocation((*last.phases, phase), (*last.needs, needs))
+        else:
+            found.append(Allocation((phase,), (needs,)))
+        before = of
+    return found
+
+
+def _stays(on: Allocation, phase: Phase, needs: Machines, *, turn: bool) -> bool:
+    """Whether a phase is done on the machines of those before it."""
+    several = needs.gpus or needs.nodes * needs.ranks > 1
+    same = on.machines == needs and several
+    return on.phases[-1].device == phase.device and bool(turn or same)
 
 
 def _writing(phase: Phase, gpus_per_node: int) -> Machines:

@@ -7,6 +7,9 @@ crashed.
 
     python -m etude.runtime.launchers.node RUN_FOLDER ROOT DEVICE \\
         --phase 2-gang --ranks 8 --plan plan.json.gz
+
+With `--through 409` it does the phases from that one to the 409th, one after the other, each with
+the nodes and ranks that it needs.
 """
 
 import argparse
@@ -20,11 +23,13 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import NamedTuple
 
+from ...compiler.plan.phases import phases
+from ...compiler.plan.plan_schema import PlanError, read_plan
 from ..disk import disk, write
 from ..errors import RunError
 from ..part import PHASE
@@ -34,8 +39,11 @@ from ..run_folder.variant_folders import folder_at, variant_folder
 from ..stores.pulling import take_log
 from ..stores.remote import remote_above
 from . import parts
+from .agreement import agreed
 from .allocation import Place
 from .launcher import WORKER
+from .machines import machines
+from .remaining import next_of
 
 AGAIN = 75
 """The exit code if the run can be restarted unchanged."""
@@ -103,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("root", type=Path)
     parser.add_argument("device")
     parser.add_argument("--phase", help="its name, which begins with its number: 2-gang")
+    parser.add_argument("--through", type=int, help="the number of the last of several phases")
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--gpus-per-node", type=int, help="if different from the spec's cluster")
     parser.add_argument("--parts", type=int, help="do one of so many parts of preparing instead")
     parser.add_argument("--plan", type=Path, help="the plan, gzipped, for the run folder")
     args = parser.parse_args(argv)
@@ -117,20 +127,62 @@ def main(argv: Sequence[str] | None = None) -> int:
         return problem.exit_code
     if args.parts:
         return _part(folder, args)
-    address = Store(folder).address
-    worker = (sys.executable, "-m", WORKER, address, str(args.root), args.device)
-    phase = {PHASE: args.phase.partition("-")[0]} if args.phase else {}
-    prefix = f"{args.phase}." if args.phase else ""
-    ranks = []
-    for local in range(args.ranks):
-        own = place.place(local, args.ranks)
-        log = folder / LOGS / f"{prefix}rank-{own.rank}.log"
-        _continue(log)
-        ranks.append(Rank(worker, own.environment() | phase, own.rank, log))
-    code = run(ranks, patience=PATIENCE)
+    code = _phases(folder, place, args)
     if code == AGAIN and place.number:
         time.sleep(RANK_0_FIRST)
     return code
+
+
+def _phases(folder: Path, place: Node, args: argparse.Namespace) -> int:
+    """Does the phases; returns 0, 1, 2, 3 or 75."""
+    if not args.phase:
+        return _ranks(folder, place, args, args.ranks, {})
+    first = int(args.phase.partition("-")[0])
+    if args.through is None:
+        return _ranks(folder, place, args, args.ranks, {PHASE: str(first)})
+    code = 0
+    try:
+        while not code and (number := _next(folder, place, first, args.through)) <= args.through:
+            first = number + 1
+            plan = read_plan(folder / "plan.json")
+            needs = machines(plan, phases(plan)[number - 1], args.gpus_per_node)
+            if place.number < needs.nodes:
+                some = replace(place, nodes=needs.nodes)
+                code = _ranks(folder, some, args, needs.ranks, {PHASE: str(number)})
+    except (RunError, PlanError) as problem:
+        print(f"error: {problem.message}\n  = help: {problem.help}", file=sys.stderr)
+        return getattr(problem, "exit_code", 1)
+    return code
+
+
+def _next(folder: Path, place: Node, first: int, last: int) -> int:
+    """The number of the next phase, on which all nodes agree.
+
+    Raises: RunError, PlanError: the run cannot be read.
+    """
+
+    def own() -> int:
+        store = Store(folder)
+        store.pull()
+        return next_of(read_plan(folder / "plan.json"), folder, first, last)
+
+    return agreed(own, node=place.number, nodes=place.nodes, address=place.address, port=place.port)
+
+
+def _ranks(
+    folder: Path, place: Node, args: argparse.Namespace, count: int, phase: Mapping[str, str]
+) -> int:
+    """Runs the ranks of this node once; returns 0, 1, 2, 3 or 75."""
+    address = Store(folder).address
+    worker = (sys.executable, "-m", WORKER, address, str(args.root), args.device)
+    prefix = f"{args.phase}." if args.phase else ""
+    ranks = []
+    for local in range(count):
+        own = place.place(local, count)
+        log = folder / LOGS / f"{prefix}rank-{own.rank}.log"
+        _continue(log)
+        ranks.append(Rank(worker, own.environment() | dict(phase), own.rank, log))
+    return run(ranks, patience=PATIENCE)
 
 
 def _part(folder: Path, args: argparse.Namespace) -> int:

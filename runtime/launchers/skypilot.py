@@ -17,7 +17,7 @@ from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..errors import RunError
 from .engine import folder_name
-from .machines import Machines, Options, machines
+from .machines import Allocation, Machines, Options, allocations
 from .node import AGAIN
 from .parts import NUMBER, parts_phase
 from .sites import STORED
@@ -110,9 +110,10 @@ def tasks(
 
     Raises: RunError: a placement does not fit the nodes, or SkyPilot has no such GPU.
     """
-    first = parts_phase(plan, phases) if site.parts > 1 else None
-    all_phases = [first, *phases] if first else phases
-    made = [_task(plan, phase, site, root, packed, url) for phase in all_phases]
+    found = allocations(plan, phases, site.gpus_per_node)
+    if site.parts > 1 and (first := parts_phase(plan, phases)):
+        found.insert(0, Allocation((first,), (Machines(site.parts, 1, 0),)))
+    made = [_task(plan, each, site, root, packed, url) for each in found]
     return [{"name": name(plan)}, *made]
 
 
@@ -122,21 +123,21 @@ def name(plan: Plan) -> str:
     return "etude-" + re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
 
 
-def _task(plan: Plan, phase: Phase, site: SkypilotSite, root: Path, packed: Path, url: str) -> Task:
-    needs = machines(plan, phase, site.gpus_per_node)
-    if phase.number == NUMBER:
-        needs = Machines(site.parts, 1, 0)
+def _task(
+    plan: Plan, of: Allocation, site: SkypilotSite, root: Path, packed: Path, url: str
+) -> Task:
+    needs = of.machines
     mounts: dict[str, Any] = {PLAN: str(packed)}
     if site.bucket:
         mounts[MOUNT] = {"source": site.bucket, "mode": "MOUNT_CACHED"}
     made: Task = {
-        "name": phase.name,
+        "name": of.name,
         "workdir": str(root),
         "num_nodes": needs.nodes,
-        "resources": _resources(phase, needs, site),
+        "resources": _resources(of.phases[0], needs, site),
         "file_mounts": mounts,
         "envs": {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE", **site.environment},
-        "run": _run(plan, phase, needs, url),
+        "run": _run(plan, of, site, url),
     }
     if site.volume:
         made["volumes"] = {MOUNT: site.volume}
@@ -182,10 +183,11 @@ def _accelerator(phase: Phase, site: SkypilotSite) -> str:
     return ACCELERATORS[known.name]
 
 
-def _run(plan: Plan, phase: Phase, needs: Machines, url: str) -> str:
+def _run(plan: Plan, of: Allocation, site: SkypilotSite, url: str) -> str:
     folder = shlex.quote(url) if url else f"{MOUNT}/runs/{folder_name(plan)}"
+    phase, needs = of.phases[0], of.machines
     parts = f" --parts {needs.nodes}" if phase.number == NUMBER else ""
     return (
         f"python -m etude.runtime.launchers.node {folder} . {shlex.quote(phase.device)} "
-        f"--phase {phase.name} --ranks {needs.ranks} --plan {PLAN}{parts}\n"
+        f"{' '.join(of.options(site.gpus_per_node))} --plan {PLAN}{parts}\n"
     )

@@ -1,4 +1,5 @@
-"""Slurm: one batch job per phase, each waiting for the previous one."""
+"""Slurm: a batch job for each phase, or for phases on the same machines, that waits for the one
+before."""
 
 import contextlib
 import getpass
@@ -12,18 +13,16 @@ from pathlib import Path
 
 from ...compiler.as_written import counted
 from ...compiler.plan.part import options
-from ...compiler.plan.phases import phases
-from ...compiler.plan.plan import Plan
 from ...compiler.values import Phase
 from ..disk import disk, write
 from ..errors import RunError
-from ..run_folder.outcomes import outcomes
 from ..run_folder.store import LOGS, Store
 from . import record, sites
 from .engine import Piece, Request
-from .machines import Machines, machines
+from .machines import Allocation, allocations
 from .parts import parts_phase
 from .record import Launch
+from .remaining import left
 from .slurm_queue import states
 from .slurm_script import SCRIPTS, script
 from .slurm_site import Batch, SlurmSite, minutes
@@ -43,7 +42,7 @@ class Slurm:
         return (Path(scratch).expanduser() if scratch else Path("runs")) / name
 
     def pieces(self, request: Request) -> list[Piece]:
-        """The scripts of the remaining phases.
+        """The scripts of the remaining phases, in the order in which they are queued.
 
         Raises: RunError
         """
@@ -66,12 +65,12 @@ class Slurm:
         scripts = _scripts(request, site)
         if not scripts:
             return [f"nothing is left to do: {request.address} has all results"]
-        _require_partitions([phase for phase, _ in scripts], request, site)
+        _require_partitions([each for each, _ in scripts], request, site)
         files = _written(request, [piece for _, piece in scripts])
         for file in files:
             _sbatch("--test-only", str(file))
         jobs = _queued(files)
-        names = [phase.name for phase, _ in scripts]
+        names = [each.name for each, _ in scripts]
         part = options(request.plan)
         launch = Launch("slurm", {"jobs": jobs, "phases": names, "part": part.strip()})
         try:
@@ -86,34 +85,17 @@ def _site(path: Path | None) -> SlurmSite:
     return sites.read(path, "slurm", SlurmSite)
 
 
-def _scripts(request: Request, site: SlurmSite) -> list[tuple[Phase, Piece]]:
+def _scripts(request: Request, site: SlurmSite) -> list[tuple[Allocation, Piece]]:
     plan = request.plan
     phases = left(plan, request.folder)
     if site.parts > 1 and (parts := parts_phase(plan, phases)):
         phases.insert(0, parts)
-    return [
-        (phase, script(request, phase, on, site))
-        for phase in phases
-        for on in [machines(plan, phase, site.gpus_per_node)]
-    ]
 
+    def alike(one: Phase, other: Phase) -> bool:
+        return site.batch(one.kind) == site.batch(other.kind)
 
-def left(plan: Plan, folder: Path) -> list[Phase]:
-    """The phases of a plan from the first unfinished one on."""
-    store = Store(folder)
-    done = outcomes(plan, store) if store.exists() else {}
-    finished = {job for job, outcome in done.items() if outcome.state == "finished"}
-    aside = {job.id for job in plan.jobs if job.extends}
-    found = list(phases(plan))
-
-    def is_done(phase: Phase) -> bool:
-        return finished >= set(phase.jobs) - aside
-
-    if all(map(is_done, found)) and not any(phase.conditional for phase in found):
-        return []
-    while len(found) > 1 and is_done(found[0]) and (not found[0].conditional):
-        found.pop(0)
-    return found
+    found = allocations(plan, phases, site.gpus_per_node, alike)
+    return [(each, script(request, each, site)) for each in found]
 
 
 def _written(request: Request, pieces: Sequence[Piece]) -> list[Path]:
@@ -264,15 +246,15 @@ def partitions() -> dict[str, Partition]:
     return found
 
 
-def _require_partitions(left: Sequence[Phase], request: Request, site: SlurmSite) -> None:
+def _require_partitions(left: Sequence[Allocation], request: Request, site: SlurmSite) -> None:
     """Raises: RunError: the cluster lacks something in the site file; named as in that file."""
     known = partitions()
     where = request.site or "the site file"
-    for phase in left:
-        batch = site.batch(phase.kind)
-        _require_partition(phase, batch, known, machines(request.plan, phase, site.gpus_per_node))
+    batches = [site.batch(each.phases[0].kind) for each in left]
+    for each, batch in zip(left, batches, strict=True):
+        _require_partition(each, batch, known)
     accounts = _accounts()
-    for account in {site.batch(phase.kind).account for phase in left} - {None}:
+    for account in {batch.account for batch in batches} - {None}:
         if accounts and str(account).lower() not in accounts:  # Slurm keeps them in lower case
             raise RunError(
                 f"{where}: Slurm has no account `{account}` for {getpass.getuser()}",
@@ -280,9 +262,7 @@ def _require_partitions(left: Sequence[Phase], request: Request, site: SlurmSite
             )
 
 
-def _require_partition(
-    phase: Phase, batch: Batch, known: dict[str, Partition], on: Machines
-) -> None:
+def _require_partition(of: Allocation, batch: Batch, known: dict[str, Partition]) -> None:
     """Raises: RunError: a phase cannot run in its partition."""
     if batch.partition is None:
         found = next((each for each in known.values() if each.default), None)
@@ -297,10 +277,10 @@ def _require_partition(
         raise RunError(
             f"Slurm has no partition `{batch.partition}`", _meant(str(batch.partition), list(known))
         )
-    if on.nodes > found.nodes:
+    if of.machines.nodes > found.nodes:
         raise RunError(
-            f"the phase {phase.name} needs {on.nodes} nodes, but the partition `{found.name}` "
-            f"has {found.nodes}",
+            f"the phase {of.name} needs {of.machines.nodes} nodes, but the partition "
+            f"`{found.name}` has {found.nodes}",
             "name another partition in the site file, or plan for a smaller cluster",
         )
     asked = minutes(batch.time) if batch.time else None

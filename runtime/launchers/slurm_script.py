@@ -1,4 +1,4 @@
-"""The batch script of a phase: plain, readable bash.
+"""The batch script of a phase, or of several on the same machines: plain, readable bash.
 
 A job outlives an attempt. Slurm requeues it if a node is lost or it is preempted (`--requeue`).
 The script requeues it if the ranks end with 75 or crash, which Slurm would take for the end;
@@ -19,7 +19,8 @@ from ..run_folder.store import EVENTS, LOGS
 from . import parts
 from .engine import Piece, Request
 from .launcher import WORKER
-from .machines import Machines
+from .machines import Allocation
+from .remaining import MODULE as REMAINING
 from .slurm_site import Batch, SlurmSite, minutes
 
 BEFORE_THE_END = 300
@@ -32,44 +33,72 @@ _BODY = """\
 
 set -uo pipefail
 {setup}
-export {phase}={number} OMP_WAIT_POLICY=PASSIVE
-threads=$((SLURM_CPUS_ON_NODE / {ranks}))
-export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}}
+export OMP_WAIT_POLICY=PASSIVE
+own_threads=${{OMP_NUM_THREADS:-}}
 
 # Before its time is up, and when it has to give way, Slurm tells this script. The ranks then save
 # their state and end with 75. (SIGTERM to srun would kill them.)
-told=
-tell() {{ told=yes; scancel --signal=USR1 "$SLURM_JOB_ID.0"; }}
+told= leaving= step={step} before=0 code=0
+tell() {{
+  told=yes leaving=yes
+  for seconds in 1 2 4 8; do  # the ranks may be starting
+    scancel --signal=USR1 "$SLURM_JOB_ID.$step" && break
+    sleep "$seconds"
+  done
+}}
 trap tell USR1 TERM
 
-before=$({before})
-srun {srun} \\
-  {command} &
-ranks=$!
-code=127
-while :; do
-  told=
-  wait "$ranks"
-  now=$?
-  [ "$now" = 127 ] || code=$now
-  [ -n "$told" ] || break
-done
+ranks() {{  # NODES RANKS: of each node
+  local threads=$((SLURM_CPUS_ON_NODE / $2)) step_id
+  export OMP_NUM_THREADS=${{own_threads:-$((threads > 0 ? threads : 1))}}
+  before=$({before})
+  srun --nodes="$1" --ntasks="$(($1 * $2))" --ntasks-per-node="$2" {srun} \\
+    {command} < /dev/null &
+  step_id=$!
+  code=127
+  while :; do
+    told=
+    wait "$step_id"
+    local now=$?
+    [ "$now" = 127 ] || code=$now
+    [ -n "$told" ] || break
+  done
+}}
 
-# 0: the phase is done, and the next one begins. 75: queue the job again. Anything else: a person is
+{walk}
+# 0: {done}. 75: queue the job again. Anything else: a person is
 # needed, and what waits for this job is cancelled.
 [ "$code" = 0 ] && exit 0
-{end} "$before" "$code"
+{end} "${phase}" {attempts} "$before" "$code"
 verdict=$?
 if [ "$verdict" = 75 ]; then
   scontrol requeue "$SLURM_JOB_ID" && sleep 600
 fi
 exit "$verdict"
 """
+_ONE = """\
+export {phase}={number}
+ranks {nodes} {ranks}
+
+"""
+_SEVERAL = """\
+# Phases on the same nodes, one after the other, from the first that is not done.
+export {phase}={first}
+left=$({remaining}) || code=75
+while read -r next nodes each && [ "$code" = 0 ]; do
+  [ -n "$next" ] || break
+  {phase}=$next
+  if [ -n "$leaving" ]; then code=75; break; fi  # no time is left for another one
+  ranks "$nodes" "$each"
+  step=$((step + 1))
+done <<< "$left"
+
+"""
 
 
-def job_name(plan: Plan, phase: Phase) -> str:
-    """Slurm's name for the job of a phase."""
-    return f"{_run(plan)}-{phase.name}"
+def job_name(plan: Plan, phase: str) -> str:
+    """Slurm's name for the job whose first phase this is."""
+    return f"{_run(plan)}-{phase}"
 
 
 def _run(plan: Plan) -> str:
@@ -77,30 +106,48 @@ def _run(plan: Plan) -> str:
     return f"etude-{run}"
 
 
-def script(request: Request, phase: Phase, machines: Machines, site: SlurmSite) -> Piece:
-    """The script of a phase."""
-    plan = request.plan
-    first, *others = phase.jobs
-    jobs = f"{first} … {others[-1]}" if others else first
-    nodes = counted(machines.nodes, "nodes")
+def script(request: Request, of: Allocation, site: SlurmSite) -> Piece:
+    """The script of phases that share a job."""
+    plan, phase = request.plan, of.phases[0]
+    jobs = [job for each in of.phases for job in each.jobs]
+    nodes = counted(of.machines.nodes, "nodes")
     head = [
         "#!/bin/bash -l" if site.modules else "#!/bin/bash",  # `module` needs a login shell
-        f"# {plan.recipe}{options(plan)}, phase {phase.name} on {nodes}: {jobs}",
+        f"# {plan.recipe}{options(plan)}, {of.shown()} on {nodes}: "
+        + " … ".join(jobs[:: max(len(jobs) - 1, 1)]),
         "# `etude launch` has written it. It may be started any number of times: it continues.",
     ]
-    said = _directives(request, phase, machines, site)
+    said = _directives(request, of, site)
     lines = [*head, *(f"#SBATCH {option}" for option in said)]
+    several = len(of.phases) > 1
+    asks = several and _in_box(site)
     body = _BODY.format(
         setup="\n".join(_setup(site)),
         phase=PHASE,
-        number=phase.number,
-        ranks=machines.ranks,
+        step=int(asks),  # the first one asks which phases are left
         srun=" ".join(_srun(request, phase, site)),
         command=_python(site, _worker(request, phase, site)),
-        end=_end(request, phase, site),
+        walk=_walk(request, of, site),
+        done=f"the phase{'s are' if several else ' is'} done, and the next one begins",
+        end=_beside(request, phase, site, [END, request.address]),
+        attempts=site.attempts,
         before=_before(request),
     )
-    return Piece(f"{phase.name}.sh", "\n".join(lines) + "\n" + body)
+    return Piece(f"{of.name}.sh", "\n".join(lines) + "\n" + body)
+
+
+def _walk(request: Request, of: Allocation, site: SlurmSite) -> str:
+    """The part of the script that says which phases are done, and how they follow each other."""
+    first, last = of.numbers
+    if first == last:
+        nodes, ranks, _ = of.machines
+        return _ONE.format(phase=PHASE, number=first, nodes=nodes, ranks=ranks)
+    asked = [REMAINING, request.address, str(first), str(last)]
+    if site.gpus_per_node:
+        asked.append(str(site.gpus_per_node))
+    return _SEVERAL.format(
+        phase=PHASE, first=first, remaining=_beside(request, of.phases[0], site, asked)
+    )
 
 
 def _worker(request: Request, phase: Phase, site: SlurmSite) -> list[str]:
@@ -127,11 +174,10 @@ def _log(request: Request, name: str) -> str:
     return _quoted(request.folder / LOGS / name)
 
 
-def _directives(
-    request: Request, phase: Phase, machines: Machines, site: SlurmSite
-) -> Iterator[str]:
+def _directives(request: Request, of: Allocation, site: SlurmSite) -> Iterator[str]:
+    phase, machines = of.phases[0], of.machines
     batch = site.batch(phase.kind)
-    yield f"--job-name={job_name(request.plan, phase)}"
+    yield f"--job-name={job_name(request.plan, of.name)}"
     yield f"--nodes={machines.nodes}"
     yield f"--ntasks-per-node={machines.ranks}"
     for option, value in _asked(batch, machines.gpus):
@@ -186,8 +232,13 @@ def _srun(request: Request, phase: Phase, site: SlurmSite) -> Iterator[str]:
         yield "--open-mode=append"
         each = "%a" if phase.number == parts.NUMBER else "%t"  # one log per part
         yield f"--output={_log(request, f'{phase.name}.rank-{each}.log')}"
+    yield from _box(request, phase, site)
+
+
+def _box(request: Request, phase: Phase, site: SlurmSite) -> Iterator[str]:
+    """What srun does not inherit from the job: cores, and the container to start."""
     if (cpus := site.batch(phase.kind).cpus) is not None:
-        yield f"--cpus-per-task={cpus}"  # srun does not inherit it from the job
+        yield f"--cpus-per-task={cpus}"
     box = site.container
     if box and box.runs_with == "pyxis":
         yield f"--container-image={shlex.quote(box.image)}"
@@ -205,14 +256,18 @@ def _python(site: SlurmSite, module: list[str]) -> str:
     return shlex.join(command)
 
 
-def _end(request: Request, phase: Phase, site: SlurmSite) -> str:
-    """The command that decides what happens to the job; its last argument is srun's exit code."""
-    module = [END, request.address, str(phase.number), str(site.attempts)]
+def _beside(request: Request, phase: Phase, site: SlurmSite, module: list[str]) -> str:
+    """The command that runs a module of etude once, on the script's node."""
     command = _python(site, module)
-    if site.container and site.container.runs_with == "pyxis":
-        box = " ".join(_srun(request, phase, site))
+    if _in_box(site):
+        box = " ".join(_box(request, phase, site))
         return f'srun --nodes=1 --ntasks=1 --overlap --nodelist="$SLURMD_NODENAME" {box} {command}'
     return command
+
+
+def _in_box(site: SlurmSite) -> bool:
+    """Whether etude is only inside of what srun starts."""
+    return site.container is not None and site.container.runs_with == "pyxis"
 
 
 def _quoted(path: Path) -> str:

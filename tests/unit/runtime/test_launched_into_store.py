@@ -53,7 +53,7 @@ def test_scripts_start_ranks_with_the_url(tmp_path: Path) -> None:
         assert "before=$(date +%s)" in piece.text
     gang = pieces[2].text
     assert f"-m etude.runtime.worker {URL} {tmp_path}" in gang
-    assert f"-m etude.runtime.launchers.slurm_end {URL} 2 5" in gang
+    assert f'-m etude.runtime.launchers.slurm_end {URL} "$ETUDE_PHASE" 5' in gang
     assert f"-m etude.runtime.launchers.parts {URL} {tmp_path} 3" in pieces[0].text
 
 

@@ -112,7 +112,7 @@ def test_ranks_get_what_the_site_says(tmp_path: Path) -> None:
     assert shown.stdout == "it's two words\n"
     assert text.index("module load cuda/12.8") < text.index("ulimit -n 65536") < text.index("srun")
     assert "'/opt/my venv/bin/python' -m etude.runtime.worker" in text
-    assert "--cpus-per-task=12" in text.partition("srun --kill-on-bad-exit=1")[2]
+    assert "--cpus-per-task=12" in text.partition("--kill-on-bad-exit=1")[2]
 
 
 def test_of_a_short_job_a_fifth_of_its_time_is_left_to_save(tmp_path: Path) -> None:
