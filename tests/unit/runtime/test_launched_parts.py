@@ -47,8 +47,9 @@ def test_slurm_has_an_array_before_the_first_phase(tmp_path: Path) -> None:
         f"--output={logs}/0-cpu.%a.log",
     }
     assert f"--output={logs}/0-cpu.rank-%a.log" in text
-    assert f"py -m etude.runtime.launchers.parts {tmp_path / 'run'} {tmp_path} 16 < /dev/null &" in text
-    assert f'{slurm_end.__name__} {tmp_path / "run"} "$ETUDE_PHASE" 5' in text
+    run = tmp_path / "run"
+    assert f"py -m etude.runtime.launchers.parts {run} {tmp_path} 16 < /dev/null &" in text
+    assert f'{slurm_end.__name__} {run} "$ETUDE_PHASE" 5' in text
     assert "0-cpu.sh" not in slurm(tmp_path, "parts = 1")
 
 
