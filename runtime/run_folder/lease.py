@@ -58,8 +58,8 @@ class Lease:
             RunError: another run is using the folder.
             OSError: the lease cannot be written.
         """
-        there = self._look()
-        if there is not None and there.get("token") == os.environ.get(INHERITED):
+        inherited = os.environ.get(INHERITED)
+        if inherited and (self._look() or {}).get("token") == inherited:
             return
         while not self._create(self._path):
             there = self._look()
@@ -294,14 +294,25 @@ def _read(path: Path) -> dict[str, Any] | None:
     """The owner; None if there is none; empty if the lease cannot be read."""
     for _ in range(20):
         try:
-            found = json.loads(path.read_bytes())
+            found = parsed(path.read_bytes())
         except FileNotFoundError:
             return None
-        except ValueError:
-            time.sleep(0.05)
-            continue
-        return found if isinstance(found, dict) else {}
+        if found is not None:
+            return found
+        time.sleep(0.05)
     return {}
+
+
+def parsed(content: bytes) -> dict[str, Any] | None:
+    """The owner in a lease; None if it has not the form of one: half written, or damaged."""
+    try:
+        found = json.loads(content)
+        processes = found["processes"]
+        formed = all(type(each["pid"]) is int and "started" in each for each in processes)
+        formed &= isinstance(processes, list) and type(found.get("slurm_restarts", 0)) is int
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return found if formed else None
 
 
 def _who(owner: Mapping[str, Any]) -> str:

@@ -1,13 +1,12 @@
 """The lease of a run folder in an object store: one object, changed only by who knows its tag."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..stores.objects import Bucket, StoreError
-from .lease import LEASE, Lease
+from .lease import LEASE, Lease, parsed
 
 
 class StoredLease(Lease):
@@ -60,13 +59,7 @@ class StoredLease(Lease):
         about = self._bucket.about(LEASE)
         content = self._bucket.read(LEASE)
         self._tag = about.tag if about else ""
-        if content is None:
-            return None
-        try:
-            found = json.loads(content)
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+        return None if content is None else parsed(content) or {}
 
     def _create(self, path: Path) -> bool:
         return self._bucket.create(LEASE, self._content())

@@ -199,7 +199,32 @@ def test_a_file_that_nobody_can_read_is_no_owner_for_long(tmp_path: Path) -> Non
     (tmp_path / LEASE).write_text("{")
     lease = Lease(tmp_path)
     lease.take()
+    assert lease.mine
     lease.release()
+
+
+@pytest.mark.parametrize(
+    "processes", [None, 5, "x", [5], [None], [{}], [{"pid": "x", "started": "1"}], [{"pid": 1}]]
+)
+def test_one_that_is_damaged_is_no_owner_for_long(
+    processes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "DEAD_SECONDS", 0.1)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    first = Lease(tmp_path)
+    first.take()
+    there = owner(tmp_path)
+    first.release()
+    (tmp_path / LEASE).write_text(json.dumps(there | {"processes": processes}))
+    assert module.owner(tmp_path) is None
+    second = Lease(tmp_path)
+    second.take()
+    assert owner(tmp_path)["token"] != there["token"]
+    second.release()
+
+
+def test_a_lease_nested_deeper_than_python_reads_is_damaged() -> None:
+    assert module.parsed(b'{"processes": ' + b"[" * 100_000) is None
 
 
 def test_a_successor_that_has_died_before_it_began_is_succeeded(tmp_path: Path) -> None:
