@@ -306,15 +306,26 @@ def _sequences(job: TrainJob, done: int) -> int:
 def _pace(
     lines: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], job: str
 ) -> float | None:
-    """Seconds per sequence, over the newest steps."""
-    told = [e for e in events if e.get("event") == "step" and e.get("job") == job and "time" in e]
-    if len(told) > 2:
+    """Seconds per sequence, over the newest steps: by their own stopwatch where they have one. A
+    clock may be set meanwhile, and between two starts of a run lie hours in which it does nothing.
+    """
+    told = [e for e in events if e.get("event") == "step" and e.get("job") == job]
+    watched = [e for e in told if _is_length(e.get("seconds"))]
+    if len(watched) > 2:
+        seconds = sum(event["seconds"] for event in watched[1:])
+        return seconds / max(sum(event["sequences"] for event in watched[1:]), 1)
+    told = [event for event in told if "time" in event]
+    if len(told) > 2 and told[-1]["time"] > told[0]["time"]:
         seconds = told[-1]["time"] - told[0]["time"]
         return seconds / max(sum(event["sequences"] for event in told[1:]), 1)
     timed = [line for line in lines[-RECENT:] if line.get("tokens_per_second")]
     if not timed:
         return None
     return median(line.get("seq_len", 0) / line["tokens_per_second"] for line in timed)
+
+
+def _is_length(seconds: Any) -> bool:
+    return isinstance(seconds, int | float) and 0 < seconds < float("inf")
 
 
 def _flops(job: TrainJob) -> float:

@@ -13,6 +13,7 @@ from etude.runtime.launchers import messages
 from etude.runtime.launchers.launcher import Outcome
 from etude.runtime.run_folder.lease import DEAD_SECONDS
 from etude.runtime.run_folder.progress import progress
+from etude.runtime.run_folder.store import EVENTS
 
 
 @pytest.fixture
@@ -72,6 +73,26 @@ def test_without_times_of_events_the_speed_is_that_of_the_steps(folder: Folder) 
     (folder.path / "events.jsonl").unlink()
     found = progress(folder.plan, folder.store)
     assert found.seconds == pytest.approx(110 * 2.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_changes_no_time_left(jump: float, folder: Folder) -> None:
+    folder.finish("tokenizer.letters", "dataset.sums")
+    folder.begin("pre.1")
+    folder.train("pre.1", steps=40, seconds=2.0)
+    file = folder.path / EVENTS
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    for number, event in enumerate(events):
+        event["time"] += jump * (number > 20)
+        event["seconds"] = 2.0
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    found = progress(folder.plan, folder.store)
+    assert found.job_seconds == pytest.approx(2.0 * 60)
+    # Steps of an earlier version have no stopwatch: by their speed then.
+    for event in events:
+        del event["seconds"]
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert (progress(folder.plan, folder.store).job_seconds or 0) > 0
 
 
 def test_before_the_first_step_the_time_left_is_not_known(folder: Folder) -> None:
