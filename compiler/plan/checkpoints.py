@@ -14,6 +14,8 @@ WEIGHTS = 4
 """Bytes per parameter: weights are kept in float32."""
 MOMENTS = 8
 """Bytes per parameter for both moments of Adam, float32."""
+FOR_ROLLBACKS = 4
+"""Checkpoints that rollbacks keep besides the newest (`runtime/engine/checkpoint.py`)."""
 OTHERWISE = 10
 """Checkpoints per job if its time is unknown and an interval in steps is needed."""
 
@@ -98,10 +100,10 @@ def staying(job: TrainJob) -> int:
 
 def at_once(job: TrainJob) -> int:
     """The most temporary checkpoints on disk at once: the newest ones, one that is being written,
-    two for rollbacks, and the best."""
+    those for rollbacks, and the best."""
     best = int(job.choice is not None and job.choice.best)
     if job.saving.last is None:
         return 0
     written = inside(job)
-    most = job.saving.last + 1 + (2 if back_to(job) else 0)
+    most = job.saving.last + 1 + (FOR_ROLLBACKS if back_to(job) else 0)
     return (most if written is None else min(most, written)) + best

@@ -64,6 +64,10 @@ class Start:
     """Whether to skip a head of another shape: a reward model begins as a language model."""
 
 
+SELDOM = 10
+"""Of the checkpoints for rollbacks, every so many are kept for longer: the last two of them."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """When a job writes checkpoints, and which of them it keeps.
@@ -101,8 +105,12 @@ class Policy:
         return max(step // self.back - 1, 0) * self.back
 
     def _may_be_needed(self, step: int, newest: int) -> bool:
-        """Whether a rollback after the newest checkpoint may go back to that of a step."""
-        return self.back > 0 and step % self.back == 0 and step >= self.before(newest)
+        """Whether a rollback after the newest checkpoint may go back to that of a step, or further
+        ones that follow at once: a second finds its own, and later ones one that is not far."""
+        if self.back == 0 or step % self.back:
+            return False
+        nearest, apart = self.before(newest), SELDOM * self.back
+        return step >= nearest - self.back or (step % apart == 0 and step > nearest - 2 * apart)
 
     def stale(self, steps: list[int]) -> list[int]:
         """The steps, of those with checkpoints (oldest first), whose checkpoints to remove."""

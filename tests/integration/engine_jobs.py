@@ -25,7 +25,7 @@ from etude.compiler.plan.plan import (
     Window,
 )
 from etude.compiler.schedule.timeline import Timeline
-from etude.compiler.values import BatchPiece, Experts, Latent, LrPiece, Parts, Saving
+from etude.compiler.values import BatchPiece, Experts, Latent, LrPiece, Parts, Saving, Spikes
 from etude.runtime.data import tokenizer
 from etude.runtime.data.shards import write_shards
 from etude.runtime.engine.checksums import is_whole
@@ -264,6 +264,13 @@ def train_job(
         ),
         torchtitan=sections,
     )
+
+
+def rolling(steps: int = 24, at_most: int = 3, **changes: Any) -> TrainJob:
+    """A job that goes back at spikes, by five steps or more."""
+    made = train_job(steps=steps, saving=Saving(every=7, seconds=None, last=1), **changes)
+    policy = Spikes(do="rollback", above=10.0, back=5)
+    return made.model_copy(update={"spikes": policy, "rollbacks": at_most})
 
 
 def run(job: TrainJob, inputs: dict[str, Path], folder: Path, **keywords: Any) -> Events:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from engine_jobs import Events, run, same, train_job
 
+from etude.compiler.plan.checkpoints import FOR_ROLLBACKS
 from etude.compiler.values import Saving
 from etude.runtime import stopping
 from etude.runtime.engine.checkpoint import Policy
@@ -258,3 +259,16 @@ def test_the_sums_are_those_of_the_files(whole: Path) -> None:
     found = json.loads((whole / SUMS).read_text())["files"]
     assert set(found) == {SHARD, ".metadata"}
     assert damage(whole, 0, 2) == damage(whole, 1, 2) == ""
+
+
+def test_rollbacks_keep_the_last_three_and_the_last_two_of_every_tenth() -> None:
+    policy = Policy(Saving(every=None, seconds=1200.0, last=1), back=10)
+    held: list[int] = []
+    for step in [n for n in range(1, 1000) if policy.is_due(n, 0.0)]:
+        held.append(step)
+        for stale in policy.stale(held):
+            held.remove(stale)
+        assert policy.before(step) in [0, *held]
+        assert max(step - 20, 0) in [0, *held]
+        assert len(held) <= 1 + FOR_ROLLBACKS
+    assert held == [800, 900, 970, 980, 990]

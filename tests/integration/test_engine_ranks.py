@@ -48,9 +48,14 @@ def job(world_size: int, steps: int = 14, **parallelism: int | str) -> TrainJob:
     )
 
 
-def spiking(world_size: int, do: Any) -> TrainJob:
+def spiking(world_size: int, do: Any, **parallelism: int) -> TrainJob:
     """A job that does this at spikes of the gradient."""
-    made = train_job(steps=24, checkpoint_every=50, world_size=world_size)
+    made = train_job(
+        steps=24,
+        checkpoint_every=50,
+        world_size=world_size,
+        torchtitan={"parallelism": parallelism},
+    )
     spikes = Spikes(do=do, above=10.0, back=5 if do == "rollback" else 0)
     return made.model_copy(update={"spikes": spikes, "rollbacks": 1})
 
@@ -134,6 +139,8 @@ def two_ranks(inputs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         for name, layout in {"sharded": {}, **LAYOUTS}.items()
     ]
     spiked = [Run(spiking(2, do), do, spoil=(20,)) for do in ("skip", "rollback")]
+    staged = spiking(2, "rollback", pipeline_parallel_degree=2)
+    spiked.append(Run(staged, "rollback of a pipeline", spoil=(20,)))
     assert (
         place.run(Run(job(2), "whole"), Run(job(2), "killed"), *begun, *others, *drawn, *spiked)
         == 0
@@ -169,18 +176,19 @@ def test_one_rank_killed_and_resumed_ends_bit_for_bit_alike(
     assert same(whole / "weights", killed / "weights")
 
 
-@pytest.mark.parametrize("do", ["skip", "rollback"])
+@pytest.mark.parametrize("folder", ["skip", "rollback", "rollback of a pipeline"])
 def test_two_ranks_do_at_a_spike_what_one_does(
-    do: str,
+    folder: str,
     two_ranks: Workplace,
     inputs: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    do = folder.split()[0]
     disturbed = spoiled(spiking(1, do), (20,))
     monkeypatch.setattr(Trainer, "forward_backward_step", disturbed)
     alone = run(spiking(1, do), inputs, tmp_path / "job")
-    together = two_ranks.events(do)
+    together = two_ranks.events(folder)
     assert [(e["event"], e["step"], e.get("to")) for e in together] == [
         (e["event"], e["step"], e.get("to")) for e in alone
     ]

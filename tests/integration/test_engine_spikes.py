@@ -3,13 +3,23 @@ back."""
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from engine_jobs import Events, run, same, same_weights, spoiled, tensors, train_job
+from engine_jobs import (
+    Events,
+    rolling,
+    run,
+    same,
+    same_weights,
+    spoiled,
+    tensors,
+    train_job,
+)
 
 from etude.compiler.plan.plan import TrainJob
 from etude.compiler.schedule.timeline import Timeline
@@ -119,16 +129,6 @@ def test_a_run_that_stops_at_spikes_keeps_what_was_before(
     assert [event["step"] for event in again] == list(range(BAD, 24))
 
 
-BACK = 5
-"""Steps that the tests' rollbacks go back at least."""
-
-
-def rolling(steps: int = 24, at_most: int = 3, **changes: Any) -> TrainJob:
-    made = train_job(steps=steps, saving=Saving(every=7, seconds=None, last=1), **changes)
-    policy = Spikes(do="rollback", above=10.0, back=BACK)
-    return made.model_copy(update={"spikes": policy, "rollbacks": at_most})
-
-
 def spoil(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Spoils the data that an undisturbed job reads at these steps."""
     monkeypatch.setattr(Trainer, "forward_backward_step", spoiled(rolling(), steps))
@@ -207,6 +207,56 @@ def test_killed_in_or_after_a_rollback_it_ends_with_the_same_bits(
     assert [e["step"] for e in events if e["event"] == "rollback"] == [BAD] * (not known)
     assert same(tmp_path / "job/result/state", rolled_back / "job/result/state")
     assert [f.name for f in (tmp_path / "job").iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_without_the_checkpoint_to_go_back_to_it_ends_with_the_same_bits(
+    how: str,
+    inputs: dict[str, Path],
+    rolled_back: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It goes on from the one before, and reads what it has read up to there."""
+    spoil(monkeypatch, BAD)
+    events: Events = []
+
+    def lose(event: dict[str, Any]) -> None:
+        events.append(event)
+        if event["event"] == "rollback":
+            saved = tmp_path / "job" / "checkpoints" / f"step-{event['to']}"
+            if how == "gone":
+                shutil.rmtree(saved)
+            else:
+                (shard,) = saved.glob("*.distcp")
+                shard.write_bytes(b"?" + shard.read_bytes()[1:])
+
+    run(rolling(), inputs, tmp_path / "job", on_event=lose)
+    back = events[[event["event"] for event in events].index("rollback") + 1 :]
+    said = [event["message"] for event in back if event["event"] == "warning"]
+    assert [one.endswith("; going from step 10 of the job") for one in said] == [True] * (
+        how == "damaged"
+    )
+    assert [event["step"] for event in back if event["event"] == "step"] == [*range(10, 24)]
+    assert same(tmp_path / "job/result/state", rolled_back / "job/result/state")
+
+
+def test_it_goes_back_twice_in_a_row(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step after a rollback is a spike, too: the second goes further back."""
+    last, steps = 25, 30
+    spoil(monkeypatch, last, last + 1)
+    events = run(rolling(steps), inputs, tmp_path / "job")
+    told = [(e["number"], e["step"], e["to"]) for e in events if e["event"] == "rollback"]
+    assert told == [(1, last, 20), (2, 20, 15)]
+    taken = [event["step"] for event in events if event["event"] == "step"]
+    assert taken == [*range(last), *range(15, steps)]
+    # 26 steps of data and that of the second spike are behind; 15 more follow.
+    read = json.loads((tmp_path / "job/result/positions.json").read_text())
+    drawn = Timeline.of(rolling(steps)).drawn_before(steps)
+    passed = {name: read[name] // 32 - drawn.get(name, 0) for name in read}
+    assert sum(passed.values()) == 4 * (last + 2 - 15)
 
 
 def test_a_job_goes_back_only_so_often(

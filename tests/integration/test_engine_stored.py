@@ -4,10 +4,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 import torch
+from engine_jobs import Trainer, rolling, run, same, spoiled
 from stores import Server, server
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -15,6 +17,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from etude.runtime.engine.checksums import Writer, damage
 from etude.runtime.engine.lazy_reader import CheckpointReader
+from etude.runtime.engine.rollbacks import Rollback
 from etude.runtime.engine.stored import take_named, take_stored
 from etude.runtime.errors import Interrupted
 from etude.runtime.run_folder.saved import steps_saved
@@ -182,3 +185,31 @@ def test_what_a_job_writes_into_its_result_belongs_to_the_artifact(store: Server
     (shard,) = [n.rpartition("/")[2] for n in names if n.startswith("run/artifacts/k1/state/__0_")]
     sums = json.loads(store.read("run/artifacts/k1/state/checksums.json"))
     assert set(sums["files"]) == {shard, ".metadata"}
+
+
+def test_a_rollback_removes_the_checkpoints_after_it_from_the_store(
+    store: Server,
+    inputs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Killed when they are gone and the rollback is told, another machine goes on from there."""
+    job, told = rolling(), []
+    monkeypatch.setattr(Trainer, "forward_backward_step", spoiled(job, (20,)))
+    run(job, inputs, tmp_path / "undisturbed")
+
+    def die(event: dict[str, Any]) -> None:
+        if event["event"] == "rollback":
+            told.append(Rollback.of(event))
+            raise KeyboardInterrupt
+
+    here = on_machine("one", tmp_path, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run(job, inputs, here, root=here.parents[1], on_event=die)
+    assert [(back.step, back.to) for back in told] == [(20, 15)]
+    kept = {name.split("/")[4] for name in store.names("run/work/k1/checkpoints/")}
+    assert kept == {"step-10", "step-15"}
+    there = on_machine("two", tmp_path, monkeypatch)
+    events = run(job, inputs, there, root=there.parents[1], rollbacks=told)
+    assert [event["step"] for event in events] == [*range(15, 24)]
+    assert same(there / "result" / "state", tmp_path / "undisturbed" / "result" / "state")
