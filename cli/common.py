@@ -221,8 +221,9 @@ def remark(text: str) -> None:
 def problem(message: str, help: str = "") -> None:
     """Prints one message to standard error, formatted as a finding without a place."""
     from ..spec.findings.paragraphs import wrapped
-    from .screen import colors, width
+    from .screen import clean, colors, width
 
+    message, help = clean(message), clean(help)  # which may quote what others have written
     bold, red, off = ("\033[1m", "\033[1;31m", "\033[0m") if colors(sys.stderr) else ("", "", "")
     columns = width(sys.stderr)
     first, *more = wrapped(f"error: {message}", columns, rest="  ")

@@ -113,7 +113,7 @@ class Paragraph(NamedTuple):
 
 def _print(found: "Difference", rows: "Mapping[str, str]") -> None:
     for each in paragraphs(found, rows, Ink()):
-        say(each.text, first=each.first, rest=each.rest)
+        say(each.text, first=each.first, rest=each.rest, painted=True)
 
 
 def paragraphs(

@@ -23,13 +23,15 @@ def show_stages(plan: Plan) -> None:
         values = summary.values if first is None else _differences(name, first, plan)
         like = f", as {ink(first, 'bold')}" + (" but" if values else "") if first else ""
         print()
-        say(f"{ink(name, 'bold')}: {_head(summary, early=name in early)}{like}", rest="  ")
+        head = f"{ink(clean(name), 'bold')}: {_head(summary, early=name in early)}{like}"
+        say(head, rest="  ", painted=True)
         width = max([11, *map(len, values)])
         for attribute, value in values.items():
             if attribute != "gate":  # shown below, as in the plan
                 first, rest = f"  {attribute:<{width}} ", " " * (width + 3)
                 origin = ink(f"({clean(value.origin)})", "dim")
-                say(f"{clean(value.value)}  {origin}", first=first, rest=rest)
+                said = f"{clean(value.value)}  {origin}"
+                say(said, first=first, rest=rest, painted=True)
         if saved := _saved(name, plan):
             say(saved, first=f"  {'saved':<{width}} ", rest=" " * (width + 3))
         if measured := _evaluated(name, plan):

@@ -17,7 +17,7 @@ from .tables import Column, Row, show
 
 def table(plan: Plan) -> None:
     """Prints stages and segments: as wide as the terminal, or plain text in a pipe."""
-    say(_title(plan), rest="  ")
+    say(_title(plan), rest="  ", painted=True)
     trained = plan.trained()
     if trained:
         _lengths(trained)

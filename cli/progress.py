@@ -10,7 +10,7 @@ from ..compiler.plan.plan import Plan
 from ..runtime.run_folder.recorder import OnEvent
 from ..spec.quantity import counted, measured, short
 from .common import too_long
-from .screen import colors, lasting
+from .screen import clean, colors, lasting
 from .way import Way
 
 SECONDS = 10.0
@@ -208,7 +208,7 @@ class _Lines:
         if message:
             if event["event"] == "started":
                 message = "; ".join(filter(None, (message, self.way.number())))
-            print(message, file=self.terminal, flush=True)
+            print(clean(message), file=self.terminal, flush=True)
 
     def _step(self, event: dict[str, Any]) -> None:
         self.last = time.monotonic()
@@ -260,6 +260,6 @@ def _bars(plan: Plan, terminal: TextIO) -> Iterator[OnEvent]:
             else:
                 message = _message(event)
                 if message:
-                    console.print(escape(message))
+                    console.print(escape(clean(message)))
 
         yield on_event

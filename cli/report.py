@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .common import open_run, problem, remark
 from .report_tables import Table, compared, tables
+from .screen import clean
 from .tables import Column, Row, show
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _plain(text: str) -> str:
     """The text, so that Markdown shows it as it stands."""
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, "\\" + sign)
-    return text.replace("\n", " ")
+    return clean(text.replace("\n", " "))
 
 
 def refused(page: Path) -> bool:

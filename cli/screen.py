@@ -47,14 +47,23 @@ class Ink:
         return re.sub(r"\S+", lambda word: f"\033[{_CODES[style]}m{word[0]}\033[0m", text)
 
 
-def say(text: str, *, first: str = "", rest: str = "", to: TextIO | None = None) -> None:
-    """Prints a paragraph of clean text, no wider than the terminal.
+def say(
+    text: str,
+    *,
+    first: str = "",
+    rest: str = "",
+    to: TextIO | None = None,
+    painted: bool = False,
+) -> None:
+    """Prints a paragraph, no wider than the terminal.
 
     Args:
         first, rest: prefixes of the first line and of the others.
         to: the stream; default: standard output.
+        painted: `Ink` has painted some of it, and it is clean otherwise.
     """
     stream: TextIO = to or sys.stdout
+    text = text if painted else clean(text)
     print("\n".join(wrapped(text, width(stream), first=first, rest=rest)), file=stream)
 
 

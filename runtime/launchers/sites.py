@@ -18,22 +18,18 @@ from typing import TypeVar
 from platformdirs import user_config_path
 from pydantic import BaseModel, ValidationError
 
+from ...compiler.files.urls import has_secret
 from ..errors import RunError
 
 ENGINES = ("slurm", "kubernetes", "skypilot")
 """The tables that a site file may have."""
 STORED = "stored"
 """In the context of validation: whether the run folder is in a store."""
-SECRETS = (
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AZURE_STORAGE_ACCOUNT_KEY",
-    "AZURE_STORAGE_CONNECTION_STRING",
-    "AZURE_STORAGE_SAS_TOKEN",
-    "HF_TOKEN",
-    "WANDB_API_KEY",
+_SECRET = re.compile(
+    r"(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CONNECTION_STRING|(API|ACCESS|ACCOUNT|SECRET|PRIVATE)_KEY)$",
+    re.IGNORECASE,
 )
-"""Variables that must not be written to a script or a manifest."""
+"""The ends of names of variables that must not be written to a script or a manifest."""
 _SAFE = {
     "slurm": "remove it there; jobs get it from the shell that launches, or from ~/.aws",
     "kubernetes": 'put it into a Secret of the namespace, and name that: secrets = ["NAME"]',
@@ -100,11 +96,12 @@ def read(path: Path | None, engine: str, table: type[Table], *, stored: bool = F
         found = table.model_validate(said.get(engine, {}), context={STORED: stored})
     except ValidationError as problem:
         raise _wrong(path, text, engine, table, problem) from None
-    for name in getattr(found, "environment", ()):
-        if name in SECRETS:
+    for name, value in dict(getattr(found, "environment", ())).items():
+        if _SECRET.search(name) or has_secret(str(value)):
+            line = _line(text, [engine, "environment", name])
             raise RunError(
-                f"{path}:{_line(text, [engine, 'environment', name])}: `{name}` is a secret, and "
-                "what `environment` has is written to files",
+                f"{path}:{line}: `{name}` is a secret, or has one in it, and what `environment` "
+                "has is written to files",
                 _SAFE[engine],
             )
     return found

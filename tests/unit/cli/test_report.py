@@ -145,7 +145,7 @@ def test_the_tables_have_a_row_a_stage_and_a_column_a_measure(
         "accuracy",
     ] in rows
     assert ["align.1.after", "align.1.dpo", "1.5", "0.125", "", ""] in rows
-    assert ["align.2.after", "align.2.dpo", "0.5", "", "0.125", ""] in rows
+    assert ["align.2.after", "align.2.dpo", "0.5 *", "", "0.125", ""] in rows
     assert ["align.2.ranks", "align.2.rm", "", "", "", "0.75"] in rows
     assert ["align.2.drafts", "3", "6", "0.5", "0.5", "3", "0.75", "2"] in rows
     assert ["pick", "loss(docs)", "pretrain", "2.25", "yes"] in rows
@@ -342,6 +342,28 @@ def test_what_a_model_writes_is_text_and_nothing_else(
     assert text.count("<script") == calm
     assert "<img" not in text.partition('<script type="application/json"')[0]
     assert "&lt;script&gt;alert(1)" in text
+
+
+def test_texts_of_a_run_are_text_and_nothing_else(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of its plan, its events and its launch."""
+    fill(run)
+    calm = page(run, capsys).count("<script")
+    hostile = "</title></script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    plan = json.loads((run.folder / "plan.json").read_text())
+    plan["title"] = plan["cite"] = hostile
+    for stage in plan["stages"].values():
+        for each in stage["values"].values():
+            each["value"] = hostile
+    (run.folder / "plan.json").write_text(json.dumps(plan))
+    run.store.tell({"event": "error", "message": hostile, "help": hostile})
+    other = Run(run.folder.with_name("<img src=x>"))
+    other.train("pretrain.1", [{"loss": 1.0}])
+    for text in (page(run, capsys), page(run, capsys, other.folder)):
+        assert text.count("<script") == calm
+        assert "<img" not in text.partition('<script type="application/json"')[0]
+        assert "&lt;script&gt;alert(1)" in text
 
 
 def test_pages_of_long_runs_and_of_many_stay_small(

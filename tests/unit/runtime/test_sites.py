@@ -44,6 +44,38 @@ def test_what_is_wrong_is_said_with_its_line(
     assert help in raised.value.help
 
 
+@pytest.mark.parametrize(
+    "variable",
+    [
+        'MLFLOW_TRACKING_PASSWORD = "x"',
+        'MLFLOW_TRACKING_TOKEN = "x"',
+        'MLFLOW_TRACKING_URI = "https://me:x@host.org"',
+        'TRACKIO_WRITE_TOKEN = "x"',
+        'TRACKIO_SERVER_URL = "https://host.org/?write_token=x"',
+        'AZURE_STORAGE_ACCOUNT_KEY = "x"',
+        'hf_token = "x"',
+        'OPENAI_API_KEY = "x"',
+    ],
+)
+def test_a_secret_among_the_variables_is_refused_and_not_shown(
+    variable: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="is a secret, or has one in it") as raised:
+        read(f"[slurm.environment]\n{variable}\n", tmp_path)
+    assert f"{tmp_path}/site.toml:2: `{variable.split()[0]}`" in raised.value.message
+    assert variable.split()[-1].strip('"') not in raised.value.message + str(raised.value.help)
+
+
+def test_other_variables_are_not_taken_for_secrets(tmp_path: Path) -> None:
+    text = """[slurm.environment]
+TOKENIZERS_PARALLELISM = "false"
+AWS_SHARED_CREDENTIALS_FILE = "/home/me/.aws/credentials"
+MLFLOW_TRACKING_URI = "https://host.org"
+NCCL_IB_HCA = "mlx5"
+"""
+    assert len(read(text, tmp_path).environment) == 4
+
+
 def test_what_is_no_toml_is_said(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not TOML"):
         read("[slurm\n", tmp_path)
