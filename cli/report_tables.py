@@ -94,7 +94,7 @@ def tables(found: Mapping[str, Any]) -> list[Table]:
         Table("Speed (medians over steps)", ["stage", *_present(speeds, SPEED.values())], speeds),
         _during(stages),
         Table("Records left out", ["dataset", *_present(left_out, LEFT_OUT)], left_out),
-        Table("Evaluations", ["stage", "of", *measures], scored),
+        Table("Evaluations", ["stage", "of", *measures], scored, _best(found["evaluations"])),
         Table(
             "Gates",
             ["gate", "of", "measure", "score", "wanted", "passed"],
@@ -198,7 +198,39 @@ def _during(stages: list[dict[str, Any]]) -> Table:
         if place >= len(row["evaluations"]) or row.get("kept") == each["step"]
     ]
     names = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in DECIDED]
-    return Table("Evaluations during training", [*names, *_present(rows, DECIDED)], rows)
+    best = [_lowest(row, stages) for row in rows]
+    return Table("Evaluations during training", [*names, *_present(rows, DECIDED)], rows, best)
+
+
+def _lowest(row: Mapping[str, Any], stages: list[dict[str, Any]]) -> frozenset[str]:
+    """The losses of an evaluation that are the lowest of all of its stage."""
+    (of,) = (each["evaluations"] for each in stages if each["stage"] == row["stage"])
+    known = [_losses(each["scores"]) for each in of]
+    return frozenset(
+        name
+        for name, value in row.items()
+        if name.startswith(LOWER)
+        and len(known) > 1
+        and value == min(each[name] for each in known if name in each)
+    )
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> list[frozenset[str]]:
+    """For each evaluation, the measures of which it has the best score of several models; equal
+    ones are not marked."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        for name, score in row["scores"].items():
+            scores.setdefault(name, []).append(score["score"])
+    best = {
+        name: (min if name.startswith(LOWER) else max)(values)
+        for name, values in scores.items()
+        if len(set(values)) > 1
+    }
+    return [
+        frozenset(n for n, score in row["scores"].items() if score["score"] == best.get(n))
+        for row in rows
+    ]
 
 
 def _losses(scores: Mapping[str, Any]) -> dict[str, Any]:

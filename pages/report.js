@@ -5,16 +5,22 @@
   const SHOW = { lr: rate, mfu: (v) => +(100 * v).toPrecision(3) + "%", tokens_per_second: short };
   const show = (name) => SHOW[name] || ((v) => String(+(+v).toPrecision(4)));
   const ends = runs.map((r) => (r.stages.length ? r.stages.at(-1).to : 0)), end = Math.max(...ends);
-  const tone = { gate: "--key", evaluation: "--good", restart: "--bad" };
+  const tone = { gate: "--key", evaluation: "--good", restart: "--bad", spike: "--bad", rollback: "--bad" };
+  const stroke = { restart: "dotted", spike: "solid", rollback: "solid" };
   const ink = (n) => (n ? color(n) : css("--accent"));
+  const SHAPES = ["circle", "diamond", "triangle", "rect"], SIGNS = ["○", "◇", "△", "□"];
   const LEFT = 74, TOP = 40, GAP = 40, HEIGHT = 132;
   let chart, at = -1, now = runs[0], seen = end;
+  // Lines end with their stages, whose losses are of different kinds: null is the gap before a stage.
+  const spaced = runs.map((r) => r.rows.flatMap((row, i) => (i && row[1] !== r.rows[i - 1][1] ? [null, row] : [row])));
+  const alone = (n, i) => !spaced[n][i - 1] && !spaced[n][i + 1];
   const tokens = (v) => rounded(Math.round(v), digits(end, seen));
 
   const facts = (r, row) => [
     ...(runs.length > 1 ? [["Run", r.name]] : []),
     ["Stage", `${r.stages[row[1]].name}, step ${row[2].toLocaleString("en")}`], ["Tokens", short(row[0])],
     ...r.names.map((name, i) => [data.titles[name], row[3 + i] === null ? null : show(name)(row[3 + i])]).filter((f) => f[1] !== null),
+    ...Object.entries(r.held_out).flatMap(([name, of]) => of.filter((p) => p[0] === row[0]).map((p) => [`Held out, ${name}`, show("loss")(p[1])])),
     ...r.marks.filter((m) => m.at === row[0]).map((m) => ["Here", m.text]),
   ];
   function tooltip(found) {
@@ -22,9 +28,9 @@
     tip.className = "tip";
     for (const each of [found].flat()) {
       const n = Math.floor(each.seriesIndex / names.length), r = runs[n];
-      if (!r || seen.has(n) || !r.rows[each.dataIndex]) continue;
+      if (!r || seen.has(n) || !spaced[n][each.dataIndex]) continue;
       seen.add(n);
-      for (const [k, v] of facts(r, r.rows[each.dataIndex])) {
+      for (const [k, v] of facts(r, spaced[n][each.dataIndex])) {
         const line = document.createElement("div"), name = document.createElement("b");
         name.textContent = k + " ";
         line.append(name, v);
@@ -50,7 +56,7 @@
     seen = to - from;
     const log = $("log").checked;
     const marks = { silent: true, symbol: "none", label: { show: false },
-      data: now.marks.map((m) => ({ xAxis: m.at, lineStyle: { color: css(tone[m.kind]), type: m.kind === "restart" ? "dotted" : "dashed", width: 1.5 } })) };
+      data: now.marks.map((m) => ({ xAxis: m.at, lineStyle: { color: css(tone[m.kind]), type: stroke[m.kind] || "dashed", width: 1.5 } })) };
     chart.setOption({
       animation: false, textStyle: { color: text }, aria: { enabled: true },
       grid: all.map((i) => ({ left: LEFT, right: 30, top: TOP + i * (HEIGHT + GAP), height: HEIGHT, outerBoundsMode: "none" })),
@@ -65,13 +71,15 @@
         axisLabel: { show: i === names.length - 1, color: text, hideOverlap: true, showMaxLabel: false, formatter: tokens }, axisPointer: { label: { show: false } } })),
       yAxis: names.map((name, i) => ({ type: name === "loss" && log ? "log" : "value", gridIndex: i, splitNumber: 3, scale: name === "loss",
         axisLabel: { color: text, formatter: show(name), hideOverlap: true }, splitLine: { lineStyle: { color: line } }, axisPointer: { show: false } })),
-      series: runs.flatMap((r, n) => names.map((name, i) => {
+      series: [...runs.flatMap((r, n) => names.map((name, i) => {
         const of = r.names.indexOf(name), areas = bands(from, to);
-        return { name: `${r.name} ${data.titles[name]}`, type: "line", xAxisIndex: i, yAxisIndex: i, showSymbol: false, z: r === now ? 3 : 2,
+        return { name: `${r.name} ${data.titles[name]}`, type: "line", xAxisIndex: i, yAxisIndex: i, showSymbol: true, showAllSymbol: true, z: r === now ? 3 : 2,
           lineStyle: { width: r === now ? 1.6 : 1.2, color: ink(n) }, itemStyle: { color: ink(n) },
-          data: of < 0 ? [] : r.rows.map((row) => [row[0], row[3 + of]]),
+          data: of < 0 ? [] : spaced[n].map((row, i) => ({ value: row ? [row[0], row[3 + of]] : ["-", "-"], symbol: "circle", symbolSize: row && alone(n, i) ? 4 : 0 })),
           ...(r === now ? { markArea: { silent: true, data: i ? plain(areas) : areas }, markLine: marks } : {}) };
-      })),
+      })), ...(names.includes("loss") ? Object.entries(now.held_out).map(([name, of], n) => ({ name: `held out, ${name}`, type: "scatter", silent: true, z: 4,
+        xAxisIndex: names.indexOf("loss"), yAxisIndex: names.indexOf("loss"), symbol: SHAPES[n % SHAPES.length], symbolSize: 8,
+        itemStyle: { color: css("--panel"), borderColor: css("--good"), borderWidth: 1.6 }, data: of })) : [])],
     });
     chart.on("datazoom", () => {
       const z = chart.getOption().dataZoom[0];
@@ -81,12 +89,13 @@
     const named = (text, style) => {
       const of = document.createElement("span"), line = document.createElement("i");
       line.style.borderTop = style;
-      of.append(line, text);
+      of.append(...(style ? [line] : []), text);
       return of;
     };
     $("legend").replaceChildren(
       ...(runs.length > 1 ? runs.map((r, n) => named(r.name, `3px solid ${ink(n)}`)) : []),
-      ...[...new Set(now.marks.map((m) => m.kind))].map((kind) => named(kind, `3px ${kind === "restart" ? "dotted" : "dashed"} ${css(tone[kind])}`)));
+      ...Object.keys(now.held_out).map((name, n) => named(`${SIGNS[n % SIGNS.length]} held out, ${name}`)),
+      ...[...new Set(now.marks.map((m) => m.kind))].map((kind) => named(kind, `3px ${stroke[kind] || "dashed"} ${css(tone[kind])}`)));
   }
   function select() {
     const s = now.stages.find((s) => s.name === $("stage").value);
@@ -110,7 +119,8 @@
     else return;
     event.preventDefault();
     if (at < 0 || !now.rows.length) return;
-    chart.dispatchAction({ type: "showTip", seriesIndex: runs.indexOf(now) * names.length, dataIndex: at });
+    const n = runs.indexOf(now);
+    chart.dispatchAction({ type: "showTip", seriesIndex: n * names.length, dataIndex: spaced[n].indexOf(now.rows[at]) });
     $("said").textContent = facts(now, now.rows[at]).map((f) => f.join(" ")).join("; ");
   }
   if (box) {

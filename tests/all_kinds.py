@@ -1,4 +1,4 @@
-"""A tiny recipe with stages of every kind, its data, and what its run has made."""
+"""Tiny recipes with stages of every kind, their data, and what a run has made."""
 
 import json
 from pathlib import Path
@@ -52,6 +52,49 @@ stage report: evaluate {
   from = pick, loss = [corpus], needle = { lengths = [128], depths = 1, samples = 1 }
 }
 """
+LEARNERS = """
+recipe learners { seed = 5 }
+model tiny { layers = 1, dim = 32, heads = 4, kv_heads = 2, ffn = 64 }
+tokenizer words { train = { on [corpus], vocab 280 } }
+dataset corpus  { sample = arithmetic, documents = 200, holdout = 5% }
+dataset human   { files = "dialogs.jsonl", kind = dialogs, holdout = 20% }
+dataset asked   { files = "prompts.jsonl", kind = prompts }
+dataset labeled { files = "preferences.jsonl", kind = preferences, holdout = 20% }
+dataset rated   { files = "ratings.jsonl", kind = ratings }
+
+stage pretrain: train {
+  model = tiny, data = corpus, steps = 40, seq_len = 64, batch = 4 seqs, lr = 3e-3
+  spikes = { do = rollback, above = 1.43, back = 4, at_most = 40 }
+}
+stage more: train {
+  from = pretrain, data = corpus, steps = 12, seq_len = 64, batch = 4 seqs, lr = 3e-3
+  ema = 0.7, spikes = { do = nothing }
+}
+# Until it answers with one word and ends its turn.
+stage start: sft {
+  from = more, data = human, steps = 60, batch = 8 dialogs, lr = 3e-3
+  evaluate = { every = 20 steps, loss = [human, corpus], by = human, keep = best }
+  drop_last = true
+}
+stage dpo: dpo {
+  data = labeled, steps = 6, batch = 4 pairs, lr = 1e-4
+  evaluate = { every = 2 steps, loss = [labeled], patience = 2 }
+}
+stage kto: kto { from = start, data = rated, steps = 4, batch = 8 ratings, lr = 1e-4 }
+# About half of the words.
+verifier early { kind = regex, pattern = "^[a-g][a-z]{2}$" }
+stage rl: grpo {
+  from = start, data = asked, steps = 4, batch = 2 prompts, group = 4, max_tokens = 24
+  reward = { early 1 }, dynamic_sampling = { most = 3 }, refresh = 2 steps
+  reference_refresh = 2 steps, kl = 0.1, lr = 1e-4
+}
+stage student: distill {
+  from = start, teacher = rl, data = human, steps = 4, batch = 8 dialogs, lr = 1e-4
+  on_policy = 50%, prompts = asked, max_tokens = 24, refresh = 2 steps
+}
+"""
+"""Ways to learn that `SPEC` has not: to go back at spikes, to keep the best checkpoint or a moving
+average, and to learn from ratings, from prompts chosen by their answers, or from a teacher."""
 KINDS = {"tokenizer", "dataset", "filter", "train", "score", "reference", "heldout", "export"} | {
     *("draw", "judge", "sample", "average", "best", "evaluate", "gate", "rollout", "likelihood")
 }
@@ -70,6 +113,11 @@ def write(folder: Path, spec: str = SPEC) -> None:
         "preferences": [
             {"prompt": p, "chosen": s, "rejected": w}
             for p, s, w in zip(asked, said, wrong, strict=True)
+        ],
+        "ratings": [
+            {"prompt": p, "completion": c, "label": good}
+            for p, s, w in zip(asked, said, wrong, strict=True)
+            for c, good in ((s, True), (w, False))
         ],
     }
     for name, records in files.items():

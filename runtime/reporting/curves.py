@@ -6,7 +6,7 @@ from typing import Any
 
 from ...compiler.plan.describe import MEASURED
 from ...compiler.plan.plan import EvaluateJob, GateJob, Plan, TrainJob
-from ..run_folder.outcomes import Outcome, steps
+from ..run_folder.outcomes import Outcome, evaluations, steps
 from ..run_folder.store import Store
 from .results import FIGURES
 from .stretches import Stretch
@@ -19,6 +19,7 @@ SHOWN = {
     "mfu": "MFU",
     "memory_reserved": "Memory of a GPU, GiB",
     **{name: name.replace("_", " ").capitalize() for name in FIGURES[1:]},
+    "nll": "Negative log-likelihood",
 }
 """A step's figure → its chart's title. A chart is shown if any step has the figure."""
 ROWS = 3000
@@ -45,7 +46,8 @@ def curves(
         stages: `name`, `from` and `to` on the axis, of stages that have trained.
         names: the figures that there are, as keys of `SHOWN`.
         rows: [place on the axis, number of the stage, step of the stage, and each figure, or None].
-        marks: `at` on the axis, `kind` (gate, evaluation or restart), `text`.
+        held_out: name of a loss → [place on the axis, its value], of the evaluations in stages.
+        marks: `at` on the axis, `kind` (gate, evaluation, restart, spike or rollback), `text`.
     """
     trained = [job for job in plan.jobs if isinstance(job, TrainJob) and job.id in outcomes]
     lines = {job.id: _whole(steps(store, job.id, outcomes[job.id])) for job in trained}
@@ -70,9 +72,11 @@ def curves(
             [at, stage, line["step"], *(_round(line.get(name)) for name in names)]
             for at, stage, line in _thinned(rows, most)
         ],
+        "held_out": _held_out(store, trained, outcomes, stages),
         "marks": [
             *_measured(plan, outcomes, stages, ends),
             *_restarts(trained, starts, lines, stages),
+            *_spikes(store, trained, lines, stages),
         ],
     }
 
@@ -148,6 +152,51 @@ def _restarts(
         at = begins[stage_of[start.job]] + line["tokens"]
         text = f"{start.job} went on at step {start.step:,}"
         found.append({"at": at, "kind": "restart", "text": text})
+    return found
+
+
+def _spikes(
+    store: Store,
+    trained: Sequence[TrainJob],
+    lines: Mapping[str, list[dict[str, Any]]],
+    stages: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Where steps were not taken, and where training went back; each once, though a run that was
+    resumed tells again of what it repeats."""
+    begins = {stage["name"]: stage["from"] for stage in stages}
+    stage_of = {job.id: str(job.stage) for job in trained}
+    found = {}
+    for event in store.events():
+        kind, job = event["event"], event["job"]
+        told = lines.get(job)
+        if kind not in ("spike", "rollback") or not told:
+            continue
+        step = event["detail"]["step"]
+        text = f"{job}, step {step:,}: a spike that was not taken"
+        if kind == "rollback":
+            text = f"{job} went back from step {step:,} to step {event['detail']['to']:,}"
+        line = next((line for line in told if line["step"] >= step), told[-1])
+        at = begins[stage_of[job]] + line["tokens"]
+        found[text] = {"at": at, "kind": kind, "text": text}
+    return [*found.values()]
+
+
+def _held_out(
+    store: Store,
+    trained: Sequence[TrainJob],
+    outcomes: Mapping[str, Outcome],
+    stages: list[dict[str, Any]],
+) -> dict[str, list[list[float]]]:
+    """The losses that stages have measured while they trained."""
+    begins = {stage["name"]: stage["from"] for stage in stages}
+    found: dict[str, list[list[float]]] = {}
+    for job in trained:
+        for each in evaluations(store, job.id, outcomes[job.id]):
+            for name, score in each["scores"].items():
+                value = _round(score["score"])
+                if value is not None and str(job.stage) in begins and "tokens" in each:
+                    at = begins[str(job.stage)] + each["tokens"]
+                    found.setdefault(name, []).append([at, value])
     return found
 
 

@@ -122,6 +122,29 @@ def test_restarts_and_evaluations_are_marked_where_they_happened(run: Run) -> No
     ]
 
 
+def test_spikes_and_rollbacks_are_marked_once_and_held_out_losses_are_points(run: Run) -> None:
+    trained(run)
+    for _ in range(2):  # a run that was resumed tells again
+        run.store.record("pretrain.1", "k", "spike", {"step": 5, "grad_norm": 9.0})
+    back = {"number": 1, "step": 8, "to": 4, "grad_norm": 9.0, "usual": 0.5}
+    run.store.record("pretrain.1", "k", "rollback", back)
+    line = {"job": "pretrain.1", "stage": "pretrain", "step": 3, "tokens": 1024}
+    measured = line | {"scores": {"loss(docs)": {"score": 2.5}}}
+    path = run.folder / "metrics" / "pretrain.1.evaluations.jsonl"
+    path.write_text(json.dumps(measured) + "\n")
+    (run.folder / "artifacts" / "pretrain.1-key" / "evaluations.jsonl").write_text(path.read_text())
+    found = drawn(run)
+    assert found["held_out"] == {"loss(docs)": [[1024, 2.5]]}
+    assert found["marks"] == [
+        {"at": 6 * 256, "kind": "spike", "text": "pretrain.1, step 5: a spike that was not taken"},
+        {
+            "at": 9 * 256,
+            "kind": "rollback",
+            "text": "pretrain.1 went back from step 8 to step 4",
+        },
+    ]
+
+
 def test_the_price_is_that_of_the_hours_that_it_took(run: Run) -> None:
     trained(run, steps=6, seconds=600.0)
 
