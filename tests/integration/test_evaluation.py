@@ -61,6 +61,7 @@ def test_the_reward_is_the_mean_over_the_answers_that_the_judge_can_read(
     finished = [line["finished"] for line in read_lines(draws / "draws.jsonl")]
     assert found == {
         "score": pytest.approx(each.mean(), abs=1e-6),
+        "stderr": pytest.approx(abs(each[0] - each[1]) / 2, abs=1e-6),
         "prompts": 2,
         "unjudged": 0,
         "finished": np.mean(finished),
@@ -68,6 +69,7 @@ def test_the_reward_is_the_mean_over_the_answers_that_the_judge_can_read(
     np.save(scores / "scores.npy", np.array([np.nan, 0.5], np.float32))
     short = reward(reward_measure(), draws, scores)
     assert (short["score"], short["prompts"], short["unjudged"]) == (0.5, 2, 1)
+    assert short["stderr"] is None
     np.save(scores / "scores.npy", np.full(2, np.nan, np.float32))
     with pytest.raises(RunError, match="are longer than the judge's context"):
         reward(reward_measure(), draws, scores)

@@ -2,11 +2,12 @@
 
 import itertools
 import random
+import statistics
 from math import isclose
 
 import pytest
 
-from etude.runtime.evaluation.passes import best_of, budgets, pass_at, standard_error
+from etude.runtime.evaluation.passes import best_of, budgets, clustered_error, pass_at, standard_error
 
 
 def choices(count: int, k: int) -> list[tuple[int, ...]]:
@@ -59,3 +60,21 @@ def test_the_standard_error_is_that_of_a_mean_of_prompts():
     assert standard_error([0.0, 1.0, 1.0, 1.0]) == pytest.approx(0.25)
     assert standard_error([1.0, 1.0]) == 0
     assert standard_error([0.5]) is None
+
+
+def test_values_of_a_cluster_are_not_independent():
+    assert clustered_error([(2 * mean, 2) for mean in (0.0, 1.0, 1.0, 1.0)]) == 0.25
+    assert clustered_error([(3.0, 6)]) is None
+
+
+def test_the_clustered_error_is_how_much_the_mean_varies():
+    """Over samples of documents of different lengths, whose tokens share most of their value."""
+    chance = random.Random(3)
+    means, errors = [], []
+    for _ in range(200):
+        sizes = [chance.randint(1, 9) for _ in range(40)]
+        shared = [(chance.gauss(0, 1), size) for size in sizes]
+        clusters = [(of * size + chance.gauss(0, 0.1), size) for of, size in shared]
+        means.append(sum(total for total, _ in clusters) / sum(sizes))
+        errors.append(clustered_error(clusters))
+    assert statistics.fmean(errors) == pytest.approx(statistics.stdev(means), rel=0.15)
