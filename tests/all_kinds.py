@@ -1,5 +1,6 @@
 """Tiny recipes with stages of every kind, their data, and what a run has made."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -95,6 +96,7 @@ stage student: distill {
 """
 """Ways to learn that `SPEC` has not: to go back at spikes, to keep the best checkpoint or a moving
 average, and to learn from ratings, from prompts chosen by their answers, or from a teacher."""
+EVALUATED = "evaluations.jsonl"
 KINDS = {"tokenizer", "dataset", "filter", "train", "score", "reference", "heldout", "export"} | {
     *("draw", "judge", "sample", "average", "best", "evaluate", "gate", "rollout", "likelihood")
 }
@@ -129,6 +131,7 @@ def results(run: Path) -> dict[str, dict[str, str]]:
     """The checksums of all that the jobs of a run have made: weights, exports, answers, scores.
 
     Without what differs between two undisturbed runs: speeds, and names that DCP invents.
+    Evaluations inside a stage count without their times.
     """
     found: dict[str, dict[str, str]] = {}
     for path in run.glob("artifacts/*/manifest.json"):
@@ -138,4 +141,10 @@ def results(run: Path) -> dict[str, dict[str, str]]:
             for name, file in manifest["files"].items()
             if Path(name).name not in ("metrics.jsonl", ".metadata", "checksums.json")
         }
+        if (evaluated := path.with_name(EVALUATED)).exists():
+            lines = [json.loads(line) for line in evaluated.read_text().splitlines()]
+            text = json.dumps(
+                [{n: of for n, of in each.items() if n != "seconds"} for each in lines]
+            )
+            found[manifest["key"]][EVALUATED] = hashlib.sha256(text.encode()).hexdigest()
     return found

@@ -3,8 +3,9 @@
     make crashes KILLS=300
     python tests/crashes.py KILLS [KILLS_OF_TWO_RANKS]
 
-The recipe has stages of every kind (`all_kinds`). A trial begins it in a new folder, kills it,
-continues it, kills it again, and so on; then it runs to its end. All that its jobs have made must
+Two recipes have stages of every kind and what trainers can do besides (`all_kinds`); each gets half
+of the kills. A trial begins one in a new folder, kills it, continues it, kills it again, and so on;
+then it runs to its end. All that its jobs have made must
 have the bits of a run that nobody killed, every file the checksum that its manifest names, and no
 work may be left over. The moments come from fixed seeds, and are anywhere in the time that the rest
 of a run takes.
@@ -36,11 +37,12 @@ from random import Random
 ROOT = Path(__file__).parent
 sys.path[:0] = [str(ROOT), str(ROOT / "end_to_end"), str(ROOT.parent)]
 
-from all_kinds import SPEC, results, write  # noqa: E402
+from all_kinds import LEARNERS, SPEC, results, write  # noqa: E402
 from forking import Ended, Forking  # noqa: E402
 from stopping import descendants  # noqa: E402
 
 WAYS = ("SIGKILL", "SIGTERM", "OOM")
+RECIPES = {"all kinds": SPEC, "learners": LEARNERS}
 A_TRIAL = 10
 """Kills of one run."""
 HEALTHY = {"SIGKILL": (-9,), "SIGTERM": (75,), "OOM": (-9, 75)}
@@ -64,11 +66,13 @@ class Trial:
     """A run that was killed, continued, and has ended.
 
     Attributes:
+        recipe: its name in `RECIPES`.
         wrong: what is not as it should be.
     """
 
     seed: int
     ranks: int
+    recipe: str = ""
     kills: list[Kill] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -204,8 +208,12 @@ def _different(one: dict[str, dict[str, str]], other: dict[str, dict[str, str]])
                 yield f"{key[:8]}/{name}"
 
 
-def main(kills: int, on_two: int) -> int:
-    """Kills that often, on one rank and on two; returns the exit code."""
+def main(kills: int, on_two: int, first: int = 0) -> int:
+    """Kills that often, on one rank and on two; returns the exit code.
+
+    Args:
+        first: the first seed.
+    """
     from etude_cli import environment
 
     home = Path(tempfile.mkdtemp(prefix="crashes-"))
@@ -213,18 +221,13 @@ def main(kills: int, on_two: int) -> int:
     trials: list[Trial] = []
     with Forking(environment()) as server:
         for ranks, wanted in ((1, kills), (2, on_two)):
-            if not wanted:
-                continue
-            harness = Harness(server, home / f"ranks-{ranks}", ranks=ranks)
-            print(f"{ranks} ranks: undisturbed {harness.seconds:.0f} s", flush=True)
-            seed = done = 0
-            while done < wanted:
-                trial = harness.trial(1000 * ranks + seed, min(A_TRIAL, wanted - done))
-                done += len(trial.kills)
-                seed += 1
-                trials.append(trial)
-                said = "; ".join(trial.wrong) or "the same bits"
-                print(f"{ranks} ranks, seed {trial.seed}: {done} of {wanted}: {said}", flush=True)
+            for number, (recipe, spec) in enumerate(RECIPES.items()):
+                share = (wanted + 1 - number) // len(RECIPES)
+                if share:
+                    place = home / f"{recipe.replace(' ', '-')}-{ranks}"
+                    harness = Harness(server, place, spec, ranks=ranks)
+                    print(f"{ranks} ranks, {recipe}: {harness.seconds:.0f} s", flush=True)
+                    trials += _trials(harness, recipe, share, 1000 * ranks + first)
     _write(trials, time.monotonic() - begun)
     wrong = any(trial.wrong for trial in trials)
     if not wrong:
@@ -232,34 +235,49 @@ def main(kills: int, on_two: int) -> int:
     return int(wrong)
 
 
+def _trials(harness: Harness, recipe: str, wanted: int, seed: int) -> Iterator[Trial]:
+    """Trials of a recipe with so many kills in all."""
+    done = 0
+    while done < wanted:
+        trial = harness.trial(seed, min(A_TRIAL, wanted - done))
+        trial.recipe = recipe
+        done += len(trial.kills)
+        said = "; ".join(trial.wrong) or "the same bits"
+        print(f"{recipe}, seed {seed}: {done} of {wanted}: {said}", flush=True)
+        seed += 1
+        yield trial
+
+
 def _write(trials: list[Trial], seconds: float) -> None:
     """Writes the table of `benchmarks/RESULTS.md`."""
     from benchmarks.results import write_section
 
-    kills = {ranks: Counter[str]() for ranks in (1, 2)}
+    kills: Counter[tuple[str, int, str]] = Counter()
     hit: Counter[str] = Counter()
     for trial in trials:
         for kill in trial.kills:
-            kills[trial.ranks][kill.way] += 1
+            kills[trial.recipe, trial.ranks, kill.way] += 1
             hit[kill.job] += 1
-    rows = "\n".join(
-        f"| {ranks} | {len(own)} | {kills[ranks].total()} | "
-        f"{' | '.join(str(kills[ranks][way]) for way in WAYS)} | "
-        f"{sum(not trial.wrong for trial in own)} |"
-        for ranks in (1, 2)
-        if (own := [trial for trial in trials if trial.ranks == ranks])
-    )
+    rows = []
+    for recipe, ranks in dict.fromkeys((trial.recipe, trial.ranks) for trial in trials):
+        own = [trial for trial in trials if (trial.recipe, trial.ranks) == (recipe, ranks)]
+        ways = [kills[recipe, ranks, way] for way in WAYS]
+        good = sum(not trial.wrong for trial in own)
+        cells = [recipe, ranks, len(own), sum(ways), *ways, good]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    on = {ranks: sum(n for (_, of, _), n in kills.items() if of == ranks) for ranks in (1, 2)}
     between = hit.pop("", 0)
     during = ", ".join(f"{kind} {count}" for kind, count in hit.most_common())
     names = ("etude", "torch", "torchtitan")
     libraries = ", ".join(f"{name} {version(name)}" for name in names)
     write_section(
         "Crashes",
-        f"`python tests/crashes.py {kills[1].total()} {kills[2].total()}` on "
+        f"`python tests/crashes.py {on[1]} {on[2]}` on "
         f"{platform.machine()}, Python {platform.python_version()}, {libraries}; "
-        f"{seconds:,.0f} s beside other work. The recipe has stages of every kind.\n\n"
-        f"| ranks | runs | kills | {' | '.join(WAYS)} | runs that end with the same bits |\n"
-        f"| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n{rows}\n\n"
+        f"{seconds:,.0f} s beside other work. The recipes have stages of every kind.\n\n"
+        f"| recipe | ranks | runs | kills | {' | '.join(WAYS)} | "
+        "runs that end with the same bits |\n"
+        f"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n{chr(10).join(rows)}\n\n"
         f"Jobs that were hit: {during}; between jobs and while starting {between}.",
     )
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from all_kinds import SPEC
-from crashes import Harness
+from crashes import RECIPES, Harness
 from etude_cli import environment
 from forking import Forking
 
@@ -59,11 +58,13 @@ def test_killed_three_times_it_ends_with_the_same_bits(server: Forking, tmp_path
 
 
 @pytest.mark.exhaustive
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_killed_ten_times_all_kinds_of_stages_end_with_the_same_bits(
-    ranks: int, server: Forking, tmp_path: Path
+    ranks: int, recipe: str, server: Forking, tmp_path: Path
 ) -> None:
-    trial = Harness(server, tmp_path, SPEC, ranks=ranks).trial(seed=ranks, kills=10)
+    harness = Harness(server, tmp_path, RECIPES[recipe], ranks=ranks)
+    trial = harness.trial(seed=ranks, kills=10)
     assert len(trial.kills) == 10
     assert not trial.wrong
 
