@@ -106,8 +106,9 @@ def allocations(
     alike: Callable[[Phase, Phase], bool] = lambda one, other: True,
 ) -> list[Allocation]:
     """Phases, of which those that follow each other are together if they need the same machines, or
-    if they are turns of one policy. Turns alternate between writing and training: hundreds of jobs
-    would each wait in a queue for nodes that the one before has just given back.
+    if one stage alternates between training and models that write: a policy by turns, or a stage
+    whose gates decide whether it goes on. Phase by phase, hundreds of jobs would each wait in a
+    queue for nodes that the one before has just given back.
 
     Args:
         gpus_per_node: see `machines`.
