@@ -251,6 +251,10 @@ class Weights(r.Stage):
     continued: ClassVar[bool] = False
     model: r.Model
 
+    @property
+    def writes_text(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return not self.model.judges
+
 
 class WeightsStage(ModelStage):
     """Published weights with which stages start. They have no settings in force.

@@ -132,6 +132,7 @@ class Model(Block):
     hub: Text = None
     revision: Text = None
     context: Number | None = None
+    head: Literal["tokens", "score"] | Let | None = None
 
 
 class TokenizerTraining(Block):

@@ -83,9 +83,11 @@ def _used(program: Scheduled) -> set[str]:
 def unused_declaration(program: Scheduled) -> Iterator[Found]:
     recipe = program.recipe
     refers = [each for stage in program.stages.values() for each in referring(stage.spec)]
+    read = {folder.tokenizer for folder in program.folders.values()}  # nobody has declared them
+    tokenizers = {name: each for name, each in recipe.tokenizers.items() if name not in read}
     for what, declared in (
         ("model", recipe.models),
-        ("tokenizer", recipe.tokenizers),
+        ("tokenizer", tokenizers),
         ("cluster", recipe.clusters),
         ("dialog", recipe.dialogs),
         ("verifier", recipe.verifiers),

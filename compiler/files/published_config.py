@@ -15,6 +15,8 @@ from ..families.config_json import MOST, Problem, Values, attention_factor
 from ..values import ModelShape
 from .published_keys import FIXED, HARMLESS, KINDS, READ, SHAPE, UNKNOWN_KINDS
 
+CLASSIFIER = "ForSequenceClassification"
+"""How transformers' names of classifiers end."""
 _ROPES = {"default": "none", "none": "none", "llama3": "llama", "yarn": "yarn"}
 
 
@@ -25,6 +27,7 @@ class Described(Record):
         model: the architecture; None if a problem prevents it.
         longest: the longest sequence for which etude computes the weights correctly; 0: any.
         bound: the key that sets this limit.
+        head: "tokens" of a language model, "score" of a classifier with one label.
         unknown: keys with a value that are not known here.
     """
 
@@ -32,6 +35,7 @@ class Described(Record):
     model: ModelShape | None = None
     longest: int = 0
     bound: str = "max_position_embeddings"
+    head: str = "tokens"
     problems: tuple[Problem, ...] = ()
     unknown: tuple[str, ...] = ()
 
@@ -64,7 +68,7 @@ class _Reader:
         self.values = Values(config, self.kind.defaults, self.kind.names)
 
     def described(self) -> Described:
-        self._language_model()
+        head = self._head()
         for key, (value, why) in self._only().items():
             self._fixed(key, value, why)
         shape = self._shape()
@@ -84,6 +88,7 @@ class _Reader:
             model=model,
             longest=longest,
             bound=bound,
+            head=head,
             problems=tuple(problems),
             unknown=unknown,
         )
@@ -94,14 +99,27 @@ class _Reader:
         read = {*self.kind.defaults, *self.kind.read}
         return {key: of for key, of in FIXED.items() if key not in read} | dict(self.kind.fixed)
 
-    def _language_model(self) -> None:
+    def _head(self) -> str:
+        """What the model ends in: a language model's tokens, or the score of a reward model."""
         named = self.config.get("architectures")
-        if isinstance(named, list) and named and not any("CausalLM" in str(n) for n in named):
+        names = [str(name) for name in named] if isinstance(named, list) else []
+        if not names or any("CausalLM" in name for name in names):
+            return "tokens"
+        if not any(name.endswith(CLASSIFIER) for name in names):
             self.values.problem(
                 "architectures",
-                f"describes {named[0]}, which is not a language model",
-                "use the weights of a language model, …ForCausalLM",
+                f"describes {names[0]}, which is neither a language model nor a reward model",
+                f"use the weights of a language model, …ForCausalLM, or of a reward model, "
+                f"…{CLASSIFIER} with one label",
             )
+        elif (labels := _labels(self.config)) != 1:
+            self.values.problem(
+                "num_labels",
+                f"describes {names[0]} with {labels} labels: a reward model has one, its score",
+                'use the weights of a reward model, whose config.json has "num_labels": 1, or '
+                '"id2label" with one entry',
+            )
+        return "score"
 
     def _fixed(self, key: str, value: Any, why: str) -> None:
         given = self.values.get(key)
@@ -254,6 +272,15 @@ class _Reader:
                 if not any(near)
                 else "every other layer has a window, from the first",
             )
+
+
+def _labels(config: Mapping[str, Any]) -> int:
+    """How many labels a classifier has: transformers writes their names, unless they are two."""
+    names = config.get("id2label")
+    if isinstance(names, dict):
+        return len(names)
+    count = config.get("num_labels")
+    return count if isinstance(count, int) and not isinstance(count, bool) else 2
 
 
 def alike(one: Any, other: Any) -> bool:

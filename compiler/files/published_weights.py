@@ -214,6 +214,9 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
         return
     if found.model is None:
         return
+    if found.head != (model.head or "tokens"):
+        of_head(name, found.head, model, report)
+        return
     context = model.context or 0
     if context > found.longest:
         report.add(
@@ -225,7 +228,8 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
         )
     own = found.model.tied and own_output(folder)
     for each in differences(found.model, ours):
-        if each.attribute != "tied" or not own:
+        # A reward model has no output matrix that could be the embedding.
+        if each.attribute != "tied" or not (own or model.judges):
             report.add(
                 "E542",
                 f"{name} has {each.key} {each.theirs}, but `{model.name}` has {each.ours}",
@@ -242,6 +246,21 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
             help="find out whether it changes what the model computes: if so, use other weights; "
             'if not, silence this with `allow W676 "…"`',
         )
+
+
+def of_head(config: str, theirs: str, model: r.Model, report: Report) -> None:
+    """Reports weights that end in something else than the model says.
+
+    Args:
+        config: the path of config.json.
+    """
+    what = {"score": "a reward model", "tokens": "a language model"}
+    report.add(
+        "E542",
+        f"{config} describes {what[theirs]}, but `{model.name}` is {what[model.head or 'tokens']}",
+        model.at("head") or model.at("weights" if model.weights else "hub"),
+        help=f"write `head = {theirs}`",
+    )
 
 
 def _own_output(name: str, model: r.Model, tied: bool, report: Report) -> None:

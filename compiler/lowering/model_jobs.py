@@ -18,7 +18,7 @@ from ..plan.plan import (
     TrainJob,
 )
 from ..plan.verifiers import Verifier
-from ..program import Form, ModelStage, Scheduled, ScheduledStage, Trained
+from ..program import Form, ModelStage, Scheduled, ScheduledStage, Trained, WeightsStage
 from ..torchtitan.configuration import torchtitan
 from ..values import Architecture
 from .job_list import Jobs
@@ -317,6 +317,8 @@ class Models:
         if of.trained.tokenizer:
             inputs["tokenizer"] = self.jobs.tokenizer(of.trained.tokenizer)
         read = answered(self._answers(drawn), context)
+        if isinstance(of.trained, WeightsStage):
+            dialog = of.trained.dialog or dialog
         content = {"dialog": dialog, **with_reading(self._walk(of, context), [read], scores=True)}
         return self.jobs.add(JudgeJob, content, inputs, id=id, stage=stage)
 

@@ -20,7 +20,7 @@ from . import blocks
 from .scale import Scale, Unscalable, scale
 from .stages import Stages
 from .structure import difference, structure
-from .weights import published, rows, stand_ins, with_texts
+from .weights import published, rows, stand_ins, with_texts, without_judges
 
 TARGETS = (128, 96, 64, 48, 32, 24, 16, 12, 8)
 """Steps of a training stage, tried in this order."""
@@ -87,7 +87,7 @@ def _miniature(recipe: r.Recipe, full: Scheduled) -> Miniature:
             tracking=None,
         ),
         models=_models(recipe, full, maps),
-        tokenizers=blocks.tokenizers(recipe, datasets),
+        tokenizers=blocks.tokenizers(without_judges(recipe, full), datasets),
         datasets=datasets,
         clusters={},
         dialogs=blocks.dialogs(recipe),
@@ -167,7 +167,9 @@ def _mapping(
     recipe: r.Recipe, small: r.Recipe, full: Scheduled, program: Scheduled
 ) -> Iterator[Scaled]:
     """Every attribute that differs in the miniature, in the order of the spec."""
-    for (name, before), after in zip(shapes(full).items(), shapes(program).values(), strict=True):
+    there = shapes(program)
+    for name, before in shapes(full).items():
+        after = there.get(name, before)  # a judge's stand-in has the shape of what it starts from
         for attribute in fields(before):
             if attribute not in ("family", "size", "context"):
                 yield from _row(

@@ -64,6 +64,7 @@ def model(full: r.Model, shape: ModelShape, lengths: Mapping[int, int]) -> r.Mod
         "hub": None,
         "revision": None,
         "context": None,
+        "head": None,
     }
     wide = shape.head_dim * shape.heads > shape.dim and not shape.latent
     changes["head_dim"] = 2 * DIM // HEADS if wide else None

@@ -193,6 +193,9 @@ class WeightsJob(Job):
     source: dict[str, str] = Field(
         description="`folder`, relative to the spec's folder; or `hub`, a repository, `revision`"
     )
+    head: Literal["tokens", "score"] = later(
+        "tokens", description="`score`: a reward model's, of one output"
+    )
 
 
 class AverageJob(Job):

@@ -13,7 +13,7 @@ from ...spec.findings.diagnostics import Report
 from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
-from ..files.published_weights import CONFIG, differences
+from ..files.published_weights import CONFIG, differences, of_head
 from ..files.urls import is_url, shown
 from ..files.weights_folder import (
     GENERATION,
@@ -62,9 +62,11 @@ def from_folders(recipe: r.Recipe, root: Path | None, report: Report) -> Filled:
         filled = _filled(model, folder)
         models[name] = replace(model, **filled)
         tokenizer = None
-        if folder.tokenizer and not recipe.tokenizers:
+        # A judge reads texts in its own tokens and its own protocol, whatever the recipe has.
+        judges = models[name].judges
+        if folder.tokenizer and (judges or not recipe.tokenizers):
             tokenizer = _tokenizer(model, folder, tokenizers, found)
-        dialog = None if recipe.dialogs else _dialog(folder, written)
+        dialog = None if recipe.dialogs and not judges else _dialog(folder, written)
         found[name] = FromFolder(
             folder=written.rstrip("/"),
             filled=(*filled, *(n for n in NUMBERS if _shapeless(model) and n not in model.places)),
@@ -137,6 +139,9 @@ def _agrees(model: r.Model, folder: WeightsFolder, written: str, report: Report)
             help=f"write `family = {described.family}`, or leave it out",
         )
         return False
+    if model.head not in (None, described.head):
+        of_head(config, described.head, model, report)
+        return False
     if model.size:
         return True  # compared as a whole, once the size is known to exist
     assert described.model
@@ -179,6 +184,8 @@ def _filled(model: r.Model, folder: WeightsFolder) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if model.context is None:
         found["context"] = described.longest
+    if model.head is None and described.head == "score":
+        found["head"] = described.head
     if not _shapeless(model):
         return found
     shape = attributes_of(replace(described.model, tied=described.model.tied and not folder.untied))
@@ -211,6 +218,8 @@ def _tokenizer(
     found: dict[str, FromFolder],
 ) -> str:
     """The name of the folder's tokenizer, which is declared unless an equal one is."""
+    if model.name in tokenizers:
+        return model.name
     for other in found.values():
         own = {name.rpartition("/")[2]: sha for name, sha in other.files.items()}
         if other.tokenizer and own.get(TOKENIZER) == folder.files[TOKENIZER]:

@@ -31,6 +31,15 @@ class Scope:
         }
         self.above = above(self.specs)
 
+    @property
+    def tokenizers(self) -> list[str]:
+        """The tokenizers that a stage may mean without naming one: all but those that only judges
+        from published weights have."""
+        judges, others = set[str | None](), set[str | None]()
+        for name, folder in self.folders.items():
+            (judges if self.recipe.models[name].judges else others).add(folder.tokenizer)
+        return [name for name in self.recipe.tokenizers if name not in judges - others]
+
     def error(self, code: str, message: str, span: Span | None, help: str = "") -> None:
         self.report.add(code, message, span, help=help)
 
@@ -160,7 +169,8 @@ class Scope:
                 "E513",
                 f"`{name}` is not a reward model",
                 span,
-                "a judge is the result of a stage of kind `reward`",
+                "a judge is the result of a stage of kind `reward`, or a model whose weights are "
+                "those of a sequence classifier with one label",
             )
             return None
         return stage

@@ -2,7 +2,7 @@
 
 from ...spec.schema import recipe as r
 from ...spec.source import Span
-from ..program import ModelStage, Stage
+from ..program import ModelStage, Stage, WeightsStage
 from ..resolve.scope import Scope
 from .verifying import check_verifiers
 
@@ -87,7 +87,10 @@ def judge(spec: r.Sample | r.Measuring, scope: Scope, source: str | None) -> Non
 
 
 def same_tokenizer(judge: Stage, source: str, scope: Scope, at: Span | None) -> None:
-    """Checks that a reward model reads the tokens that the stage `source` writes."""
+    """Checks that a reward model reads the tokens that the stage `source` writes. Published ones
+    read its texts, in tokens of their own."""
+    if isinstance(scope.trained(judge), WeightsStage):
+        return
     if scope.trained(judge).tokenizer != scope.trained(scope.stages[source]).tokenizer:
         scope.error(
             "E411",

@@ -416,7 +416,7 @@ def _stage_tokenizer(scope: Scope, spec: r.Training, parent: ModelStage | None) 
 def only_tokenizer(scope: Scope, spec: r.Stage) -> str | None:
     """The tokenizer of a stage that names none: the only one; None if there is none, or after
     reporting."""
-    names = list(scope.recipe.tokenizers)
+    names = scope.tokenizers
     if len(names) > 1:
         scope.report.add(
             "E412",

@@ -1,7 +1,7 @@
 """Published weights: models that stages continue from and that no stage of the recipe makes."""
 
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...spec.quantity import counted, plain
 from ...spec.schema import recipe as r
@@ -49,6 +49,9 @@ def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
         resources=resources,
         micro_batch=1,
     )
+    dialog = folder.dialog if folder else None
+    if model.judges and dialog is None:
+        dialog = _protocol(model, folder, scope)
     source = (
         {"folder": model.weights}
         if model.weights
@@ -64,11 +67,26 @@ def resolve(spec: Weights, scope: Scope) -> WeightsStage | None:
         settings=r.INHERITED,
         precision=default_precision(where),
         recompute=DEFAULTS["recompute"],
-        dialog=folder.dialog if folder else None,
+        dialog=dialog,
         source=source,
         also=_also(folder, shape) if folder else {},
         last=form,
     )
+
+
+def _protocol(model: r.Model, folder: FromFolder | None, scope: Scope) -> dict[str, Any] | None:
+    """The protocol in which a reward model reads dialogs, if its folder has none."""
+    if folder and folder.tokenizer and not scope.recipe.dialogs:
+        scope.error(
+            "E549",
+            f"the folder `{folder.folder}` of the judge `{model.name}` has no chat template, and "
+            "its tokenizer has the special tokens of no built-in protocol",
+            model.at("weights"),
+            "put the template with which it was trained into the folder, as chat_template.jinja, "
+            'or declare it: `dialog chat { template = "chat.jinja" }`',
+        )
+        return None
+    return scope.dialog(None, None, model.at())
 
 
 def _also(folder: FromFolder, shape: ModelShape) -> dict[str, str]:
@@ -85,7 +103,7 @@ def _also(folder: FromFolder, shape: ModelShape) -> dict[str, str]:
 
 def _tokenizer(spec: Weights, model: r.Model, scope: Scope) -> str | None:
     """The tokenizer of the weights; of several, the only one from the same folder or repository."""
-    known = scope.recipe.tokenizers
+    known = {name: scope.recipe.tokenizers[name] for name in scope.tokenizers}
     if len(known) < 2:
         return only_tokenizer(scope, spec)
     folder = model.weights and PurePath(model.weights)
@@ -111,12 +129,14 @@ def lower(stage: WeightsStage, to: "Lowering") -> None:
     """Adds the job that reads published weights."""
     from ..plan.plan import WeightsJob
 
-    content = {"model": to.models.shape(stage), "source": stage.source}
+    content: dict[str, Any] = {"model": to.models.shape(stage), "source": stage.source}
+    if stage.spec.model.judges:
+        content["head"] = "score"
     key = to.jobs.add(WeightsJob, content, {}, id=stage.name, stage=stage.name)
     to.jobs.result[stage.name] = key
 
 
-SHOWN = ("weights", "hub", "revision", "context")
+SHOWN = ("weights", "hub", "revision", "context", "head")
 ALSO = ("model", "dtype", "tokenizer", "chat", "end_of_text", "end_of_answer")
 """What is shown of the folder, where the spec leaves anything to it."""
 

@@ -27,6 +27,8 @@ from .device import prepare_any
 from .storage import HEAD, write_tensors, writing
 
 SOURCE = "source.json"
+SCORE = "score.weight"
+"""transformers' name of the head of a classifier."""
 TABLE = "tok_embeddings.weight"
 ROWS = 4096
 """Rows of embedding and output that are compared at once."""
@@ -72,10 +74,11 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
     prepare_any()
     source = find(job.source, root)
     with _Tensors(source) as there:
-        notes = check_config(job.model, source, job.id, output=there.output())
+        output = there.output() if job.head == "tokens" else None
+        notes = check_config(job.model, source, job.id, output=output, head=job.head)
         model = _named(job.model, read_json(source / CONFIG)["model_type"])
-        wanted = parts(model)
-        _check(wanted, there, job.id, model)
+        wanted = parts(model, job.head)
+        _check(wanted, there, job.id, model, job.head)
         partial, result = folder / "result.partial", folder / "result"
         for each in (partial, result):
             shutil.rmtree(each, ignore_errors=True)
@@ -85,12 +88,12 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
         }
         with writing(partial):
             partial.mkdir(parents=True)
-            write_tensors(empty, partial / "weights", _Reading(model, wanted, there))
+            write_tensors(empty, partial / "weights", _Reading(model, job.head, wanted, there))
             origin = {**job.source, "from": str(source.resolve()), "files": there.checksums()}
             write(partial / SOURCE, json.dumps(origin, indent=1) + "\n")
             move(partial, result)
     sizes = {name: tensor.numel() for name, tensor in empty.items()}
-    if job.model.tied:
+    if job.model.tied and job.head == "tokens":
         del sizes[HEAD]
     return {"tensors": len(there.places), "parameters": sum(sizes.values()), "notes": notes}
 
@@ -99,14 +102,21 @@ Parts = dict[str, tuple[torch.Size, dict[str, torch.Size]]]
 """Engine tensor → its shape, and the published tensors that it is made from."""
 
 
-def parts(model: Architecture) -> Parts:
-    """What the engine's tensors are made from; tensors without sources begin as zeros."""
+def parts(model: Architecture, head: str = "tokens") -> Parts:
+    """What the engine's tensors are made from; tensors without sources begin as zeros.
+
+    Args:
+        head: "score" of a reward model.
+    """
     with torch.device("meta"):
-        state = _spec(model).model.build().state_dict()
+        state = _spec(model, head).model.build().state_dict()
     adapter = _adapter(model)
     found: Parts = {}
     sources = getattr(adapter, "sources", lambda name, tensor: adapter.to_hf({name: tensor}))
     for name, tensor in state.items():
+        if head == "score" and name == HEAD:
+            found[name] = tensor.shape, {SCORE: tensor.shape}
+            continue
         theirs = sources(TABLE if model.tied and name == HEAD else name, tensor)
         found[name] = tensor.shape, {their: each.shape for their, each in theirs.items()}
     return found
@@ -120,11 +130,12 @@ def _named(model: Architecture, kind: str) -> Architecture:
     return replace(model, parts=replace(model.parts, published=kind))
 
 
-def _spec(model: Architecture) -> Any:
+def _spec(model: Architecture, head: str = "tokens") -> Any:
     from .families import model_spec
 
     # The adapter of a tied model requires the embedding in every input.
-    return model_spec(Architecture(**{**vars(model), "tied": False}), "cpu", model.context)
+    untied = Architecture(**{**vars(model), "tied": False})
+    return model_spec(untied, "cpu", model.context, "score" if head == "score" else "logits")
 
 
 def _adapter(model: Architecture) -> Any:
@@ -227,12 +238,12 @@ class _Tensors:
 class _Reading(DefaultSavePlanner):
     """Reads each tensor just before DCP writes it."""
 
-    def __init__(self, model: Architecture, wanted: Parts, there: _Tensors) -> None:
+    def __init__(self, model: Architecture, head: str, wanted: Parts, there: _Tensors) -> None:
         super().__init__()
         self._adapter = _adapter(model)
         self._wanted = wanted
         self._there = there
-        self._tied = model.tied
+        self._tied = model.tied and head == "tokens"
         self._written: torch.Tensor | None = None
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
@@ -246,6 +257,9 @@ class _Reading(DefaultSavePlanner):
             self._written = torch.zeros(shape)
             return self._written
         read = {each: self._there.read(each) for each in theirs}
+        if SCORE in read:
+            self._written = torch.empty(shape, dtype=self._there.dtype(theirs))
+            return self._written.copy_(read[SCORE])
         if self._tied and name == HEAD:
             name = TABLE
         # A copy, since the memory may be mapped from the file.
@@ -253,7 +267,7 @@ class _Reading(DefaultSavePlanner):
         return self._written.copy_(self._adapter.from_hf(read)[name])
 
 
-def _check(wanted: Parts, there: _Tensors, name: str, model: Architecture) -> None:
+def _check(wanted: Parts, there: _Tensors, name: str, model: Architecture, head: str) -> None:
     """Raises: DataError: a tensor is missing, unknown, or of another shape or precision."""
     needed = {name: shape for _, theirs in wanted.values() for name, shape in theirs.items()}
     folder, shown = there.folder, f"the model `{name}`"
@@ -270,7 +284,7 @@ def _check(wanted: Parts, there: _Tensors, name: str, model: Architecture) -> No
         for each in there.places
         if each not in needed
         and _pattern(each) not in aside
-        and not (model.tied and each in OUTPUTS)
+        and not ((model.tied or head == "score") and each in OUTPUTS)
     ]
     if more:
         raise DataError(
@@ -304,13 +318,19 @@ def _some(names: list[str]) -> str:
 
 
 def check_config(
-    model: Architecture, folder: Path, name: str, *, output: bool | None = True
+    model: Architecture,
+    folder: Path,
+    name: str,
+    *,
+    output: bool | None = True,
+    head: str = "tokens",
 ) -> list[str]:
     """Compares `config.json` with a model.
 
     Args:
         output: whether the files have an output matrix that differs from the embedding; None if
             they have none.
+        head: "tokens", or "score" of a reward model, which has no output matrix.
 
     Returns: where the result differs from `config.json`, as in transformers.
     Raises: DataError: it describes another model, or one that is not supported.
@@ -329,9 +349,16 @@ def check_config(
             f"{model.family}",
             f"write `family = {found.family}` in the model",
         )
+    if found.head != head:
+        what = {"score": "a reward model", "tokens": "a language model"}
+        raise DataError(
+            f"{path} describes {what[found.head]}, but `{name}` is {what[head]}",
+            f"write `head = {found.head}` in the model",
+        )
     notes = [f"{CONFIG} has {key}, which etude does not know" for key in found.unknown]
-    notes += _output(path, found.model.tied, model.tied, output)
-    aside = {"tied"} if found.model.tied and output else set()
+    if head == "tokens":
+        notes += _output(path, found.model.tied, model.tied, output)
+    aside = {"tied"} if head == "score" or (found.model.tied and output) else set()
     differs = [each for each in differences(found.model, model) if each.attribute not in aside]
     if differs:
         shown = "; ".join(f"{d.key} is {d.theirs} there, and {d.ours} in the spec" for d in differs)

@@ -68,7 +68,10 @@ class Sample(Stage):
     top_p: float = attribute(nk.Real(above=0, most=1), 1.0, doc="nucleus sampling")
     max_tokens: int = attribute(nk.Whole("tokens"), doc="longest answer")
     judge: str | None = attribute(
-        k.Ref("stage"), None, takes="reward stage", doc="scores every draw"
+        k.Ref(*WITH_WEIGHTS),
+        None,
+        takes="reward stage, or model with weights",
+        doc="scores every draw",
     )
     verify: list[str] | None = attribute(
         VERIFY, None, doc="a draw that any of them scores below 1 is wrong, and is not kept"
@@ -152,9 +155,9 @@ class Measuring(Stage):
         doc="share of held-out ordered pairs that a reward model ranks like people",
     )
     judge: str | None = attribute(
-        k.Ref("stage"),
+        k.Ref(*WITH_WEIGHTS),
         None,
-        takes="reward stage",
+        takes="reward stage, or model with weights",
         doc="mean reward of the model's answers; needs `prompts` and `max_tokens`",
     )
     verify: list[str] | None = attribute(

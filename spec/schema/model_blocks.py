@@ -395,3 +395,16 @@ class Model(Declaration):
         doc="the longest sequence that the weights were trained on; required with `hub`, and with "
         "weights in a store",
     )
+    head: str | None = attribute(
+        k.OneOf("tokens", "score"),
+        None,
+        needs=("weights", "hub"),
+        otherwise="from the folder, else `tokens`",
+        doc="what the weights end in: `tokens`, a language model; `score`, a "
+        "[reward model](#published-reward-models), which judges",
+    )
+
+    @property
+    def judges(self) -> bool:
+        """Whether its weights are those of a reward model."""
+        return self.head == "score"

@@ -52,8 +52,8 @@ class Grpo(Training):
     )
     max_tokens: int = attribute(nk.Whole("tokens"), doc="longest answer")
     reward: dict[str, float] = attribute(
-        cs.Weighted("verifier", "stage"),
-        doc="the verifiers and reward stages that score an answer, and their weights",
+        cs.Weighted("verifier", *WITH_WEIGHTS),
+        doc="the verifiers and reward models that score an answer, and their weights",
     )
     objective: str = attribute(
         k.OneOf("grpo", "dapo", "dr_grpo", "gspo", "rloo"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from engine_jobs import architecture, decoder, experts, latent, run, tensors, train_job, weights
 from safetensors.torch import load_file, save_file
+from sampling_models import judge, judge_shape
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -454,3 +455,24 @@ def test_changed_weights_have_another_fingerprint(tmp_path: Path) -> None:
     assert weight_files.fingerprint(source, tmp_path) == before
     retensor(tmp_path / "w", lambda state: state[NORM].add_(0.5))
     assert weight_files.fingerprint(source, tmp_path) != before
+
+
+def test_the_weights_of_a_judge_are_those_of_its_training(tmp_path: Path) -> None:
+    """A classifier of transformers becomes the checkpoint that a reward stage would write."""
+    folder = judge(tmp_path / "judge")
+    shape = judge_shape(json.loads((folder / "config.json").read_text())["vocab_size"])
+    asked = job(shape, folder).model_copy(update={"head": "score"})
+    counted = read(asked, tmp_path / "job", root=tmp_path)
+    theirs, ours = tensors(folder / "state"), tensors(tmp_path / "job" / "result" / "weights")
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
+    assert ours["lm_head.weight"].shape == (1, shape.dim)
+    assert counted["parameters"] == sum(each.numel() for each in ours.values())
+    assert counted["notes"] == []
+
+
+def test_weights_that_end_in_something_else_are_refused(tmp_path: Path) -> None:
+    folder = judge(tmp_path / "judge")
+    shape = judge_shape(json.loads((folder / "config.json").read_text())["vocab_size"])
+    with pytest.raises(DataError, match="describes a reward model"):
+        read(job(shape, folder), tmp_path / "job", root=tmp_path)

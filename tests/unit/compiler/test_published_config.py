@@ -190,8 +190,8 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
     "another clamp": (GPT_OSS | {"swiglu_limit": 6.0}, "swiglu_limit", "clamped at 7"),
     "a classifier": (
         LLAMA | {"architectures": ["LlamaForSequenceClassification"]},
-        "architectures",
-        "is not a language model",
+        "num_labels",
+        "with 2 labels",
     ),
     "a text for a number": (LLAMA | {"hidden_size": "4096"}, "hidden_size", "'4096'"),
     "no heads": (LLAMA | {"num_attention_heads": 0}, "num_attention_heads", "says 0"),
