@@ -1,6 +1,7 @@
 """Specs that tune published weights: what `etude new --weights FOLDER --data FILE` writes."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import NamedTuple
 
 from ..compiler.families.architectures import parameters
@@ -23,9 +24,14 @@ CHARACTERS_PER_TOKEN = 3
 """Fewer than there are in most texts, so that lengths are rather too large."""
 SHORTEST, LONGEST = 256, 8192
 """Tokens of a row, at least and at most."""
-SMALL = 1_000_000_000
-"""Parameters below which rates are higher: 2e-5 and 5e-7 are those of Zephyr 7B
-(arXiv:2310.16944 §4), 1e-4 and 5e-6 of models of some hundred million parameters."""
+RATES = (
+    (1_000_000_000, Fraction("2e-5"), Fraction("5e-7")),
+    (10_000_000, Fraction("1e-4"), Fraction("5e-6")),
+    (0, Fraction("1e-3"), Fraction("5e-5")),
+)
+"""Parameters that a model has at least, and its rates of sft and dpo: those of Zephyr 7B
+(arXiv:2310.16944 §4), of models of some hundred million parameters, and of those that a laptop
+trains in a minute."""
 MOST = 10_000
 """Records that are looked at."""
 
@@ -121,9 +127,14 @@ def _batch(looked: Looked, most: int) -> int:
     return batch
 
 
+def _rates(model: ModelShape) -> tuple[Fraction, Fraction]:
+    """The peak rates of sft and dpo for a model of this size."""
+    return next((sft, dpo) for least, sft, dpo in RATES if parameters(model) >= least)
+
+
 def _sft(looked: Looked, model: ModelShape, longest: int) -> str:
     length = ("seq_len", w.count(_length(looked, longest)))
-    peak, low = ("2e-5", "2e-6") if parameters(model) >= SMALL else ("1e-4", "1e-5")
+    peak, _ = _rates(model)
     return (
         "# Dialogs are packed into rows; only the assistant's tokens are learned. How long three\n"
         "# epochs are is known once the data are tokenized.\n"
@@ -134,7 +145,7 @@ def _sft(looked: Looked, model: ModelShape, longest: int) -> str:
             ("epochs", "3"),
             length,
             ("batch", f"{_batch(looked, 16)} seqs"),
-            ("lr", f"0 -> {peak} for 3% then -> {low} cosine"),
+            ("lr", f"0 -> {w.real(peak)} for 3% then -> {w.real(peak / 10)} cosine"),
         )
         + "\n\n# Dialogs that were not learned, before and after.\n"
         + w.block("stage before: evaluate", ("from", "base"), ("loss", "[people]"), length)
@@ -144,7 +155,7 @@ def _sft(looked: Looked, model: ModelShape, longest: int) -> str:
 
 
 def _dpo(looked: Looked, model: ModelShape, longest: int, start: str) -> str:
-    peak = "5e-7" if parameters(model) >= SMALL else "5e-6"
+    _, peak = _rates(model)
     return (
         "# Preferred answers against others, kept near the model that it starts from.\n"
         + w.block(
@@ -154,7 +165,7 @@ def _dpo(looked: Looked, model: ModelShape, longest: int, start: str) -> str:
             ("epochs", "1"),
             ("seq_len", w.count(_length(looked, longest))),
             ("batch", f"{_batch(looked, 32)} pairs"),
-            ("lr", f"0 -> {peak} for 10% then -> 0"),
+            ("lr", f"0 -> {w.real(peak)} for 10% then -> 0"),
             ("beta", "0.1"),
         )
     )
