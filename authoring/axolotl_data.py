@@ -8,8 +8,8 @@ from . import writing as w
 from .config import Config
 from .draft import Draft
 
-_FILES = (".jsonl", ".json", ".parquet", ".txt", ".csv", ".arrow", ".zst", ".gz")
-_REMOTE = re.compile(r"(s3|gs|gcs|az|abfs|oci|https?)://")
+FILES = (".jsonl", ".json", ".parquet", ".txt", ".csv", ".arrow", ".zst", ".gz")
+REMOTE = re.compile(r"(s3|gs|gcs|az|abfs|oci|https?)://")
 _LONG = {"drop": "drop", "truncate": "truncate"}
 """What axolotl does with records that do not fit, unless it stops; by default it drops them."""
 _ALPACA = (
@@ -104,13 +104,13 @@ def _source(config: Config, path: str) -> tuple[list[w.Line], str]:
     if place is None:
         place = (config.texts(path) or [""])[0] or config.text(f"{path}.path", default="")
     files = config.texts(f"{path}.data_files")
-    local = config.has(f"{path}.ds_type") or place.endswith(_FILES) or place.startswith((".", "/"))
+    local = config.has(f"{path}.ds_type") or place.endswith(FILES) or place.startswith((".", "/"))
     if config.has(f"{path}.ds_type"):
         config.irrelevant({f"{path}.ds_type": "taken from the name"})
-    if files and not local and not _REMOTE.match(place):
+    if files and not local and not REMOTE.match(place):
         config.lost(f"{path}.data_files", "a Hub data set is read by `config` and `split`")
         files = None
-    if local or _REMOTE.match(place):
+    if local or REMOTE.match(place):
         wanted = files or [place]
         shown = (
             w.quoted(wanted[0])

@@ -112,12 +112,19 @@ class Config:
     def texts(self, *paths: str) -> list[str] | None:
         """A text, or a list of texts."""
         for path in paths:
-            leaf = self._leaf(path)
-            if leaf is not None:
+            found = self.values(path)
+            if found is not None:
                 self._note("carried", path)
-                values = leaf.value if isinstance(leaf.value, list) else [leaf.value]
-                return [shown(value) for value in values]
+                return found
         return None
+
+    def values(self, path: str) -> list[str] | None:
+        """A text, or a list of texts, that is not read yet."""
+        leaf = self._leaf(path)
+        if leaf is None:
+            return None
+        values = leaf.value if isinstance(leaf.value, list) else [leaf.value]
+        return [shown(value) for value in values]
 
     def flag(self, *paths: str, default: bool = False) -> bool:
         """True or false.

@@ -1,9 +1,10 @@
-"""Converts torchtitan, nanotron and axolotl configurations to specs, and lists what is lost."""
+"""Converts configurations of other programs to specs, and lists what is lost."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from . import from_axolotl, from_nanotron, from_torchtitan
+from . import from_axolotl, from_nanotron, from_torchtitan, from_trl
 from . import writing as w
 from .config import Config, Finding, shorten
 from .draft import Draft, Options
@@ -13,6 +14,14 @@ KINDS: dict[str, tuple[Callable[[Config], bool], Callable[[Config, Options, str]
     "torchtitan": (from_torchtitan.is_torchtitan, from_torchtitan.draft),
     "nanotron": (from_nanotron.is_nanotron, from_nanotron.draft),
     "axolotl": (from_axolotl.is_axolotl, from_axolotl.draft),
+    "trl": (from_trl.is_trl, from_trl.draft),
+    **{
+        f"trl-{command}": (
+            partial(from_trl.fits, command),
+            partial(from_trl.draft, command=command),
+        )
+        for command in from_trl.OWN
+    },
 }
 """Kind → a test for its configurations, and the function that converts them."""
 

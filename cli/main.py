@@ -31,7 +31,7 @@ COMMANDS = {
     "report": "Show the results of a run: losses, scores, gates, samples.",
     "explain": "Explain an error code, with a wrong and a fixed example.",
     "new": "Start a spec from a template, by questions or by options.",
-    "import": "Convert a torchtitan, nanotron or axolotl configuration to a spec.",
+    "import": "Convert a torchtitan, nanotron, axolotl or TRL configuration to a spec.",
     "lsp": "Start the language server for editors.",
     "completion": "Print a completion script for a shell.",
     "schema": "Print the JSON Schema of a format.",

@@ -18,7 +18,8 @@ PAGE = Path(__file__).with_name("coming.md")
 HEAD = """# Coming from axolotl, TRL, torchtitan, nanotron or Megatron
 
 What you know under another name. `etude check` says the same where one of these names stands in a
-spec. [`etude import`](import.md) converts whole configurations of axolotl, torchtitan and nanotron.
+spec. [`etude import`](import.md) converts whole configurations of axolotl, TRL, torchtitan and
+nanotron.
 
 Three things are unlike all of them:
 

@@ -15,7 +15,7 @@ from etude.spec.load import loads
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 FILES = sorted(path.name for path in CONFIGS.iterdir())
-COMPLETE = [name for name in FILES if not name.startswith("axolotl")]
+COMPLETE = [name for name in FILES if not name.startswith(("axolotl", "trl"))]
 BASE = """recipe base { seed = 1 }
 model tiny { layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300 }
 dataset web { sample = python_docs }
