@@ -4,16 +4,22 @@ import json
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, cast
 
 import fsspec
 import pytest
+from run_folders import SPEC
+from specs import plan as planned
 from stores import Server, guarded, server
 
+from etude.runtime.decision import End, Together
 from etude.runtime.errors import RunError
+from etude.runtime.jobs import WORK
 from etude.runtime.preflight.nodes import Node, look, require_nodes
 from etude.runtime.run_folder.lease import INHERITED
 from etude.runtime.run_folder.store import Store
 from etude.runtime.run_folder.variant_folders import folder_at
+from etude.runtime.scheduler import follow
 from etude.runtime.stores import remote as remote_module
 from etude.runtime.stores.objects import PATIENCE
 from etude.runtime.stores.places import CACHE
@@ -220,3 +226,39 @@ def test_a_node_that_may_not_write_is_named(
         found = look(1, two.folder, [], "sign")
     assert "cannot be written: access is denied" in found.store[0]
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_what_nobody_reads_any_more_goes_from_a_node_with_a_folder_of_its_own(
+    apart: bool, store: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Elsewhere rank 0 has removed it, or keeps it; in the store all stays as rank 0 leaves it."""
+    two = on("two", tmp_path, monkeypatch, apart=apart)
+    for key in ("spent", "read"):
+        (two.folder / "artifacts" / key / "state").mkdir(parents=True)
+        (two.folder / "artifacts" / key / "state" / "a.distcp").write_bytes(b"weights")
+    store.put({"run/artifacts/spent/manifest.json": b"{}"})
+
+    class Told:
+        """Rank 0 has dropped an artifact before the next job of all ranks."""
+
+        rank = 1
+        said: Iterator[Together | End]
+
+        def hear(self) -> Together | End:
+            return next(self.said)
+
+        def arrive(self) -> None:
+            assert (two.folder / "artifacts" / "spent").exists() == (not apart)
+            assert (two.folder / "artifacts" / "read" / "state" / "a.distcp").exists()
+
+    plan = planned(SPEC)
+    done: list[str] = []
+    (job, *_) = plan.jobs
+    work = WORK[type(job)]._replace(do=lambda task: done.append(task.key))
+    monkeypatch.setitem(WORK, type(job), work)
+    told = Told()
+    told.said = iter([Together(job.id, "k", {}, {}, spent=["spent"]), End(None)])
+    follow(plan, two, tmp_path, cast(Any, told))
+    assert done == ["k"]
+    assert store.names() == ["run/artifacts/spent/manifest.json"]
