@@ -1,17 +1,23 @@
 """What a run costs beside its training: recording a step, the change of jobs, and the start.
 
     python -m benchmarks.overhead [pairs] [runs]
+    python -m benchmarks.overhead trackers [rounds]
 
 - Recording: one trainer's steps, in turn with and without everything that a run does with a step:
   the journal of events, the metrics' file and TensorBoard. The ratio is that of the medians of the
-  whole time from step to step. Checkpoints are saved in turn with and without checksums; as a share
-  of training, at a run's default of one every 20 minutes.
+  whole time from step to step.
+- Trackers: one trainer's steps, in turn without records, with the journal and the metrics' file
+  alone, and with each tracker besides: TensorBoard, W&B offline, MLflow with its database in the
+  run folder, Trackio on this machine. Medians over steps, and the processor time that a step's
+  records take in all threads of the process, without training.
+- Checkpoints are saved in turn with and without checksums; as a share of training, at a run's
+  default of one every 20 minutes.
 - Between jobs: `etude run` of a stage of three jobs, on one rank and on two. From the end of a
   job's last step to the start of the next one's first.
 - Start: `etude run examples/quickstart.etude` in a new folder, until its first step is done. Files
   of installed packages may be in the memory of the system, as after `etude plan`.
 
-Runs alternate. Writes the section "Overhead" of benchmarks/RESULTS.md.
+Runs alternate. Writes the sections "Overhead" and "Overhead of trackers" of benchmarks/RESULTS.md.
 """
 
 import json
@@ -22,15 +28,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from .results import write_section
+
+if TYPE_CHECKING:
+    from etude.compiler.plan.plan import Plan
+    from etude.runtime.run_folder.store import Store
 
 ROOT = Path(__file__).parent.parent
 ETUDE = str(Path(sys.executable).parent / "etude")
@@ -55,62 +67,166 @@ stage pre: train {{
 }}
 """
 Event = dict[str, Any]
+TRACKERS = {
+    "TensorBoard": "tensorboard",
+    "W&B, offline": "wandb",
+    "MLflow, database": "mlflow",
+    "Trackio, local": "trackio",
+}
+WARM = 4
+"""Steps of each kind that are not measured."""
+STEP: Event = {
+    **{"event": "step", "job": "pre.1", "stage": "pre", "loss": 3.0, "lr": 1e-3, "grad_norm": 0.5},
+    **{"sequences": 8, "seq_len": 64, "mixture": {"sums": 1}, "sources": {"sums": 512}},
+    **{"tokens_per_second": 1000.0, "seconds": 0.5, "data_seconds": 0.01},
+}
 
 
-def recording(
-    folder: Path, pairs: int, *, layers: int = 2, dim: int = 128, seq_len: int = 64
-) -> Event:
-    """Seconds from step to step with and without records of them, and of saving with and without
-    checksums; the MiB of a checkpoint."""
+@contextmanager
+def _training(
+    folder: Path, steps: int, on_event: Callable[[Event], None], **shape: int
+) -> Iterator[tuple[Any, "Store", "Plan"]]:
+    """A trainer of so many steps, with the store and the plan of its run."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as every run does
     from etude.compiler.driver import analyse, compile
     from etude.compiler.plan.plan import TrainJob
     from etude.runtime.engine.device import prepare
-    from etude.runtime.run_folder.boards import BOARDS, Boards
-    from etude.runtime.run_folder.recorder import Recorder
     from etude.runtime.run_folder.store import Store
     from etude.runtime.scheduler import Scheduler
     from etude.spec.load import reads
 
-    text = RECORDED.format(
-        layers=layers, dim=dim, ffn=dim * 11 // 4, steps=2 * pairs + 8, seq_len=seq_len
-    )
+    shape = {"layers": 2, "dim": 128, "seq_len": 64} | shape
+    text = RECORDED.format(steps=steps, ffn=shape["dim"] * 11 // 4, **shape)
     made = compile(analyse(reads(text)))
     assert made
     store = Store(folder / "run")
     store.create()
     Scheduler(made.plan, store, folder, prepare=True).run()
     (job,) = (job for job in made.plan.jobs if isinstance(job, TrainJob))
-    data = store.events()[-1]["key"]
+    inputs = {"data:sums": store.folder / "artifacts" / store.events()[-1]["key"]}
     prepare("cpu")
 
     from etude.runtime.engine.process import join
     from etude.runtime.engine.train import make_trainer
 
     join(1, "cpu")
+    with make_trainer(job, inputs, folder / "job", store.folder, on_event, {}) as trainer:
+        yield trainer, store, made.plan
 
-    recorder = Recorder(store.folder, [Boards(store.folder / BOARDS)])
-    seconds: dict[bool, list[float]] = {True: [], False: []}
-    last = 0.0
 
-    def on_event(event: Event) -> None:
-        """Records every second step; the time of one ends when it is recorded."""
-        nonlocal last
-        records = event["step"] % 2 == 0
-        if records:
+class _InTurn:
+    """Takes the events of steps, and gives each step's records in turn to one of several, which
+    are measured from the end of a step's records to the next.
+
+    Args:
+        records: name → what is done with an event.
+    """
+
+    def __init__(self, records: Mapping[str, Callable[[Event], Any]]) -> None:
+        self._records = dict(records)
+        self.seconds: dict[str, list[float]] = {name: [] for name in records}
+        self._last = 0.0
+
+    def __call__(self, event: Event) -> None:
+        name = list(self._records)[event["step"] % len(self._records)]
+        self._records[name](event)
+        now = time.perf_counter()
+        if event["step"] >= WARM * len(self._records):
+            self.seconds[name].append(now - self._last)
+        self._last = now
+
+
+def recording(folder: Path, pairs: int, **shape: int) -> Event:
+    """Seconds from step to step with and without records of them, and of saving with and without
+    checksums; the MiB of a checkpoint."""
+    turns: list[_InTurn] = []
+    steps = 2 * (pairs + WARM)
+    with _training(folder, steps, lambda event: turns[0](event), **shape) as (trainer, store, _):
+        from etude.runtime.run_folder.boards import BOARDS, Boards
+        from etude.runtime.run_folder.recorder import Recorder
+
+        recorder = Recorder(store.folder, [Boards(store.folder / BOARDS)])
+
+        def record(event: Event) -> None:
             recorder.step(event)
             store.tell(event)
-        now = time.perf_counter()
-        if event["step"] >= 8:
-            seconds[records].append(now - last)
-        last = now
 
-    inputs = {"data:sums": store.folder / "artifacts" / data}
-    with make_trainer(job, inputs, folder / "job", store.folder, on_event, {}) as trainer:
+        turns.append(_InTurn({"without": lambda event: None, "with": record}))
         trainer.train()
         saved = _saving(trainer, folder, max(pairs // 20, 1))
-    recorder.close()
-    return {"with": median(seconds[True]), "without": median(seconds[False]), **saved}
+        recorder.close()
+    return {name: median(found) for name, found in turns[0].seconds.items()} | saved
+
+
+def tracking(folder: Path, rounds: int, **shape: int) -> dict[str, Event]:
+    """What each tracker costs: `step`, the median of the seconds from step to step, and
+    `processor`, seconds of the processor that a step's records take in all threads."""
+    turns: list[_InTurn] = []
+    steps = (len(TRACKERS) + 2) * (rounds + WARM)
+    with _training(folder, steps, lambda event: turns[0](event), **shape) as (trainer, store, plan):
+        recorders = {"the journal and metrics alone": []} | {
+            name: [_tracker(kind, plan, store.folder)] for name, kind in TRACKERS.items()
+        }
+        records: dict[str, Callable[[Event], Any]] = {"nothing": lambda event: None}
+        closing = []
+        for name, loggers in recorders.items():
+            records[name], close = _recording(store, folder / name, loggers)
+            closing.append(close)
+        turns.append(_InTurn(records))
+        trainer.train()
+        found = {name: {"step": median(of)} for name, of in turns[0].seconds.items()}
+        for close in closing:
+            close()
+    for name, kind in [("the journal and metrics alone", ""), *TRACKERS.items()]:
+        found[name]["processor"] = _processor(store, plan, folder / f"{name} by itself", kind)
+    return found
+
+
+def _tracker(kind: str, plan: "Plan", folder: Path) -> Any:
+    from etude.compiler.plan.summary import Tracker
+    from etude.runtime.run_folder.boards import BOARDS, Boards
+    from etude.runtime.run_folder.trackers import KINDS
+
+    if kind == "tensorboard":
+        return Boards(folder / BOARDS)
+    return KINDS[kind](plan, Tracker(kind=kind), folder)
+
+
+def _recording(
+    store: "Store", folder: Path, loggers: list[Any]
+) -> tuple[Callable[[Event], None], Callable[[], None]]:
+    """What records a step with these trackers, and what ends that."""
+    from etude.runtime.run_folder.recorder import Recorder
+
+    (folder / "metrics").mkdir(parents=True)
+    failed: list[Event] = []
+    recorder = Recorder(folder, loggers, failed.append)
+
+    def record(event: Event) -> None:
+        recorder.step(event)
+        store.tell(event)
+
+    def close() -> None:
+        recorder.close()
+        if failed:
+            raise RuntimeError(failed[0]["message"])
+
+    return record, close
+
+
+def _processor(store: "Store", plan: "Plan", folder: Path, kind: str, steps: int = 200) -> float:
+    """Seconds of the processor for the records of a step, of 200 within ten seconds."""
+    folder.mkdir()
+    loggers = [_tracker(kind, plan, folder)] if kind else []
+    record, close = _recording(store, folder, loggers)
+    event = {**STEP, "step": 0, "tokens": 0}
+    record(event)  # connects
+    begun = time.process_time()
+    for step in range(1, steps + 1):
+        record(event | {"step": step, "tokens": 512 * step})
+        time.sleep(10 / steps)
+    close()
+    return (time.process_time() - begun) / steps
 
 
 def _saving(trainer: Any, folder: Path, pairs: int) -> Event:
@@ -240,5 +356,38 @@ def table(
     )
 
 
+def trackers(rounds: int = 150) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TRACKIO_DIR"] = folder
+        told = tracking(Path(folder) / "tracking", rounds)
+    write_section("Overhead of trackers", trackers_table(told, rounds))
+
+
+def trackers_table(told: dict[str, Event], rounds: int) -> str:
+    """The section of the results, from what `tracking` has measured."""
+    plain = told["nothing"]["step"]
+    rows = [
+        f"| {name} | {1000 * of['step']:.1f} | {100 * (of['step'] / plain - 1):.1f} | "
+        f"{1000 * of['processor']:.2f} |"
+        for name, of in told.items()
+        if name != "nothing"
+    ]
+    names = ("torch", "torchtitan", "tensorboard", "wandb", "trackio")
+    known = [f"{name} {version(name)}" for name in names]
+    # MLflow comes in one of several packages.
+    libraries = ", ".join([*known, f"mlflow {import_module('mlflow').__version__}"])
+    return (
+        f"`python -m benchmarks.overhead trackers {rounds}` on {platform.machine()}, Python "
+        f"{platform.python_version()}, {libraries}; medians of {rounds} steps each, in turn. Load "
+        f"average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores. A step without records takes "
+        f"{1000 * plain:.1f} ms. W&B's own process is not counted in processor time.\n\n"
+        "| records | step, ms | more, % (< 2) | processor time a step, ms |\n"
+        "| --- | ---: | ---: | ---: |\n" + "\n".join(rows) + "\n"
+    )
+
+
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    if sys.argv[1:2] == ["trackers"]:
+        trackers(*map(int, sys.argv[2:]))
+    else:
+        main(*map(int, sys.argv[1:]))

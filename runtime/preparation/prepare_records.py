@@ -241,6 +241,14 @@ class RecordMaker:
                 f"responses are too similar ({similar:,} dropped)",
                 "raise the percentage of `drop similar`, or use responses that differ more",
             )
+        if self._job.source.get("kind") == "job" and self._job.form == "preferences":
+            stage = self._job.name.removesuffix(".pairs")
+            return DataError(
+                f"there are no preferences in `{self._job.name}`: no prompt has two answers that "
+                "ended before `max_tokens` and differ in text and reward",
+                f"raise `max_tokens`, `draws` or `temperature` of `{stage}`, train its model for "
+                f"longer, or leave `{self._job.name}` out of `data`",
+            )
         return self._bad_lines.nothing_left(self._job.name, self._job.form)
 
     def _bad(self, message: str) -> None:

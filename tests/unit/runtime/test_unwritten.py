@@ -357,3 +357,15 @@ def test_messages_in_a_text_are_messages(inputs, tmp_path):
     assert found.tokens.tolist() == plain.tokens.tolist()
     row = {"prompt": str(ASK), "completion": "yes"}
     assert "looks like a list of messages but is not JSON" in bad(inputs, tmp_path, row).message
+
+
+def test_where_no_prompt_gives_a_pair_the_reasons_are_said(inputs, tmp_path):
+    (tmp_path / "drawn").mkdir()
+    (tmp_path / "drawn" / "pairs.jsonl").touch()
+    roles = inputs | {"from.0": tmp_path / "drawn"}
+    source = {"kind": "job", "file": "pairs.jsonl"}
+    asked = job("preferences", source=source).model_copy(update={"name": "drafts.pairs"})
+    with pytest.raises(DataError, match="no prompt has two answers that ended") as problem:
+        make(asked, roles, tmp_path)
+    assert "`temperature` of `drafts`" in problem.value.help
+    assert "leave `drafts.pairs` out of `data`" in problem.value.help
