@@ -38,8 +38,9 @@ def test_steps_are_recorded_in_turn_and_trackers_compared_with_none(overhead: An
         turn({"step": step})
     assert seen[:3] == [("a", 0), ("b", 1), ("a", 2)]
     assert {name: len(of) for name, of in turn.seconds.items()} == {"a": 2, "b": 2}
-    told = {"nothing": {"step": 0.1}, "MLflow": {"step": 0.101, "processor": 0.002}}
-    assert "| MLflow | 101.0 | 1.0 | 2.00 |" in overhead.trackers_table(told, 2)
+    assert {name: len(of) for name, of in turn.own.items()} == {"a": 2, "b": 2}
+    told = {"nothing": {"step": 0.1}, "MLflow": {"step": 0.101, "own": 0.001, "processor": 0.002}}
+    assert "| MLflow | 101.0 | 1.00 | 1.00 | 2.00 |" in overhead.trackers_table(told, 2)
 
 
 @pytest.mark.exhaustive
