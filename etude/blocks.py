@@ -336,6 +336,7 @@ class Optimizer(Attributes):
     nesterov: bool | Let | None = None
     ns_steps: Number | None = None
     adjust_lr: Literal["match_rms_adamw", "original", "spectral_unclamped"] | Let | None = None
+    qk_clip: Number | None = None
 
 
 class Spikes(Block):

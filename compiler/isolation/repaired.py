@@ -146,6 +146,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E592": (*_SHAPE, "parts", "window", "rope_theta", "rope_scaling", _START),
     "E594": ("export",),
     "E595": ("seq_len", _START),
+    "E597": ("optimizer", "optimizer.qk_clip", "adapter", _START),
     UNKNOWN: (),
 }
 """Error → the attributes of its block that it depends on, besides the one where it is shown; `a|b`

@@ -322,6 +322,7 @@ class Training:
             "model": stage.model.knowing(segment.seq_len, segment.rope_theta),
             "drawn": "by name" if draws else None,
             **_spikes(stage),
+            "qk_clip": stage.optimizer.qk_clip,
         }
 
     def _objective(self, stage: ScheduledStage) -> Any:

@@ -152,6 +152,7 @@ class TrainJob(Job):
     rollbacks: Annotated[int, LIMIT] = later(
         0, description="how often the job goes back at spikes before the run stops"
     )
+    qk_clip: float | None = later(None, description="largest attention score; null: any")
     saving: Annotated[Saving, SAVING]
     profile: Annotated[Profile | None, PROFILED] = later(
         None, description="steps that torchtitan's profiler records; null: none"

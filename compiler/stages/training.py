@@ -19,6 +19,7 @@ from ..torchtitan.told import refused
 from ..values import ModelShape
 from .adapter import check_adapter
 from .evaluating import check_evaluation
+from .muon import check_clipped, check_settings
 from .precision import Chosen, check
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def resolve_training(
     check(scope, spec, Chosen(precision, recompute, settings["torchtitan"]), where, model)
     check_adapter(scope, spec, model, random=start.parent is None)
     dialog = _dialog(scope, spec, start, origins)
-    optimizer, carries = _stage_optimizer(scope, spec, start.before, force)
+    optimizer, carries = _learning(scope, spec, model, start.before, force)
     origins["model"] = f"from {start.name}" if start.name else "spec"
     origins["optimizer"] = "spec" if isinstance(spec.optimizer, r.Optimizer) else start.origin()
     return TrainStage(
@@ -338,19 +339,17 @@ def _no_last(scope: Scope, spec: r.Training, parent: ModelStage | None) -> None:
         report("last", spec.at("optimizer"), "write `adamw { … }`")
 
 
-def _of_muon(scope: Scope, optimizer: r.Optimizer) -> None:
-    """Reports settings of Muon that another optimizer was given."""
-    for name in r.MUON if optimizer.kind != "muon" else ():
-        if getattr(optimizer, name) is not None:
-            scope.error(
-                "E325",
-                f"`{optimizer.kind}` has no `{name}`",
-                optimizer.at(name),
-                f"remove it, or write `optimizer = muon {{ {name} = … }}`; `betas` has the decay "
-                "rates of both moments"
-                if name == "momentum"
-                else f"remove it, or write `optimizer = muon {{ {name} = … }}`",
-            )
+def _learning(
+    scope: Scope,
+    spec: r.Training,
+    model: ModelShape,
+    before: Stage | None,
+    parent: TrainStage | None,
+) -> tuple[r.Optimizer, bool]:
+    """What `_stage_optimizer` finds, checked against the model."""
+    optimizer, carries = _stage_optimizer(scope, spec, before, parent)
+    check_clipped(scope, spec, optimizer, model)
+    return optimizer, carries
 
 
 def _stage_optimizer(
@@ -362,7 +361,7 @@ def _stage_optimizer(
     continues from a train stage's own weights, and not from any average or merged adapters.
     """
     if isinstance(spec.optimizer, r.Optimizer):
-        _of_muon(scope, spec.optimizer)
+        check_settings(scope, spec.optimizer)
         return spec.optimizer, False
     if parent and _speaks(spec):
         if spec.optimizer == "last":

@@ -93,6 +93,7 @@ FIELDS = {
     "average": "said in a comment",
     "spikes": "said in a comment",
     "rollbacks": "with spikes",
+    "qk_clip": "said in a comment",
     "evaluation": "left out, as a comment says",
     "choice": "jobs that have one are left out with a reason",
     "saving": "checkpoint.interval, by the estimated time where it is a time, and keep_latest_k",
@@ -407,6 +408,9 @@ def _data(job: TrainJob) -> Iterator[str]:
         yield f"# The loss is on: {job.objective.loss_on}."
     yield "tokenizer=NoTokenizer(),"
     yield f"dataloader=RunData.Config(run=str(RUN), job={job.id!r}, key={job.key!r}),"
+    if job.qk_clip is not None:
+        yield f"# The recipe clips attention scores at {job.qk_clip:g} (QK-clip); torchtitan has no"
+        yield "# such thing."
     if job.average and job.average.decay is not None:
         yield "# The recipe's result is the moving average of the weights with decay "
         yield f"# {job.average.decay:g}; torchtitan keeps none."

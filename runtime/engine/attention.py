@@ -14,7 +14,7 @@ from torchtitan.models.common.attention import create_attention_mask
 from torchtitan.protocols.module import Module
 
 from . import masked
-from .grouped import DENSE, Grouped, Score, mixed
+from .grouped import DENSE, Grouped, Score, largest, mixed
 from .spans import Spans
 
 Transform = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -179,6 +179,16 @@ class DocumentAttention(Module):
             sums = masked.attend_with_sums(q_BLNH, k_BLNH, v_BLNH, attention_masks, scale)
             return out_transform(*sums)
         return masked.attend(q_BLNH, k_BLNH, v_BLNH, attention_masks, scale)
+
+
+def largest_scores(
+    q_BLNH: torch.Tensor, k_BLNH: torch.Tensor, mask: Mask, scale: float | None
+) -> torch.Tensor:
+    """The largest score of each head of the queries, over the tokens that see each other: shape
+    (N,)."""
+    if isinstance(mask, Grouped):
+        return mask.largest(q_BLNH, k_BLNH, scale)
+    return largest(q_BLNH, k_BLNH, ~mask, scale)
 
 
 def _scored(

@@ -29,6 +29,7 @@ from .objectives import DpoLoss, LanguageLoss, RecordLoss
 from .optimizer import Optimizers
 from .policy import PolicyLoss
 from .profiler import Profiler
+from .qk_clip import watch
 from .quantization import convert, reset
 from .ratings import KtoLoss
 from .rewards import RewardLoss
@@ -120,6 +121,8 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
     if isinstance(job.objective, Grpo):
         # Answers are drawn at this temperature, and learned by their probabilities at it.
         spec.model.lm_head.temperature = job.objective.temperature
+    if job.qk_clip is not None:
+        watch(spec.model)
     if job.resources.device != "cpu":
         reset()
     if converters := job.torchtitan.get(SECTION):

@@ -193,6 +193,17 @@ class Grouped:
             found.append(out)
         return self._back(found, q_BLNH)
 
+    def largest(
+        self, q_BLNH: torch.Tensor, k_BLNH: torch.Tensor, scale: float | None = None
+    ) -> torch.Tensor:
+        """The largest score of each head of the queries, shape (N,)."""
+        found = []
+        for group, q, k, _, of_prefix in self._parts(q_BLNH, k_BLNH, k_BLNH):
+            hidden = _hidden(group, self.window) if group.sees is None else ~group.sees
+            keys = torch.cat([of_prefix[0], k], dim=1) if group.prefix else k
+            found.append(largest(q, keys, hidden, scale))
+        return torch.stack(found).amax(0)
+
     def _parts(
         self, q_BLNH: torch.Tensor, k_BLNH: torch.Tensor, v_BLNH: torch.Tensor
     ) -> Iterator[_Parts]:
@@ -252,6 +263,26 @@ def mixed(
     )
     weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
     return (weights.to(v_GKNH.dtype) @ v_GNKH).transpose(1, 2)
+
+
+def largest(
+    q_GQNH: torch.Tensor, k_GKNH: torch.Tensor, hidden: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """The largest score of each head of the queries, shape (N,), a piece of the queries at a time.
+
+    Args:
+        hidden: bool, which keys queries do not see, broadcasts to shape (G, N, Q, K).
+    """
+    N, each = q_GQNH.shape[2], q_GQNH.shape[2] // k_GKNH.shape[2]
+    k_GNHK = k_GKNH.permute(0, 2, 3, 1).repeat_interleave(each, dim=1)
+    by = q_GQNH.shape[-1] ** -0.5 if scale is None else scale
+    found = torch.full((N,), float("-inf"))
+    for begin in range(0, q_GQNH.shape[1], DENSE):
+        at = slice(begin, begin + DENSE)
+        scores = (q_GQNH[:, at].transpose(1, 2) @ k_GNHK).float() * by
+        scores = scores.masked_fill(hidden[..., at, :], float("-inf"))
+        found = torch.maximum(found, scores.amax((0, 2, 3)))
+    return found
 
 
 def _hidden(group: Group, window: int) -> torch.Tensor:

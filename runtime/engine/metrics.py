@@ -43,7 +43,8 @@ class Metrics(MetricsProcessor):
     long rank 0 waited for data).
 
     Where they are known: `spike` (how many times the usual gradient norm, if the step was not
-    taken), `max_loss` (the largest loss of a rank's own tokens), `skipped` (tokens of the step's
+    taken), `max_score` (the largest attention score of the step, where scores are clipped),
+    `max_loss` (the largest loss of a rank's own tokens), `skipped` (tokens of the step's
     rows that are not learned: padding, prompts), `tflops` (of a rank) and `mfu` (a share of the
     peak), both as the plan counts FLOPs, and on GPUs the peaks of rank 0's memory within the
     step: `memory_active` and `memory_reserved` in GiB, each with its `…_share` of the GPU's, and
@@ -76,6 +77,8 @@ class Metrics(MetricsProcessor):
         self.spike: Spike | None = None
         """The step's, if it is one that is not taken; a step whose gradient is not finite has no
         event of its own then."""
+        self.max_score: float | None = None
+        """The step's largest attention score, if the optimizer has looked at it."""
         self.learned: torch.Tensor | None = None
         """The tokens of the step that all ranks learn, set by the trainer."""
 
@@ -132,6 +135,7 @@ class Metrics(MetricsProcessor):
                     "data_seconds": sum(self.data_loading_times),
                     **figures,
                     **({} if self.spike is None else {"spike": self.spike.norm / self.spike.usual}),
+                    **({} if self.max_score is None else {"max_score": self.max_score}),
                     **({} if skipped is None else {"skipped": skipped}),
                     **utilization(self._job, tokens / seconds),
                     **self._memory(),

@@ -40,6 +40,7 @@ from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import reported
 from .polyak import Mean
+from .qk_clip import QkClip
 from .rollbacks import RollBack, Rollback
 from .spikes import Spike, Spikes, deciding
 from .storage import AVERAGE, EVALUATIONS, SPIKES, writing
@@ -94,6 +95,10 @@ class Trainer(TitanTrainer):
         if self.job.average is not None:
             self.mean = Mean(self.job.average, self._weights)
             self.checkpoints.states[AVERAGE] = self.mean
+        self.qk_clip: QkClip | None = None
+        if self.job.qk_clip is not None:
+            self.qk_clip = QkClip(self.job.qk_clip, self.model_parts, self.parallel_dims)
+            self.optimizers.register_step_post_hook(self._clip_scores)
         self.evaluations: Evaluating | None = None
         self.spikes: Spikes | None = None
         if self.job.spikes is not None:
@@ -105,6 +110,10 @@ class Trainer(TitanTrainer):
         self.evaluations = evaluations
         self.checkpoints.states[EVALUATIONS] = evaluations
         self.checkpoints.held = lambda: evaluations.kept
+
+    def _clip_scores(self, *_: Any) -> None:
+        assert self.qk_clip is not None
+        cast(Metrics, self.metrics_processor).max_score = self.qk_clip.clip()
 
     def _weights(self) -> Iterable[tuple[str, torch.Tensor]]:
         """The model's weights, with its adapters merged into them."""
@@ -193,7 +202,9 @@ class Trainer(TitanTrainer):
         if loss := reported(self.loss_fn):
             loss.begin(self, step)
         metrics = cast(Metrics, self.metrics_processor)
-        metrics.spike = None
+        metrics.spike = metrics.max_score = None
+        if self.qk_clip is not None:
+            self.qk_clip.begin()
         try:
             with self._watched(self.spikes, step, metrics) if self.spikes else nullcontext():
                 super().train_step(data_iterator)

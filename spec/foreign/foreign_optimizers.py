@@ -30,8 +30,8 @@ OPTIMIZERS = (
         "dist_muon distmuon muon_clip muonclip muon_with_aux_adam single_device_muon",
         "optimizer",
         "did you mean `muon`? The matrices of layers learn by it, everything else by AdamW; "
-        "torchtitan has no QK-clip: {}",
-        "optimizer = muon { weight_decay = 0.1 }",
+        "`qk_clip` bounds attention scores: {}",
+        "optimizer = muon { weight_decay = 0.1, qk_clip = 100 }",
     ),
 )
 """Values of `optimizer`."""
@@ -60,10 +60,9 @@ SETTINGS = (
         "did you mean `adjust_lr`, a setting of `muon`?",
     ),
     Answer(
-        "qk_clip qk_clip_threshold qk_clip_tau",
+        "qk_clip_threshold qk_clip_tau qk_clip_threshold_tau",
         "optimizer",
-        "torchtitan has no QK-clip. Remove it; `qk_norm` in a model's `parts` also keeps scores "
-        "small",
+        "did you mean `qk_clip`, a setting of `muon`?",
     ),
     Answer("wd", "optimizer", "did you mean `weight_decay`? {}", "weight_decay = 0.1"),
     Answer(

@@ -55,6 +55,9 @@ from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
 from .model_blocks import Parts as Parts
 from .model_blocks import RopeScaling as RopeScaling
+from .optimizer import MUON as MUON
+from .optimizer import OPTIMIZERS as OPTIMIZERS
+from .optimizer import Optimizer as Optimizer
 from .policy_blocks import DynamicSampling as DynamicSampling
 from .policy_blocks import Grpo as Grpo
 from .precision import PRECISION as PRECISION
@@ -78,12 +81,9 @@ from .torchtitan_fields import TrainingFields as TrainingFields
 from .tracking import TRACKING as TRACKING
 from .tracking import Tracker as Tracker
 from .training_blocks import DIALOG as DIALOG
-from .training_blocks import MUON as MUON
-from .training_blocks import OPTIMIZERS as OPTIMIZERS
 from .training_blocks import WITH_WEIGHTS as WITH_WEIGHTS
 from .training_blocks import DialogTraining as DialogTraining
 from .training_blocks import Dpo as Dpo
-from .training_blocks import Optimizer as Optimizer
 from .training_blocks import PreferenceTraining as PreferenceTraining
 from .training_blocks import Reward as Reward
 from .training_blocks import Sft as Sft

@@ -39,8 +39,10 @@ def job(steps: int, world_size: int = 1, *, parallelism: Any = None, **fields: A
     }
     end = fields.get("first_step", 0) + steps
     rates = [lr(0, end, "hold", 1e-2, 1e-2)]
+    clip = fields.pop("clip", None)
     made = {"steps": steps, "world_size": world_size, "schedule_lr": rates, **fields}
-    return train_job(torchtitan=sections, checkpoint_every=4, **made)
+    found = train_job(torchtitan=sections, checkpoint_every=4, **made)
+    return found.model_copy(update={"qk_clip": clip})
 
 
 def learns_by_muon(name: str, decay: str = "all") -> bool:
@@ -137,10 +139,22 @@ def test_two_ranks_learn_the_same_and_go_on_with_the_same_bits(
 ) -> None:
     place = Workplace(inputs, tmp_path)
     read = {"web": 3 * 32, "code": 32}
-    rest = job(2, 2, first_step=1, first_token=128, first_tokens=read, optimizer_state="carry")
-    assert place.run(Run(job(3, 2), "two"), Run(job(1, 2), "one"), Run(rest, "rest", "one")) == 0
-    expected = losses(run(job(3), inputs, tmp_path / "alone"))
-    assert losses(place.events("two")) == pytest.approx(expected, rel=1e-4)
+    rest = job(
+        2,
+        2,
+        first_step=1,
+        first_token=128,
+        first_tokens=read,
+        optimizer_state="carry",
+        clip=0.02,
+    )
+    begun = Run(job(3, 2, clip=0.02), "two"), Run(job(1, 2, clip=0.02), "one")
+    assert place.run(*begun, Run(rest, "rest", "one")) == 0
+    alone = run(job(3, clip=0.02), inputs, tmp_path / "alone")
+    assert losses(place.events("two")) == pytest.approx(losses(alone), rel=1e-4)
+    scores = [[event["max_score"] for event in of] for of in (alone, place.events("two"))]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)
+    assert min(scores[0]) > 0.02  # every step is clipped
     assert same(place.result("two") / "state", place.result("rest") / "state")
 
 

@@ -82,7 +82,7 @@ LAYERS = {
     "falcon": "transformer.h",
 }
 QKV = ("attention.qkv_linear.wq", "attention.qkv_linear.wk", "attention.qkv_linear.wv")
-FUSED = {
+FUSED: dict[str, dict[tuple[str, ...], str]] = {
     "gpt2": {QKV: "attn.c_attn"},
     "gpt_neox": {QKV: "attention.query_key_value"},
     "bloom": {QKV: "self_attention.query_key_value"},
@@ -123,7 +123,7 @@ class PartsAdapter(StateDictAdapter):
         self.heads = attention.n_kv_heads
         keys = self.heads * attention.head_dim
         queries = attention.n_heads * attention.head_dim
-        self.rows = dict(zip(QKV, (queries, keys, keys), strict=True))
+        self.rows: dict[str, int] = dict(zip(QKV, (queries, keys, keys), strict=True))
         self.rows |= dict.fromkeys(("feed_forward.w1", "feed_forward.w3"), fed.w1.out_features)
         self.fused = FUSED.get(kind, {})
         self.joined = {part: of for of in self.fused for part in of}

@@ -54,7 +54,7 @@ class Family(NamedTuple):
         values["tied"] = architecture.tied and head != "score"
         model = self.build(**values)
         on_cpu = device == "cpu"
-        _replace(model, {**self.fixed, **({**STAND_INS, **self.on_cpu} if on_cpu else {})})
+        replace_modules(model, {**self.fixed, **({**STAND_INS, **self.on_cpu} if on_cpu else {})})
         if head != "logits":
             model = _headed(model, head)
         balanced = architecture.experts and architecture.experts.balance
@@ -84,7 +84,7 @@ def _inner(config: Any) -> list[tuple[str, Any]]:
     return [(field.name, getattr(config, field.name)) for field in fields(config)]
 
 
-def _replace(model: Module.Config, modules: Mapping[type, Any]) -> None:
+def replace_modules(model: Module.Config, modules: Mapping[type, Any]) -> None:
     """Replaces modules of a model by others, keeping the settings that both have."""
     for config in _configs(model):
         for name, inner in _inner(config):

@@ -184,7 +184,7 @@ HELP: list[Any] = [
     ("train", 'open lora "the configuration has one"', "it is `adapter` here"),
     ("train", "optimizer = lion { lr = 0.02 }", "this version has `adamw`, `adam` and `muon`"),
     ("train", "optimizer = muon_clip { tau = 100 }", "did you mean `muon`?"),
-    ("train", "optimizer = muon { qk_clip = 100 }", "torchtitan has no QK-clip"),
+    ("train", "optimizer = muon { qk_clip_tau = 100 }", "did you mean `qk_clip`"),
     ("train", 'optimizer = "adamw_torch"', "did you mean `adamw`?"),
     ("train", "average = ema every 10 steps", "an exponential moving average is an attribute"),
     ("train", "stepz = 3", "did you mean `steps`?"),
