@@ -33,7 +33,7 @@ from etude.compiler.plan.plan import (
     TrainJob,
 )
 from etude.compiler.torchtitan.adapters import adapters, targets
-from etude.runtime.engine.adapter_export import export_adapter
+from etude.runtime.engine.adapter_export import _rows, export_adapter
 from etude.runtime.engine.adapters import is_adapter
 from etude.runtime.engine.export import export
 from etude.runtime.engine.families import model_spec
@@ -274,3 +274,13 @@ def test_the_sum_does_not_depend_on_the_layout(
     assert one.keys() == two.keys()
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=2e-5)
+
+
+def test_adapters_of_a_part_of_a_matrix_cannot_be_exported_alone() -> None:
+    of = decoder(parts={"rotary": 0.75})  # Phi-3's: queries, keys and values are one there
+    spec = model_spec(of, "cpu", of.context)
+    adapter: Any = spec.state_dict_adapter
+    to_hf = adapter(spec.model, None).to_hf
+    with pytest.raises(RunError, match="cannot follow"):
+        _rows(to_hf, "layers.0.attention.qkv_linear.wq.weight", (64, 64))
+    assert _rows(to_hf, "layers.0.attention.wo.weight", (64, 64))[0].endswith("o_proj.weight")
