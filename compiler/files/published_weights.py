@@ -10,6 +10,7 @@ from typing import Any
 from ...spec.findings.diagnostics import Report
 from ...spec.record import Record
 from ...spec.schema import recipe as r
+from ...spec.source import Span
 from ..families.architectures import dense_layers
 from ..program import Scheduled, WeightsStage
 from ..values import ModelShape
@@ -239,13 +240,17 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     if own:
         _own_output(name, model, ours.tied, report)
     for key in found.unknown:
-        report.add(
-            "W676",
-            f"{name} has {key}, which etude does not know",
-            model.at(where),
-            help="find out whether it changes what the model computes: if so, use other weights; "
-            'if not, silence this with `allow W676 "…"`',
-        )
+        _unknown(f"{name} has {key}", model.at(where), report)
+
+
+def _unknown(what: str, at: Span | None, report: Report) -> None:
+    report.add(
+        "W676",
+        f"{what}, which etude does not know",
+        at,
+        help="find out whether it changes what the model computes: if so, use other weights; "
+        'if not, silence this with `allow W676 "…"`',
+    )
 
 
 def of_head(config: str, theirs: str, model: r.Model, report: Report) -> None:

@@ -149,9 +149,7 @@ class TrainJob(Job):
     spikes: Spikes | None = later(
         None, description="what happens to a step with a spike of the gradient; null: nothing"
     )
-    rollbacks: Annotated[int, LIMIT] = later(
-        0, description="how often the job goes back at spikes before the run stops"
-    )
+    rollbacks: Annotated[int, LIMIT] = later(0, description="at spikes, before the run stops")
     qk_clip: float | None = later(None, description="largest attention score; null: any")
     saving: Annotated[Saving, SAVING]
     profile: Annotated[Profile | None, PROFILED] = later(
@@ -194,9 +192,7 @@ class WeightsJob(Job):
     source: dict[str, str] = Field(
         description="`folder`, relative to the spec's folder; or `hub`, a repository, `revision`"
     )
-    head: Literal["tokens", "score"] = later(
-        "tokens", description="`score`: a reward model's, of one output"
-    )
+    head: Literal["tokens", "score"] = later("tokens", description="`score`: of one output")
 
 
 class AverageJob(Job):
