@@ -43,6 +43,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`stage NAME: checkpoint`": r.Checkpoint,
     "`stage NAME: average`": r.Average,
     "`stage NAME: best`": r.Best,
+    "`stage NAME: ensemble`": r.Ensemble,
     "`stage NAME: evaluate`": r.Evaluate,
     "Measures": r.Measuring,
     "`needle`": r.Needle,

@@ -238,6 +238,15 @@ class Best(Measuring):
     of: Names
 
 
+class Ensemble(Stage):
+    """Several reward models that judge as one (arXiv:2310.02743)."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    of: Names
+    combine: Literal["mean", "minimum", "minus_std", "minus_variance"] | Let | None = None
+    penalty: Number | None = None
+
+
 class Evaluate(Measuring):
     """Measures a stage's result."""
 
@@ -258,6 +267,7 @@ AnyStage: TypeAlias = Annotated[
     | Checkpoint
     | Average
     | Best
+    | Ensemble
     | Evaluate,
     Field(discriminator="kind"),
 ]

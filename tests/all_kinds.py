@@ -36,7 +36,9 @@ stage more: train {
 # Until it answers with one word and ends its turn.
 stage start: sft { from = more, data = human, steps = 60, batch = 8 seqs, lr = 3e-3 }
 stage rm: reward { data = labeled, steps = 6, batch = 4 pairs, lr = 1e-3, from = start }
-stage drafts: sample { from = start, prompts = asked, draws = 2, judge = rm, max_tokens = 24 }
+stage other: reward { data = labeled, steps = 3, batch = 4 pairs, lr = 1e-3, from = start }
+stage both: ensemble { of = [rm, other], combine = minimum }
+stage drafts: sample { from = start, prompts = asked, draws = 2, judge = both, max_tokens = 24 }
 stage sft: sft { from = start, data = drafts, steps = 6, batch = 2 seqs, lr = 1e-3 }
 stage dpo: dpo {
   data = labeled, nll = 0.2, mask = formatting, steps = 6, batch = 4 pairs, lr = 1e-4
@@ -98,7 +100,8 @@ stage student: distill {
 average, and to learn from ratings, from prompts chosen by their answers, or from a teacher."""
 EVALUATED = "evaluations.jsonl"
 KINDS = {"tokenizer", "dataset", "filter", "train", "score", "reference", "heldout", "export"} | {
-    *("draw", "judge", "sample", "average", "best", "evaluate", "gate", "rollout", "likelihood")
+    *("draw", "judge", "ensemble", "sample", "average", "best", "evaluate", "gate", "rollout"),
+    "likelihood",
 }
 """Of jobs, all but that of published weights."""
 

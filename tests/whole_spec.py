@@ -66,6 +66,13 @@ SPEC: dict[str, dict[str, str]] = {
         "lr": "1e-5",
         "data": "ranked",
     },
+    "stage judged: reward": {
+        "from": "sft",
+        "steps": "2000",
+        "batch": "64 pairs",
+        "lr": "1e-5",
+        "data": "ranked",
+    },
     "stage dpo: dpo": {
         "from": "sft",
         "steps": "1000",
@@ -95,6 +102,7 @@ SPEC: dict[str, dict[str, str]] = {
     "stage late: checkpoint": {"from": "more", "after": "75%"},
     "stage soup: average": {"of": "[more, late]"},
     "stage best_of: best": {"of": "[more, late]", "loss": "[web]"},
+    "stage judges: ensemble": {"of": "[rm, judged]"},
     "stage measured: evaluate": {"from": "sft", "loss": "[web]"},
 }
 HEADS = {

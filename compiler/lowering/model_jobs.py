@@ -11,6 +11,7 @@ from ..plan.plan import (
     Attempt,
     BestJob,
     DrawJob,
+    EnsembleJob,
     EvaluateJob,
     ExportJob,
     HeldOutJob,
@@ -275,7 +276,8 @@ class Models:
         export = self.export(of.name, of.stage, of.model, extends)
         model, name = self.jobs.by_key[export].model, settings["prompts"]
         window = settings.get("window")
-        contexts = [model.context, *(self._judge(judge)[1] for judge in judges)]
+        read = [member for judge in judges for member in self._members(judge)]
+        contexts = [model.context, *(self._judge(judge)[1] for judge in read)]
         contexts += [window.longest] if window else []
         dataset = self.jobs.recipe.datasets[name]
         prompts = self.jobs.records(
@@ -290,6 +292,11 @@ class Models:
         content = {**settings, **needs(on or of.trained, model, context, known, spread=True)}
         inputs = {"model": export, "prompts": prompts} | ({"before": before} if before else {})
         return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
+
+    def _members(self, judge: str) -> Sequence[str]:
+        """The reward models of a judge: itself, or those of an ensemble."""
+        stage = self.program.stages[judge]
+        return stage.sources if stage.spec.judges else [judge]
 
     def _judge(self, stage: str) -> tuple[Measured, int]:
         """A reward model, and its context in tokens."""
@@ -307,7 +314,16 @@ class Models:
         return known_answers(dataset, job.limit, job.draws, job.max_tokens, context)
 
     def judged(self, drawn: str, judge: str, dialog: dict[str, Any], *, id: str, stage: str) -> str:
-        """Adds the job in which the ranks of a reward model score answers; returns its key."""
+        """Adds the job in which the ranks of a reward model score answers; returns its key. Of an
+        ensemble, the jobs of all its models, and the one that makes one score of theirs."""
+        spec = self.program.stages[judge].spec
+        if spec.judges:
+            inputs = {
+                f"of.{number}": self.judged(drawn, each, dialog, id=f"{id}.{each}", stage=stage)
+                for number, each in enumerate(spec.of)
+            }
+            content = {"combine": spec.combine, "penalty": spec.penalty or 1.0, "judge": judge}
+            return self.jobs.add(EnsembleJob, content, inputs, id=id, stage=stage)
         of, context = self._judge(judge)
         inputs = {
             "model": of.model,

@@ -10,6 +10,7 @@ from .plan import (
     BestJob,
     DatasetJob,
     DrawJob,
+    EnsembleJob,
     EvaluateJob,
     HeldOutJob,
     JudgeJob,
@@ -62,6 +63,8 @@ def results(plan: Plan) -> dict[str, str]:
             job, HeldOutJob | DrawJob | JudgeJob | LikelihoodJob
         ):  # their results are about the model
             found[job.key] = found.get(job.inputs["model"], "")
+        elif isinstance(job, EnsembleJob):
+            found[job.key] = job.judge
         elif job.stage:
             found[job.key] = job.stage + _how_far(job)
     return found
@@ -156,6 +159,7 @@ DESCRIPTIONS: dict[type, Callable[[Any, Mapping[str, str]], Described | None]] =
     HeldOutJob: _elsewhere,
     DrawJob: _elsewhere,
     JudgeJob: _elsewhere,
+    EnsembleJob: _elsewhere,
     RolloutJob: _elsewhere,
     LikelihoodJob: _elsewhere,
 }

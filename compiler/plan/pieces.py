@@ -73,3 +73,15 @@ class Until(Value):
     verify: dict[str, Verifier] = Field(description="the verifiers that score the answers")
     weights: dict[str, float] = Field(description="verifier → weight of its score")
     most: int = Field(description="at most so many prompts for each of the window")
+
+
+class Part(Value):
+    """The requested part of a plan, by the names of stages."""
+
+    until: str | None
+    only: str | None
+    since: str | None
+    aside: list[str] = Field(
+        description="jobs whose results have to be there: what the part begins with is made of them"
+    )
+    left_out: dict[str, str] = Field(description="job → key, of the jobs of the plan left out")

@@ -53,6 +53,7 @@ from .pieces import Attempt as Attempt
 from .pieces import Averaging as Averaging
 from .pieces import FilterRule as FilterRule
 from .pieces import MixturePiece as MixturePiece
+from .pieces import Part as Part
 from .pieces import PromptWindow as PromptWindow
 from .pieces import Schedule as Schedule
 from .pieces import Until as Until
@@ -335,6 +336,17 @@ class JudgeJob(ForwardJob):
         return True
 
 
+class EnsembleJob(Job):
+    """The scores of several reward models for answers, as one."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    combine: Literal["mean", "minimum", "minus_std", "minus_variance"] = Field(
+        description='of the inputs "of.0", "of.1", …'
+    )
+    penalty: float = Field(description="factor of what is subtracted from the mean")
+    judge: Annotated[str, NAME] = Field(description="the stage, for people")
+
+
 class SampleJob(Job):
     """Rejection sampling: the draws for every prompt, only the right ones if there are verifiers,
     only the best if there is a judge, and pairs of the best and the worst."""
@@ -410,6 +422,7 @@ AnyJob = Annotated[
     | ScoreJob
     | HeldOutJob
     | JudgeJob
+    | EnsembleJob
     | ExportJob
     | DrawJob
     | SampleJob
@@ -418,18 +431,6 @@ AnyJob = Annotated[
     | GateJob,
     Field(discriminator="kind"),
 ]
-
-
-class Part(Value):
-    """The requested part of a plan, by the names of stages."""
-
-    until: str | None
-    only: str | None
-    since: str | None
-    aside: list[str] = Field(
-        description="jobs whose results have to be there: what the part begins with is made of them"
-    )
-    left_out: dict[str, str] = Field(description="job → key, of the jobs of the plan left out")
 
 
 class Plan(Value):

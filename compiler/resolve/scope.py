@@ -164,13 +164,15 @@ class Scope:
     def reward_model(self, name: str, span: Span | None) -> Stage | None:
         """The stage with this name, if its result scores texts."""
         stage = self.stages.get(name)
+        if stage and stage.spec.judges:
+            return stage
         if stage and (not stage.spec.has_weights or self.trained(stage).spec.writes_text):
             self.error(
                 "E513",
                 f"`{name}` is not a reward model",
                 span,
-                "a judge is the result of a stage of kind `reward`, or a model whose weights are "
-                "those of a sequence classifier with one label",
+                "a judge is the result of a stage of kind `reward`, an `ensemble` of such results, "
+                "or a model whose weights are those of a sequence classifier with one label",
             )
             return None
         return stage

@@ -9,6 +9,7 @@ from .best import BEST
 from .checkpoint import CHECKPOINT
 from .distill import DISTILL
 from .dpo import DPO
+from .ensemble import ENSEMBLE
 from .evaluate import EVALUATE
 from .grpo import GRPO
 from .kind import Kind
@@ -33,6 +34,7 @@ KINDS: Mapping[type[r.Stage], Kind] = {
     r.Checkpoint: CHECKPOINT,
     r.Average: AVERAGE,
     r.Best: BEST,
+    r.Ensemble: ENSEMBLE,
     r.Evaluate: EVALUATE,
     Weights: WEIGHTS,
 }

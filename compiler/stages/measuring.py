@@ -89,6 +89,10 @@ def judge(spec: r.Sample | r.Measuring, scope: Scope, source: str | None) -> Non
 def same_tokenizer(judge: Stage, source: str, scope: Scope, at: Span | None) -> None:
     """Checks that a reward model reads the tokens that the stage `source` writes. Published ones
     read its texts, in tokens of their own."""
+    if judge.spec.judges:
+        for name in judge.sources:
+            same_tokenizer(scope.stages[name], source, scope, at)
+        return
     if isinstance(scope.trained(judge), WeightsStage):
         return
     if scope.trained(judge).tokenizer != scope.trained(scope.stages[source]).tokenizer:

@@ -44,6 +44,13 @@ def average(task: Task) -> None:
         write(task.work / "result" / positions.name, positions.read_bytes())
 
 
+def ensemble(task: Task) -> None:
+    """Makes one score of those of several judges."""
+    from ..sampling.judging import together
+
+    together(task.job, task.inputs, task.work)
+
+
 def export(task: Task) -> None:
     """Writes a model in the format of transformers."""
     from ..engine.export import export

@@ -1,20 +1,50 @@
 """A judge's input: prompts with answers, as its training renders them."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...compiler.plan.plan import JudgeJob
+from ...compiler.plan.plan import EnsembleJob, JudgeJob
 from ..data import tokenizer
 from ..data.drawn import DRAWS
+from ..disk import disk, move, write_by
 from .prompts import Prompt, Protocol, read
 
 SCORES = "scores.npy"
 """In the result of a judge job: the score of each draw, in order; float32, nan if the answer is too
 long for the judge."""
+
+
+def together(job: EnsembleJob, inputs: Mapping[str, Path], folder: Path) -> None:
+    """Writes `result/scores.npy`: one score of each answer from those of several judges.
+
+    With the scores sᵢ of k judges, m = Σ sᵢ / k and v = Σ (sᵢ − m)² / k, it is m, min sᵢ,
+    m − penalty · √v or m − penalty · v (Coste et al., arXiv:2310.02743, §3.2). An answer that one
+    of them cannot read has none (nan).
+
+    Args:
+        inputs: "of.0", "of.1", …: results of judge jobs on the same answers.
+    """
+    many = np.stack([np.load(inputs[f"of.{n}"] / SCORES) for n in range(len(inputs))])
+    scores = many.astype(np.float64)
+    mean = scores.mean(0)
+    made = {
+        "mean": lambda: mean,
+        "minimum": lambda: scores.min(0),
+        "minus_std": lambda: mean - job.penalty * scores.std(0),
+        "minus_variance": lambda: mean - job.penalty * scores.var(0),
+    }[job.combine]()
+    with disk(folder, "the job starts over"):
+        partial, result = folder / "result.partial", folder / "result"
+        for each in (partial, result):
+            shutil.rmtree(each, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_by(partial / SCORES, lambda file: np.save(file, made.astype(np.float32)))
+        move(partial, result)
 
 
 class Answered:

@@ -205,6 +205,34 @@ class Measuring(Stage):
     )
 
 
+class Ensemble(Stage):
+    """Several reward models that judge as one (arXiv:2310.02743)."""
+
+    kind: ClassVar[str] = "ensemble"
+    judges: ClassVar[bool] = True
+    has_weights: ClassVar[bool] = False
+    writes_text: ClassVar[bool] = False
+    continued: ClassVar[bool] = False
+    of: list[str] = attribute(
+        k.Ref(*WITH_WEIGHTS, many=True),
+        takes="list of reward stages, or models with weights",
+        doc="the reward models, two or more",
+    )
+    combine: str = attribute(
+        k.OneOf("mean", "minimum", "minus_std", "minus_variance"),
+        "mean",
+        doc="their scores of an answer as one: `minus_std` and `minus_variance` are the mean minus "
+        "`penalty` times the standard deviation or the variance",
+    )
+    penalty: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        needs=("combine",),
+        otherwise="1",
+        doc="how much it costs that they disagree; with `minus_std` and `minus_variance`",
+    )
+
+
 class Evaluate(Measuring):
     """Measures a stage's result."""
 

@@ -45,6 +45,7 @@ from .measuring_blocks import MEASURES as MEASURES
 from .measuring_blocks import Average as Average
 from .measuring_blocks import Best as Best
 from .measuring_blocks import Checkpoint as Checkpoint
+from .measuring_blocks import Ensemble as Ensemble
 from .measuring_blocks import Evaluate as Evaluate
 from .measuring_blocks import Measuring as Measuring
 from .measuring_blocks import Sample as Sample
@@ -162,7 +163,7 @@ STAGES: dict[str, type[Stage]] = {
     kind.kind: kind
     for kind in (
         *(Train, Sft, Distill, Reward, Dpo, Kto, Grpo),
-        *(Score, Sample, Checkpoint, Average, Best, Evaluate),
+        *(Score, Sample, Checkpoint, Average, Best, Ensemble, Evaluate),
     )
 }
 

@@ -40,6 +40,7 @@ class Stage(Declaration):
         writes_text: whether that model generates text, if the stage trained it.
         continued: whether a stage below continues from it by default.
         scores: whether it scores data for filters; it reads the data unfiltered.
+        judges: whether it scores answers as several reward models do together.
         moment: whether it is a point in another stage and has no job of its own.
         offers: what it offers to stages as data: the suffix of its name → the kind of data.
         variant: the variant that it was taken from.
@@ -50,6 +51,7 @@ class Stage(Declaration):
     writes_text: ClassVar[bool] = True
     continued: ClassVar[bool] = True
     scores: ClassVar[bool] = False
+    judges: ClassVar[bool] = False
     moment: ClassVar[bool] = False
     offers: ClassVar[Mapping[str, str]] = {}
     variant: str = ""

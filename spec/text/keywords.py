@@ -40,6 +40,7 @@ STAGE_KINDS = (
     "average",
     "evaluate",
     "best",
+    "ensemble",
 )
 """What follows the name of a stage."""
 
