@@ -12,7 +12,15 @@ from .draft import Draft, Options, optimizer, placement
 from .tree import ConfigError, Leaf
 
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
-_SHAPES = ("cosine", "cosine_with_min_lr", "linear", "constant", "constant_with_warmup")
+_RESTARTS = "cosine_with_restarts"
+_SHAPES = (
+    "cosine",
+    "cosine_with_min_lr",
+    _RESTARTS,
+    "linear",
+    "constant",
+    "constant_with_warmup",
+)
 _COUNTED = {"train": "seqs", "sft": "dialogs", "kto": "ratings"}
 """Kind of stage → what its batch counts; for all others, pairs."""
 OF_PAIRS = ("dpo", "ipo", "simpo", "orpo")
@@ -290,6 +298,9 @@ def _segments(config: Config, kind: str) -> list[str]:
         return [*segments, f"{arrow} {w.real(low)} cosine"]
     if kind == "linear":
         return [*segments, f"{arrow} 0"]
+    if kind == _RESTARTS:
+        cycles = config.whole("lr_scheduler_kwargs.num_cycles", default=1, least=1)
+        return [*segments, f"repeat {w.plain(cycles)} times {{ {high} -> 0 cosine }}"]
     return [high] if kind == "constant" else [*segments, high]
 
 

@@ -318,7 +318,24 @@ def _rates(pieces: list[LrPiece]) -> str:
             shown.append(f"{piece.start:.4g}")
         else:
             shown.append(f"{piece.start:.4g} → {piece.end:.4g} {piece.shape}")
-    return ", ".join(shown)
+    return ", ".join(_turns_of(shown))
+
+
+def _turns_of(texts: list[str]) -> Iterator[str]:
+    """The texts; what comes several times in a row, once: `4 × (0.001, 0.001 → 0 cosine)`."""
+    place = 0
+    while place < len(texts):
+        size, times = 1, 1
+        for of in range(1, (len(texts) - place) // 2 + 1):
+            one, count = texts[place : place + of], 1
+            while texts[place + count * of : place + (count + 1) * of] == one:
+                count += 1
+            if count > 1:
+                size, times = of, count
+                break
+        shown = ", ".join(texts[place : place + size])
+        yield f"{times} × ({shown})" if times > 1 else shown
+        place += size * times
 
 
 def _mixture(job: TrainJob) -> str:

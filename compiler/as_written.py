@@ -1,6 +1,8 @@
 """Values in spec notation."""
 
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Any
 
 from ..spec import schedule as sc
@@ -70,7 +72,7 @@ def written(value: Any) -> str:
         case bool():
             return str(value).lower()
         case sc.Schedule():
-            return " then ".join(map(_segment, value.segments))
+            return " then ".join(_pieces(value.segments))
         case sc.Last():
             factors = ", ".join(f"{name} {_number(by)}x" for name, by in value.factors)
             return f"last with {{ {factors} }}" if factors else "last"
@@ -112,6 +114,20 @@ def _number(value: Fraction | float | int) -> str:
 
 def _quantity(value: Quantity) -> str:
     return str(value) if value.text or value.value < 1000 else f"{short(value.value)} {value.unit}"
+
+
+def _pieces(segments: Sequence[sc.Segment]) -> Iterator[str]:
+    """The segments, those of a `repeat` once."""
+    opened: list[str] = []
+    for segment, following in zip_longest(segments, segments[1:]):
+        turn, after = segment.turn, following and following.turn
+        if turn is None:
+            yield _segment(segment)
+        elif turn.number == 0:
+            opened.append(_segment(segment))
+            if after is None or after.number or not after.place:
+                yield f"repeat {counted(turn.of, 'times')} {{ {' then '.join(opened)} }}"
+                opened = []
 
 
 def _segment(segment: sc.Segment) -> str:

@@ -214,12 +214,12 @@ def _as_length(analysis: Analysis, here: Place, number: s.Number, stage: Any) ->
     )
     if knob in values.KNOBS and segment is not None:
         schedule = here.nodes[0]
-        index = schedule.segments.index(segment) if isinstance(schedule, s.Schedule) else 0
-        reached = values.pieces(stage, knob)
+        index = [*schedule.once()].index(segment) if isinstance(schedule, s.Schedule) else 0
+        reached = values.once(stage, knob)
         if index >= len(reached):
             return []
         relative = bound is None or bound.relative
-        begin = reached[index].begin.step if relative else 0
+        begin = reached[index][1].begin.step if relative else 0
     elif isinstance(here.item, s.Assign) and knob != "average":
         return []
     return [values.amount(stage, quantity, begin)]

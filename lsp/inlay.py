@@ -68,8 +68,8 @@ def _of_stage(
 
 
 def _bounds(schedule: s.Schedule, knob: str, stage: ScheduledStage) -> Iterator[tuple[int, str]]:
-    reached = values.pieces(stage, knob)
-    for place, (segment, piece) in enumerate(zip(schedule.segments, reached, strict=False)):
+    reached = values.once(stage, knob)
+    for segment, (place, piece) in zip(schedule.once(), reached, strict=False):
         for number, begin in _lengths(segment, piece.begin.step):
             try:
                 quantity = LENGTH.read(number)
@@ -118,5 +118,5 @@ def _epochs(value: Any, epochs: dict[str, float]) -> Iterator[tuple[int, str]]:
                         name = entry.word.name
                         yield from said(name, entry.span.end)
             case s.Schedule():
-                for of in part.segments:
+                for of in part.once():
                     parts += [of.value] if isinstance(of, s.Hold) else [of.start, of.end]

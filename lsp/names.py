@@ -260,6 +260,9 @@ class Names:
                     self._value(part, kinds, scope)
             case s.Schedule():
                 for part in node.segments:
+                    if isinstance(part, s.Repeat):
+                        self._value(part.times, (), scope)
+                for part in node.once():
                     ends = (part.value,) if isinstance(part, s.Hold) else (part.start, part.end)
                     for end in ends:
                         self._value(end, kinds, scope)

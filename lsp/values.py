@@ -111,6 +111,16 @@ def pieces(stage: ScheduledStage, knob: str) -> list[Piece]:
     return reached
 
 
+def once(stage: ScheduledStage, knob: str) -> list[tuple[int, Piece]]:
+    """The segments that the stage reaches, those of a `repeat` in their first turn, each with its
+    place among all."""
+    return [
+        (place, piece)
+        for place, piece in enumerate(pieces(stage, knob))
+        if not piece.segment.turn or piece.segment.turn.number == 0
+    ]
+
+
 def amount(stage: ScheduledStage, quantity: Quantity, begin: int) -> str:
     """A length that begins at a step, in the other unit: `8000 steps` are `33.6B tokens`."""
     own = clock(stage)

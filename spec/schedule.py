@@ -39,6 +39,23 @@ class Bound(Record, kw_only=False):
     span: Span | None = None
 
 
+class Turn(Record, kw_only=False):
+    """Where a segment of a `repeat` stands.
+
+    Attributes:
+        number: which turn it belongs to, from 0.
+        of: how many turns there are.
+        place: its place among the segments of a turn.
+        others: the lengths of the others of a turn, for one that has no bound: it is as long as
+            lets the turns that are left fill what is left of the stage in equal parts.
+    """
+
+    number: int
+    of: int
+    place: int
+    others: tuple[Quantity, ...] = ()
+
+
 class Segment(Record, kw_only=False):
     """A constant (`shape` hold, `start` is None) or a ramp.
 
@@ -47,6 +64,7 @@ class Segment(Record, kw_only=False):
         end: the constant, or where the ramp ends.
         over: length of the whole curve; None: the segment's own length.
         levels: how far apart the levels of a ramp of the batch are; None: as the ranks divide them.
+        turn: of a segment of a `repeat`, which comes once for each turn.
     """
 
     shape: Shape
@@ -56,6 +74,7 @@ class Segment(Record, kw_only=False):
     bound: Bound | None
     span: Span | None = None
     levels: Quantity | None = None
+    turn: Turn | None = None
 
 
 class Schedule(Record, kw_only=False):

@@ -4,6 +4,7 @@ Nodes are named tuples, the standard library's records that are fastest to make:
 makes many and may take only 0.1 s.
 """
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
@@ -186,11 +187,30 @@ class Ramp(NamedTuple):
     levels: Number | Path | None = None
 
 
-class Schedule(NamedTuple):
-    """Two or more segments, or one that ramps or has a bound; a plain value is its operand."""
+class Repeat(NamedTuple):
+    """Segments that come several times: `repeat 4 times { 3e-4 -> 3e-5 cosine for 10% }`."""
 
-    segments: tuple[Hold | Ramp, ...]
+    times: Number | Path
+    segments: "tuple[Hold | Ramp | Repeat, ...]"
     span: Span
+
+
+class Schedule(NamedTuple):
+    """Two or more segments, or one that ramps, is repeated or has a bound; a plain value is its
+    operand."""
+
+    segments: tuple[Hold | Ramp | Repeat, ...]
+    span: Span
+
+    def once(self) -> Iterator[Hold | Ramp]:
+        """Each segment that is written, those of a `repeat` once."""
+        waiting = list(self.segments)
+        while waiting:
+            each = waiting.pop(0)
+            if isinstance(each, Repeat):
+                waiting[:0] = each.segments
+            else:
+                yield each
 
 
 Operand: TypeAlias = Number | Text | Path | Indexed | Either | List | Braces | Tagged | Scaled

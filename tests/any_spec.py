@@ -339,6 +339,10 @@ class Writer:
                 start = self.one([text + " ", ""])
                 text = f"{start}-> {value()}{self.one(SHAPES)}{levels}{over}"
             segments.append(text + (bound if place > 1 or self.rarely() else ""))
+        if self.rarely():
+            first = self.one(range(len(segments)))
+            times = self.maybe_let(self.one(["3 times", "1 time", "2"]))
+            segments[first:] = [f"repeat {times} {{ {' then '.join(segments[first:])} }}"]
         return " then ".join(segments)
 
     def levels(self) -> str:

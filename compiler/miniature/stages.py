@@ -188,6 +188,8 @@ class Stages:
                     end=self._value(knob, segment.end, stage),
                     # There is no pipeline to fill, and smaller batches have fewer levels.
                     levels=None,
+                    # Turns become unequal where they are rounded to steps.
+                    turn=None,
                 )
             )
         return replace(schedule, segments=tuple(segments))

@@ -17,10 +17,11 @@ from ...spec.schedule import Segment
 from ...spec.source import Span
 from .. import curves
 from ..values import BatchPiece, Rounding
-from .order import crowded, forward, overrun
+from .order import crowded, forward, overrun, turn
 from .positions import START, Border, Length, Position
 
 _LONGER = "make the stage longer, or the segments before it shorter"
+_UNBOUND = "remove the bound of the last segment"
 MAX_LEVELS = 10_000
 """The most levels of a ramp of the batch; a longer ramp has larger strides."""
 
@@ -249,7 +250,7 @@ class _Walk:
             "E447",
             f"{knob.what} has no value after step {here.step:,}: the stage continues",
             knob.segment and knob.segment.span,
-            help="remove the bound of the last segment",
+            help=_UNBOUND,
         )
         return False
 
@@ -265,8 +266,8 @@ class _Walk:
             hint = crowded(knob.segment, knob.begin.wish(self.length.unit), self.length)
             self.report.add(
                 "E441",
-                f"this segment of {knob.what} can never be reached: the stage ends before it, "
-                f"after {short(end.tokens)} tokens",
+                f"this segment of {knob.what}{turn(unreached)} can never be reached: the stage "
+                f"ends before it, after {short(end.tokens)} tokens",
                 unreached.span or where,
                 help=f"{_LONGER}{hint}",
             )
@@ -305,7 +306,7 @@ def borders(
                 hint = crowded(result[-1][0], result[-1][1].wish(length.unit), length)
             report.add(
                 "E441",
-                f"this segment of {knob} can never be reached: the stage ends after "
+                f"this segment of {knob}{turn(segment)} can never be reached: the stage ends after "
                 f"{counted(clock.steps, 'steps')}",
                 segment.span,
                 help=f"{_LONGER}{hint}",
@@ -324,7 +325,7 @@ def borders(
             "E447",
             f"{knob} has no value after step {begin.step:,}: the stage has {clock.steps:,}",
             segments[-1].span,
-            help="remove the bound of the last segment",
+            help=_UNBOUND,
         )
     overrun(knob, segments[-1], begin.step, clock.steps, report)
     return result

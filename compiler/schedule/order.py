@@ -26,6 +26,7 @@ def ordered(what: str, segments: Sequence[Segment], length: Length, report: Repo
     begin: Position | None = Position(length.unit, Fraction(0))
     for segment in segments:
         if segment.bound is None:
+            _fills(what, segment, length, report)
             return
         end = length.of(segment.bound.quantity)
         if begin is not None and begin.unit != end.unit:
@@ -36,6 +37,27 @@ def ordered(what: str, segments: Sequence[Segment], length: Length, report: Repo
             begin = end
         elif begin is not None:
             begin = replace(end, value=end.value + begin.value)
+
+
+def _fills(what: str, segment: Segment, length: Length, report: Report) -> None:
+    """Reports turns of a `repeat` that cannot fill the stage: its length is in one unit, theirs in
+    another."""
+    others = segment.turn.others if segment.turn else ()
+    if any(length.of(other).unit != length.unit for other in others):
+        report.add(
+            "E466",
+            f"the turns of this `repeat` of {what} fill the stage, whose length is in "
+            f"{length.unit}, but a segment of theirs has its length in another unit",
+            segment.span,
+            help=f"write the lengths of the others in {length.unit} or %, or add `for …` to this "
+            "segment",
+        )
+
+
+def turn(segment: Segment) -> str:
+    """Which turn of a `repeat` a segment belongs to, for messages; "" if it is none."""
+    of = segment.turn
+    return f" in turn {of.number + 1} of {of.of}" if of else ""
 
 
 def forward(what: str, segment: Segment, begin: Fraction, length: Length, report: Report) -> bool:
@@ -79,7 +101,7 @@ def crowded(segment: Segment, begin: Fraction, length: Length) -> str:
         begin: where it begins, in the unit of the stage's length.
     """
     bound = segment.bound
-    if bound is None or not bound.relative:
+    if bound is None or not bound.relative or segment.turn:
         return ""
     end = length.of(bound.quantity)
     if end.unit != length.unit or not 0 < begin < end.value < length.value:

@@ -44,7 +44,13 @@ class Length(Record, kw_only=False):
     def boundary(self, segment: Segment, begin: Border) -> Position | None:
         """The requested end of a segment that begins at `begin`; None if the stage ends it."""
         if segment.bound is None:
-            return None
+            turn = segment.turn
+            left = turn.of - turn.number if turn else 1
+            if turn is None or left == 1:
+                return None
+            start = begin.wish(self.unit)
+            others = sum((self.of(each).value for each in turn.others), Fraction(0))
+            return Position(self.unit, start + (self.value - start - (left - 1) * others) / left)
         position = self.of(segment.bound.quantity)
         if segment.bound.relative:
             return Position(position.unit, position.value + begin.wish(position.unit))

@@ -13,6 +13,7 @@ from ..text.keywords import SHAPES
 from .convert import Invalid, plain_number, quantity, whole, wrong_value
 from .kinds import Kind, OneOf, listed
 from .number_kinds import LENGTH
+from .repeats import ADD_BOUND, UNTIL_END, turns
 
 DIALOGS = "dialogs"
 """The unit of batches that count whole dialogs."""
@@ -401,20 +402,20 @@ class ScheduleOf(Kind, kw_only=False):
                 raise wrong_value(value, "a value or a schedule", "a value, or `a -> b for …`")
             _no_shape(value, False)
             return constant(self.operand.read(value), value.span)
-        last = len(value.segments) - 1
-        segments = (self._segment(of, place == last) for place, of in enumerate(value.segments))
+        segments: list[Segment] = []
+        for place, of in enumerate(value.segments):
+            last = place == len(value.segments) - 1
+            if isinstance(of, s.Repeat):
+                segments += turns(of, self._segment, last)
+                continue
+            segments.append(self._segment(of))
+            if of.bound is None and not last:
+                raise Invalid("E216", UNTIL_END, of.span, help=ADD_BOUND)
         return Schedule(tuple(segments), value.span)
 
-    def _segment(self, segment: s.Hold | s.Ramp, last: bool) -> Segment:
+    def _segment(self, segment: s.Hold | s.Ramp) -> Segment:
         ramp = isinstance(segment, s.Ramp)
         _no_shape(segment.end if ramp else segment.value, ramp)
-        if segment.bound is None and not last:
-            raise Invalid(
-                "E216",
-                "this segment has no end, so the next one never begins",
-                segment.span,
-                help="add a bound: `for …` or `until …`",
-            )
         read = self.operand.read
         if not isinstance(segment, s.Ramp):
             value, bound = read(segment.value), _bound(segment.bound)

@@ -24,6 +24,7 @@ _VALUES: dict[type, tuple[str, ...]] = {
     s.Bound: ("quantity",),
     s.Hold: ("value", "bound"),
     s.Ramp: ("start", "end", "levels", "over", "bound"),
+    s.Repeat: ("times", "segments"),
     s.Schedule: ("segments",),
     s.Claim: ("within", "reason"),
     s.Reason: ("text",),

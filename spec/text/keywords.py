@@ -52,6 +52,7 @@ MEANINGS = {
     "allow": "silences a warning",
     "open": "marks an attribute as not set yet",
     "then": "joins the segments of a schedule",
+    "repeat": "repeats segments of a schedule",
     "for": "says how long a segment lasts",
     "until": "says where a segment ends",
     "over": "says how long a curve takes",
@@ -86,7 +87,7 @@ STATEMENTS = ("use", "let", "require", "otherwise", "allow", "open")
 """Words that begin a statement of their own."""
 
 FORMS: dict[str, tuple[str, ...]] = {
-    "schedule": ("then", "->", "for", "until", "over", "in", "levels", *SHAPES),
+    "schedule": ("repeat", "then", "->", "for", "until", "over", "in", "levels", *SHAPES),
     "claim": ("at", "within", "because", "contradicted", "cite"),
     "origin": ("cite", "assumed"),
     "count": ("of",),

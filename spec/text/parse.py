@@ -287,6 +287,10 @@ class Builder:
             return segments[0].value
         return s.Schedule(segments, span)
 
+    def repeat(self, span, *parts):
+        times, *segments = (part for part in parts if not isinstance(part, Token))
+        return s.Repeat(times, tuple(segments), span)
+
     def hold(self, span, value, bound=None):
         return s.Hold(value, bound, span)
 

@@ -231,6 +231,8 @@ def _hint(text: str, offset: int, expected: Collection[str]) -> str:
         return f"`{character}` is not used in specs"
     if re.search(r"\ballow[ \t]+[A-Z]\w*[ \t]*$", text[:offset]):
         return 'give the reason: allow W601 "the reason"'
+    if re.search(r"(?:=|then)[ \t]*(?:[^\n=]*[ \t])?repeat\b[^\n]*$", text[:offset]):
+        return "what is repeated is written `repeat 4 times { 3e-4 -> 3e-5 cosine for 25% }`"
     if word and word[0] in CONTINUES:
         return _other_name(word[0])
     if character == "=" and text[:offset].rstrip().endswith("="):

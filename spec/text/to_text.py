@@ -178,6 +178,11 @@ def _(node: s.Ramp) -> str:
 
 
 @shown.register
+def _(node: s.Repeat) -> str:
+    return f"repeat {shown(node.times)} {{ {' then '.join(map(shown, node.segments))} }}"
+
+
+@shown.register
 def _(node: s.Schedule) -> str:
     return " then ".join(map(shown, node.segments))
 

@@ -69,6 +69,15 @@ def test_axolotls_learning_rate_is_the_same_at_every_step(
     assert rates(result) == pytest.approx(wanted, rel=1e-6, abs=1e-12)
 
 
+def test_axolotls_cosine_with_restarts() -> None:
+    told = "lr_scheduler: cosine_with_restarts\nlr_scheduler_kwargs:\n  num_cycles: 3"
+    text = changed("axolotl_pretrain.yaml", ("lr_scheduler: cosine", told))
+    result = rates(jobs(stage_after("axolotl_pretrain.yaml", text)[1], "pretrain"))
+    wanted = [5e-4 * min(step / 100, cosine((step - 100) % 300, 0, 300)) for step in range(1000)]
+    assert result[100:] == pytest.approx(wanted[100:], rel=1e-6, abs=1e-12)
+    assert result[:100] == pytest.approx([5e-4 * step / 100 for step in range(100)])
+
+
 def test_axolotls_warm_up_in_steps_and_lowest_rate() -> None:
     text = changed(
         "axolotl_pretrain.yaml", ("warmup_ratio: 0.1", "warmup_steps: 50\ncosine_min_lr_ratio: 0.1")

@@ -238,3 +238,15 @@ def test_what_stands_before_the_cursor_is_told_in_broken_texts() -> None:
     assert (found.prefix, [t.text for t in found.statement]) == ("ma", [])
     found = context(text, text.index("then ") + 5)
     assert [t.text for t in found.statement] == ["lr", "=", "0", "->", "1", "then"]
+
+
+def test_a_repeat_is_hinted_in_its_first_turn(tmp_path: Path) -> None:
+    turns = "lr = repeat 4 times { 1e-3 for 10 steps then -> 1e-4 for 15% }"
+    analysis, path, _ = at(tmp_path, HEAD + stage(lr=turns[5:]))
+    found = [str(hint.label) for hint in hints(analysis, path, 0, 10**6)]
+    assert [label for label in found if "tokens" in label][-2:] == [
+        "= 640 tokens",
+        "= 15 steps, 960 tokens",
+    ]
+    marked = turns.replace("15%", "¦15%")
+    assert "15 steps, 960 tokens" in shown(tmp_path, HEAD + stage(lr=marked[5:]))
