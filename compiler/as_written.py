@@ -60,6 +60,8 @@ def settings(of: r.Optimizer) -> str:
         value = getattr(of, attribute.field)
         if value is not None and (not isinstance(value, str) or value != attribute.default):
             text = f"{value:g}" if isinstance(value, float) else value
+            if isinstance(value, sc.Schedule):
+                text = written(value)
             shown.append(f"{name} {list(value) if isinstance(value, tuple) else text}")
     return ", ".join(shown)
 

@@ -51,6 +51,7 @@ class State(Record):
     data: dict[str, Fraction]
     rope_theta: float
     parallel: dict[str, int]
+    settings: dict[str, float | None]
 
 
 class Form(Record):
@@ -192,6 +193,8 @@ class ScheduledStage(TrainStage):
 
     Attributes:
         lengths: from which step to which, and the sequence length there.
+        changing: the settings that the trainer sets before each step, where they change or are
+            not the model's.
         begins: knob → the step at which each segment of its schedule, as written, begins.
         end: the values in force at its end.
         checkpoints: checkpoint stage → the step that follows it, and the values in force there.
@@ -203,6 +206,7 @@ class ScheduledStage(TrainStage):
     lengths: list[tuple[int, int, int]]
     batches: list[BatchPiece]
     lr: list[LrPiece]
+    changing: dict[str, list[LrPiece]]
     mixture: list[MixturePart]
     segments: list[Segment]
     roundings: list[Rounding]

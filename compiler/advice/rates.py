@@ -184,7 +184,7 @@ def published_peak(size: float) -> float:
 @rule("W606")
 def clip_without_effect(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     clip = stage.spec.clip
-    if clip is not None and clip > LARGEST_CLIP:
+    if isinstance(clip, float) and clip > LARGEST_CLIP:
         yield Found(
             f"gradients are clipped at a norm of {clip:g}, which they almost never reach",
             stage.spec.at("clip"),

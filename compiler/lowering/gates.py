@@ -4,12 +4,12 @@ from typing import Protocol
 
 from ...spec.record import replace
 from ...spec.schema import recipe as r
-from .. import curves
 from ..ids import SegmentId
 from ..plan.measures import Requirement
 from ..plan.plan import Attempt, GateJob, MixturePiece, Schedule
 from ..program import Scheduled, ScheduledStage, Segment
 from ..schedule.clock import nearest
+from ..schedule.learning_rate import hold
 from ..values import BatchPiece, LrPiece
 from .job_list import Jobs
 from .measures import gate_measures
@@ -168,31 +168,21 @@ class Gates:
     ) -> Schedule:
         """The values in force at the end of the segment, held for some steps from `start`."""
         end, stop = segment.to_step, start + steps
-        piece = next(p for p in reversed(stage.lr) if p.from_step < end)
-        position = end if piece.clock == "steps" else stage.tokens_before(end)
-        rate = curves.value(
-            piece.shape, piece.start, piece.end, (position - piece.origin) / piece.length
-        )
+
+        def held(pieces: list[LrPiece]) -> list[LrPiece]:
+            piece = next(p for p in reversed(pieces) if p.from_step < end)
+            return [hold(piece.rate(end, stage.tokens_before), start, stop)]
+
         weights = next(m.weights for m in reversed(stage.mixture) if m.from_step < end)
         return Schedule(
-            lr=[
-                LrPiece(
-                    from_step=start,
-                    to_step=stop,
-                    shape="hold",
-                    start=rate,
-                    end=rate,
-                    clock="steps",
-                    origin=start,
-                    length=1,
-                )
-            ],
+            lr=held(stage.lr),
             batch=[
                 BatchPiece(
                     from_step=start, to_step=stop, sequences=_batch_at(stage.batches, end - 1)
                 )
             ],
             mixture=[MixturePiece(from_step=start, to_step=stop, weights=weights)],
+            **{name: held(pieces) for name, pieces in stage.changing.items()},
         )
 
 

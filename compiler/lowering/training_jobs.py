@@ -31,7 +31,7 @@ from ..resolve.scope import original
 from ..schedule.clock import nearest
 from ..torchtitan.adapters import adapters
 from ..torchtitan.configuration import torchtitan
-from ..values import BatchPiece, Profile, Spikes
+from ..values import BatchPiece, LrPiece, Profile, Spikes
 from .evaluations import Watched, watched
 from .gates import Gates
 from .job_list import Jobs
@@ -102,11 +102,14 @@ class Training:
             for b in stage.batches
             if b.from_step < stop and b.to_step > start
         ]
-        lr = [
-            replace(p, from_step=max(p.from_step, start), to_step=min(p.to_step, stop))
-            for p in stage.lr
-            if p.from_step < stop and p.to_step > start
-        ]
+
+        def within(pieces: list[LrPiece]) -> list[LrPiece]:
+            return [
+                replace(p, from_step=max(p.from_step, start), to_step=min(p.to_step, stop))
+                for p in pieces
+                if p.from_step < stop and p.to_step > start
+            ]
+
         mixture = [
             MixturePiece(
                 from_step=max(m.from_step, start), to_step=min(m.to_step, stop), weights=m.weights
@@ -114,7 +117,8 @@ class Training:
             for m in stage.mixture
             if m.from_step < stop and m.to_step > start
         ]
-        schedule = Schedule(lr=lr, batch=batch, mixture=mixture)
+        changing = {name: within(pieces) for name, pieces in stage.changing.items()}
+        schedule = Schedule(lr=within(stage.lr), batch=batch, mixture=mixture, **changing)
         turn = self._turn(stage, number, segment, schedule, model, positions)
         key, after = self.job(
             stage,

@@ -118,6 +118,12 @@ class Stages:
             schedule: sc.Schedule | None = getattr(spec, knob)
             if schedule is not None:
                 changes[knob] = self._schedule(knob, schedule, stage, steps_of, length)
+        for knob in stage.changing.keys() & stage.begins.keys():
+            if knob == "weight_decay" and isinstance(spec.optimizer, r.Optimizer):
+                found = self._schedule(knob, spec.optimizer.weight_decay, stage, steps_of, length)
+                changes["optimizer"] = replace(spec.optimizer, weight_decay=found)
+            elif knob != "weight_decay":
+                changes[knob] = self._schedule(knob, getattr(spec, knob), stage, steps_of, length)
         if spec.model and stage.parent:
             # A stage stands in for published weights.
             changes |= {"model": None, "from_": stage.parent}

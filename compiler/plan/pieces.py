@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from ..values import BatchPiece, LrPiece
-from .value import Value
-from .verifiers import Verifier, later
+from .value import Value, later
+from .verifiers import Verifier
 
 
 class MixturePiece(Value):
@@ -21,6 +21,15 @@ class Schedule(Value):
     lr: list[LrPiece]
     batch: list[BatchPiece]
     mixture: list[MixturePiece]
+    clip: list[LrPiece] | None = later(None)
+    weight_decay: list[LrPiece] | None = later(None)
+    balance: list[LrPiece] | None = later(None)
+
+    @property
+    def settings(self) -> dict[str, list[LrPiece]]:
+        """What is set before each step beside the rate, as far as it changes."""
+        named = {"clip": self.clip, "weight_decay": self.weight_decay, "balance": self.balance}
+        return {name: pieces for name, pieces in named.items() if pieces}
 
 
 class Window(Value):

@@ -12,9 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 from ...spec.quantity import counted, echoed, plain, short
 from ...spec.record import fields
+from ...spec.schedule import Schedule
 from ...spec.schema import recipe as r
 from ...spec.source import SET, Span
 from ...spec.text.parse import SUFFIXES
+from ..as_written import written
 from ..families import FAMILIES
 from ..files.published_weights import CONFIG
 from ..files.weights_folder import TOKENIZER
@@ -239,6 +241,8 @@ def in_words(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Fraction):
         return f"{short(value * 100)}%"
+    if isinstance(value, Schedule):
+        return written(value)
     if isinstance(value, r.Needle):
         return f"{counted(value.depths, 'depths')}, {counted(value.samples, 'samples')}"
     if isinstance(value, r.TokenizerTraining):

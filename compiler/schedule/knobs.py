@@ -1,5 +1,6 @@
 """All attributes of a stage by step, which determine what `last` means for later stages."""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from ...spec.quantity import Quantity
@@ -14,12 +15,14 @@ class Knobs(Record):
     """Every knob of a stage, by step.
 
     Attributes:
+        settings: those in force after so many steps.
         shares: of the mixture at the stage's end, before rounding to weights.
         thetas, places: steps, and the RoPE base and the degrees of parallelism from there on.
     """
 
     clock: Clock
     lr: list[LrPiece]
+    settings: Callable[[int], dict[str, float | None]]
     mixture: list[MixturePart]
     shares: dict[str, Fraction]
     thetas: list[tuple[int, float]]
@@ -35,6 +38,7 @@ class Knobs(Record):
             data=self.shares,
             rope_theta=float(self.thetas[-1][1]),
             parallel=dict(self.places[-1][1]),
+            settings=self.settings(clock.steps),
         )
 
     def after(self, steps: int) -> State:
@@ -54,4 +58,5 @@ class Knobs(Record):
             else {n: Fraction(w, sum(weights.values())) for n, w in weights.items()},
             rope_theta=float(at(self.thetas, last)),
             parallel=dict(at(self.places, last)),
+            settings=self.settings(steps),
         )

@@ -13,9 +13,14 @@ from .positions import Border
 
 
 def pieces(
-    segments: list[Segment], course: Course, span: Span | None, *, after_zero: bool
+    segments: list[Segment],
+    course: Course,
+    span: Span | None,
+    *,
+    after_zero: bool = False,
+    knob: str = "lr",
 ) -> list[LrPiece]:
-    """The pieces of a stage's learning rate; reports errors.
+    """The pieces of a stage's learning rate, or of another number; reports errors.
 
     Args:
         segments: with absolute rates.
@@ -23,9 +28,9 @@ def pieces(
         after_zero: whether the previous stage ended at 0.
     """
     found: list[LrPiece] = []
-    for segment, begin, end in course.borders("lr", segments):
+    for segment, begin, end in course.borders(knob, segments):
         if segment.shape == "hold":
-            found.append(_hold(float(segment.end), begin.step, min(end.step, course.clock.steps)))
+            found.append(hold(float(segment.end), begin.step, min(end.step, course.clock.steps)))
             continue
         if segment.start is not None:
             start = float(segment.start)
@@ -40,7 +45,7 @@ def pieces(
             )
             continue
         found.append(_ramp(segment, start, begin, end, course))
-    if found and all(piece.start == 0 and piece.end == 0 for piece in found):
+    if knob == "lr" and found and all(piece.start == piece.end == 0 for piece in found):
         why = "the previous stage ended at 0" if after_zero else "nothing would be learned"
         course.report.add(
             "E449",
@@ -69,7 +74,8 @@ def following(pieces: list[LrPiece], clock: Clock, scaling: str) -> list[LrPiece
     return found
 
 
-def _hold(value: float, begin: int, end: int) -> LrPiece:
+def hold(value: float, begin: int, end: int) -> LrPiece:
+    """One value from step `begin` to step `end`."""
     return LrPiece(
         from_step=begin,
         to_step=end,

@@ -21,6 +21,10 @@ def _before(stage: ScheduledStage, step: int, state: State) -> ScheduledStage:
             replace(b, to_step=min(b.to_step, step)) for b in stage.batches if b.from_step < step
         ],
         lr=[replace(p, to_step=min(p.to_step, step)) for p in stage.lr if p.from_step < step],
+        changing={
+            name: [replace(p, to_step=min(p.to_step, step)) for p in pieces if p.from_step < step]
+            for name, pieces in stage.changing.items()
+        },
         mixture=[
             replace(m, to_step=min(m.to_step, step)) for m in stage.mixture if m.from_step < step
         ],

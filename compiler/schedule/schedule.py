@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from math import lcm
 from typing import Any
 
@@ -31,7 +32,7 @@ from ..program import (
     TrainStage,
 )
 from ..values import Resources
-from . import learning_rate, mixture_parts
+from . import learning_rate, mixture_parts, settings
 from .apart import together
 from .auto import place
 from .clock import Clock, note_rounding, run_clock
@@ -45,6 +46,8 @@ from .segments import Meshes, cut, frozen
 
 _RAMPS = listed(tuple(shape for shape in sc.SHAPES if not CURVES[shape].by_ratio))
 """The shapes of ramps that may begin or end at 0."""
+_IN_STEPS = ("seq_len", "rope_theta", "parallel", "balance")
+"""Knobs without ramps. For `balance`, a compiled model is compiled again at every new value."""
 
 
 def schedule(program: Resolved, report: Report) -> Resolved:
@@ -111,6 +114,7 @@ class _Scheduler:
     def run(self) -> ScheduledStage | None:
         """The stage with its schedules; None after reporting."""
         before = self.report.failures
+        self.stage = settings.settled(self.stage, self.last, self.report)
         knobs = {
             "seq_len": self._absolute("seq_len"),
             "batch": self._absolute("batch"),
@@ -118,6 +122,7 @@ class _Scheduler:
             "rope_theta": self._absolute("rope_theta", default=self.stage.model.rope_theta),
             "data": self._absolute("data"),
             "lr": self._absolute("lr"),
+            **settings.schedules(self.stage),
         }
         self._shapes(knobs)
         self._one_unit(knobs["batch"])
@@ -238,6 +243,7 @@ class _Scheduler:
         after_zero = self.last is not None and not self.last.lr
         lr = learning_rate.pieces(knobs["lr"], course, self.spec.at("lr"), after_zero=after_zero)
         lr = learning_rate.following(lr, clock, self.spec.lr_scaling)
+        changing = settings.changing(self.stage, knobs, course)
         mixture, shares = mixture_parts.parts(knobs["data"], course)
         thetas = course.holds("rope_theta", knobs["rope_theta"])
         places = course.holds("parallel", knobs["parallel"])
@@ -253,7 +259,13 @@ class _Scheduler:
         if self.report.failures > before:
             return None
         by_step = Knobs(
-            clock=clock, lr=lr, mixture=mixture, shares=shares, thetas=thetas, places=places
+            clock=clock,
+            lr=lr,
+            settings=partial(settings.after, self.stage, changing, clock=clock),
+            mixture=mixture,
+            shares=shares,
+            thetas=thetas,
+            places=places,
         )
         return ScheduledStage.of(
             replace(self.stage, origins=self.origins),
@@ -262,6 +274,7 @@ class _Scheduler:
             lengths=clock.lengths,
             batches=clock.batches,
             lr=lr,
+            changing=changing,
             mixture=mixture,
             segments=stretches,
             roundings=clock.roundings,
@@ -444,7 +457,7 @@ class _Scheduler:
         """Reports ramps of knobs that cannot ramp, or not with that shape."""
         for knob, segments in knobs.items():
             for segment in segments:
-                if knob in ("seq_len", "rope_theta", "parallel") and segment.shape != "hold":
+                if knob in _IN_STEPS and segment.shape != "hold":
                     self.report.add(
                         "E446",
                         f"{knob} changes in steps, not in ramps",

@@ -53,6 +53,14 @@ class Timeline:
         piece = self.schedule.lr[max(bisect_right(starts, step) - 1, 0)]
         return piece.rate(step, self.tokens_before)
 
+    def settings(self, step: int) -> dict[str, float]:
+        """The settings that change, at `step`: the values of their curves at its beginning."""
+        found = {}
+        for name, pieces in self.schedule.settings.items():
+            piece = next((p for p in reversed(pieces) if p.from_step <= step), pieces[0])
+            found[name] = piece.rate(step, self.tokens_before)
+        return found
+
     @cached_property
     def _lr_starts(self) -> list[int]:
         return [piece.from_step for piece in self.schedule.lr]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from ...spec.schedule import Schedule
 from ...spec.schema import recipe as r
 from ...spec.schema.precision import budget
 from ..pipelines import LESS_LAYERS, layers_per_stage, pipelining, torch_name
@@ -53,7 +54,7 @@ def torchtitan(
         "training": {
             "local_batch_size": segment.micro_batch,
             "seq_len": segment.seq_len,
-            "max_norm": stage.settings["clip"],
+            "max_norm": _most(stage.settings["clip"]),
             "steps": steps,
             "dtype": "float32",
             "mixed_precision_param": "float32" if stage.precision.kind == "fp32" else "bfloat16",
@@ -108,7 +109,7 @@ def _groups(optimizer: r.Optimizer, peak: float) -> list[dict[str, Any]]:
         "lr": peak,
         "betas": list(optimizer.betas),
         "eps": optimizer.eps,
-        "weight_decay": optimizer.weight_decay,
+        "weight_decay": _most(optimizer.weight_decay),
     }
     name = "Adam" if optimizer.kind == "adam" else "AdamW"
     found = []
@@ -118,6 +119,15 @@ def _groups(optimizer: r.Optimizer, peak: float) -> list[dict[str, Any]]:
         return _named([*found, (".*", name, adam)])
     pattern = OUTPUT if found else f"{NO_MATRICES}|{OUTPUT}"
     return _named([*found, (pattern, name, adam), (".*", MUON, _muon(optimizer, peak))])
+
+
+def _most(value: float | Schedule) -> float:
+    """The largest value of a setting that may change: the engine sets it before each step, where
+    it is not 0 here."""
+    if not isinstance(value, Schedule):
+        return value
+    ends = (end for each in value.segments for end in (each.start, each.end))
+    return max(float(end) for end in ends if end is not None)
 
 
 def _named(groups: Iterable[tuple[str, str, dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -132,7 +142,7 @@ def _muon(optimizer: r.Optimizer, peak: float) -> dict[str, Any]:
     settings = optimizer.of_muon()
     return {
         "lr": peak,
-        "weight_decay": optimizer.weight_decay,
+        "weight_decay": _most(optimizer.weight_decay),
         "momentum": settings["momentum"],
         "nesterov": settings["nesterov"],
         "ns_steps": settings["ns_steps"],

@@ -468,6 +468,7 @@ def _departures(job: TrainJob) -> list[str]:
     batches = job.schedule.batch
     said = {
         f"one batch, of {batches[-1].sequences} sequences": len(batches) > 1,
+        f"one {' and one '.join(job.schedule.settings)}, the largest": bool(job.schedule.settings),
         "no average of the weights": job.average is not None,
         "takes steps with spikes of the gradient": job.spikes is not None,
         "runs without asking a gate": job.extends is not None,

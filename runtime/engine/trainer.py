@@ -22,6 +22,7 @@ from torchtitan.trainer import Trainer as TitanTrainer
 
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import Distill, TrainJob
+from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ..disk import move, write
 from ..errors import RunError, Stopped
@@ -42,6 +43,7 @@ from .objectives import reported
 from .polyak import Mean
 from .qk_clip import QkClip
 from .rollbacks import RollBack, Rollback
+from .settings import Settings
 from .spikes import Spike, Spikes, deciding
 from .storage import AVERAGE, EVALUATIONS, SPIKES, writing
 from .stored import has_own_folder
@@ -99,6 +101,9 @@ class Trainer(TitanTrainer):
         if self.job.qk_clip is not None:
             self.qk_clip = QkClip(self.job.qk_clip, self.model_parts, self.parallel_dims)
             self.optimizers.register_step_post_hook(self._clip_scores)
+        self.settings = None
+        if self.job.schedule.settings:
+            self.settings = Settings(Timeline.of(self.job), self.optimizers, self.model_parts)
         self.evaluations: Evaluating | None = None
         self.spikes: Spikes | None = None
         if self.job.spikes is not None:
@@ -199,6 +204,8 @@ class Trainer(TitanTrainer):
         # A pipeline takes several micro-batches at a time.
         together = self.num_pipeline_parallel_microbatches
         self.gradient_accumulation_steps = self.loader.micro_batches(step) // together
+        if self.settings is not None:
+            self.config.training = self.settings.at(step, self.config.training)
         if loss := reported(self.loss_fn):
             loss.begin(self, step)
         metrics = cast(Metrics, self.metrics_processor)

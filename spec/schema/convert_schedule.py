@@ -2,7 +2,7 @@
 
 import re
 from fractions import Fraction
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
@@ -12,7 +12,7 @@ from ..schedule import AUTO, LAST, Auto, Bound, Last, Schedule, Segment, constan
 from ..text.keywords import SHAPES
 from .convert import Invalid, plain_number, quantity, whole, wrong_value
 from .kinds import Kind, OneOf, listed
-from .number_kinds import LENGTH
+from .number_kinds import LENGTH, Real
 from .repeats import ADD_BOUND, UNTIL_END, turns
 
 DIALOGS = "dialogs"
@@ -441,6 +441,44 @@ class ScheduleOf(Kind, kw_only=False):
         found = self.operand.read(levels)
         assert isinstance(found, Quantity)
         return found
+
+
+class Number(Operand):
+    """A number within the bounds of `kind`."""
+
+    kind: Real
+
+    def __init__(self, kind: Real) -> None:
+        Record.__init__(self, kind=kind)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def example(self) -> str:
+        return self.kind.example
+
+    def takes(self, name: str) -> str:
+        return self.kind.takes(name)
+
+    def read(self, value: s.Value) -> float:
+        return self.kind.read(value)
+
+
+class Setting(ScheduleOf):
+    """A number, or a schedule of numbers within the same bounds."""
+
+    def __init__(self, kind: Real) -> None:
+        Record.__init__(self, operand=Number(kind))
+
+    def takes(self, name: str) -> str:
+        return f"{self.operand.takes(name)}, or a schedule of them"
+
+    def read(self, value: s.Value) -> Any:
+        if not isinstance(value, s.Schedule):
+            return self.operand.read(value)
+        return super().read(value)
 
 
 def _bound(bound: s.Bound | None) -> Bound | None:

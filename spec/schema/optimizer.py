@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ..schedule import Schedule
+from . import convert_schedule as cs
 from . import group_kinds as g
 from . import kinds as k
 from . import number_kinds as nk
@@ -24,8 +26,8 @@ class Optimizer(Declaration):
 
     kind: str = "adamw"
     betas: tuple[float, ...] = attribute(nk.Betas(), (0.9, 0.95), doc="decay rates of the moments")
-    weight_decay: float = attribute(
-        nk.Real(least=0),
+    weight_decay: float | Schedule = attribute(
+        cs.Setting(nk.Real(least=0)),
         0.1,
         doc="weight decay, decoupled for `adamw`; applies to the parameters set by `decay`",
     )

@@ -122,8 +122,15 @@ class Training(Stage):
     optimizer: Optimizer | str | None = attribute(
         OPTIMIZERS, None, otherwise="`adamw`", doc="see [`optimizer`](#optimizer)"
     )
-    clip: float | None = attribute(
-        nk.Real(above=0), None, otherwise="1", inherits=1.0, doc="maximum gradient norm"
+    clip: float | Schedule | None = attribute(
+        cs.Setting(nk.Real(above=0)), None, otherwise="1", inherits=1.0, doc="maximum gradient norm"
+    )
+    balance: float | Schedule | None = attribute(
+        cs.Setting(nk.Real(least=0)),
+        None,
+        otherwise="the model's",
+        inherits=None,
+        doc="step size of the routing bias, in place of `balance` of the model's `experts`",
     )
     spikes: Spikes | None = attribute(
         g.Group(Spikes, "do = skip"),

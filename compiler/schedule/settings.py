@@ -1,0 +1,121 @@
+"""Settings of training that may change over time: what the trainer sets before each step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...spec import schedule as sc
+from ...spec.findings.diagnostics import Report
+from ...spec.record import replace
+from ...spec.source import Span
+from ..program import State, TrainStage
+from ..values import LrPiece
+from .clock import Clock
+from .course import Course
+from .learning_rate import pieces
+
+Setting = float | sc.Schedule | None
+
+
+def of_stage(stage: TrainStage) -> dict[str, Setting]:
+    """The settings that may change, as they are in force in a stage."""
+    return {
+        "clip": stage.settings["clip"],
+        "weight_decay": stage.optimizer.weight_decay,
+        "balance": stage.settings["balance"],
+    }
+
+
+def place(stage: TrainStage, name: str) -> Span | None:
+    """Where a stage says a setting; None if it inherits it."""
+    given = stage.spec.optimizer if name == "weight_decay" else stage.spec
+    if given is None or isinstance(given, str) or getattr(given, name) is None:
+        return None
+    return given.at(name)
+
+
+def settled(stage: TrainStage, last: State | None, report: Report) -> TrainStage:
+    """The stage with a beginning for its settings: one that it inherits is what it was where the
+    stage before ended, and a ramp without a left side begins there."""
+    found: dict[str, Setting] = {}
+    for name, value in of_stage(stage).items():
+        before = last.settings.get(name) if last else None
+        if not isinstance(value, sc.Schedule):
+            found[name] = value
+        elif place(stage, name) is None and before is not None:
+            found[name] = before
+        else:
+            found[name] = _begun(value, before, report)
+    _has_bias(stage, found["balance"], report)
+    decay = found.pop("weight_decay")
+    if decay is not stage.optimizer.weight_decay:
+        stage = replace(stage, optimizer=replace(stage.optimizer, weight_decay=decay))
+    return replace(stage, settings={**stage.settings, **found})
+
+
+def _begun(schedule: sc.Schedule, before: float | None, report: Report) -> sc.Schedule:
+    first = schedule.segments[0]
+    if first.shape == "hold" or first.start is not None:
+        return schedule
+    if before is None:
+        report.add(
+            "E444",
+            "this ramp has no starting value: there is no value before it",
+            first.span,
+            help="write the starting value: `1.0 -> 0.1`",
+        )
+        return schedule
+    return replace(schedule, segments=(replace(first, start=before), *schedule.segments[1:]))
+
+
+def _has_bias(stage: TrainStage, balance: Setting, report: Report) -> None:
+    """Reports a bias that moves in a model without one."""
+    experts = stage.model.experts
+    if balance is None or stage.spec.balance is None or (experts and experts.balance):
+        return
+    report.add(
+        "E467",
+        "the routing of this model has no bias that could balance its experts"
+        if experts
+        else "this model has no experts to balance",
+        stage.spec.at("balance"),
+        help="write `balance = 0.001` in the model's `experts`"
+        if experts
+        else "remove `balance`, or give the model `experts`",
+    )
+
+
+def schedules(stage: TrainStage) -> dict[str, list[sc.Segment]]:
+    """The settings that change, as segments."""
+    return {
+        name: [*value.segments]
+        for name, value in of_stage(stage).items()
+        if isinstance(value, sc.Schedule)
+    }
+
+
+def changing(
+    stage: TrainStage, knobs: Mapping[str, list[sc.Segment]], course: Course
+) -> dict[str, list[LrPiece]]:
+    """The pieces of the settings that change, and of a balance that is not the model's; reports
+    errors."""
+    found = {
+        name: pieces(knobs[name], course, place(stage, name), knob=name)
+        for name in schedules(stage)
+    }
+    balance, experts = stage.settings["balance"], stage.model.experts
+    if isinstance(balance, float) and experts and balance != experts.balance:
+        hold = [sc.Segment("hold", None, balance, None, None)]
+        apart = Course(course.length, course.clock, course.report)
+        found["balance"] = pieces(hold, apart, None, knob="balance")
+    return found
+
+
+def after(
+    stage: TrainStage, found: Mapping[str, list[LrPiece]], step: int, clock: Clock
+) -> dict[str, float | None]:
+    """The settings in force after `step` steps, at least 1."""
+    values: dict[str, Any] = dict(of_stage(stage))
+    for name, parts in found.items():
+        piece = next(p for p in reversed(parts) if p.from_step < step)
+        values[name] = piece.rate(step, clock.tokens_before)
+    return values
