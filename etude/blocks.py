@@ -17,6 +17,7 @@ from .attributes import (
     Names,
     Number,
     Numbers,
+    Schedule,
     Text,
     Texts,
 )
@@ -172,6 +173,16 @@ class Fields(Block):
     ignore: Texts = None
 
 
+class Fim(Block):
+    """Documents whose middle comes last: how many, in which order, and the tokens between parts."""
+
+    rate: Number
+    order: Literal["psm", "spm", "both"] | Let | None = None
+    prefix: Text = None
+    suffix: Text = None
+    middle: Text = None
+
+
 class Dataset(Block):
     """Where documents, dialogs, preferences, ratings or prompts come from.
 
@@ -201,6 +212,7 @@ class Dataset(Block):
     pairs: Number | None = None
     ratings: Number | None = None
     dialogs: Number | None = None
+    fim: Fim | Let | None = None
     awaited: Flag = False
     candidates: Name | None = None
     filters: list[str] = []
@@ -329,7 +341,7 @@ class Optimizer(Attributes):
 
     kind: Literal["adamw", "adam", "muon"] = "adamw"
     betas: Numbers | None = None
-    weight_decay: Number | None = None
+    weight_decay: Schedule | None = None
     decay: Literal["all", "matrices"] | Let | None = None
     eps: Number | None = None
     momentum: Number | None = None

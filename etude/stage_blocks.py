@@ -41,7 +41,8 @@ class Training(Stage):
     data: Schedule | None = None
     parallel: Schedule | None = None
     optimizer: Literal["adamw", "adam", "muon", "last"] | Optimizer | Let | None = None
-    clip: Number | None = None
+    clip: Schedule | None = None
+    balance: Schedule | None = None
     spikes: Spikes | Let | None = None
     precision: Literal["bf16", "fp32", "fp8", "mxfp8", "nvfp4"] | Precision | Let | None = None
     recompute: Literal["none", "selective", "full"] | Budget | Let | None = None

@@ -72,6 +72,9 @@ class Jobs:
             settings = {"kind": "bytes"}
         if self.dialogs:
             settings["dialogs"] = self.dialogs
+        own = settings["kind"] in ("train", "bytes")
+        if own and (special := _special(self.recipe)):
+            settings["special"] = special
         return self.add(
             TokenizerJob,
             {"tokenizer": settings, "datasets": datasets},
@@ -150,6 +153,7 @@ class Jobs:
             "bad_lines": spec.bad_lines,
             "seed": self.seed,
             "awaited": spec.awaited,
+            "fim": spec.fim and spec.fim.settings(),
             **more,
         }
         inputs = {"tokenizer": self.tokenizer(tokenizer)} if tokenizer else {}
@@ -221,6 +225,12 @@ _LATER = {
 def _fields(given: r.Fields) -> dict[str, Any]:
     named = {name: getattr(given, name) for name in r.FIELDS}
     return {n: v for n, v in named.items() if n not in _LATER or v != _LATER[n]}
+
+
+def _special(recipe: r.Recipe) -> list[str]:
+    """The tokens between the parts of documents: tokenizers made in the plan have them."""
+    named = (name for each in recipe.datasets.values() if each.fim for name in each.fim.tokens)
+    return list(dict.fromkeys(named))
 
 
 def _dialogs(program: Scheduled) -> list[dict[str, Any]]:

@@ -178,6 +178,7 @@ def datasets(recipe: r.Recipe, program: Scheduled) -> dict[str, r.Dataset]:
             skip=documents * group.index(name),
             bad_lines=documents,
             long=each.long,
+            fim=each.fim,
             holdout=max(each.holdout, HOLDOUT.get(each.kind, Fraction(0))),
             filters=[
                 replace(one, keep=max(one.keep, Fraction(1, 2)))

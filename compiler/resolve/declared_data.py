@@ -45,6 +45,9 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
     if dataset.tokenized:
         _tokenized(scope, dataset)
 
+    if dataset.fim and not dataset.tokenized:
+        _fim(scope, dataset, dataset.fim)
+
     if "long" in dataset.places and dataset.kind == "documents":
         scope.error(
             "E535",
@@ -87,7 +90,32 @@ def _dataset(scope: Scope, dataset: r.Dataset) -> None:
         )
 
 
-_OF_TEXTS = ("fields", "bad_lines", "long")
+def _fim(scope: Scope, dataset: r.Dataset, fim: r.Fim) -> None:
+    """Reports documents that cannot be filled in, or not with these tokens."""
+    if dataset.kind != "documents":
+        scope.error(
+            "E550",
+            f"only documents have a middle to fill in, and `{dataset.name}` has {dataset.kind}",
+            dataset.at("fim"),
+            "remove `fim`",
+        )
+    elif not fim.rate:
+        scope.error(
+            "E550",
+            "this share of the documents is none",
+            fim.at("rate"),
+            "write `rate = 10%`, or remove `fim`",
+        )
+    elif len(set(fim.tokens)) < len(fim.tokens):
+        scope.error(
+            "E550",
+            "prefix, suffix and middle need a token each: nothing else tells them apart",
+            fim.at(),
+            "name three tokens of the tokenizer",
+        )
+
+
+_OF_TEXTS = ("fields", "bad_lines", "long", "fim")
 
 
 def _tokenized(scope: Scope, dataset: r.Dataset) -> None:

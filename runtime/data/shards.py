@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 
 from ..disk import write
 from ..errors import DataError
+from .fim import Fim, pieces
 from .maps import Map, map_npy
 from .split_writer import Batch, SplitWriter
 from .streams import unreadable
@@ -48,6 +49,7 @@ def write_shards(
     name: str,
     shard_tokens: int = 2**28,
     progress: Callable[[int, int], None] | None = None,
+    fim: Fim | None = None,
 ) -> dict[str, Any]:
     """Tokenizes documents as `[bos] + ids + [eos]` and writes them in two splits.
 
@@ -59,6 +61,7 @@ def write_shards(
         holdout: the share of documents in the split `heldout`, see `held_out`.
         shard_tokens: a file with this many tokens gets no further document.
         progress: called now and then with the documents and tokens so far.
+        fim: which documents are rearranged to fill in their middle, and how.
 
     Returns:
         The contents of `shards.json`: `name`, `seed`, `holdout`, `dtype`, `vocab`, `bos`, `eos`,
@@ -70,7 +73,7 @@ def write_shards(
         OSError: writing failed.
     """
     return write_splits(
-        tokenized(texts, tokenizer, progress),
+        tokenized(texts, tokenizer, progress, fim),
         folder,
         SUMMARY,
         holdout=holdout,
@@ -147,6 +150,7 @@ def tokenized(
     texts: Iterable[str],
     tokenizer: Tokenizer,
     progress: Callable[[int, int], None] | None = None,
+    fim: Fim | None = None,
 ) -> Iterator[Batch]:
     """Tokenizes documents for `write_shards`, which describes the arguments."""
     ids = special(tokenizer)
@@ -155,7 +159,8 @@ def tokenized(
     documents = tokens = 0
     for batch in _batches(texts):
         found = [
-            np.array([*head, *encoded, ids.eos], dtype) for encoded in _encode(tokenizer, batch)
+            np.array([*head, *encoded, ids.eos], dtype)
+            for encoded in _documents(tokenizer, pieces(batch, fim))
         ]
         made = Batch(np.concatenate(found), np.array(list(map(len, found)), np.int64))
         documents += len(made.lengths)
@@ -212,6 +217,17 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
             batch, characters = [], 0
     if batch:
         yield batch
+
+
+def _documents(tokenizer: Tokenizer, batch: list[list[str | int]]) -> Iterator[list[int]]:
+    """The token ids of each document, given as texts and the ids that stand between them."""
+    encoded = _encode(tokenizer, [each for parts in batch for each in parts if type(each) is str])
+    for parts in batch:
+        yield list(
+            chain.from_iterable(
+                [each] if isinstance(each, int) else next(encoded) for each in parts
+            )
+        )
 
 
 def _encode(tokenizer: Tokenizer, batch: list[str]) -> Iterator[list[int]]:

@@ -34,7 +34,7 @@ from ...compiler.torchtitan.quantization import SECTION
 from ...compiler.values import Resources
 from .. import stopping, verification, weight_files
 from ..asked import require_before
-from ..data import dialog, readers, token_files, tokenizer
+from ..data import dialog, fim, readers, token_files, tokenizer
 from ..data.bad_lines import BadLines
 from ..errors import DataError, Interrupted, RunError
 from ..jobs import WORK
@@ -171,6 +171,8 @@ class _Preflight:
             )
         if job.awaited and any(awaited.missing(job.source, self.root)):
             return
+        if job.fim and (made := self._tokenizer(job.inputs["tokenizer"])):
+            fim.required(job.fim, made, job.name)
         if job.source["kind"] == "tokens":
             self._tokens(job)
         elif job.form == "documents":
@@ -194,7 +196,8 @@ class _Preflight:
             ids = made.get_vocab(with_added_tokens=False).values()
             ends = tokenizer.special(made)
             # Others that were added may never occur: published models lack rows for some.
-            needed = max(*ids, ends.eos, ends.bos or 0) + 1
+            also = fim.required(data.fim, made, data.name) if data.fim else ()
+            needed = max(*ids, ends.eos, ends.bos or 0, *also) + 1
             if job.model.vocab < needed:
                 size = max(made.get_vocab(with_added_tokens=True).values()) + 1
                 raise DataError(

@@ -16,6 +16,7 @@ from ...compiler.plan.plan import DatasetJob, FilterJob, TokenizerJob
 from .. import stopping
 from ..data import dialog, readers, token_files, tokenizer
 from ..data.filter import filter_shards
+from ..data.fim import Fim
 from ..data.shards import write_shards
 from ..data.sites import Sites
 from ..disk import disk, write
@@ -221,6 +222,7 @@ def _documents(
         seed=job.seed,
         name=job.name,
         progress=progress,
+        fim=Fim.of(job.fim, made, seed=job.seed, name=job.name),
     )
 
 

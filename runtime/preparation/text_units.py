@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from ...compiler.plan.plan import DatasetJob
 from ..data import readers
 from ..data.bad_lines import BadLines
+from ..data.fim import Fim
 from ..data.placed import Places, TokenFile, write_placed
 from ..data.shards import kinds, tokenized
 from ..data.sites import Sites
@@ -44,6 +45,7 @@ class Texts:
     Attributes:
         units: the input of each.
         tokenizer_json: the tokenizer.
+        fim: which documents are rearranged.
     """
 
     units: tuple[tuple[Stretch, ...], ...]
@@ -51,6 +53,7 @@ class Texts:
     bad_lines: int
     root: Path
     tokenizer_json: str
+    fim: Fim | None = None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -82,7 +85,7 @@ class Texts:
         documents = tokens = 0
         digest = sha256()
         with (folder / "tokens").open("wb") as one, (folder / "lengths").open("wb") as other:
-            for batch in tokenized(texts, self.tokenizer):
+            for batch in tokenized(texts, self.tokenizer, fim=self.fim):
                 one.write(batch.tokens.data)
                 digest.update(batch.tokens.data)
                 other.write(batch.lengths.astype("<i8").data)
@@ -145,7 +148,8 @@ def texts_of(job: DatasetJob, tokenizer: Tokenizer, root: Path) -> Texts | None:
     found = tuple(together(readers.find(list(source["files"]), root)))
     if len(found) < 2:
         return None
-    return Texts(found, source, job.bad_lines, root, tokenizer.to_str())
+    fim = Fim.of(job.fim, tokenizer, seed=job.seed, name=job.name)
+    return Texts(found, source, job.bad_lines, root, tokenizer.to_str(), fim)
 
 
 def join(task: Texts, job: DatasetJob, folder: Path, on_event: OnEvent) -> dict[str, Any]:

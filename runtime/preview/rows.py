@@ -1,6 +1,6 @@
 """Documents as pre-training packs them into rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from ..data import readers
 from ..data.bad_lines import BadLines
 from ..data.encode import TERMINATION, Encoder, Piece
+from ..data.fim import Fim
 from ..data.formats import Document
 from ..data.placed import write_placed
 from ..data.shards import Shards, held_out, kinds, write_shards
@@ -25,6 +26,10 @@ CHARACTERS = 8
 """Characters that are read at first for each token to be shown."""
 
 
+_PLAIN = (
+    "documents are shown as they are: which of them `fim` rearranges shows with the tokenizer "
+    "that a run trains"
+)
 _FIRST = (
     "these rows are made of the source's first documents, in its order; a run shuffles all its "
     "documents, so that its first rows hold others"
@@ -129,6 +134,8 @@ def _read(preview: Preview, use: Use, made: Made, shop: Shop, count: int) -> Non
         return
     if not made.exact:
         preview.items += _documents(use, made, kept[:count])
+        if use.data.fim:
+            preview.notes.append(_PLAIN)
         return
     places = {number: document.place for number, document in enumerate(kept)}
     if whole and not use.filtered:
@@ -154,8 +161,13 @@ def _written(use: Use, made: Made, shop: Shop, documents: list[Document]) -> Sha
         holdout=Fraction(use.data.holdout),
         seed=use.data.seed,
         name=use.data.name,
+        fim=_fim(use, made),
     )
     return Shards(folder, "train")
+
+
+def _fim(use: Use, made: Made) -> Fim | None:
+    return Fim.of(use.data.fim, made.tokenizer, seed=use.data.seed, name=use.data.name)
 
 
 def _enough(some: list[Document], characters: int) -> list[Document]:
@@ -178,6 +190,7 @@ def _rows(
 ) -> Iterator[Shown]:
     """The rows of a stream: each has one more token than a row's length, for its last label."""
     length = use.seq_len or stream.epoch_tokens
+    fim = _fim(use, made)
     for number in range(min(count, use.rows or count)):
         begin = first + number * length
         tokens, starts = stream.read(begin, length + 1)
@@ -187,13 +200,16 @@ def _rows(
         names: list[str] = []
         for document, size in stretches:
             names += [places.get(document, f"document {document + 1}")] * size
-        parts = cut(made.tokenizer, tokens.tolist(), _labels(made, tokens, learned, names))
+        labelled = _labels(made, tokens, learned, names, fim.ids if fim else ())
+        parts = cut(made.tokenizer, tokens.tolist(), labelled)
         yield Shown(number + 1, "", parts)
 
 
-def _labels(made: Made, tokens: np.ndarray, learned: np.ndarray, names: list[str]) -> list[Label]:
+def _labels(
+    made: Made, tokens: np.ndarray, learned: np.ndarray, names: list[str], fim: Iterable[int]
+) -> list[Label]:
     ids = special(made.tokenizer)
-    kinds = {ids.eos: "end"}
+    kinds = dict.fromkeys(fim, "begin") | {ids.eos: "end"}
     if ids.bos is not None:
         kinds[ids.bos] = "begin"
     labels = []

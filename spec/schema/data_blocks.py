@@ -95,6 +95,35 @@ class Fields(Declaration):
     )
 
 
+ORDERS = {"psm": "0", "spm": "1", "both": "1/2"}
+"""Order of the parts → share of the documents whose suffix comes first."""
+
+
+class Fim(Declaration):
+    """Documents whose middle comes last: how many, in which order, and the tokens between parts."""
+
+    rate: Fraction = attribute(nk.Share(all=True), doc="share of the documents")
+    order: str = attribute(
+        k.OneOf(*ORDERS),
+        "psm",
+        doc="`psm`: prefix, suffix, middle; `spm`: suffix, then prefix and middle; `both`: each "
+        "for half of them",
+    )
+    prefix: str = attribute(k.Text(), "<fim_prefix>", doc="token before the prefix")
+    suffix: str = attribute(k.Text(), "<fim_suffix>", doc="token before the suffix")
+    middle: str = attribute(k.Text(), "<fim_middle>", doc="token before the middle")
+
+    @property
+    def tokens(self) -> tuple[str, str, str]:
+        """Those before prefix, suffix and middle."""
+        return self.prefix, self.suffix, self.middle
+
+    def settings(self) -> dict[str, str]:
+        """Those of the plan."""
+        tokens = dict(zip(("prefix", "suffix", "middle"), self.tokens, strict=True))
+        return {"rate": str(self.rate), "spm": ORDERS[self.order], **tokens}
+
+
 FIELDS = tuple(name for name in fields(Fields) if fields(Fields)[name].metadata)
 
 
@@ -275,6 +304,12 @@ class Dataset(Declaration):
         nk.Whole("dialogs"),
         None,
         doc="number of dialogs, in the same way, for stages whose batches count them",
+    )
+    fim: Fim | None = attribute(
+        g.Group(Fim, "rate = 10%"),
+        None,
+        otherwise="none",
+        doc="documents that are learned with their [middle last](data.md#fill-in-the-middle)",
     )
     awaited: bool = attribute(
         g.Mark("awaited"),

@@ -28,6 +28,7 @@ from .data_blocks import Dataset as Dataset
 from .data_blocks import Dialog as Dialog
 from .data_blocks import Fields as Fields
 from .data_blocks import Filter as Filter
+from .data_blocks import Fim as Fim
 from .data_blocks import Tokenizer as Tokenizer
 from .data_blocks import TokenizerTraining as TokenizerTraining
 from .declaration import Attribute as Attribute
