@@ -113,9 +113,7 @@ class DatasetJob(Job):
         default=None, description="responses more alike than this share are dropped"
     )
     awaited: bool = Field(default=False, description="waits for files not there yet")
-    fim: dict[str, str] | None = later(
-        None, description="documents whose middle comes last: rate, share with the suffix first"
-    )
+    fim: dict[str, str] | None = later(None, description="documents with their middle last")
     holdout: str
     bad_lines: int
     seed: int

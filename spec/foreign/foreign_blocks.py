@@ -183,6 +183,13 @@ BLOCKS = (
         "`data` of a stage sets the share of a dataset: `data = { web 60%, code 40% }`",
     ),
     Answer(
+        "fim_rate fim_spm_rate fim_split fim_fragment_rate use_fim fill_in_the_middle "
+        "fill_in_middle infilling",
+        "dataset",
+        "did you mean `fim`? {}",
+        'files = "code.jsonl", fim = { rate = 10% }',
+    ),
+    Answer(
         "epochs num_epochs",
         "dataset",
         "the length of a stage determines how often data are read: `epochs = 2`, or its tokens "

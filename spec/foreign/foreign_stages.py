@@ -41,6 +41,25 @@ STAGES = (
         "lr = 0 -> 3e-4 for 2% then 3e-4 until 80% then -> 0 sqrt",
     ),
     Answer(
+        "num_cycles lr_num_cycles n_cycles cycles restarts num_restarts warm_restarts t_0 t_mult "
+        "cycle_length",
+        _TRAIN,
+        "cycles are repeated segments of `lr`; without a length, they fill the stage: {}",
+        "lr = 0 -> 3e-4 for 2% then repeat 4 times { 3e-4 -> 3e-5 cosine }",
+    ),
+    Answer(
+        "start_weight_decay end_weight_decay weight_decay_incr_style weight_decay_schedule",
+        _TRAIN,
+        "`weight_decay` of the optimizer may be a schedule: {}",
+        "optimizer = adamw { weight_decay = 0.01 -> 0.1 cosine }",
+    ),
+    Answer(
+        "bias_update_rate bias_update_speed moe_router_bias_update_rate "
+        "router_bias_update_rate expert_bias_update_rate",
+        _TRAIN,
+        "did you mean `balance`? It may change during a stage; `experts` of a model have it, too",
+    ),
+    Answer(
         "max_grad_norm grad_clip clip_grad clip_grad_norm gradient_clipping gradient_clip "
         "gradient_clip_val max_norm grad_norm_clip",
         _TRAIN,
