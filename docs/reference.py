@@ -21,6 +21,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`train` of a tokenizer": r.TokenizerTraining,
     "`dataset`": r.Dataset,
     "`fields` of a dataset": r.Fields,
+    "`fim` of a dataset": r.Fim,
     "`dialog`": r.Dialog,
     "`verifier`": r.Verifier,
     "`cluster`": r.Cluster,

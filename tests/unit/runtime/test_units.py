@@ -25,7 +25,9 @@ from etude.runtime.run_folder import store
 
 SPEC = """recipe parts { seed = 3 }
 tokenizer bytes { bytes }
-dataset web { files = "web/*.jsonl", holdout = 10%, bad_lines = 3 }
+dataset web {
+  files = "web/*.jsonl", holdout = 10%, bad_lines = 3, fim = { rate = 50%, order = both }
+}
 dataset one { files = "one.jsonl" }
 model tiny { layers = 2, dim = 64, heads = 4, ffn = 128, vocab = 320 }
 stage pretrain: train {
