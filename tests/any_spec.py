@@ -340,9 +340,9 @@ class Writer:
                 text = f"{start}-> {value()}{self.one(SHAPES)}{levels}{over}"
             segments.append(text + (bound if place > 1 or self.rarely() else ""))
         if self.rarely():
-            first = self.one(range(len(segments)))
             times = self.maybe_let(self.one(["3 times", "1 time", "2"]))
-            segments[first:] = [f"repeat {times} {{ {' then '.join(segments[first:])} }}"]
+            length = self.maybe_let(self.one(LENGTHS))
+            segments = [f"repeat {times} {{ {value()} for {length} then {value()} }}"]
         return " then ".join(segments)
 
     def levels(self) -> str:
@@ -365,6 +365,9 @@ _OPERANDS: dict[str, tuple[list[str], bool]] = {
     "seq_len": (["16", "8Ki", "128 tokens", "last"], False),
     "data": (_MIXTURES, True),
     "rope_theta": (["10000", "5e5", "last"], False),
+    "clip": (["1", "0.5"], True),
+    "balance": (["0.001", "0"], False),
+    "weight_decay": (["0.1", "0"], True),
     "parallel": (["{ tensor 8, pipeline 16 }", "{ }", "auto", "{ micro_batch 2 }", "last"], False),
 }
 """Attributes that change over time: what they may be, and whether they ramp."""
