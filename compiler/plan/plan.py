@@ -100,15 +100,11 @@ class DatasetJob(Job):
     long: Literal["refuse", "drop", "truncate"] = Field(
         default="refuse", description="what becomes of longer ones"
     )
-    every_token: bool = Field(
-        default=False, description="dialogs are learned whole, not the assistant's part alone"
-    )
+    every_token: bool = Field(default=False, description="dialogs are learned whole")
     answers: dict[str, Verifier] = later(
         {}, description="verifiers that compare with each prompt's answer, so that it needs one"
     )
-    margins: bool = later(
-        False, description="each preference says by how much its better response is better"
-    )
+    margins: bool = later(False, description="preferences say by how much the better is better")
     drop_similar: float | None = Field(
         default=None, description="responses more alike than this share are dropped"
     )

@@ -161,7 +161,9 @@ def test_the_example_of_a_statement_is_one(statement: str) -> None:
     ("before", "words"),
     [
         ("", {"use", "let", "require", "otherwise", "allow"}),
-        ("lr = ", {"->"}),
+        ("lr = ", {"->", "repeat"}),
+        ("lr = repeat 3 times { ", {"->", "repeat"}),
+        ("lr = 0 -> 3e-4 for 5% then ", {"->", "repeat"}),
         ("lr = 3e-4 ", {"then", "->", "for", "until", "of", "within", "cite", "assumed"}),
         (
             "lr = 0 -> 3e-4 ",
