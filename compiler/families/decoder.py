@@ -1,6 +1,7 @@
 """Decoders whose blocks a spec puts together from parts, and published models that are values of
 these parts."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -190,6 +191,22 @@ def start(model: ModelShape) -> Iterator[Weight]:
         yield from _norm(model)
 
 
+def _known() -> Iterator[Known]:
+    """Published weights by their names; of Qwen2.5, the length at the end of pre-training
+    (arXiv:2412.15115 §3.3), and the epsilon of its larger instruct models (config.json)."""
+    for size in ("7B", "13B", "32B"):
+        yield Known(name=rf"olmo-?2-(?:\d+-)?{size}", shape={"size": f"olmo2-{size}"}, context=4096)
+    for size in ("14B", "32B", "72B"):
+        shape = {"size": f"qwen2.5-{size}", "norm_eps": 1e-6}
+        yield Known(name=rf"qwen2\.5-{size}-instruct", shape=shape, context=32_768)
+    for size in ("0.5B", "1.5B", "3B", "7B", "14B", "32B", "72B"):
+        shape = {"size": f"qwen2.5-{size}"}
+        yield Known(name=rf"qwen2\.5-{re.escape(size)}", shape=shape, context=32_768)
+    for size in ("2B", "9B", "27B"):
+        yield Known(name=f"gemma-2-{size}", shape={"size": f"gemma2-{size}"}, context=8192)
+    yield Known(name="gemma-3-1b", shape={"size": "gemma3-1B"}, context=32_768)
+
+
 FAMILY = Family(
     sizes=SIZES,
     kinds=KINDS,
@@ -202,7 +219,7 @@ FAMILY = Family(
     last_norm=_norm,
     start=start,
     parts=parts,
-    known=(Known(name=r"olmo-?2-(?:\d+-)?(7B|13B|32B)", shape={}, context=4096),),
+    known=tuple(_known()),
     windowed=lambda layer: True,
     scalings=("none", "yarn"),
 )

@@ -21,7 +21,8 @@ class Known(Record):
 
     Attributes:
         name: a pattern that occurs in their name; its group, if any, is a published size.
-        shape: attributes of the model in a spec, besides that size.
+        shape: attributes of the model in a spec, besides that size; with its own `size`, where
+            names and sizes differ.
         context: the longest sequence that they were trained on.
     """
 

@@ -27,7 +27,7 @@ UNKNOWN_KINDS = {
     "olmo": "its norms have no weights",
     "cohere": "its attention and feed-forward layers are parallel",
     "cohere2": "its attention and feed-forward layers are parallel",
-    "minicpm": "it scales embeddings, residuals and logits",
+    "minicpm": "transformers has no such model",
     "deepseek_v2": "its router scores experts by softmax",
     "qwen3_next": _LINEAR,
     "qwen3_5": _LINEAR,

@@ -82,7 +82,7 @@ LAYERS = {
     "falcon": "transformer.h",
 }
 QKV = ("attention.qkv_linear.wq", "attention.qkv_linear.wk", "attention.qkv_linear.wv")
-FUSED: dict[str, dict[tuple[str, ...], str]] = {
+FUSED = {
     "gpt2": {QKV: "attn.c_attn"},
     "gpt_neox": {QKV: "attention.query_key_value"},
     "bloom": {QKV: "self_attention.query_key_value"},
@@ -125,8 +125,8 @@ class PartsAdapter(StateDictAdapter):
         queries = attention.n_heads * attention.head_dim
         self.rows: dict[str, int] = dict(zip(QKV, (queries, keys, keys), strict=True))
         self.rows |= dict.fromkeys(("feed_forward.w1", "feed_forward.w3"), fed.w1.out_features)
-        self.fused = FUSED.get(kind, {})
-        self.joined = {part: of for of in self.fused for part in of}
+        self.fused: dict[Any, str] = FUSED.get(kind, {})
+        self.joined: dict[str, Any] = {part: of for of in self.fused for part in of}
         # These norms multiply by the weight and one (transformers, `modeling_nemotron.py`,
         # `modeling_gemma.py`, `modeling_gemma2.py` and `modeling_gemma3.py`).
         self.more = 1.0 if kind in ("nemotron", "gemma", "gemma2", "gemma3_text") else 0.0

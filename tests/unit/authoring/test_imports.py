@@ -20,6 +20,7 @@ from specs import only, plan
 
 from etude.authoring.draft import Base, Options
 from etude.authoring.imports import import_config
+from etude.authoring.published_models import by_name
 from etude.authoring.tree import ConfigError
 from etude.compiler.files.published_config import describe
 from etude.compiler.files.published_weights import differences
@@ -71,8 +72,34 @@ def test_the_shape_of_weights_is_known_by_their_name() -> None:
     known = imported("axolotl_liger_fsdp.yaml")
     assert 'size         = "8B"' in known.text
     assert not [f for f in known.of("needed") if f.key.startswith("model of")]
-    unknown = imported("axolotl_reward.yaml").of("needed")
-    assert "model of google/gemma-2-2b" in {f.key for f in unknown}
+    known = imported("axolotl_reward.yaml")
+    assert '= "gemma2-2B"' in known.text
+    text = config("axolotl_reward.yaml").replace("google/gemma-2-2b", "org/other-2b")
+    unknown = imported("axolotl_reward.yaml", text).of("needed")
+    assert "model of org/other-2b" in {f.key for f in unknown}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "context"),
+    [
+        ("allenai/OLMo-2-1124-13B", "olmo2-13B", 4096),
+        ("allenai/OLMo-2-0325-32B-Instruct", "olmo2-32B", 4096),
+        ("Qwen/Qwen2.5-1.5B-Instruct", "qwen2.5-1.5B", 32_768),
+        ("Qwen/Qwen2.5-14B", "qwen2.5-14B", 32_768),
+        ("google/gemma-2-27b-it", "gemma2-27B", 8192),
+        ("google/gemma-3-1b-pt", "gemma3-1B", 32_768),
+    ],
+)
+def test_decoders_are_known_by_the_names_of_their_sizes(name: str, size: str, context: int) -> None:
+    found = by_name(name)
+    assert found
+    assert (found.family, found.shape, found.context) == ("decoder", {"size": size}, context)
+
+
+def test_larger_instruct_models_of_qwen_have_another_epsilon() -> None:
+    found = by_name("Qwen/Qwen2.5-72B-Instruct")
+    assert found
+    assert found.shape == {"size": "qwen2.5-72B", "norm_eps": 1e-6}
 
 
 def test_the_shape_of_weights_is_read_where_they_are(

@@ -170,7 +170,7 @@ def test_the_layers_of_an_adapter(given: str, on: str) -> None:
         ("chat_template: llama3\n", "", "template"),
         ("type: chat_template", "type: alpaca", "fields"),
         ("type: chat_template", "type: phi_3", "fields"),
-        ("base_model: NousResearch/Meta-Llama-3.1-8B", "base_model: Qwen/Qwen2.5-0.5B", "family"),
+        ("base_model: NousResearch/Meta-Llama-3.1-8B", "base_model: org/Other-0.5B", "family"),
     ],
 )
 def test_what_axolotl_has_and_etude_lacks_is_open(old: str, new: str, attribute: str) -> None:

@@ -127,7 +127,7 @@ def test_a_mistake_is_one_error_at_its_place_with_a_way_out(mistake: str) -> Non
     assert help in found.help
 
 
-SHARED = """base_model: Qwen/Qwen2.5-0.5B
+SHARED = """base_model: org/Other-0.5B
 datasets:
   - path: talk.json
     type: chat_template
