@@ -118,12 +118,7 @@ class Stages:
             schedule: sc.Schedule | None = getattr(spec, knob)
             if schedule is not None:
                 changes[knob] = self._schedule(knob, schedule, stage, steps_of, length)
-        for knob in stage.changing.keys() & stage.begins.keys():
-            if knob == "weight_decay" and isinstance(spec.optimizer, r.Optimizer):
-                found = self._schedule(knob, spec.optimizer.weight_decay, stage, steps_of, length)
-                changes["optimizer"] = replace(spec.optimizer, weight_decay=found)
-            elif knob != "weight_decay":
-                changes[knob] = self._schedule(knob, getattr(spec, knob), stage, steps_of, length)
+        changes |= self._settings(spec, stage, steps_of, length)
         if spec.model and stage.parent:
             # A stage stands in for published weights.
             changes |= {"model": None, "from_": stage.parent}
@@ -159,6 +154,22 @@ class Stages:
         if spec.rope_scaling:
             changes["rope_scaling"] = rope_scaling(spec.rope_scaling, self.scale.lengths)
         return replace(spec, **{n: v for n, v in changes.items() if n in fields(type(spec))})
+
+    def _settings(
+        self, spec: r.Training, stage: ScheduledStage, steps_of: Steps, length: Length
+    ) -> dict[str, Any]:
+        """The settings that change, with bounds in steps."""
+        changes: dict[str, Any] = {}
+        for knob in stage.changing.keys() & stage.begins.keys():
+            own = spec.optimizer if knob == "weight_decay" else spec
+            value = getattr(own, knob)
+            assert isinstance(value, sc.Schedule)
+            found = self._schedule(knob, value, stage, steps_of, length)
+            if isinstance(own, r.Optimizer):
+                changes["optimizer"] = replace(own, weight_decay=found)
+            else:
+                changes[knob] = found
+        return changes
 
     def _length(self, stage: ScheduledStage) -> Length:
         spec = stage.spec
