@@ -50,7 +50,7 @@ def gather(
             section, read = _FOUND[job.kind]
             try:
                 row = read(job, result, names)
-            except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
                 raise RunError(
                     f"the result of `{job.id}` in {result} is not what was written",
                     "remove the folder; the next run rebuilds it",
@@ -70,7 +70,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _evaluation(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
     of = next((names.get(job.inputs[role]) for role in MEASURED if role in job.inputs), None)
-    return _about(job) | {"of": of, "scores": _json(result / "scores.json")}
+    scores = _json(result / "scores.json")
+    for score in scores.values():
+        _ = score["score"] + 0.0
+    return _about(job) | {"of": of, "scores": scores}
 
 
 def _gate(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
@@ -89,7 +92,10 @@ def _samples(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]
 
 
 def _choice(job: Any, result: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    return _about(job) | _json(result / "verdict.json")
+    verdict = _json(result / "verdict.json")
+    for each in verdict["scores"]:
+        _ = each["score"] + 0.0, each["stage"] + "", verdict["index"] + 0, verdict["measure"] + ""
+    return _about(job) | verdict
 
 
 _FOUND: dict[str, tuple[str, Callable[[Any, Path, Mapping[str, str]], dict[str, Any] | None]]] = {
@@ -117,7 +123,7 @@ def _trained(plan: Plan, store: Store, stage: str, outcomes: dict[str, Outcome])
         "kind": plan.stages[stage].kind,
         "state": state,
         "steps": len(lines),
-        "tokens": lines[-1]["tokens"] if lines else 0,
+        "tokens": lines[-1].get("tokens", 0) if lines else 0,
     }
     events = [event for event in store.events() if event["job"] in begun]
     for kind, column in (("spike", "spikes"), ("rollback", "rollbacks")):
@@ -165,7 +171,7 @@ def _speed(jobs: list[Any], lines: list[dict[str, Any]]) -> dict[str, float]:
     which rank 0 waited for data, and `memory` GiB of a GPU.
     """
     known = {job.id: job for job in jobs}
-    told = [line for line in lines if line.get("job") in known and "tokens_per_second" in line]
+    told = [line for line in lines if line.get("job") in known and line.get("tokens_per_second")]
     each = [
         {
             "tokens_per_second": line["tokens_per_second"] / job.resources.world_size,

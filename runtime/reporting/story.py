@@ -119,10 +119,10 @@ def _manifest(path: Path) -> dict[str, Any]:
     """The manifest of an artifact; {} if it cannot be read, as that of a version without one."""
     try:
         found = json.loads(path.read_bytes())
-        for entry in found["files"].values():
-            _ = entry["bytes"] + 0, entry["sha256"] + ""
+        for name, entry in found["files"].items():
+            _ = entry["bytes"] + 0, entry["sha256"] + "", name.encode(), entry["sha256"].encode()
         for start in found.get("ran", []):
             _ = in_words(start), dict(start["versions"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return found

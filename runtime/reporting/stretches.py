@@ -1,10 +1,11 @@
 """When each job of a run was at work, from the run's events."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from ..run_folder.json_lines import is_moment, record_of
 
 _STEP = b'"event": "step"'
 _HEAD = 80
@@ -77,9 +78,6 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(line: bytes) -> Iterator[dict[str, Any]]:
-    try:
-        event = json.loads(line)
-    except ValueError:  # empty, or torn by a crash
-        return
-    if isinstance(event, dict):
+    event = record_of(line)
+    if event is not None and is_moment(event.get("time", 0.0)):
         yield event

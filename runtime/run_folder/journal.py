@@ -103,10 +103,10 @@ class Journal:
 
 def _is_line(row: dict[str, Any]) -> bool:
     """Whether an object has the form of a line of a journal."""
-    if set(row) != set(_NAMES) or not isinstance(row["time"], int | float):
+    if set(row) != set(_NAMES) or not json_lines.is_moment(row["time"]):
         return False
     names = (row["job"], row["key"], row["event"])
-    if not all(isinstance(name, str) for name in names) or "/" in row["key"]:
+    if not all(isinstance(name, str) for name in names) or not _is_key(row["key"]):
         return False
     detail = row["detail"]
     wanted = {"rollback": ("number", "step", "to"), "spike": ("step",)}.get(row["event"], ())
@@ -115,6 +115,11 @@ def _is_line(row: dict[str, Any]) -> bool:
     if not isinstance(detail, dict) or not isinstance(detail.get("plan", ""), str):
         return False
     return all(isinstance(detail.get(name), int) for name in wanted)
+
+
+def _is_key(key: str) -> bool:
+    """Whether a key can be the name of a folder in `artifacts`."""
+    return 0 < len(key) <= 100 and key.isprintable() and "/" not in key and key not in (".", "..")
 
 
 @contextmanager

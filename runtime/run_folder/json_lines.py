@@ -68,7 +68,7 @@ def _repair(file: int) -> None:
     last = tail.rpartition(b"\n")[2]
     if not last:
         return
-    if _record(last) is None:
+    if record_of(last) is None:
         os.ftruncate(file, size - len(last))
     else:
         os.write(file, b"\n")
@@ -86,23 +86,29 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     except OSError as problem:
         raise RunError(f"{path} cannot be read: {problem.strerror}") from None
     for number, line in enumerate(lines, 1):
-        record = _record(line)
+        record = record_of(line)
         if record is None:
             raise RunError(
                 f"{path}:{number} is not a line of JSON that etude wrote",
                 f"remove the line, keeping a copy of the file: sed -i.old {number}d {path}",
             )
         yield record
-    if (record := _record(last)) is not None:
+    if (record := record_of(last)) is not None:
         yield record
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The object in a line; None if it has none: torn by a crash, or damaged."""
     try:
         record = json.loads(line)
-    except ValueError:  # also for invalid UTF-8
+    except (ValueError, RecursionError):  # also invalid UTF-8, and what is nested too deeply
         return None
     return record if isinstance(record, dict) else None
+
+
+def is_moment(time: Any) -> bool:
+    """Whether a value is a time in seconds since 1970."""
+    return isinstance(time, int | float) and 0 <= time < 1e12
 
 
 class Follower:
@@ -124,7 +130,7 @@ class Follower:
         whole, _, torn = text.rpartition(b"\n")
         self._place += len(text) - len(torn)
         for line in whole.split(b"\n"):
-            if (record := _record(line)) is not None:
+            if (record := record_of(line)) is not None:
                 yield record
 
 

@@ -4,13 +4,13 @@ Runs of a recipe and of its variants share artifacts. A job counts as finished i
 its result: this job, a job with the same content under another name, or one of another run.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.plan import Plan
+from .json_lines import record_of
 from .recorder import EVALUATIONS, STEPS, Kind
 from .store import Store
 from .variant_folders import runs
@@ -114,10 +114,10 @@ def _logged(store: Store, job: str, outcome: Outcome | None, kind: Kind) -> list
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_bytes().splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
+        record = record_of(line)
+        if record is None:
             return  # the last line may be incomplete during a run
+        yield record
 
 
 _NO_FIGURES = ("event", "job", "stage", "mixture", "sources")
@@ -127,11 +127,13 @@ _NO_FIGURES = ("event", "job", "stage", "mixture", "sources")
 def _is_written(line: Any, kind: Kind) -> bool:
     """Whether a line has the form of a step or an evaluation. Figures are only shown: damage in
     them is left out, and ends no report."""
-    if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+    names = [line.get(name, "") for name in ("job", "stage")]
+    if not isinstance(line.get("step"), int) or not all(isinstance(n, str | None) for n in names):
         return False
     if kind is EVALUATIONS:
         scores = line.get("scores")
-        return isinstance(scores, dict) and all(map(_is_score, scores.values()))
+        told = isinstance(scores, dict) and isinstance(line.get("tokens"), int)
+        return told and all(map(_is_score, scores.values()))
     drawn = [line.get("mixture", {}), line.get("sources", {})]
     figures = {name: value for name, value in line.items() if name not in _NO_FIGURES}
     return (

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ...compiler.plan.plan import GateJob, Plan, TrainJob
 from ...compiler.values import Phase
 from ..errors import RunError
-from .json_lines import Follower
+from .json_lines import Follower, is_moment
 from .lease import DEAD_SECONDS, Owner, owner
 from .outcomes import Outcome, evaluations, outcomes, steps
 from .saved import SUMS
@@ -199,11 +199,10 @@ def _training(
 ) -> Training:
     lines = steps(store, job.id, outcome) if outcome else []
     evaluated = evaluations(store, job.id, outcome) if outcome and job.evaluation else []
-    recent = [line["tokens_per_second"] for line in lines[-RECENT:] if "tokens_per_second" in line]
     return Training(
         step=lines[-1]["step"] - job.first_step + 1 if lines else 0,
         steps=job.steps,
-        tokens_per_second=median(recent) if recent else None,
+        tokens_per_second=typical(lines[-RECENT:], "tokens_per_second"),
         sequence_seconds=_pace(lines, events, job.id),
         last=lines[-1] if lines else None,
         checkpoint=_checkpoint(store, outcome),
@@ -345,8 +344,9 @@ def _newest(path: Path) -> list[dict[str, Any]]:
 def _is_event(event: Mapping[str, Any]) -> bool:
     """Whether a line has the form of an event; damage is left out."""
     needs = ("step", "sequences") if event.get("event") == "step" else ()
-    numbers = [event.get(name) for name in needs] + [event.get("time", 0.0)]
-    return all(isinstance(n, int | float) and n >= 0 for n in numbers)
+    numbers = [event.get(name) for name in needs]
+    numbered = all(isinstance(n, int | float) and 0 <= n < float("inf") for n in numbers)
+    return numbered and is_moment(event.get("time", 0.0))
 
 
 def _heard(store: Store, job: str | None, events: Sequence[Mapping[str, Any]]) -> float | None:

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reported_runs import Run
 from run_folders import Folder
 
 from etude.cli.main import main
+from etude.runtime.reporting.stretches import stretches
 from etude.runtime.run_folder.outcomes import outcomes, steps
+from etude.runtime.run_folder.progress import progress
+
+NO_SPEED = {"tokens_per_second": None}
 
 
 @pytest.fixture
@@ -38,6 +43,9 @@ def changed(path: Path, number: int, change: Callable[[dict[str, Any]], Any]) ->
         lambda row: row | {"event": "rollback", "detail": {"step": "x"}},
         lambda row: row | {"detail": []},
         lambda row: row | {"detail": {"plan": ["x"]}},
+        lambda row: row | {"time": float("inf")},
+        lambda row: row | {"key": "x" * 5000},
+        lambda row: row | {"key": "a\0b"},
     ],
 )
 def test_a_damaged_journal_is_named_with_its_line(
@@ -62,6 +70,7 @@ def test_a_damaged_journal_is_named_with_its_line(
         lambda step: step | {"loss": [1]},
         lambda step: step | {"mixture": {"sums": "all"}},
         lambda step: {name: step[name] for name in step if name != "step"},
+        lambda step: step | {"job": {"a": 1}},
     ],
 )
 def test_figures_that_are_none_are_left_out(
@@ -72,3 +81,57 @@ def test_figures_that_are_none_are_left_out(
     assert [line["step"] for line in steps(folder.store, "pre.1", outcome)] == [0, 1, 2, 3]
     assert main(["status", str(folder.path)]) == 0
     assert "bug" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("time", [float("inf"), -1, "../../etc/passwd", [1], None])
+def test_events_without_a_moment_are_left_out(
+    time: Any, folder: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = folder.path / "events.jsonl"
+    with file.open("a") as events:
+        events.write(json.dumps({"event": "warning", "message": "m", "time": time}) + "\n")
+    assert [each.job for each in stretches(file)] == []
+    found = progress(folder.plan, folder.store)
+    assert 0 < (found.heard or 0) < 1e12
+    assert main(["report", str(folder.path)]) == 0
+    assert "bug" not in capsys.readouterr().err
+
+
+def test_steps_without_a_speed_are_shown_without_one(folder: Folder) -> None:
+    changed(folder.path / "metrics" / "pre.1.jsonl", 4, lambda step: step | NO_SPEED)
+    training = progress(folder.plan, folder.store).training
+    assert training
+    assert (training.step, training.tokens_per_second) == (5, 4 * 64 / 0.5)
+    assert main(["report", str(folder.path)]) == 0
+
+
+@pytest.mark.parametrize("kind", ["metrics/pre.1.jsonl", "events.jsonl"])
+def test_what_is_nested_deeper_than_python_reads_is_damage(kind: str, folder: Folder) -> None:
+    with (folder.path / kind).open("a") as file:
+        file.write("[" * 100_000 + "\n")
+    outcome = outcomes(folder.plan, folder.store)["pre.1"]
+    assert len(steps(folder.store, "pre.1", outcome)) == 5
+    assert main(["status", str(folder.path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("job", "file", "content"),
+    [
+        ("align.1.after", "scores.json", {"loss(docs)": {"other": 1}}),
+        ("align.1.after", "scores.json", {"loss(docs)": {"score": "x"}}),
+        ("pick", "verdict.json", {"scores": [{"stage": "pretrain"}], "index": 0, "measure": "m"}),
+    ],
+)
+def test_a_result_without_scores_is_named(
+    job: str,
+    file: str,
+    content: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run(tmp_path / "run")
+    run.finish(job, {file: content})
+    assert main(["report", str(run.folder)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the result of `{job}` in" in said
+    assert "the next run rebuilds it" in said
