@@ -119,7 +119,7 @@ def _grpo(config: Config) -> list[w.Line]:
             help=f"of trl grpo, {', '.join(_POLICIES)} are, and grpo of sequences, which is gspo",
         )
     ours = "gspo" if level == "sequence" else loss
-    scale = config.text("scale_rewards", default="group")
+    scale: str = config.text("scale_rewards", default="group")
     low = config.number("epsilon", default=Fraction(1, 5))
     high = config.number("epsilon_high", default=low)
     kl = config.number("beta", default=Fraction(0))

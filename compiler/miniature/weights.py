@@ -27,15 +27,12 @@ def published(program: Scheduled) -> list[WeightsStage]:
 def with_texts(recipe: r.Recipe, program: Scheduled) -> r.Recipe:
     """The recipe with a data set for each of the weights that it starts from: documents, or the
     preferences of a reward model."""
-    texts = {
-        _text(stage.name): r.Dataset(
-            name=_text(stage.name),
-            files=[],
-            places=stage.spec.places,
-            **({} if stage.spec.writes_text else {"kind": "preferences", "long": "drop"}),
-        )
-        for stage in published(program)
-    }
+    texts: dict[str, r.Dataset] = {}
+    for stage in published(program):
+        name = _text(stage.name)
+        plain = r.Dataset(name=name, files=[], places=stage.spec.places)
+        judged = replace(plain, kind="preferences", long="drop")
+        texts[name] = plain if stage.spec.writes_text else judged
     return replace(recipe, datasets={**recipe.datasets, **texts})
 
 
