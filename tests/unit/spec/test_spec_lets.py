@@ -128,7 +128,7 @@ def test_a_let_stands_wherever_a_value_may(named: str, written: str) -> None:
         ("2 tokens", stage(data="{ web ¦warm, math 50% }"), "is in tokens"),
         ("1.5", stage(steps="¦warm"), "not a whole number"),
         ("{ web 50% }", stage(data="¦warm"), "add up to 50%"),
-        ("1e-3 for 5 steps then 1e-4", stage(clip="¦warm"), "not a schedule"),
+        ("1e-3 for 5 steps then 1e-4", stage(z_loss="¦warm"), "not a schedule"),
         ("polyak every 2 steps", stage(lr="¦warm"), "a value or a schedule"),
         ("0", stage(body="checkpoint every ¦warm"), "at least 1"),
         ("3 steps", stage(body="gate seq_len { require needle >= ¦warm }"), "is in steps"),
