@@ -60,7 +60,7 @@ def load(folder: Path) -> Launch | None:
         return Launch(str(said["engine"]), dict(said["queued"]), float(said["at"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise RunError(
             f"{path} cannot be read: {problem}",
             "find the jobs with the engine's own command, cancel them there, and remove the file",

@@ -70,7 +70,7 @@ def _spread(path: Path, most: int) -> Iterator[dict[str, Any]]:
                 if line and place not in seen:
                     seen.add(place)
                     yield json.loads(line)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
 
 
@@ -86,7 +86,7 @@ def _prompts(folder: Path | None, numbers: set[int]) -> dict[int, str]:
                     found[number] = _cut(_said(json.loads(line)))
                     if len(found) == len(numbers):
                         break
-    except (OSError, ValueError):  # not here, as in `_spread`
+    except (OSError, ValueError, RecursionError):  # not here, as in `_spread`
         return found
     return found
 

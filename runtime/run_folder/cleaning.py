@@ -145,7 +145,7 @@ def _checkpoints(work: Path, job: str) -> Iterator[Item]:
 def _job(artifact: Path) -> str:
     try:
         return str(json.loads((artifact / MANIFEST).read_bytes())["job"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

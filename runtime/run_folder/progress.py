@@ -231,7 +231,7 @@ def _gate(plan: Plan, store: Store, begun: Mapping[str, Outcome]) -> Gate | None
         try:
             folder = store.fetch(outcome.key, only=[VERDICT])
             verdict = json.loads((folder / VERDICT).read_bytes()) if folder else None
-        except (RunError, OSError, ValueError):
+        except (RunError, OSError, ValueError, RecursionError):
             return None  # damaged: the next run says so
         attempts = {"attempt": job.attempt, "attempts": job.attempts}
         return Gate(job.id, verdict | attempts) if verdict else None

@@ -41,7 +41,8 @@ def starts(work: Path) -> list[dict[str, Any]]:
     the number of steps done before."""
     try:
         return json.loads((work / RAN).read_bytes())
-    except (OSError, ValueError):  # from an earlier version, or truncated by a crash of the machine
+    # From an earlier version, or truncated by a crash of the machine.
+    except (OSError, ValueError, RecursionError):
         return []
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ...compiler.files.urls import shown
 from ..disk import disk, write
 from ..errors import RunError
-from .json_lines import Lines
+from .json_lines import Lines, record_of
 from .logger import Logger, Made
 
 
@@ -108,17 +108,16 @@ class Recorder:
 
     def _take(self, job: str, stage: str, kind: Kind, path: Path) -> None:
         try:
-            lines = path.read_text().splitlines()
+            lines = path.read_bytes().splitlines()
         except FileNotFoundError:  # made by a version of etude that did not keep them
             return
         own = self._folder / f"{job}{kind.ending}"
         text = ""
         for line in lines:
-            try:
-                text += json.dumps(json.loads(line) | {"job": job, "stage": stage}) + "\n"
-            except ValueError:
+            if (record := record_of(line)) is None:
                 break  # a line torn by a crash
-        if not own.exists() or own.read_text() != text:
+            text += json.dumps(record | {"job": job, "stage": stage}) + "\n"
+        if not own.exists() or own.read_bytes() != text.encode():
             with disk(own):
                 write(own, text)
 
@@ -162,13 +161,13 @@ class _Lines:
         with disk(path):
             kept = []
             if path.exists():
-                for line in path.read_text().splitlines():
-                    try:
-                        if json.loads(line)["step"] < step:
-                            kept.append(line)
-                    except (ValueError, KeyError):
+                for line in path.read_bytes().splitlines():
+                    record = record_of(line)
+                    if record is None or not isinstance(record.get("step"), int):
                         break  # a line torn by a crash
-            write(path, "".join(line + "\n" for line in kept))
+                    if record["step"] < step:
+                        kept.append(line)
+            write(path, b"".join(line + b"\n" for line in kept))
             self._file = Lines(path)
         self._job = job
 

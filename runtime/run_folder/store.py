@@ -253,7 +253,7 @@ class Store:
             why = "it belongs to another result"
         except FileNotFoundError:
             raise
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, RecursionError) as problem:
             why = str(problem)
         except (KeyError, TypeError, AttributeError):
             why = "it is no manifest"
@@ -402,7 +402,7 @@ class Store:
         try:
             manifest = (self.folder / "artifacts" / key / MANIFEST).read_bytes()
             return "spent" in json.loads(manifest)
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return False
 
     def spend(self, key: str, keep: Collection[str]) -> None:

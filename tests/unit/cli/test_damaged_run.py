@@ -10,9 +10,11 @@ from reported_runs import Run
 from run_folders import Folder
 
 from etude.cli.main import main
+from etude.runtime.errors import RunError
 from etude.runtime.reporting.stretches import stretches
 from etude.runtime.run_folder.outcomes import outcomes, steps
 from etude.runtime.run_folder.progress import progress
+from etude.runtime.run_folder.recorder import Recorder
 
 NO_SPEED = {"tokens_per_second": None}
 
@@ -135,3 +137,31 @@ def test_a_result_without_scores_is_named(
     said = " ".join(capsys.readouterr().err.split())
     assert f"the result of `{job}` in" in said
     assert "the next run rebuilds it" in said
+
+
+@pytest.mark.parametrize(
+    "line", [b"5", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"step": "x"}', b"{"]
+)
+    "line", [b"5", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"step": "x"}', b"{"]
+)
+def test_a_run_that_goes_on_drops_figures_from_a_damaged_line_on(
+    line: bytes, folder: Folder
+) -> None:
+    file = folder.path / "metrics" / "pre.1.jsonl"
+    lines = file.read_bytes().splitlines()
+    file.write_bytes(b"\n".join([*lines[:2], line, *lines[2:]]) + b"\n")
+    recorder = Recorder(folder.path)
+    recorder.take_up("pre.1", "pre", file)
+    again = json.loads(lines[4]) | {"stage": "pre", "tokens": 1}
+    recorder.step(again)
+    recorder.close()
+    kept = [json.loads(each)["step"] for each in file.read_text().splitlines()]
+    assert kept == [0, 1, 4]
+
+
+def test_a_manifest_nested_deeper_than_python_reads_is_damage(folder: Folder) -> None:
+    key = folder.job("dataset.sums").key
+    (folder.path / "artifacts" / key / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(RunError, match="its manifest cannot be read"):
+        folder.store.verify(key, shards=True)
+    assert not folder.store.is_spent(key)
