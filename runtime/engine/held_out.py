@@ -15,7 +15,7 @@ from ...compiler.plan.plan import HeldOutJob, TrainJob
 from ..data.record_shards import SUMMARY, Records
 from ..data.shards import Shards
 from ..errors import DataError
-from ..evaluation.passes import clustered_error
+from ..standard_errors import clustered_error
 from .loader import check_vocab
 from .rows import Row, check_length, dialog_row, lay_out, window
 

@@ -1,8 +1,8 @@
-"""What several answers to each prompt tell: accuracy with its error, pass@k, the best of k."""
+"""What several answers to each prompt tell: pass@k, the best of k."""
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import comb, fsum, sqrt
+from math import comb, fsum
 
 
 def budgets(draws: int) -> list[int]:
@@ -36,27 +36,3 @@ def best_of(k: int, values: Sequence[Sequence[float]]) -> float:
         shares = (comb(n - 1 - i, k - 1) / comb(n, k) for i in range(n))
         found.append(fsum(share * value for share, value in zip(shares, of, strict=True)))
     return fsum(found) / len(found)
-
-
-def standard_error(means: Sequence[float]) -> float | None:
-    """Of the mean of independent prompts, each with the mean of its answers: √(s² / n), with the
-    sample variance s² (Miller, arXiv:2411.00640). None for a single prompt.
-    """
-    return clustered_error([(mean, 1) for mean in means])
-
-
-def clustered_error(clusters: Sequence[tuple[float, float]]) -> float | None:
-    """Of the mean of values that come in clusters, such as the tokens of documents, which are not
-    independent of each other: √(G / (G − 1) · Σ (s − m · n)²) / N over G clusters with the sums s
-    and the sizes n, where m = Σ s / N and N = Σ n (Miller, arXiv:2411.00640, eq. 4, with the
-    factor that makes it `standard_error` where all clusters have one value). None for one cluster.
-
-    Args:
-        clusters: the sum and the size of each.
-    """
-    count, whole = len(clusters), fsum(size for _, size in clusters)
-    if count < 2:
-        return None
-    mean = fsum(total for total, _ in clusters) / whole
-    off = fsum((total - mean * size) ** 2 for total, size in clusters)
-    return sqrt(count / (count - 1) * off) / whole

@@ -9,7 +9,8 @@ from ...compiler.plan.measures import RewardMeasure
 from ..errors import RunError
 from ..sampling.draw_files import read_draws
 from ..sampling.judging import SCORES
-from .passes import best_of, budgets, clustered_error
+from ..standard_errors import clustered_error
+from .passes import best_of, budgets
 
 
 def reward(measure: RewardMeasure, draws: Path, judged: Path) -> dict[str, Any]:

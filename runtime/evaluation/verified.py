@@ -12,7 +12,8 @@ from .. import verification
 from ..sampling.draw_files import read_draws
 from ..sampling.judging import SCORES
 from ..sampling.prompts import records
-from .passes import best_of, budgets, pass_at, standard_error
+from ..standard_errors import standard_error
+from .passes import best_of, budgets, pass_at
 
 
 def verified(

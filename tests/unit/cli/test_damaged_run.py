@@ -142,8 +142,6 @@ def test_a_result_without_scores_is_named(
 @pytest.mark.parametrize(
     "line", [b"5", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"step": "x"}', b"{"]
 )
-    "line", [b"5", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"step": "x"}', b"{"]
-)
 def test_a_run_that_goes_on_drops_figures_from_a_damaged_line_on(
     line: bytes, folder: Folder
 ) -> None:

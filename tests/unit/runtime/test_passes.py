@@ -7,13 +7,8 @@ from math import isclose
 
 import pytest
 
-from etude.runtime.evaluation.passes import (
-    best_of,
-    budgets,
-    clustered_error,
-    pass_at,
-    standard_error,
-)
+from etude.runtime.evaluation.passes import best_of, budgets, pass_at
+from etude.runtime.standard_errors import clustered_error, standard_error
 
 
 def choices(count: int, k: int) -> list[tuple[int, ...]]:
