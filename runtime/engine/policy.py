@@ -164,7 +164,7 @@ class PolicyLoss(RecordLoss):
         """
         counts = rows["counts"]
         log_ratio_N = -pred - rows.get("old", -pred.detach())
-        advantages_N = rows["advantages"].repeat_interleave(counts)
+        advantages_N = _of_tokens(rows["advantages"], counts, pred)
         ratio_N = self._ratios(log_ratio_N, counts)
         low, high = self._objective.clip_ratio
         plain = ratio_N * advantages_N
@@ -191,7 +191,7 @@ class PolicyLoss(RecordLoss):
         whole = sums_of(log_ratio, counts)
         if self._objective.objective == "gspo":
             whole = whole / counts
-        return whole.exp().repeat_interleave(counts)
+        return _of_tokens(whole.exp(), counts, log_ratio)
 
     def _of_answers(
         self, values: torch.Tensor, counts: torch.Tensor, *, whole: bool = False
@@ -205,3 +205,9 @@ class PolicyLoss(RecordLoss):
         if objective in ("grpo", "gspo") or whole:
             return sums / counts
         return sums / self._objective.max_tokens if objective == "dr_grpo" else sums
+
+
+def _of_tokens(values: torch.Tensor, counts: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Each answer's value at each of its tokens: shape (N,). A GPU that is not told how many those
+    are in all makes the CPU wait for their number."""
+    return values.repeat_interleave(counts, output_size=len(tokens))

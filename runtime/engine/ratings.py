@@ -185,7 +185,7 @@ class KtoLoss(RecordLoss):
     def __init__(self, config: Config, **keywords: Any) -> None:
         super().__init__(config, **keywords)
         self._objective = config.objective
-        self._divergence = 0.0
+        self._divergence: torch.Tensor | float = 0.0
 
     def begin(self, trainer: Asked, step: int) -> None:
         loader = trainer.loader
@@ -197,8 +197,8 @@ class KtoLoss(RecordLoss):
             found += torch.stack([ratio.sum(), torch.ones_like(ratio).sum()])
         if trainer.batch_mesh is not None:
             dist.all_reduce(found, group=trainer.batch_mesh.get_group())
-        total, count = found.tolist()
-        self._divergence = max(total / count, 0.0)
+        # It stays on the GPU, so that the CPU need not wait for it.
+        self._divergence = (found[0] / found[1]).clamp(min=0)
 
     def _sum(self, pred: torch.Tensor, rows: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """
@@ -216,7 +216,7 @@ class KtoLoss(RecordLoss):
         reward = objective.beta * ratio
         self._count(
             gain > 0,
-            torch.full_like(ratio, self._divergence),
+            torch.zeros_like(ratio) + self._divergence,
             good,
             reward * good,
             reward * ~good,

@@ -51,13 +51,13 @@ def preference(rng: np.random.Generator, responses: int) -> Record:
     return Record(rng.integers(0, 512, len(parts)), np.array(parts, np.uint8), (prompt, *lengths))
 
 
-def make_records(folder: Path, holdout: Fraction = Fraction(0)) -> dict[str, Path]:
-    """The inputs `data:chat`, `data:prefer` and `data:rated`."""
+def make_records(folder: Path, holdout: Fraction = Fraction(0), count: int = 60) -> dict[str, Path]:
+    """The inputs `data:chat`, `data:prefer` and `data:rated`, of so many records each."""
     rng = np.random.default_rng(3)
     made = {
-        "chat": ("dialogs", [dialog(rng) for _ in range(60)]),
-        "prefer": ("preferences", [preference(rng, 2 + i % 2) for i in range(60)]),
-        "rated": ("ratings", [replace(preference(rng, 1), good=i % 3 > 0) for i in range(60)]),
+        "chat": ("dialogs", [dialog(rng) for _ in range(count)]),
+        "prefer": ("preferences", [preference(rng, 2 + i % 2) for i in range(count)]),
+        "rated": ("ratings", [replace(preference(rng, 1), good=i % 3 > 0) for i in range(count)]),
     }
     for source, (form, records) in made.items():
         write_records(
