@@ -18,7 +18,7 @@ from .pipelines import (
     pipelining,
     split_of,
 )
-from .program import Hardware
+from .program import Hardware, ModelStage
 from .values import ModelShape, Resources
 
 Degrees = Mapping[str, int | str]
@@ -74,6 +74,24 @@ def mesh(
             report.add(code, wrong[0], span, help=wrong[1])
             return None
     return found
+
+
+def no_graphs(stage: ModelStage, resources: Resources) -> str | None:
+    """Why the jobs of a stage cannot be replayed as CUDA graphs; None if they can.
+
+    torchtitan records one micro-batch and then replays its kernels: shapes stay the same, and no
+    Python runs (torchtitan 0.3, `distributed/cudagraph.py`; `_validate_cuda_graphs` of
+    `trainer.py` on pipelines and experts).
+    """
+    if not getattr(stage.spec, "uniform", False):
+        return "its rows are of different lengths"
+    if stage.settings.get("z_loss"):
+        return "the figures of `z_loss` are added up in Python"
+    if resources.pipeline > 1:
+        return "torchtitan has none of pipelines"
+    if resources.expert > 1:
+        return "with `expert`, the CPU has to know how many tokens every expert gets"
+    return None
 
 
 def _pipelined(mesh: Resources, placement: Degrees) -> Resources:

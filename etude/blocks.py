@@ -222,6 +222,7 @@ class TrainingFields(Block):
     """torchtitan's section `training`."""
 
     enable_cpu_offload: bool | Let | None = None
+    disable_cuda_graphs: bool | Let | None = None
     gc_freq: Number | None = None
     gc_debug: bool | Let | None = None
 

@@ -131,7 +131,7 @@ def unknown_gpu(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
 
 
 UNPRICED = {
-    "training": ("enable_cpu_offload",),
+    "training": ("enable_cpu_offload", "disable_cuda_graphs"),
     "parallelism": ("enable_fsdp_symm_mem", "enable_sequence_parallel"),
     "compile": ("enable", "enable_async_tensor_parallel"),
 }

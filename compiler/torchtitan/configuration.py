@@ -7,10 +7,11 @@ from ...spec.schedule import Schedule
 from ...spec.schema import recipe as r
 from ...spec.schema.precision import budget
 from ..pipelines import LESS_LAYERS, layers_per_stage, pipelining, torch_name
+from ..placement import no_graphs
 from ..program import Form, ModelStage
 from ..values import Architecture, LrPiece, ModelShape, Resources, Value
 from .quantization import SECTION, quantization
-from .told import merged, on_cpus, told
+from .told import WITHOUT_GRAPHS, merged, on_cpus, told, wants_graphs
 
 NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 """torchtitan's names of embeddings, norms (including those of queries, keys and latents), biases
@@ -84,6 +85,8 @@ def torchtitan(
         **({} if on_cpu or measures else _quantization(stage)),
     }
     given = told(stage.hardware.torchtitan, stage.settings["torchtitan"])
+    if wants_graphs(given) and (measures or no_graphs(stage, resources)):
+        given = merged(given, WITHOUT_GRAPHS)
     return merged(sections, on_cpus(given) if on_cpu else given)
 
 

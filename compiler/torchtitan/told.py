@@ -17,6 +17,8 @@ GPUS_ONLY = {
 }
 """Fields that do not apply to CPUs: they move weights to the host, or memory between GPUs."""
 
+WITHOUT_GRAPHS: Sections = {"training": {"disable_cuda_graphs": True}}
+
 SYMMETRIC = 9.0
 """The CUDA compute capability from which torchtitan supports `enable_fsdp_symm_mem`
 (torchtitan 0.3, `config/configs.py`)."""
@@ -48,13 +50,19 @@ def on_cpus(sections: Sections) -> Sections:
 
     A section may be null, as `activation_checkpoint` is without recomputation, and stays so.
     """
-    return {
+    left = {
         section: {name: fields[name] for name in fields if name not in GPUS_ONLY.get(section, ())}
         if fields
         else fields
         for section, fields in sections.items()
         if section != SECTION
     }
+    return merged(left, WITHOUT_GRAPHS) if wants_graphs(left) else left
+
+
+def wants_graphs(sections: Sections) -> bool:
+    """Whether the fields ask for CUDA graphs."""
+    return (sections.get("training") or {}).get("disable_cuda_graphs") is False
 
 
 def is_compiled(*groups: Torchtitan | None) -> bool:
@@ -88,6 +96,13 @@ def refused(device: str, cluster: Torchtitan | None, stage: Torchtitan | None) -
                     f"remove `{name}`, or give the stage a cluster with `gpus`",
                 )
     found = gpu(device)
+    if wants_graphs(sections) and (device == "cpu" or (found and not found.capability)):
+        yield Refused(
+            "CUDA graphs need GPUs of NVIDIA, but this stage runs on "
+            + (found.name if found else "CPUs"),
+            place("training", "disable_cuda_graphs"),
+            "remove `disable_cuda_graphs`",
+        )
     old = found is not None and 0 < found.capability < SYMMETRIC
     if found and old and sections.get("parallelism", {}).get("enable_fsdp_symm_mem"):
         yield Refused(

@@ -42,11 +42,6 @@ TORCHTITAN = (
         "stage long: train { from = pretrain, steps = 10, optimizer = adamw { eps = 1e-8 } }",
     ),
     Answer(
-        "disable_cuda_graphs",
-        "torchtitan.training",
-        "this version runs without CUDA graphs. Remove it",
-    ),
-    Answer(
         "mixed_precision_reduce",
         "torchtitan.training",
         "torchtitan sums gradients in fp32, and knows nothing else. Remove it",

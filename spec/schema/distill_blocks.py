@@ -14,6 +14,11 @@ class Distill(DialogTraining):
 
     kind: ClassVar[str] = "distill"
     apart: ClassVar[tuple[str, ...]] = ("pipeline", "context", "tensor")
+
+    @property
+    def uniform(self) -> bool:
+        return False
+
     teacher: str = attribute(
         k.Ref(*WITH_WEIGHTS),
         doc="the model whose probabilities are learned; it has the same tokenizer",

@@ -21,6 +21,13 @@ class TrainingFields(Declaration):
         otherwise="`false`",
         doc="keep weights, gradients and moments in the memory of the host",
     )
+    disable_cuda_graphs: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="`true`",
+        doc="`false`: record the kernels of a micro-batch once, as a CUDA graph, and replay them; "
+        "only where rows have one length, without `z_loss`, `pipeline` and `expert`",
+    )
     gc_freq: int | None = attribute(
         nk.Whole(), None, otherwise="50", doc="steps between two collections of garbage"
     )

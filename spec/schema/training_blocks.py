@@ -219,6 +219,11 @@ class Training(Stage):
         return self.counts != Training.rows
 
     @property
+    def uniform(self) -> bool:
+        """Whether all rows have one length, and the model makes logits of all of them."""
+        return not self.padded
+
+    @property
     def each(self) -> int:
         """Rows of each thing that a batch counts in the spec."""
         return 1

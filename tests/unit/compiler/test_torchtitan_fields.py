@@ -239,3 +239,38 @@ def test_on_the_processes_of_this_machine_what_only_gpus_have_is_left_out() -> N
 def test_a_section_that_is_null_stays_so() -> None:
     sections = {"activation_checkpoint": None, "training": {"enable_cpu_offload": True, "steps": 1}}
     assert on_cpus(sections) == {"activation_checkpoint": None, "training": {"steps": 1}}
+
+
+GRAPHS = "training = { disable_cuda_graphs = false }"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "more", "message"),
+    [
+        ("", {}, "CUDA graphs need GPUs of NVIDIA, but this stage runs on CPUs"),
+        ('gpus = 4 of "MI300X"', {}, "CUDA graphs need GPUs of NVIDIA, but this stage runs on MI3"),
+        ('gpus = 4 of "H100 80GB"', {"parallel": "{ pipeline 2 }"}, "none of pipelines"),
+        ('gpus = 4 of "H100 80GB"', {"z_loss": "1e-4"}, "`z_loss` are added up in Python"),
+    ],
+)
+def test_where_there_can_be_no_cuda_graphs_a_stage_that_asks_for_them_is_refused(
+    cluster: str, more: dict[str, str], message: str
+) -> None:
+    pod = f"cluster pod {{ {cluster} }}\n" if cluster else ""
+    text = HEAD + pod + stage(batch="4 seqs", torchtitan=f"{{ {GRAPHS} }}", **more)
+    (found,) = [found for found in check(text) if found.severity == "error"]
+    assert found.code == "E429"
+    assert message in found.message
+    assert found.span
+    assert text[found.span.start : found.span.end] == "false"
+
+
+def test_cuda_graphs_are_recorded_where_they_can_be_and_change_no_key() -> None:
+    """What a cluster asks for, and what a stage takes over, holds where it can."""
+    told = f'cluster pod {{ gpus = 4 of "H100 80GB", torchtitan = {{ {GRAPHS} }} }}\n'
+    parts = stage(batch="4 seqs") + after(parallel="{ pipeline 2 }")
+    made, without = plan(HEAD + told + parts), plan(HEAD + told.replace("false", "true") + parts)
+    assert of(made)["training"]["disable_cuda_graphs"] is False
+    assert of(made, "second")["training"]["disable_cuda_graphs"] is True
+    assert of(plan(HEAD + told + parts, ranks=2))["training"]["disable_cuda_graphs"] is True
+    assert {job.id: job.key for job in made.jobs} == {job.id: job.key for job in without.jobs}
