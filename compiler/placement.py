@@ -87,6 +87,8 @@ def no_graphs(stage: ModelStage, resources: Resources) -> str | None:
         return "its rows are of different lengths"
     if stage.settings.get("z_loss"):
         return "the figures of `z_loss` are added up in Python"
+    if stage.settings.get("attention") == "varlen":
+        return "`varlen` takes as many lengths as a row has documents"
     if resources.pipeline > 1:
         return "torchtitan has none of pipelines"
     if resources.expert > 1:

@@ -52,6 +52,7 @@ SECTIONS = {
     "E564": "Precision and recomputation",
     "E565": "Precision and recomputation",
     "E566": "Precision and recomputation",
+    "E567": "Attention",
     "E573": "Adapters",
     "E574": "Adapters",
     "E575": "Adapters",

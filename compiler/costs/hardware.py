@@ -13,6 +13,10 @@ GIB = 2**30
 _TERA, _GIGA = 10**12, 10**9
 
 
+HOPPER, BLACKWELL = 9.0, 10.0
+"""Compute capabilities of CUDA."""
+
+
 class Gpu(Record):
     """A GPU in its usual machine.
 

@@ -109,6 +109,7 @@ class Stages:
             "cluster": None,
             "precision": None,
             "recompute": None,
+            "attention": None,
             "torchtitan": None,
             "checkpoint": None,
             "keep": None,

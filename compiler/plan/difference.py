@@ -211,6 +211,7 @@ def _how(job: Any) -> dict[str, Any]:
         found["micro_batch"] = titan["training"].get("local_batch_size")
     if "activation_checkpoint" in titan:
         found["recompute"] = _recomputation(titan["activation_checkpoint"])
+    found["attention"] = titan.get("attention", {}).get("backend", "flex")
     found["compile"] = titan.get("compile")
     return found
 

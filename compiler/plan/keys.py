@@ -63,6 +63,7 @@ _HOW = (
     "parallelism",
     "optimizer.implementation",
     "activation_checkpoint",
+    "attention",
     "compile",
     "debug.deterministic",
     "debug.deterministic_warn_only",

@@ -15,6 +15,10 @@ _ALL_TOKENS = (
     "all tokens are compared at each place, so a rank must have them all: write "
     "`parallel = { shard … }`"
 )
+_WHOLE_ROWS = (
+    "its kernels read documents from their beginning to their end: write `attention = flex`, or "
+    "leave out `context`"
+)
 _ANY_LENGTH = (
     "a batch of dialogs has rows of any length: write `parallel = { tensor … }`, or let the batch "
     "count sequences: `batch = 64 seqs`"
@@ -28,16 +32,26 @@ def together(spec: r.Training, parallel: Sequence[sc.Segment], report: Report) -
         for name in spec.unplaceable:
             if segment.end.get(name, 1) > 1:
                 inherited = ", which it would inherit" if spec.parallel is None else ""
+                kind = (
+                    "`attention = varlen`" if _cut(spec, name) else f"a stage of kind {spec.kind}"
+                )
                 report.add(
                     "E519",
-                    f"a stage of kind {spec.kind} cannot use {name} parallelism{inherited}",
+                    f"{kind} cannot use {name} parallelism{inherited}",
                     segment.span,
                     help=_why(spec, name),
                 )
+
+
+def _cut(spec: r.Training, name: str) -> bool:
+    """Whether the attention of a stage needs rows that context parallelism would cut."""
+    return name == "context" and spec.attention == "varlen" and spec.uniform
 
 
 def _why(spec: r.Training, name: str) -> str:
     """Why a stage cannot use a kind of parallelism, and what to write."""
     if name in spec.apart:
         return _ALL_TOKENS
+    if _cut(spec, name):
+        return _WHOLE_ROWS
     return _ANY_LENGTH if spec.counts == DIALOGS else _ONE_ROW

@@ -1,7 +1,7 @@
 """What the precision and the recomputation of a stage need of its hardware and its model."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...spec.schema import recipe as r
 from ...spec.schema.precision import budget
@@ -19,7 +19,7 @@ class Chosen(NamedTuple):
 
     precision: r.Precision
     recompute: str
-    torchtitan: r.Torchtitan | None
+    settings: dict[str, Any]
 
 
 def check(
@@ -35,6 +35,15 @@ def check(
         place = spec.at("precision" if spec.precision else "cluster")
         if scope.ranks is None and (lacking := _lacking(precision, where)):
             scope.error("E564", lacking[0], place, lacking[1])
+    kernels = chosen.settings["attention"]
+    written = scope.ranks is None and (spec.precision or spec.attention)
+    if kernels in ("flex_flash", "varlen") and written and precision.kind == "fp32":
+        scope.error(
+            "E567",
+            f"`{kernels}` computes in bf16, and this stage in fp32",
+            spec.at("attention" if spec.attention else "precision"),
+            "write `attention = flex`, or `precision = bf16`",
+        )
     if spec.precision and precision.low:
         for message, at, help in _wrong_group(precision, model):
             scope.error("E566", message, precision.at(at), help)
@@ -54,7 +63,7 @@ def _compiled(scope: Scope, place: Span | None, chosen: Chosen, where: Hardware)
             place,
             "write `recompute = full`, which recomputes all, or `recompute = none`",
         )
-    elif not is_compiled(where.torchtitan, chosen.torchtitan):
+    elif not is_compiled(where.torchtitan, chosen.settings["torchtitan"]):
         scope.error(
             "E565",
             f"`{chosen.recompute}` needs a compiled model, but `compile` leaves it out",

@@ -18,6 +18,7 @@ from ..resolve.shape import architecture, scaled
 from ..torchtitan.told import refused
 from ..values import ModelShape
 from .adapter import check_adapter
+from .attention import in_force
 from .evaluating import check_evaluation
 from .muon import check_clipped, check_settings
 from .precision import Chosen, check
@@ -97,11 +98,11 @@ def resolve_training(
     where = _hardware(scope, spec, force)
     if model is None or where is None:
         return None
-    settings = _settings(scope, spec, setting)
+    settings = in_force(scope, spec, _settings(scope, spec, setting), where, model)
     _told(scope, where, settings["torchtitan"])
     precision = setting("precision", default_precision(where))
     recompute = setting("recompute", DEFAULTS["recompute"])
-    check(scope, spec, Chosen(precision, recompute, settings["torchtitan"]), where, model)
+    check(scope, spec, Chosen(precision, recompute, settings), where, model)
     check_adapter(scope, spec, model, random=start.parent is None)
     dialog = _dialog(scope, spec, start, origins)
     optimizer, carries = _learning(scope, spec, model, start.before, force)

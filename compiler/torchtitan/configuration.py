@@ -11,7 +11,7 @@ from ..placement import no_graphs
 from ..program import Form, ModelStage
 from ..values import Architecture, LrPiece, ModelShape, Resources, Value
 from .quantization import SECTION, quantization
-from .told import WITHOUT_GRAPHS, merged, on_cpus, told, wants_graphs
+from .told import ATTENTION, WITHOUT_GRAPHS, merged, on_cpus, told, wants_graphs
 
 NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 """torchtitan's names of embeddings, norms (including those of queries, keys and latents), biases
@@ -83,6 +83,7 @@ def torchtitan(
             "train_timeout_seconds": FIRST_STEP_SECONDS if on_cpu else STEP_SECONDS,
         },
         **({} if on_cpu or measures else _quantization(stage)),
+        **({} if on_cpu else _attention(stage, resources)),
     }
     given = told(stage.hardware.torchtitan, stage.settings["torchtitan"])
     if wants_graphs(given) and (measures or no_graphs(stage, resources)):
@@ -95,6 +96,17 @@ def _quantization(stage: ModelStage) -> dict[str, Any]:
     logits = not getattr(stage.spec, "padded", False)
     found = quantization(stage.precision, stage.model, logits=logits)
     return {SECTION: found} if found else {}
+
+
+def _attention(stage: ModelStage, resources: Resources) -> dict[str, Any]:
+    """The section with the backend of attention, where it is not torchtitan's default; not that of
+    rows which a stage takes over and cannot use."""
+    backend = stage.settings.get("attention") or "flex"
+    whole = resources.context == 1 and getattr(stage.spec, "uniform", False)
+    clipped = stage.optimizer.qk_clip is not None  # only flex tells the largest score
+    if backend == "flex" or clipped or (backend == "varlen" and not whole):
+        return {}
+    return {ATTENTION: {"backend": backend}}
 
 
 def _recomputation(recompute: str, *, on_cpu: bool) -> dict[str, Any] | None:

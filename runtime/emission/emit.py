@@ -21,6 +21,7 @@ from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.configuration import MUON, arguments
 from ...compiler.torchtitan.quantization import SECTION, compiles
+from ...compiler.torchtitan.told import ATTENTION
 from ...compiler.values import LrPiece
 from .copied import Import, builder, needed
 from .metrics import metrics
@@ -235,7 +236,11 @@ def _job(
     built = [f"{made_by.build}("]
     for name, value in arguments(job.model, made_by.takes, job.seq_len).items():
         built.append(f"    {name}={value!r},")
-    first, *lines = _converted([*built, ")"], sections) if SECTION in sections else [*built, ")"]
+    built.append(")")
+    if named := sections.get(ATTENTION):
+        inner = [*built[:-1], f"{built[-1]},", f"{named['backend']!r},"]
+        built = ["attending(", *(f"    {line}" for line in inner), ")"]
+    first, *lines = _converted(built, sections) if SECTION in sections else built
     lines[-1] += ","
     yield f"            model={first}"
     yield from (f"            {line}" for line in lines)

@@ -15,12 +15,14 @@ from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
+from ...compiler.torchtitan.told import ATTENTION
 from ..errors import RunError
 from . import adapters
 from .checkpoint import Checkpoints, Policy, Start
 from .dialogs import DialogLoss
 from .distill import DistillLoss
 from .families import Head, model_spec
+from .families.parts import attending
 from .initial import by_name
 from .loader import Loader, NoTokenizer
 from .lr import Schedulers
@@ -81,7 +83,7 @@ def trainer_config(
     )
     own = {"training": {"steps": job.steps, "seq_len": job.seq_len}, "debug": {"seed": job.seed}}
     try:
-        for name in (own.keys() | job.torchtitan.keys()) - {SECTION, ADAPTER}:
+        for name in (own.keys() | job.torchtitan.keys()) - {SECTION, ADAPTER, ATTENTION}:
             if name == "activation_checkpoint":
                 config.activation_checkpoint = _recomputation(job.torchtitan[name])
             else:
@@ -125,6 +127,8 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
         watch(spec.model)
     if job.resources.device != "cpu":
         reset()
+    if named := job.torchtitan.get(ATTENTION):
+        spec.model = _attending(job, spec.model, named["backend"])
     if converters := job.torchtitan.get(SECTION):
         spec.model = convert(spec.model, converters, compiled=compiles(job.torchtitan))
     parallelize = by_name(spec.parallelize_fn, job.seed, drawn)
@@ -133,6 +137,19 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
         spec.model = adapters.convert(spec.model, converters, trains_head=trains_head)
         parallelize = adapters.frozen(parallelize, trains_head=trains_head)
     return dataclasses.replace(spec, parallelize_fn=parallelize)
+
+
+def _attending(job: TrainJob, model: Any, backend: str) -> Any:
+    """
+    Raises: RunError: this GPU does not have the backend.
+    """
+    try:
+        return attending(model, backend)
+    except ValueError as error:
+        raise RunError(
+            f"the job {job.id} cannot use `attention = {backend}` here: {error}",
+            "write `attention = flex`, or run it on the GPUs that the plan names",
+        ) from error
 
 
 _OF_RECORDS: Mapping[type, type[RecordLoss]] = {

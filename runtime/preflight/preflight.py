@@ -44,6 +44,7 @@ from ..run_folder.outcomes import outcomes
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import Store
 from .disk_space import require_room
+from .kernels import require_attention
 from .trackers import require_tracker
 
 
@@ -185,6 +186,7 @@ class _Preflight:
         would be the first to tell, and that the package that converts layers is there."""
         if SECTION in job.torchtitan:
             _require_package("torchao", "`precision` in 8 or 4 bits", "fp8")
+        require_attention(job)
         for key in job.inputs.values():
             data = self.jobs.get(key)
             if not isinstance(data, DatasetJob) or "tokenizer" not in data.inputs:

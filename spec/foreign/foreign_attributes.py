@@ -213,9 +213,7 @@ OUTSIDE = (
         "to resume, run the same command again: it continues where it stopped",
     ),
     Answer(
-        "flash_attention flash_attn flash_attention_2 use_flash_attention use_flash_attention_2 "
-        "attn_implementation attention_backend sdp_attention sdpa xformers_attention xformers "
-        "flex_attention torch_compile compile compile_model liger liger_kernel use_liger_kernel "
+        "torch_compile compile compile_model liger liger_kernel use_liger_kernel "
         "cut_cross_entropy fused fused_optimizer tf32 num_workers dataloader_num_workers "
         "dataloader_pin_memory pin_memory prefetch_factor num_proc dataset_num_proc "
         "preprocessing_num_workers",

@@ -171,6 +171,14 @@ STAGES = (
         "rows of preferences are not packed, but padded to the longest. Remove it",
     ),
     Answer(
+        "flash_attention flash_attn flash_attention_2 use_flash_attention use_flash_attention_2 "
+        "attn_implementation attention_backend attn_backend sdp_attention sdpa "
+        "xformers_attention xformers flex_attention",
+        _TRAIN,
+        "documents are always apart, by FlexAttention. FlashAttention is `attention = varlen`, or "
+        "`flex_flash` from Hopper on",
+    ),
+    Answer(
         "gradient_checkpointing grad_checkpointing activation_checkpointing checkpoint_activations "
         "activation_checkpoint activation_checkpoint_mode gradient_checkpointing_kwargs "
         "recomputation recompute_granularity recompute_layer recompute_method use_checkpointing",

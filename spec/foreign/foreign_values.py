@@ -67,6 +67,16 @@ VALUES = (
         "recompute = selective",
     ),
     Answer(
+        "flash_attention_2 flash_attention_3 flash fa2 fa3 flash_attn padding_free",
+        "attention",
+        "did you mean `varlen`? Its kernels are FlashAttention's",
+    ),
+    Answer(
+        "sdpa eager xformers flex_attention auto",
+        "attention",
+        "did you mean `flex`? It is the default",
+    ),
+    Answer(
         "memory_budget memory_budget_ac",
         "recompute",
         "a budget says how much of the activations is kept: {}",

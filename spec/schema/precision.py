@@ -1,4 +1,5 @@
-"""What stages compute in, and what they recompute: `precision` and `recompute`."""
+"""What stages compute in, what they recompute, and by what they attend: `precision`, `recompute`
+and `attention`."""
 
 from fractions import Fraction
 from typing import Any
@@ -126,6 +127,16 @@ class Recompute(k.OneOf):
         if share > 1:
             raise Invalid("E208", "this must be at most 100%", value.size.span)
         return f"{self.word} {plain(share * 100)}%"
+
+
+ATTENTION: Any = attribute(
+    k.OneOf("flex", "flex_flash", "varlen", foreign="attention"),
+    None,
+    otherwise="`flex`",
+    inherits=None,
+    doc="the [kernels of attention](#attention) on GPUs; changes results only by rounding",
+)
+"""torchtitan's backends of attention (torchtitan 0.3, `models/common/config_utils.py`)."""
 
 
 def budget(recompute: str) -> Fraction | None:

@@ -16,7 +16,7 @@ from .declaration import Declaration, attribute, statement
 from .evaluation import EVALUATION, Evaluation
 from .model_blocks import ROPE_SCALING, RopeScaling
 from .optimizer import OPTIMIZERS, Optimizer
-from .precision import PRECISION, Precision, Recompute
+from .precision import ATTENTION, PRECISION, Precision, Recompute
 from .preference_losses import LOSSES, MEANS, UsualBeta, in_words
 from .stage_groups import POLYAK, Gate, Polyak, Profile, Spikes
 from .torchtitan_fields import TORCHTITAN, Torchtitan
@@ -152,6 +152,7 @@ class Training(Stage):
         otherwise="`none`",
         doc="activations [recomputed](#recompute) in the backward pass",
     )
+    attention: str | None = ATTENTION
     adapter: Adapter | None = attribute(
         ADAPTER,
         None,
@@ -201,7 +202,8 @@ class Training(Stage):
     def unplaceable(self) -> tuple[str, ...]:
         """Kinds of parallelism that it cannot use."""
         rows = ("pipeline", "context") if self.padded else ()
-        return tuple(dict.fromkeys((*self.apart, *rows)))
+        whole = ("context",) if self.attention == "varlen" else ()
+        return tuple(dict.fromkeys((*self.apart, *rows, *whole)))
 
     @property
     def averages(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torchtitan.models.common import Embedding, Linear, RMSNorm
 from torchtitan.models.common.attention import (
+    FlexAttention,
     QKVLinear,
     get_causal_mask_mod,
     get_efficient_causal_mask_mod_for_packed_document,
@@ -80,9 +81,10 @@ class PartsModel(Decoder):
             )
 
     def get_attention_masks(self, positions: torch.Tensor) -> Any:
-        """FlexAttention's masks for packed documents, where layers have a window by their names."""
+        """Masks for packed documents: FlexAttention's, where layers have a window, by names."""
         of: Any = self.config
-        if not of.window:
+        inner = of.layers[0].attention.inner_attention
+        if not of.window or not isinstance(inner, FlexAttention.Config):
             return super().get_attention_masks(positions)
         mods = [
             get_causal_mask_mod(),

@@ -1,6 +1,7 @@
 """Parts of models, only torchtitan's configurations: `--emit` copies those that it needs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torchtitan.models.common import Embedding, Linear, RMSNorm
 from torchtitan.models.common.config_utils import (
+    get_attention_config,
     make_ffn_config,
     make_moe_config,
     make_routed_experts_config,
@@ -60,6 +62,20 @@ def whole(
         lm_head=linear(vocab, dim, partial(nn.init.trunc_normal_, std=std, a=-3 * std, b=3 * std)),
         layers=layers,
     )
+
+
+def attending(model: Any, backend: str) -> Any:
+    """A decoder with another of torchtitan's backends of attention; FlexAttention finds windows in
+    masks, and `varlen` is told them."""
+    for layer in model.layers:
+        inner = get_attention_config(backend)
+        window = getattr(layer.attention, "sliding_window_size", None)
+        if getattr(layer, "near", False):
+            window = model.window
+        if window and backend == "varlen":
+            inner = replace(inner, window_size=(window - 1, 0))
+        layer.attention.inner_attention = inner
+    return model
 
 
 def mixture(

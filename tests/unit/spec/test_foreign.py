@@ -43,6 +43,7 @@ VALUES = {
     "optimizer": ("train", "optimizer = {}"),
     "precision": ("train", "precision = {}"),
     "recompute": ("train", "recompute = {}"),
+    "attention": ("train", "attention = {}"),
     "average": ("train", "average = {}"),
     "loss": ("sft", "loss = {}"),
     "protocol": ("dialog", "protocol = {}"),
