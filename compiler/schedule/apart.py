@@ -1,11 +1,13 @@
-"""Placements that would separate what has to be together."""
+"""Placements that would separate what has to be together, or what has to stay the same."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...spec import schedule as sc
 from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
 from ...spec.schema.convert_schedule import DIALOGS
+from ..placement import no_graphs
+from ..program import Segment, TrainStage
 
 _ONE_ROW = (
     "responses are compared with each other, so a row must stay on one rank: write "
@@ -41,6 +43,23 @@ def together(spec: r.Training, parallel: Sequence[sc.Segment], report: Report) -
                     segment.span,
                     help=_why(spec, name),
                 )
+
+
+def replayed(stage: TrainStage, segments: Iterable[Segment], report: Report) -> None:
+    """Reports a stage that asks for CUDA graphs and cannot have them on GPUs."""
+    told = stage.spec.torchtitan and stage.spec.torchtitan.training
+    if not told or told.disable_cuda_graphs is not False:
+        return
+    found = (
+        no_graphs(stage, each.resources) for each in segments if each.resources.device != "cpu"
+    )
+    if reason := next(filter(None, found), None):
+        report.add(
+            "E429",
+            f"a CUDA graph cannot replay the steps of this stage: {reason}",
+            told.at("disable_cuda_graphs"),
+            help="remove `disable_cuda_graphs`",
+        )
 
 
 def _cut(spec: r.Training, name: str) -> bool:

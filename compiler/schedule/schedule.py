@@ -17,7 +17,7 @@ from ...spec.source import Span
 from ..curves import CURVES
 from ..families.low_precision import unfit_tokens, unfit_widths
 from ..pipelines import LESS_LAYERS, pipelining, told, told_split
-from ..placement import Degrees, data_parallel, mesh, no_graphs
+from ..placement import Degrees, data_parallel, mesh
 from ..program import (
     CheckpointStage,
     ModelStage,
@@ -33,7 +33,7 @@ from ..program import (
 )
 from ..values import Resources
 from . import learning_rate, mixture_parts, settings
-from .apart import together
+from .apart import replayed, together
 from .auto import place
 from .clock import Clock, note_rounding, run_clock
 from .course import Course
@@ -254,6 +254,7 @@ class _Scheduler:
         cuts += range(0, clock.steps, self.spec.each_cut or clock.steps)
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
         self._unfit(stretches)
+        replayed(self.stage, stretches, self.report)
         self._beyond(stretches)
         evaluated(self.spec, clock.steps, len(stretches), self.report)
         if self.report.failures > before:
@@ -314,8 +315,6 @@ class _Scheduler:
         """Reports the first widths and lengths that the kernels of the precision do not take."""
         of = self.stage
         place = self.spec.at("precision" if self.spec.precision else "parallel") or self.spec.at()
-        given = self.spec.torchtitan and self.spec.torchtitan.training
-        asked = given and given.disable_cuda_graphs is False and given.at("disable_cuda_graphs")
         for segment in segments if segments[0].resources.device != "cpu" else ():
             wrong = unfit_widths(of.precision, of.model, segment.resources), "E436"
             if wrong[0] is None and not self.spec.padded:
@@ -323,14 +322,6 @@ class _Scheduler:
                 wrong = tokens, "E437"
             if wrong[0]:
                 self.report.add(wrong[1], wrong[0][0], place, help=wrong[0][1])
-                return
-            if asked and (reason := no_graphs(of, segment.resources)):
-                self.report.add(
-                    "E429",
-                    f"a CUDA graph cannot replay the steps of this stage: {reason}",
-                    asked,
-                    help="remove `disable_cuda_graphs`",
-                )
                 return
             if budget(of.recompute) is not None and pipelining(segment.resources).split:
                 self.report.add(
