@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import small_base
+from weights_folders import write_folder
 
 from etude.cli.main import COMMANDS, main, parser
 
@@ -100,6 +102,9 @@ def write_files(folder: Path, page: str) -> None:
         site = re.search(r"^```toml\n(\[kubernetes\].*?)^```", PAGES[page].read_text(), re.M | re.S)
         assert site
         (folder / "site.toml").write_text(site[1])
+    if page == "fine_tuning.md":
+        small_base.write(folder)
+        write_folder(folder / "base", {"max_position_embeddings": 128})
     for name in ("sft.yaml", "sft.yml"):
         (folder / name).write_text((ROOT / "tests" / "configs" / "axolotl_sft.yaml").read_text())
 
@@ -182,6 +187,7 @@ def test_there_are_commands_to_look_at() -> None:
         "cluster.md",
         "cluster.md",
         "commands.md",
+        *["fine_tuning.md"] * 3,
         "import.md",
         "tutorial.md",
         "tutorial.md",
