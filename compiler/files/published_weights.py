@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ...spec.findings.diagnostics import Report
-from ...spec.record import Record
+from ...spec.record import Record, replace
 from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ..families.architectures import dense_layers
 from ..program import Scheduled, WeightsStage
-from ..values import ModelShape
+from ..values import Architecture, ModelShape
 from .published_config import alike, describe
 from .safetensors_files import Tensors
 
@@ -147,6 +147,14 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and value < 1e15 else repr(value)
     return str(value)
+
+
+def named(model: Architecture, kind: str) -> Architecture:
+    """The model with its weights as models of a model_type name them, which may differ from what
+    it is exported as."""
+    if model.parts is None:
+        return model
+    return replace(model, parts=replace(model.parts, published=kind))
 
 
 def check_published(program: Scheduled, root: Path, report: Report) -> None:

@@ -15,10 +15,9 @@ from torch.distributed.checkpoint.planner import WriteItem
 
 from ...compiler.as_written import counted
 from ...compiler.files.published_config import alike, describe
-from ...compiler.files.published_weights import EMBEDDINGS, OUTPUT, OUTPUTS, differences
+from ...compiler.files.published_weights import EMBEDDINGS, OUTPUT, OUTPUTS, differences, named
 from ...compiler.plan.plan import WeightsJob
 from ...compiler.values import Architecture
-from ...spec.record import replace
 from .. import stopping
 from ..disk import move, write
 from ..errors import DataError
@@ -76,7 +75,7 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
     with _Tensors(source) as there:
         output = there.output() if job.head == "tokens" else None
         notes = check_config(job.model, source, job.id, output=output, head=job.head)
-        model = _named(job.model, read_json(source / CONFIG)["model_type"])
+        model = named(job.model, read_json(source / CONFIG)["model_type"])
         wanted = parts(model, job.head)
         _check(wanted, there, job.id, model, job.head)
         partial, result = folder / "result.partial", folder / "result"
@@ -120,14 +119,6 @@ def parts(model: Architecture, head: str = "tokens") -> Parts:
         theirs = sources(TABLE if model.tied and name == HEAD else name, tensor)
         found[name] = tensor.shape, {their: each.shape for their, each in theirs.items()}
     return found
-
-
-def _named(model: Architecture, kind: str) -> Architecture:
-    """The model with its weights as models of a model_type name them, which may differ from what
-    it is exported as."""
-    if model.parts is None:
-        return model
-    return replace(model, parts=replace(model.parts, published=kind))
 
 
 def _spec(model: Architecture, head: str = "tokens") -> Any:
@@ -408,7 +399,7 @@ def _check_for_transformers(
 
     from .families import hf_config
 
-    wanted = hf_config(_named(model, given["model_type"]))
+    wanted = hf_config(named(model, given["model_type"]))
     try:
         theirs = AutoConfig.for_model(**given).to_dict()
     except Exception as problem:  # transformers passes on whatever its checks raise
