@@ -47,6 +47,7 @@ from .stage_blocks import Best as Best
 from .stage_blocks import Checkpoint as Checkpoint
 from .stage_blocks import Distill as Distill
 from .stage_blocks import Dpo as Dpo
+from .stage_blocks import Ensemble as Ensemble
 from .stage_blocks import Evaluate as Evaluate
 from .stage_blocks import Grpo as Grpo
 from .stage_blocks import Kto as Kto

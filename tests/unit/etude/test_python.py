@@ -49,6 +49,7 @@ PAIRS: dict[type[b.Attributes], type[r.Declaration]] = {
     b.Average: r.Average,
     b.Evaluate: r.Evaluate,
     b.Best: r.Best,
+    b.Ensemble: r.Ensemble,
     b.Optimizer: r.Optimizer,
     b.Gate: r.Gate,
     b.Recipe: r.Header,
