@@ -106,7 +106,7 @@ def _logged(store: Store, job: str, outcome: Outcome | None, kind: Kind) -> list
         paths.insert(0, store.folder / "artifacts" / outcome.key / kind.kept)
     for path in paths:
         try:
-            return [line for line in _lines(path) if _is_written(line, kind)]
+            return [_known(line) for line in _lines(path) if _is_written(line, kind)]
         except FileNotFoundError:
             continue
     return []
@@ -137,10 +137,15 @@ def _is_written(line: Any, kind: Kind) -> bool:
     drawn = [line.get("mixture", {}), line.get("sources", {})]
     figures = {name: value for name, value in line.items() if name not in _NO_FIGURES}
     return (
-        "loss" in figures
+        figures.get("loss") is not None
         and all(value is None or _is_number(value) for value in figures.values())
         and all(isinstance(of, dict) and all(map(_is_number, of.values())) for of in drawn)
     )
+
+
+def _known(line: dict[str, Any]) -> dict[str, Any]:
+    """A line without the figures that nobody knew."""
+    return {name: value for name, value in line.items() if value is not None}
 
 
 def _is_score(score: Any) -> bool:

@@ -16,7 +16,7 @@ from etude.runtime.run_folder.outcomes import outcomes, steps
 from etude.runtime.run_folder.progress import progress
 from etude.runtime.run_folder.recorder import Recorder
 
-NO_SPEED = {"tokens_per_second": None}
+UNKNOWN = dict.fromkeys(("tokens_per_second", "tokens", "seconds", "data_seconds", "seq_len"))
 
 
 @pytest.fixture
@@ -73,6 +73,7 @@ def test_a_damaged_journal_is_named_with_its_line(
         lambda step: step | {"mixture": {"sums": "all"}},
         lambda step: {name: step[name] for name in step if name != "step"},
         lambda step: step | {"job": {"a": 1}},
+        lambda step: step | {"loss": None},
     ],
 )
 def test_figures_that_are_none_are_left_out(
@@ -100,7 +101,7 @@ def test_events_without_a_moment_are_left_out(
 
 
 def test_steps_without_a_speed_are_shown_without_one(folder: Folder) -> None:
-    changed(folder.path / "metrics" / "pre.1.jsonl", 4, lambda step: step | NO_SPEED)
+    changed(folder.path / "metrics" / "pre.1.jsonl", 4, lambda step: step | UNKNOWN)
     training = progress(folder.plan, folder.store).training
     assert training
     assert (training.step, training.tokens_per_second) == (5, 4 * 64 / 0.5)
