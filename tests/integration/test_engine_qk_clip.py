@@ -221,21 +221,24 @@ def by_pairs(q: torch.Tensor, k: torch.Tensor, sees: torch.Tensor) -> torch.Tens
     return scores.where(sees, torch.tensor(-torch.inf)).amax((0, 2, 3))
 
 
+def seen(places: torch.Tensor, window: int, *, dense: bool) -> Any:
+    """What attention takes for the layers with the window, if there is one."""
+    masks: Any = of_documents(places, window, dense=dense)
+    return masks["sliding_window_mask"] if window else masks
+
+
 @pytest.mark.parametrize("window", [0, 40])
 @pytest.mark.parametrize("length", [60, 700])
 def test_the_largest_score_is_over_tokens_that_see_each_other(length: int, window: int) -> None:
     q, k, v, places = some(length)
     module: Any = WatchedDocuments.Config().build()
     module.most = torch.full((4,), -torch.inf)
-    dense, masks = (of_documents(places, window, dense=of) for of in (True, False))
-    sees, mask = (of["sliding_window_mask"] if window else of for of in (dense, masks))  # pyright: ignore
     for half in (slice(0, 1), slice(1, 2)):  # the largest over micro-batches
-        of_half = of_documents(places[half], window, dense=False)
-        at = of_half["sliding_window_mask"] if window else of_half  # pyright: ignore
-        module(q[half], k[half], v[half], attention_masks=at)
-    expected = by_pairs(q, k, sees)
+        mask = seen(places[half], window, dense=False)
+        module(q[half], k[half], v[half], attention_masks=mask)
+    expected = by_pairs(q, k, seen(places, window, dense=True))
     torch.testing.assert_close(module.most, expected)
-    module(q, k, v, attention_masks=mask)
+    module(q, k, v, attention_masks=seen(places, window, dense=False))
     torch.testing.assert_close(module.most, expected)
 
 
