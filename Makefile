@@ -12,7 +12,7 @@ MOTO := build/moto
 # long ones of whole runs come first.
 PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 ETUDE_NEEDS_STORES=1 ETUDE_NEEDS_TRACKERS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-exhaustive slurm miniatures compare-plans lint format bench fuzz crashes docs docs-site gallery clean
+.PHONY: demo test test-exhaustive slurm gpu miniatures compare-plans lint format bench fuzz crashes docs docs-site gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -27,6 +27,10 @@ test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed $
 # Everything that can happen to a run on a Slurm cluster, on a virtual one: about ten minutes.
 slurm: $(VENV)/.dev
 	ETUDE_NEEDS_SLURM=1 $(BIN)/pytest -v tests/slurm
+
+# Jobs on this machine's GPUs against the same on the CPU in fp32.
+gpu: $(VENV)/.dev
+	ETUDE_NEEDS_GPU=1 $(BIN)/pytest -v tests/gpu
 
 # Runs the miniature of every recipe in examples/published, and of Llama 3 405B: minutes for each.
 miniatures: $(VENV)/.dev

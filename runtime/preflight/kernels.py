@@ -18,7 +18,7 @@ def require_attention(job: TrainJob) -> None:
     """
     backend = job.torchtitan.get(ATTENTION, {}).get("backend", "flex")
     module = kernels(backend, job.resources.device)
-    if module and not _there(module):
+    if module and not there(module):
         third = module == THIRD
         raise RunError(
             f"`attention = {backend}` needs FlashAttention {3 if third else 4} on this GPU, and "
@@ -42,7 +42,8 @@ def kernels(backend: str, device: str) -> str | None:
     return THIRD if backend == "varlen" and capability >= HOPPER else None
 
 
-def _there(module: str) -> bool:
+def there(module: str) -> bool:
+    """Whether a module can be imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except ImportError:  # of the package around it
