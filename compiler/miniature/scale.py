@@ -35,6 +35,8 @@ FRESH = 64
 PEAKS = {spec.kind: kind.peak for spec, kind in KINDS.items() if isinstance(kind, TrainingKind)}
 """Kind of training stage → its highest learning rate."""
 
+UNKNOWN = 8192
+"""What stands for the length of a recipe that trains nothing, to which its models are scaled."""
 _LADDER = [SHORTEST * k // 2 * 2**n for n in range(6) for k in (2, 3)] + [4096]
 
 
@@ -84,7 +86,7 @@ def _lengths(program: Scheduled, trained: list[ScheduledStage]) -> dict[int, int
             getattr(spec, "gate", None), "needle", None
         )
         used.update(needle.lengths or [] if needle else [])
-    ordered = sorted(used)
+    ordered = sorted(used or {UNKNOWN})
     rows = [stage.lengths[0][2] for stage in trained if stage.spec.data_kind != "documents"]
     row = ordered.index(min(rows)) if rows else 0
     least = ROW if rows else SHORTEST

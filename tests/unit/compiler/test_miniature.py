@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from specs import HEAD, POST_TRAINING, after, stage
+from specs import miniature as planned_small
 from whole_spec import spec
 
 from etude.cli.miniature import FILE, begin, refused
@@ -163,6 +164,23 @@ def policy(statements: str) -> r.Grpo:
     stages = small(text(spec("grpo", statements))).program.stages.values()
     (found,) = [each.spec for each in stages if isinstance(each.spec, r.Grpo)]
     return found
+
+
+@pytest.mark.parametrize("scaling", ["yarn { factor = 8, original = 4Ki }", "none"])
+def test_a_recipe_that_only_samples_has_a_miniature(scaling: str) -> None:
+    text = f"""
+recipe only {{ seed = 1 }}
+model base {{
+  family = decoder, size = "olmo3-7B", rope_scaling = {scaling}
+  hub = "allenai/Olmo-3-1025-7B", context = 32Ki
+}}
+tokenizer dolma {{ hub = "allenai/Olmo-3-1025-7B" }}
+dialog chat {{ protocol = chatml }}
+dataset asked {{ files = "asked.jsonl", kind = prompts }}
+stage drafts: sample {{ from = base, prompts = asked, draws = 4, max_tokens = 64 }}
+"""
+    small = planned_small(text)
+    assert any(job.kind == "sample" for job in small.jobs)
 
 
 def test_a_policy_has_few_turns_few_answers_and_short_ones() -> None:
