@@ -94,8 +94,8 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
 
 def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
     """Each job, and whether the gang before it does it whatever it needs. That is so if it only
-    compares scores, or reads answers that a gang has written, or if it follows an extension and
-    runs only if that does, unless a job of the attempt has ranks of its own."""
+    compares or combines scores, or reads answers that a gang has written, or if it follows an
+    extension and runs only if that does, unless a job of the attempt has ranks of its own."""
     apart = {job.extends for job in jobs if job.extends and _own_ranks(job)}
     written = {job.key for job in jobs if isinstance(job, DrawJob) and kind_of(job) == "gang"}
     found, extending = [], False
@@ -105,7 +105,9 @@ def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
         small = kind_of(job) == "small"
         compares = small and isinstance(job, WritingJob)
         reads = small and not written.isdisjoint(job.inputs.values())
-        found.append((job, follows or compares or reads))
+        # As phases of their own, they would split the turns of a policy into jobs of a queue.
+        combines = isinstance(job, EnsembleJob | RolloutJob)
+        found.append((job, follows or compares or reads or combines))
     return found
 
 

@@ -48,6 +48,22 @@ def test_turns_of_a_policy_keep_their_machines(turns: Plan) -> None:
     assert [phase for each in found for phase in each.phases] == list(turns.phases)
 
 
+@pytest.mark.parametrize("judges", ["rm", "judged", "all"])
+def test_turns_that_reward_models_judge_keep_their_machines(judges: str) -> None:
+    """Scores are combined where they were made: a phase of one process between two gangs had the
+    turns give their nodes back and queue for them again."""
+    text = spec("grpo", f"steps = 30, refresh = 10 steps, reward = {judges}")
+    text += "\nstage all: ensemble { of = [rm, judged] }\n"
+    made = compile(analyse(reads(text)))
+    assert made
+    assert made.plan
+    found = allocations(made.plan, made.plan.phases, None)
+    turns = [each for each in found if any("rl.2" in phase.jobs for phase in each.phases)]
+    assert [[phase.kind for phase in each.phases][:6] for each in turns] == [
+        ["generate", "gang"] * 3
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "shared"),
     [
