@@ -106,6 +106,14 @@ def _fim(scope: Scope, dataset: r.Dataset, fim: r.Fim) -> None:
             fim.at("rate"),
             "write `rate = 10%`, or remove `fim`",
         )
+    elif not all(fim.tokens):
+        part = ("prefix", "suffix", "middle")[fim.tokens.index("")]
+        scope.error(
+            "E550",
+            f"an empty text is no token: nothing would mark the {part}",
+            fim.at(part),
+            f"name a token of the tokenizer, or remove `{part}`",
+        )
     elif len(set(fim.tokens)) < len(fim.tokens):
         scope.error(
             "E550",

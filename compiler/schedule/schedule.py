@@ -463,7 +463,7 @@ class _Scheduler:
                         "E446",
                         f"{knob} changes in steps, not in ramps",
                         segment.span,
-                        help="write the values one after the other: `4Ki for … then 8Ki`",
+                        help="write the values one after the other: `… for 50% then …`",
                     )
                 if knob in ("batch", "data") and CURVES[segment.shape].by_ratio:
                     self.report.add(

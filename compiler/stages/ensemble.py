@@ -27,7 +27,7 @@ def resolve(spec: r.Ensemble, scope: Scope) -> EnsembleStage | None:
         scope.error(
             "E596",
             f"the ensemble `{spec.name}` "
-            + ("names a reward model twice" if again else "has but one reward model"),
+            + ("names a reward model twice" if again else "has only one reward model"),
             spec.at("of"),
             "name two or more, each once; train several from other seeds or on other data",
         )

@@ -75,7 +75,7 @@ def test_a_miniature_has_stand_ins_for_all_judges(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
-        ("of = [rm]", "E596", "has but one reward model"),
+        ("of = [rm]", "E596", "has only one reward model"),
         ("of = [rm, rm]", "E596", "names a reward model twice"),
         ("of = [rm, base]", "E513", "`base` is not a reward model"),
         ("of = [rm, other], penalty = 2", "E522", "`penalty` has no effect"),

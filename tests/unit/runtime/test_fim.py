@@ -133,6 +133,7 @@ def test_the_plan_has_it_and_its_tokenizer_the_tokens() -> None:
     [
         ("fim = { ¦rate = 0% }", "sample = python_docs", "E550"),
         ('fim = ¦{ rate = 10%, prefix = "a", suffix = "a" }', "sample = python_docs", "E550"),
+        ('fim = { rate = 10%, ¦suffix = "" }', "sample = python_docs", "E550"),
         ("¦fim = { rate = 10% }", 'tokenized = "a/*.npy"', "E545"),
         ("fim = { rate = ¦110% }", "sample = python_docs", "E208"),
         ("fim = ¦{ order = psm }", "sample = python_docs", "E318"),
