@@ -16,6 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ..errors import DataError
+from .tokenizer import special
 
 TOKENS = ("prefix", "suffix", "middle")
 
@@ -74,7 +75,7 @@ class Fim:
 def required(settings: Mapping[str, Any], tokenizer: Tokenizer, name: str) -> tuple[int, int, int]:
     """The ids of the tokens before prefix, suffix and middle.
 
-    Raises: DataError: the tokenizer lacks one.
+    Raises: DataError: the tokenizer lacks one, or has it for where a text begins or ends.
     """
     found = {settings[each]: tokenizer.token_to_id(settings[each]) for each in TOKENS}
     missing = [token for token, id in found.items() if id is None]
@@ -89,6 +90,13 @@ def required(settings: Mapping[str, Any], tokenizer: Tokenizer, name: str) -> tu
             f"the tokenizer lacks tokens for `fim` of the data set `{name}`: {', '.join(missing)}"
             f"{have}",
             "name its own in `fim { prefix, suffix, middle }`, or use a tokenizer that has them",
+        )
+    ends = special(tokenizer)
+    if taken := [token for token, id in found.items() if id in (ends.bos, ends.eos)]:
+        raise DataError(
+            f"`fim` of the data set `{name}` puts {taken[0]} into documents, but with this token "
+            "every document begins or ends",
+            "name another token in `fim { prefix, suffix, middle }`",
         )
     prefix, suffix, middle = found.values()
     return prefix, suffix, middle  # type: ignore[return-value]

@@ -10,7 +10,7 @@ from specs import HEAD, check, only, plan, stage
 from etude.compiler.plan.plan import DatasetJob, TokenizerJob
 from etude.runtime.data.fim import Fim
 from etude.runtime.data.shards import Shards, write_shards
-from etude.runtime.data.tokenizer import byte_level
+from etude.runtime.data.tokenizer import EOS, byte_level
 from etude.runtime.errors import DataError
 
 NAMES = {"prefix": "<fim_prefix>", "suffix": "<fim_suffix>", "middle": "<fim_middle>"}
@@ -107,6 +107,14 @@ def test_a_tokenizer_without_the_tokens_is_refused_with_those_that_it_has() -> N
     assert "lacks tokens for `fim` of the data set `code`: <fim_suffix>, <fim_middle>" in str(
         refused.value
     )
+
+
+def test_a_token_that_ends_every_document_is_refused_within_one() -> None:
+    names = {**NAMES, "middle": EOS}
+    with pytest.raises(DataError, match="every document begins or ends"):
+        Fim.of(
+            {"rate": "1", "spm": "0", **names}, byte_level([*NAMES.values()]), seed=1, name="code"
+        )
 
 
 def dataset(fim: str, more: str = "sample = python_docs") -> str:
