@@ -57,9 +57,9 @@ def make_models(folder: Path) -> dict[str, float]:
 
     from etude.compiler.plan.plan import ExportJob
     from etude.compiler.values import Architecture
-    from etude.runtime.data import tokenizer
+    from etude.runtime.data.tokens import tokenizer
     from etude.runtime.engine.device import prepare
-    from etude.runtime.engine.export import export
+    from etude.runtime.engine.weights.export import export
 
     prepare("cpu")
     from etude.runtime.engine.families import model_spec
@@ -85,7 +85,7 @@ def make_models(folder: Path) -> dict[str, float]:
 def run_etude(folder: Path) -> dict[str, float]:
     from etude.compiler.plan.plan import AverageJob
     from etude.compiler.values import Architecture
-    from etude.runtime.engine.mean import average
+    from etude.runtime.engine.weights.mean import average
 
     inputs = {f"of.{n}": folder / f"of.{n}" for n in range(MODELS)}
     weights = [f"1/{MODELS}"] * MODELS

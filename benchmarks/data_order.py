@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from etude.runtime.data.maps import Map
-from etude.runtime.data.shards import Shards
-from etude.runtime.data.stream import Stream
+from etude.runtime.data.order.stream import Stream
+from etude.runtime.data.tokens.maps import Map
+from etude.runtime.data.tokens.shards import Shards
 
 from .results import write_section
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import renderer
+from etude.runtime.data.dialogs.dialog import renderer
+from etude.runtime.data.tokens import tokenizer
 
 from .results import write_section
 

@@ -38,8 +38,9 @@ from typing import Any
 
 import numpy as np
 
-from etude.runtime.data import samples, tokenizer
-from etude.runtime.data.shards import Shards, kinds, tokenized, write_splits
+from etude.runtime.data.samples import samples
+from etude.runtime.data.tokens import tokenizer
+from etude.runtime.data.tokens.shards import Shards, kinds, tokenized, write_splits
 
 from .data_order import held, make
 from .results import write_section
@@ -138,7 +139,7 @@ def etude(folder: Path, steps: int = 10**6, done: int = 0) -> Batches:
     from etude.compiler.plan.plan import MixturePiece, Schedule
     from etude.compiler.schedule.timeline import Timeline
     from etude.compiler.values import BatchPiece
-    from etude.runtime.data.stream import Stream
+    from etude.runtime.data.order.stream import Stream
     from etude.runtime.engine.device import prepare_any
 
     prepare_any()

@@ -238,7 +238,7 @@ def _processor(store: "Store", plan: "Plan", folder: Path, kind: str, steps: int
 
 def _saving(trainer: Any, folder: Path, pairs: int) -> Event:
     """Seconds of saving a checkpoint with and without checksums, and its MiB."""
-    from etude.runtime.engine import checksums
+    from etude.runtime.engine.checkpoints import checksums
 
     class NoSum:
         def update(self, data: Any) -> None:

@@ -64,7 +64,7 @@ Rates = dict[str, list[float]]
 
 def make_data(folder: Path) -> None:
     """Dialogs and preferences in TRL's conversational formats, and the recipe."""
-    from etude.runtime.data import functions
+    from etude.runtime.data.samples import functions
 
     for form in ("dialogs", "preferences"):
         with (folder / f"{form}.jsonl").open("w") as file:

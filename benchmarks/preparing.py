@@ -23,7 +23,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from etude.runtime.data import samples
+from etude.runtime.data.samples import samples
 
 from .results import write_section
 

@@ -25,7 +25,8 @@ from statistics import median
 
 from tokenizers import Tokenizer
 
-from etude.runtime.data import samples, tokenizer
+from etude.runtime.data.samples import samples
+from etude.runtime.data.tokens import tokenizer
 
 from .results import write_section
 

@@ -69,8 +69,8 @@ class Shape:
 
 def documents(folder: Path, shape: Shape, tokens: int) -> None:
     """Shards of random tokens."""
-    from etude.runtime.data.shards import SUMMARY, write_splits
-    from etude.runtime.data.split_writer import Batch
+    from etude.runtime.data.tokens.shards import SUMMARY, write_splits
+    from etude.runtime.data.tokens.split_writer import Batch
 
     count = -(-tokens // DOCUMENT)
     drawn = np.random.default_rng(1).integers(0, shape.vocab, count * DOCUMENT).astype("<u2")

@@ -95,9 +95,10 @@ def _look(path: Path, kind: str, written: str) -> "Looked":
     from itertools import islice
 
     from ..authoring.tuning import MOST, Looked
-    from ..runtime.data import layouts, readers, records
-    from ..runtime.data.bad_lines import BadLines
-    from ..runtime.data.record_fields import Fields
+    from ..runtime.data.reading import readers
+    from ..runtime.data.reading.bad_lines import BadLines
+    from ..runtime.data.records import layouts, records
+    from ..runtime.data.records.fields import Fields
     from ..runtime.errors import DataError, RunError
 
     parse: Any = records.dialog if kind == "dialogs" else records.preference
@@ -134,8 +135,8 @@ def _look(path: Path, kind: str, written: str) -> "Looked":
 
 def _names(record: dict[str, Any], kind: str) -> dict[str, str]:
     """What `fields` has to say for such records; {} for those of a known layout."""
-    from ..runtime.data import layouts
-    from ..runtime.data.record_fields import suggested
+    from ..runtime.data.records import layouts
+    from ..runtime.data.records.fields import suggested
     from ..runtime.errors import DataError
 
     try:

@@ -30,7 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     if args.watch:
         return follow(args.folder)
-    from ..runtime.data.long import counted
+    from ..runtime.data.order.long import counted
     from ..runtime.preparation.repetition import readings
     from ..runtime.run_folder.outcomes import outcomes
     from ..runtime.run_folder.profiles import profiles

@@ -88,7 +88,7 @@ def export_stage(
         )
     inputs = _inputs(plan, store, job.inputs, stage)
     with _new_folder(Path(to)) as aside:
-        from .engine.export import export
+        from .engine.weights.export import export
 
         export(job, inputs, aside, root=root)
     return Path(to)
@@ -108,7 +108,7 @@ def export_stage_adapter(plan: Plan, store: Store, stage: str, to: str | Path) -
             "remove --adapter to write its weights, or name a stage with `adapter = lora`",
         )
     with _new_folder(Path(to)) as aside:
-        from .engine.adapter_export import export_adapter
+        from .engine.weights.adapter_export import export_adapter
 
         (aside / "result").mkdir()
         try:

@@ -8,7 +8,7 @@ from typing import Any
 from ..compiler.plan.plan import DatasetJob, Plan, TokenizerJob
 from ..compiler.values import Resources
 from . import stopping
-from .data import tokenizer
+from .data.tokens import tokenizer
 from .disk import disk
 from .errors import RunError
 from .preparation import awaited, text_units, token_units, units

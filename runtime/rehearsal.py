@@ -1,6 +1,6 @@
 """Has torchtitan build the plan's configurations without weights, at their true world size.
 
-torch is imported in a separate process (`engine/deep.py`), never in the calling one.
+torch is imported in a separate process (`engine/without_weights.py`), never in the calling one.
 """
 
 import contextlib

@@ -118,7 +118,7 @@ def _write_records(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def _documents(folder: Path) -> None:
-    from etude.runtime.data import readers
+    from etude.runtime.data.reading import readers
 
     said: list[str] = []
     source = {"kind": "files", "files": ["*"], "text": "text"}
@@ -129,9 +129,9 @@ def _documents(folder: Path) -> None:
 
 @cache
 def _tokens() -> Any:
-    from etude.runtime.data import tokenizer
-    from etude.runtime.data.dialog import renderer, special_tokens
-    from etude.runtime.data.records import Tokens
+    from etude.runtime.data.dialogs.dialog import renderer, special_tokens
+    from etude.runtime.data.records.records import Tokens
+    from etude.runtime.data.tokens import tokenizer
 
     settings = {"protocol": "chatml"}
     made = tokenizer.byte_level(special_tokens(settings))
@@ -139,9 +139,10 @@ def _tokens() -> Any:
 
 
 def _reads(form: str) -> Callable[[Path], None]:
-    from etude.runtime.data import layouts as known
-    from etude.runtime.data import readers, records
-    from etude.runtime.data.formats import BadLines
+    from etude.runtime.data.reading import readers
+    from etude.runtime.data.reading.formats import BadLines
+    from etude.runtime.data.records import layouts as known
+    from etude.runtime.data.records import records
 
     makers = {
         "dialogs": (records.dialog, lambda: _tokens().dialog),
@@ -164,7 +165,7 @@ def _reads(form: str) -> Callable[[Path], None]:
 
 
 def _token_files(folder: Path) -> None:
-    from etude.runtime.data import token_files
+    from etude.runtime.data.tokens import token_files
 
     vocab = token_files.Vocabulary(300, 257)
     for file in token_files.sources({"tokens": ["a.*"], "layout": None}, folder, vocab):
@@ -204,7 +205,7 @@ def _data() -> dict[str, Input]:
 
 
 def _tokenizer(folder: Path) -> None:
-    from etude.runtime.data import tokenizer
+    from etude.runtime.data.tokens import tokenizer
 
     tokenizer.save(tokenizer.byte_level(["<|im_end|>"]), folder)
     config = {"bos_token": "<|begin_of_text|>", "chat_template": "{{ messages }}"}
@@ -212,7 +213,7 @@ def _tokenizer(folder: Path) -> None:
 
 
 def _loads_tokenizer(folder: Path) -> None:
-    from etude.runtime.data import tokenizer
+    from etude.runtime.data.tokens import tokenizer
 
     made = tokenizer.load(folder / "tokenizer.json")
     tokenizer.special(made)
@@ -350,7 +351,7 @@ def _made_checkpoint() -> Path:
     import torch
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    from etude.runtime.engine.checksums import Writer
+    from etude.runtime.engine.checkpoints.checksums import Writer
 
     home = Path(tempfile.mkdtemp(prefix="fuzz-checkpoints-")) / "c"
     state = {"w": torch.arange(64.0), "more": {"steps": 7, "name": "x", "list": [1, None, True]}}
@@ -363,9 +364,9 @@ def _loads_checkpoint(folder: Path) -> None:
     import torch
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    from etude.runtime.engine.checksums import damage
-    from etude.runtime.engine.lazy_reader import CheckpointReader, PlainPlanner
-    from etude.runtime.engine.storage import model_tensors, reading
+    from etude.runtime.engine.checkpoints.checksums import damage
+    from etude.runtime.engine.checkpoints.lazy_reader import CheckpointReader, PlainPlanner
+    from etude.runtime.engine.checkpoints.storage import model_tensors, reading
     from etude.runtime.run_folder.saved import SUMS, steps_saved
 
     steps_saved(folder.parent)

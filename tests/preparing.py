@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from etude.compiler.plan.plan import DatasetJob
-from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import special_tokens
+from etude.runtime.data.dialogs.dialog import special_tokens
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.preparation import prepare
 
 LLAMA3 = {"protocol": "llama3"}

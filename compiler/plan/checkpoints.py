@@ -15,7 +15,7 @@ WEIGHTS = 4
 MOMENTS = 8
 """Bytes per parameter for both moments of Adam, float32."""
 FOR_ROLLBACKS = 4
-"""Checkpoints that rollbacks keep besides the newest (`runtime/engine/checkpoint.py`)."""
+"""Checkpoints that rollbacks keep besides the newest (`engine/checkpoints/checkpoint.py`)."""
 OTHERWISE = 10
 """Checkpoints per job if its time is unknown and an interval in steps is needed."""
 

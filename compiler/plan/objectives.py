@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from typing_extensions import TypeIs
 
 from ...spec.schema.preference_losses import LOSSES
 from .value import Value, later
@@ -120,7 +121,7 @@ class Grpo(Value):
     )
 
 
-def makes_logits(objective: Any) -> bool:
+def makes_logits(objective: Any) -> TypeIs[NextToken | Sft]:
     """Whether a model makes all logits of sequences for it, and is not asked about places in
     rows."""
     return isinstance(objective, NextToken) or (

@@ -14,7 +14,7 @@ from torchtitan.models.common.decoder import Decoder
 
 from ...compiler.torchtitan.adapters import CONVERTER
 from ..errors import RunError
-from .storage import HEAD
+from .checkpoints.storage import HEAD
 
 DOWN, UP = ".lora_a.weight", ".lora_b.weight"
 """How torchtitan's names of A, shape (rank, inputs), and of B, shape (outputs, rank), end."""

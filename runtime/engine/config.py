@@ -18,25 +18,25 @@ from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION
 from ..errors import RunError
 from . import adapters
-from .checkpoint import Checkpoints, Policy, Start
-from .dialogs import DialogLoss
-from .distill import DistillLoss
+from .checkpoints.checkpoint import Checkpoints, Policy, Start
+from .checkpoints.storage import HEAD
 from .families import Head, model_spec
 from .families.parts import attending
-from .initial import by_name
 from .loader import Loader, NoTokenizer
-from .lr import Schedulers
 from .metrics import Metrics, OnEvent
 from .objectives import DpoLoss, LanguageLoss, RecordLoss
-from .optimizer import Optimizers
-from .policy import PolicyLoss
 from .profiler import Profiler
-from .qk_clip import watch
 from .quantization import convert, reset
-from .ratings import KtoLoss
-from .rewards import RewardLoss
-from .storage import HEAD
+from .records.dialogs import DialogLoss
+from .records.distill import DistillLoss
+from .records.policy import PolicyLoss
+from .records.ratings import KtoLoss
+from .records.rewards import RewardLoss
 from .trainer import Trainer
+from .updates.lr import Schedulers
+from .updates.optimizer import Optimizers
+from .updates.qk_clip import watch
+from .weights.initial import by_name
 
 RECOMPUTATION = {
     "full": FullAC.Config,
@@ -166,8 +166,8 @@ _OF_RECORDS: Mapping[type, type[RecordLoss]] = {
 def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
     """The model's head for the job's objective, and the loss to train with."""
     if not makes_logits(job.objective):
-        loss = _OF_RECORDS[type(job.objective)]
-        return ("score" if loss is RewardLoss else "tokens"), loss.Config(objective=job.objective)
+        of_records = _OF_RECORDS[type(job.objective)].Config(objective=job.objective)
+        return ("score" if isinstance(job.objective, Reward) else "tokens"), of_records
     terms = job.objective.terms()
     vocab = job.model.vocab
     loss = (

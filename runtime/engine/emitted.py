@@ -17,10 +17,10 @@ from ...compiler.schedule.timeline import Timeline
 from ..errors import RunError
 from ..run_folder.outcomes import results
 from ..run_folder.store import Store
-from .dialogs import DialogLoader
 from .loader import Batch, Loader
-from .lr import PlannedLR, PlannedSchedulers
+from .records.dialogs import DialogLoader
 from .train import dataloader
+from .updates.lr import PlannedLR, PlannedSchedulers
 
 PREPARE = "make the data with `etude prepare SPEC`, on any machine, and name its run folder"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..data.record_shards import Records
+from ..data.records.shards import Records
 from ..errors import DataError, RunError
 
 

@@ -14,10 +14,10 @@ from torchtitan.tools import utils
 
 from ...compiler.as_written import counted
 from ...compiler.schedule.timeline import Timeline
-from ..data.ahead import Ahead
-from ..data.stream import IGNORE, Stream, pack_into
+from ..data.order.ahead import Ahead
+from ..data.order.stream import IGNORE, Stream, pack_into
 from ..errors import DataError, RunError
-from .rollbacks import PassedOver
+from .updates.rollbacks import PassedOver
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
 

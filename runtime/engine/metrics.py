@@ -16,8 +16,8 @@ from ...compiler.plan.plan import TrainJob
 from ...compiler.plan.rates import utilization
 from ...compiler.schedule.timeline import Timeline
 from ..errors import Stopped
-from .rollbacks import Rollback
-from .spikes import Spike
+from .updates.rollbacks import Rollback
+from .updates.spikes import Spike
 
 OnEvent = Callable[[dict[str, Any]], None]
 

@@ -14,7 +14,7 @@ from torchtitan.tools.logging import logger
 
 from ...compiler.plan.plan import TrainJob
 from ..disk import move
-from .stored import send_file
+from .checkpoints.stored import send_file
 
 WARM_UP = 3
 """Steps that run under the profiler unrecorded before the first one, since its start takes time

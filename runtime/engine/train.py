@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ...compiler.pipelines import pipelining
 from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, NextToken, Reward, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
-from ..data.packing import Packing, Shuffled
-from ..data.record_shards import LIKELIHOOD
-from ..data.shards import Shards
-from ..data.stream import Stream
+from ..data.order.packing import Packing, Shuffled
+from ..data.order.stream import Stream
+from ..data.records.shards import LIKELIHOOD
+from ..data.tokens.shards import Shards
 from ..disk import disk
 from ..errors import RunError
 from ..run_folder.store import PROFILES
@@ -23,11 +23,11 @@ from .inputs import input_of, read_records
 from .process import freeze_imports, join, logging_to, own_garbage, rank_log, traces, tracing
 
 if TYPE_CHECKING:
-    from .checkpoint import Start
+    from .checkpoints.checkpoint import Start
     from .loader import Loader
     from .metrics import OnEvent
-    from .rollbacks import Rollback
     from .trainer import Trainer
+    from .updates.rollbacks import Rollback
 
 FORMS = {Sft: "dialogs", Distill: "dialogs", Kto: "ratings"}
 """Objective → the form of its records; of all others, preferences."""
@@ -102,7 +102,7 @@ def _trained(
 
     Returns: the rollback; () at the end.
     """
-    from .rollbacks import RollBack
+    from .updates.rollbacks import RollBack
 
     with make_trainer(job, inputs, folder, root, on_event, positions, rollbacks) as trainer:
         try:
@@ -127,7 +127,7 @@ def make_trainer(
     """The trainer of a job, with nothing loaded yet; arguments and errors are those of `train`."""
     # torchtitan chooses its device when it is imported, so `prepare` must come first.
     from .config import trainer_config
-    from .rollbacks import PassedOver
+    from .updates.rollbacks import PassedOver
 
     freeze_imports()
     if "model" not in inputs and job.drawn is None:
@@ -152,7 +152,7 @@ def make_trainer(
     config.comm.save_traces_folder = traces(root)
     with build(config) as trainer:
         if job.evaluation:
-            from .evaluations import Evaluations
+            from .measures.evaluations import Evaluations
 
             trainer.evaluate_with(Evaluations(trainer, job, inputs, on_event))
         yield trainer
@@ -183,7 +183,7 @@ def dataloader(
 ) -> "Loader.Config":
     """The loader of a job's batches; arguments as in `train`, with `positions` filled in."""
     from .loader import Loader
-    from .rows import row_multiple
+    from .records.rows import row_multiple
 
     folders = {source: input_of(inputs, f"data:{source}") for source in job.data}
     common: Any = {
@@ -220,7 +220,7 @@ def _packed(
     job: TrainJob, inputs: Mapping[str, Path], folders: Mapping[str, Path], root: Path, common: Any
 ) -> "Loader.Config":
     """The loader of sequences that are packed with dialogs."""
-    from .rows import row_multiple
+    from .records.rows import row_multiple
 
     common["packings"] = packings = {
         source: Packing.of(job, source, read_records(path, "dialogs", source), root / "cache")
@@ -242,8 +242,8 @@ def _dialogs(
     Args:
         records: of each source.
     """
-    from .dialogs import CountedDialogs, DialogLoader
-    from .distill import CountedDistill, DistillLoader, Taught
+    from .records.dialogs import CountedDialogs, DialogLoader
+    from .records.distill import CountedDistill, DistillLoader, Taught
 
     assert isinstance(job.objective, Sft | Distill)
     packed = job.objective.counts == "sequences"
@@ -260,8 +260,8 @@ def _dialogs(
 
 def _compared(job: TrainJob, inputs: Mapping[str, Path], common: Any) -> "Loader.Config":
     """The loader of preferences or rated answers, with what a reference has said of them."""
-    from .preferences import PreferenceLoader
-    from .ratings import RatingLoader
+    from .records.preferences import PreferenceLoader
+    from .records.ratings import RatingLoader
 
     objective = job.objective
     compares = isinstance(objective, Kto) or (isinstance(objective, Dpo) and objective.compares)
@@ -279,7 +279,7 @@ def _rollouts(
     job: TrainJob, inputs: Mapping[str, Path], folders: Mapping[str, Path], common: Any
 ) -> "Loader.Config":
     """The loader of a policy's own answers."""
-    from .policy import RolloutLoader, Rollouts
+    from .records.policy import RolloutLoader, Rollouts
 
     assert isinstance(job.objective, Grpo)
     rollouts = {}
@@ -296,8 +296,8 @@ def _rollouts(
 
 
 def _start(job: TrainJob, inputs: Mapping[str, Path]) -> "Start | None":
-    from .checkpoint import Start
-    from .storage import weights_of
+    from .checkpoints.checkpoint import Start
+    from .checkpoints.storage import weights_of
 
     if "model" not in inputs:
         return None

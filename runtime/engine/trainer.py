@@ -28,25 +28,25 @@ from ..disk import move, write
 from ..errors import RunError, Stopped
 from ..stopping import interrupted
 from .adapters import merge, merged
-from .attention import (
+from .attention.documents import (
     DocumentAttention,
     of_documents,
     of_segments,
     segment_blocks,
 )
 from .border import agree
-from .checkpoint import Checkpoints
+from .checkpoints.checkpoint import Checkpoints
+from .checkpoints.storage import AVERAGE, EVALUATIONS, SPIKES, writing
+from .checkpoints.stored import has_own_folder
 from .heads import Likely
 from .loader import Batch, Loader
 from .metrics import Metrics, not_finite
 from .objectives import reported
-from .polyak import Mean
-from .qk_clip import QkClip
-from .rollbacks import RollBack, Rollback
-from .settings import Settings
-from .spikes import Spike, Spikes, deciding
-from .storage import AVERAGE, EVALUATIONS, SPIKES, writing
-from .stored import has_own_folder
+from .updates.polyak import Mean
+from .updates.qk_clip import QkClip
+from .updates.rollbacks import RollBack, Rollback
+from .updates.settings import Settings
+from .updates.spikes import Spike, Spikes, deciding
 
 
 class Evaluating(Protocol):

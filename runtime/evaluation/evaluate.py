@@ -1,7 +1,7 @@
 """Measures what exported models write: passes each measure to its module in `evaluation`.
 
-Losses and accuracies are measured by the ranks that train (`engine/held_out.py`), and rewards by
-the judge's ranks (`engine/forward.py`).
+Losses and accuracies are measured by the ranks that train (`engine/measures/held_out.py`), and
+rewards by the judge's ranks (`engine/measures/forward.py`).
 """
 
 import json

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ...compiler.plan.measures import NeedleMeasure
-from ..data.needles import Haystack, haystack
-from ..data.tokenizer import begins
+from ..data.samples.needles import Haystack, haystack
+from ..data.tokens.tokenizer import begins
 from ..sampling.drawing import Generator, Request, Settings, all_of
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers.processors import TemplateProcessing
 
 from ...compiler.plan.measures import SuiteMeasure
-from ..data.tokenizer import begins
+from ..data.tokens.tokenizer import begins
 from ..errors import DataError, Interrupted, RunError
 from ..sampling.drawing import Generator
 from .task_files import check, sandboxed

@@ -28,7 +28,7 @@ def tell_change(task: Task) -> None:
 
 def weights(task: Task) -> None:
     """Converts published weights."""
-    from ..engine.convert_weights import weights
+    from ..engine.weights.convert import weights
 
     counts = weights(task.job, task.work, root=task.run.root)
     task.run.emit({"event": "weights", "job": task.job.id, **counts})
@@ -36,7 +36,7 @@ def weights(task: Task) -> None:
 
 def average(task: Task) -> None:
     """Averages models; later data start at the first model's positions."""
-    from ..engine.mean import average
+    from ..engine.weights.mean import average
 
     average(task.job, task.inputs, task.work)
     positions = task.inputs["of.0"] / "positions.json"
@@ -53,7 +53,7 @@ def ensemble(task: Task) -> None:
 
 def export(task: Task) -> None:
     """Writes a model in the format of transformers."""
-    from ..engine.export import export
+    from ..engine.weights.export import export
 
     export(task.job, task.inputs, task.work, root=task.run.root)
 

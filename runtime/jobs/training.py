@@ -51,8 +51,8 @@ def _positions(task: Task) -> dict[str, int] | None:
 
 def train(task: Task) -> None:
     """Trains on the ranks of the job's mesh."""
-    from ..engine.rollbacks import Rollback
     from ..engine.train import train
+    from ..engine.updates.rollbacks import Rollback
 
     job, run = task.job, task.run
     train(
@@ -99,7 +99,7 @@ def take_over(task: Task) -> None:
 
 def reference(task: Task) -> None:
     """Computes log-probabilities of responses."""
-    from ..engine.forward import reference
+    from ..engine.measures.forward import reference
 
     run = task.run
     reference(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
@@ -107,7 +107,7 @@ def reference(task: Task) -> None:
 
 def teach(task: Task) -> None:
     """Keeps a teacher's probabilities of tokens."""
-    from ..engine.teaching import teach
+    from ..engine.measures.teaching import teach
 
     run = task.run
     teach(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
@@ -115,7 +115,7 @@ def teach(task: Task) -> None:
 
 def likelihood(task: Task) -> None:
     """Computes log-probabilities of each token of answers."""
-    from ..engine.likelihood import likelihood
+    from ..engine.measures.likelihood import likelihood
 
     run = task.run
     likelihood(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
@@ -123,7 +123,7 @@ def likelihood(task: Task) -> None:
 
 def held_out(task: Task) -> None:
     """Measures losses and accuracies on held-out data."""
-    from ..engine.forward import held_out
+    from ..engine.measures.forward import held_out
 
     run = task.run
     held_out(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)
@@ -131,7 +131,7 @@ def held_out(task: Task) -> None:
 
 def judge(task: Task) -> None:
     """Scores answers with a reward model."""
-    from ..engine.forward import judge
+    from ..engine.measures.forward import judge
     from ..sampling.judging import Answered
 
     run = task.run
@@ -141,7 +141,7 @@ def judge(task: Task) -> None:
 
 def score(task: Task) -> None:
     """Computes the cross-entropy of documents."""
-    from ..engine.forward import score
+    from ..engine.measures.forward import score
 
     run = task.run
     score(task.job, task.inputs, task.work, root=run.store.folder, on_event=run.emit)

@@ -34,8 +34,10 @@ from ...compiler.torchtitan.quantization import SECTION
 from ...compiler.values import Resources
 from .. import stopping, verification, weight_files
 from ..asked import require_before
-from ..data import dialog, fim, readers, token_files, tokenizer
-from ..data.bad_lines import BadLines
+from ..data.dialogs import dialog
+from ..data.reading import readers
+from ..data.reading.bad_lines import BadLines
+from ..data.tokens import fim, token_files, tokenizer
 from ..errors import DataError, Interrupted, RunError
 from ..jobs import WORK
 from ..preparation import awaited, prepare, token_units

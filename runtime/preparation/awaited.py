@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.plan import DatasetJob
-from ..data import readers
-from ..data.records import RANKS, Fields, dump
+from ..data.reading import readers
+from ..data.records.records import RANKS, Fields, dump
 from ..disk import disk, move, write
 from ..errors import DataError, Stopped
 

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from ...compiler.plan.plan import Count, Plan
-from ..data import record_shards, shards
-from ..data.packing import Packing
-from ..data.record_shards import Records
+from ..data.order.packing import Packing
+from ..data.records import shards as record_shards
+from ..data.records.shards import Records
+from ..data.tokens import shards
 from ..errors import RunError
 from ..run_folder.outcomes import outcomes
 from ..run_folder.store import Store

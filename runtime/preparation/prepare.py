@@ -14,11 +14,13 @@ from tokenizers import Tokenizer
 
 from ...compiler.plan.plan import DatasetJob, FilterJob, TokenizerJob
 from .. import stopping
-from ..data import dialog, readers, token_files, tokenizer
-from ..data.filter import filter_shards
-from ..data.fim import Fim
-from ..data.shards import write_shards
-from ..data.sites import Sites
+from ..data.dialogs import dialog
+from ..data.reading import readers
+from ..data.reading.sites import Sites
+from ..data.tokens import token_files, tokenizer
+from ..data.tokens.filter import filter_shards
+from ..data.tokens.fim import Fim
+from ..data.tokens.shards import write_shards
 from ..disk import disk, write
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent

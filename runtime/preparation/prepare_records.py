@@ -13,17 +13,18 @@ from tokenizers import Tokenizer
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import DatasetJob
 from .. import stopping
-from ..data import layouts, readers, records
-from ..data.answers import right_answers
-from ..data.bad_lines import BadLines
-from ..data.dialog import renderer
-from ..data.encode import Rendered
-from ..data.formats import Row
-from ..data.long import PROMPTS as SUMMARY
-from ..data.long import Long, equal_responses, teaches
-from ..data.record_fields import Fields
-from ..data.record_shards import Record, Records, write_records
-from ..data.similar import unlike
+from ..data.dialogs.dialog import renderer
+from ..data.dialogs.encode import Rendered
+from ..data.order.long import PROMPTS as SUMMARY
+from ..data.order.long import Long, equal_responses, teaches
+from ..data.reading import readers
+from ..data.reading.bad_lines import BadLines
+from ..data.reading.formats import Row
+from ..data.records import layouts, records
+from ..data.records.answers import right_answers
+from ..data.records.fields import Fields
+from ..data.records.shards import Record, Records, write_records
+from ..data.records.similar import unlike
 from ..disk import write
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent

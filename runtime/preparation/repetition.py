@@ -8,8 +8,8 @@ from pathlib import Path
 from ...compiler.as_written import measured
 from ...compiler.plan.plan import Distill, Kto, NextToken, Plan, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
-from ..data.record_shards import SUMMARY as RECORDS
-from ..data.shards import SUMMARY as SHARDS
+from ..data.records.shards import SUMMARY as RECORDS
+from ..data.tokens.shards import SUMMARY as SHARDS
 from ..run_folder.outcomes import results
 from ..run_folder.store import Store
 

@@ -22,13 +22,13 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...compiler.plan.plan import DatasetJob
-from ..data import readers
-from ..data.bad_lines import BadLines
-from ..data.fim import Fim
-from ..data.placed import Places, TokenFile, write_placed
-from ..data.shards import kinds, tokenized
-from ..data.sites import Sites
-from ..data.stretches import Stretch, lines_before, together
+from ..data.reading import readers
+from ..data.reading.bad_lines import BadLines
+from ..data.reading.sites import Sites
+from ..data.reading.stretches import Stretch, lines_before, together
+from ..data.tokens.fim import Fim
+from ..data.tokens.placed import Places, TokenFile, write_placed
+from ..data.tokens.shards import kinds, tokenized
 from ..disk import write
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import SUMS

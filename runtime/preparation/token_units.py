@@ -15,12 +15,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...compiler.plan.plan import DatasetJob
-from ..data import token_files
-from ..data.placed import Places, write_placed
-from ..data.shards import kinds
-from ..data.stretches import LARGE, SMALL
-from ..data.token_files import Source, Vocabulary
-from ..data.tokenizer import special
+from ..data.reading.stretches import LARGE, SMALL
+from ..data.tokens import token_files
+from ..data.tokens.placed import Places, write_placed
+from ..data.tokens.shards import kinds
+from ..data.tokens.token_files import Source, Vocabulary
+from ..data.tokens.tokenizer import special
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
 from .units import Stop, each

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ...compiler.plan.plan import Plan
-from ..data.readers import NoFile
+from ..data.reading.readers import NoFile
 from ..errors import RunError
 from .records import show_records
 from .rows import show_rows

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from ..data.encode import CONTENT, EXCLUDED, FORMATTING, OTHER, TERMINATION, Rendered
-from ..data.tokenizer import special
+from ..data.dialogs.encode import CONTENT, EXCLUDED, FORMATTING, OTHER, TERMINATION, Rendered
+from ..data.tokens.tokenizer import special
 from .parts import Label, decoded
 
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")

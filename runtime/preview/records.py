@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ...compiler.plan.plan import DatasetJob, Distill, Dpo, Kto, Reward, Sft
-from ..data import records
-from ..data.encode import Encoder
-from ..data.formats import Row
-from ..data.packing import compared, counted, learned
-from ..data.record_shards import Record
-from ..data.shards import held_out
-from ..data.similar import unlike
+from ..data.dialogs.encode import Encoder
+from ..data.order.packing import compared, counted, learned
+from ..data.reading.formats import Row
+from ..data.records import records
+from ..data.records.shards import Record
+from ..data.records.similar import unlike
+from ..data.tokens.shards import held_out
 from ..preparation.prepare_records import RecordMaker
 from .kinds import labels_of
 from .parts import Label, cut

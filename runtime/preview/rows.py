@@ -5,15 +5,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..data import readers
-from ..data.bad_lines import BadLines
-from ..data.encode import TERMINATION, Encoder, Piece
-from ..data.fim import Fim
-from ..data.formats import Document
-from ..data.placed import write_placed
-from ..data.shards import Shards, held_out, kinds, write_shards
-from ..data.stream import IGNORE, Stream, pack
-from ..data.tokenizer import special
+from ..data.dialogs.encode import TERMINATION, Encoder, Piece
+from ..data.order.stream import IGNORE, Stream, pack
+from ..data.reading import readers
+from ..data.reading.bad_lines import BadLines
+from ..data.reading.formats import Document
+from ..data.tokens.fim import Fim
+from ..data.tokens.placed import write_placed
+from ..data.tokens.shards import Shards, held_out, kinds, write_shards
+from ..data.tokens.tokenizer import special
 from ..preparation import token_units
 from .parts import Label, cut
 from .shop import Made, Shop, read_some

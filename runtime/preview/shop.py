@@ -8,9 +8,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from ...compiler.plan.plan import DatasetJob, Plan, TokenizerJob
-from ..data import readers, tokenizer
-from ..data.bad_lines import BadLines
-from ..data.formats import Document
+from ..data.reading import readers
+from ..data.reading.bad_lines import BadLines
+from ..data.reading.formats import Document
+from ..data.tokens import tokenizer
 from ..errors import RunError
 from ..preparation import prepare
 from ..run_folder.outcomes import results

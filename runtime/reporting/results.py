@@ -8,7 +8,7 @@ from typing import Any
 from ...compiler.plan.describe import MEASURED
 from ...compiler.plan.describe import results as results_of
 from ...compiler.plan.plan import Plan
-from ..data.long import counted, left_out
+from ..data.order.long import counted, left_out
 from ..errors import RunError
 from ..preparation.repetition import readings
 from ..run_folder.outcomes import Outcome, evaluations, steps

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ...compiler.plan.plan import DrawJob
 from .. import stopping
-from ..data import tokenizer
+from ..data.tokens import tokenizer
 from ..disk import disk
 from ..peers import SINGLE, Peers
 from ..run_folder.recorder import OnEvent

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...compiler.plan.plan import EnsembleJob, JudgeJob
-from ..data import tokenizer
 from ..data.drawn import DRAWS
+from ..data.tokens import tokenizer
 from ..disk import disk, move, write_by
 from .prompts import Prompt, Protocol, read
 

@@ -11,11 +11,11 @@ from tokenizers import Tokenizer
 
 from ...compiler.as_written import counted
 from ...compiler.plan.plan import PromptWindow
-from ..data.dialog import renderer
-from ..data.encode import Piece
-from ..data.permutation import Permutation, digest
-from ..data.records import Preference, Tokens
-from ..data.tokenizer import special
+from ..data.dialogs.dialog import renderer
+from ..data.dialogs.encode import Piece
+from ..data.order.permutation import Permutation, digest
+from ..data.records.records import Preference, Tokens
+from ..data.tokens.tokenizer import special
 from ..errors import DataError
 
 Message = dict[str, Any]

@@ -15,10 +15,10 @@ import numpy as np
 from ...compiler.ids import DataId
 from ...compiler.plan.plan import RolloutJob
 from ...compiler.schedule.mixture import Mixture
-from ..data import tokenizer
+from ..data.dialogs.encode import CONTENT, OTHER
 from ..data.drawn import ROLLOUTS
-from ..data.encode import CONTENT, OTHER
-from ..data.record_shards import ADVANTAGES, LEARNED, REWARDS, Record, write_records
+from ..data.records.shards import ADVANTAGES, LEARNED, REWARDS, Record, write_records
+from ..data.tokens import tokenizer
 from ..disk import disk, move, write, write_by
 from ..run_folder.recorder import OnEvent
 from ..verification import verified

@@ -12,8 +12,8 @@ from etude_cli import etude
 from exported_models import ANSWER, CONTEXT, DIALOG, ENDS, STARTS, TEXT, write
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from etude.runtime.data.dialog import renderer
-from etude.runtime.data.tokenizer import load, special
+from etude.runtime.data.dialogs.dialog import renderer
+from etude.runtime.data.tokens.tokenizer import load, special
 
 ALL = [
     pytest.param(

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from etude.compiler.plan.plan import ExportJob, Sft, TrainJob
 from etude.compiler.torchtitan.quantization import SECTION, quantization
-from etude.runtime.engine.export import export
+from etude.runtime.engine.weights.export import export
 from etude.runtime.preflight.kernels import kernels, there
 from etude.spec.record import replace
 from etude.spec.schema.recipe import Precision

@@ -26,9 +26,9 @@ from etude.compiler.plan.plan import (
 )
 from etude.compiler.schedule.timeline import Timeline
 from etude.compiler.values import BatchPiece, Experts, Latent, LrPiece, Parts, Saving, Spikes
-from etude.runtime.data import tokenizer
-from etude.runtime.data.shards import write_shards
-from etude.runtime.engine.checksums import is_whole
+from etude.runtime.data.tokens import tokenizer
+from etude.runtime.data.tokens.shards import write_shards
+from etude.runtime.engine.checkpoints.checksums import is_whole
 from etude.runtime.engine.device import prepare
 from etude.runtime.engine.train import train
 from etude.spec.record import replace

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from etude.compiler.plan.plan import HeldOutJob, ReferenceJob, ScoreJob, TeacherJob, TrainJob
-from etude.runtime.engine import walk
-from etude.runtime.engine.forward import held_out, reference, score
-from etude.runtime.engine.teaching import teach
+from etude.runtime.engine.measures import walk
+from etude.runtime.engine.measures.forward import held_out, reference, score
+from etude.runtime.engine.measures.teaching import teach
 from etude.runtime.engine.train import train
 
 JOBS: dict[str, tuple[Any, Any]] = {

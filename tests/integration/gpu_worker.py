@@ -50,7 +50,9 @@ from etude.compiler.plan.plan import (  # noqa: E402
 )
 from etude.compiler.torchtitan.adapters import adapters  # noqa: E402
 from etude.compiler.values import Spikes  # noqa: E402
-from etude.runtime.engine import checkpoint, initial, trainer  # noqa: E402
+from etude.runtime.engine import trainer  # noqa: E402
+from etude.runtime.engine.checkpoints import checkpoint  # noqa: E402
+from etude.runtime.engine.weights import initial  # noqa: E402
 from etude.spec.record import replace  # noqa: E402
 from etude.spec.schema.preference_losses import LOSSES  # noqa: E402
 from etude.spec.schema.recipe import Adapter  # noqa: E402
@@ -147,7 +149,7 @@ def make_inputs(folder: Path) -> Roles:
     """Documents and records, and files of what a reference, a teacher and a judge say of these."""
     from test_policy import answer
 
-    from etude.runtime.data.record_shards import (
+    from etude.runtime.data.records.shards import (
         ADVANTAGES,
         LEARNED,
         LIKELIHOOD,
@@ -186,7 +188,7 @@ def taught(**given: Any) -> Case:
     """A teacher speaks, and a student learns from it."""
 
     def case(inputs: Roles, folder: Path) -> None:
-        from etude.runtime.engine.teaching import teach
+        from etude.runtime.engine.measures.teaching import teach
 
         forward(TeacherJob, "chat", teach, top_k=8)(inputs, folder / "teacher")
         roles = inputs | {"teacher:chat": folder / "teacher" / "result"}
@@ -205,13 +207,13 @@ def evaluated(inputs: Roles, folder: Path) -> None:
 
 
 def reference(*given: Any, **keywords: Any) -> None:
-    from etude.runtime.engine.forward import reference as work
+    from etude.runtime.engine.measures.forward import reference as work
 
     work(*given, **keywords)
 
 
 def likelihood(*given: Any, **keywords: Any) -> None:
-    from etude.runtime.engine.likelihood import likelihood as work
+    from etude.runtime.engine.measures.likelihood import likelihood as work
 
     work(*given, **keywords)
 

@@ -21,7 +21,7 @@ prepare("cpu")
 
 from torchtitan.distributed.flex_shard import dist_muon  # noqa: E402
 
-from etude.runtime.engine import muon  # noqa: E402
+from etude.runtime.engine.updates import muon  # noqa: E402
 
 SHAPES = {
     "layers.0.w1": (16, 8),

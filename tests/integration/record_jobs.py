@@ -22,10 +22,10 @@ from etude.compiler.plan.plan import (
     TeacherJob,
     TrainJob,
 )
-from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
-from etude.runtime.data.record_shards import Record, write_records
+from etude.runtime.data.dialogs.encode import CONTENT, FORMATTING, OTHER, TERMINATION
+from etude.runtime.data.records.shards import Record, write_records
 from etude.runtime.engine.families import hf_config, model_spec
-from etude.runtime.engine.forward import reference
+from etude.runtime.engine.measures.forward import reference
 from etude.runtime.engine.train import make_trainer
 
 SEQ_LEN = 64

@@ -11,11 +11,11 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from etude.compiler.plan.plan import Architecture, DrawJob, JudgeJob, SampleJob
-from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import special_tokens
+from etude.runtime.data.dialogs.dialog import special_tokens
+from etude.runtime.data.tokens import tokenizer
+from etude.runtime.engine.checkpoints.storage import write_tensors
 from etude.runtime.engine.families import model_spec
-from etude.runtime.engine.forward import judge as judge_draws
-from etude.runtime.engine.storage import write_tensors
+from etude.runtime.engine.measures.forward import judge as judge_draws
 from etude.runtime.sampling.judging import Answered
 
 DIALOG = {"protocol": "llama3"}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from etude.runtime.engine import attention
-from etude.runtime.engine.attention import (
+from etude.runtime.engine.attention import documents as attention
+from etude.runtime.engine.attention.documents import (
     NEAR,
     WHOLE,
     DocumentAttention,
@@ -16,8 +16,8 @@ from etude.runtime.engine.attention import (
     document_mask,
     segment_mask,
 )
-from etude.runtime.engine.grouped import Grouped
-from etude.runtime.engine.spans import Span, Spans
+from etude.runtime.engine.attention.grouped import Grouped
+from etude.runtime.engine.attention.spans import Span, Spans
 
 POSITIONS = torch.tensor([[3, 4, 0, 1, 2, 0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7]])
 SEGMENTS = torch.tensor([[0, 0, 0, 1, 1, 2, 2, -1], [1, 1, 1, 2, 2, 2, -1, -1]])

@@ -3,7 +3,8 @@
 import pytest
 from transformers import AutoTokenizer
 
-from etude.runtime.data import samples, tokenizer
+from etude.runtime.data.samples import samples
+from etude.runtime.data.tokens import tokenizer
 
 TEXTS = [
     "plain words",

@@ -12,11 +12,11 @@ from record_jobs import Roles, forward_job, preference, record_job, transformers
 from test_engine_records import check_against_transformers
 
 from etude.compiler.plan.plan import Distill, TeacherJob
-from etude.runtime.data.encode import CONTENT, TERMINATION
-from etude.runtime.data.record_shards import Record, Records, write_records
+from etude.runtime.data.dialogs.encode import CONTENT, TERMINATION
+from etude.runtime.data.records.shards import Record, Records, write_records
 from etude.runtime.engine import heads
-from etude.runtime.engine.distill import Taught
-from etude.runtime.engine.teaching import teach
+from etude.runtime.engine.measures.teaching import teach
+from etude.runtime.engine.records.distill import Taught
 from etude.runtime.errors import DataError
 
 

@@ -15,7 +15,7 @@ from etude.compiler.lowering.writing import mesh
 from etude.compiler.plan.plan import PromptWindow, Until
 from etude.compiler.plan.verifiers import Verifier
 from etude.runtime import sampling
-from etude.runtime.data import tokenizer
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import Interrupted
 from etude.runtime.peers import SINGLE, Peers, Single
 from etude.runtime.sampling.draw_files import drawn

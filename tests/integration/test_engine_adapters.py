@@ -33,12 +33,12 @@ from etude.compiler.plan.plan import (
     TrainJob,
 )
 from etude.compiler.torchtitan.adapters import adapters, targets
-from etude.runtime.engine.adapter_export import _rows, export_adapter
 from etude.runtime.engine.adapters import is_adapter
-from etude.runtime.engine.export import export
+from etude.runtime.engine.checkpoints.storage import HEAD
 from etude.runtime.engine.families import model_spec
-from etude.runtime.engine.forward import reference
-from etude.runtime.engine.storage import HEAD
+from etude.runtime.engine.measures.forward import reference
+from etude.runtime.engine.weights.adapter_export import _rows, export_adapter
+from etude.runtime.engine.weights.export import export
 from etude.runtime.errors import RunError
 from etude.spec.record import replace
 from etude.spec.schema.recipe import Adapter

@@ -16,8 +16,8 @@ from engine_jobs import Events, run, same, train_job
 from etude.compiler.plan.checkpoints import FOR_ROLLBACKS
 from etude.compiler.values import Saving
 from etude.runtime import stopping
-from etude.runtime.engine.checkpoint import Policy
-from etude.runtime.engine.checksums import SUMS, damage
+from etude.runtime.engine.checkpoints.checkpoint import Policy
+from etude.runtime.engine.checkpoints.checksums import SUMS, damage
 from etude.runtime.errors import Interrupted
 
 RANK = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -28,7 +28,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from engine_jobs import run, train_job
-from etude.runtime.engine.checksums import Writer
+from etude.runtime.engine.checkpoints.checksums import Writer
 
 finish = Writer.finish
 
@@ -154,7 +154,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     """Its steps are taken while the writer waits for them."""
     from threading import Event
 
-    from etude.runtime.engine.checksums import Writer
+    from etude.runtime.engine.checkpoints.checksums import Writer
 
     further, finish = Event(), Writer.finish
     waited: list[bool] = []
@@ -192,7 +192,7 @@ def test_a_request_to_stop_waits_until_the_checkpoint_is_whole(
 def test_checkpoints_come_by_the_clock(
     inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from etude.runtime.engine import checkpoint
+    from etude.runtime.engine.checkpoints import checkpoint
 
     now = [0.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])

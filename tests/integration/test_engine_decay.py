@@ -15,7 +15,7 @@ from etude.compiler.families import FAMILIES
 from etude.compiler.families.architectures import published
 from etude.compiler.torchtitan.configuration import NO_MATRICES
 from etude.runtime.engine.families import Head, model_spec
-from etude.runtime.engine.optimizer import Optimizers
+from etude.runtime.engine.updates.optimizer import Optimizers
 from etude.spec.record import replace
 
 RATE, DECAY = 1e-2, 0.5

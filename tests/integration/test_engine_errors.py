@@ -14,7 +14,7 @@ from engine_jobs import Events, architecture, lr, run, same, train_job
 from torch.distributed.checkpoint.filesystem import FileSystem
 
 from etude.compiler.plan.plan import Averaging
-from etude.runtime.engine.checkpoint import Checkpoints
+from etude.runtime.engine.checkpoints.checkpoint import Checkpoints
 from etude.runtime.errors import DataError, RunError, Stopped
 from etude.spec.record import replace
 

@@ -26,7 +26,7 @@ from etude.compiler.plan.evaluations import role
 from etude.compiler.plan.measures import LossMeasure
 from etude.compiler.plan.plan import Choice, Evaluation, NextToken, ReferenceJob, Reward, Sft
 from etude.compiler.torchtitan.adapters import adapters
-from etude.runtime.engine.forward import held_out, reference
+from etude.runtime.engine.measures.forward import held_out, reference
 from etude.runtime.errors import DataError
 from etude.spec.schema.recipe import Adapter
 

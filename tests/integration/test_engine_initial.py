@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from etude.runtime.engine import initial
+from etude.runtime.engine.weights import initial
 from etude.runtime.errors import RunError
 
 assert engine_jobs

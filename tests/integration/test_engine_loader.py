@@ -9,8 +9,8 @@ from engine_jobs import train_job
 from torchtitan.tools import utils
 
 from etude.compiler.schedule.timeline import Timeline
-from etude.runtime.data.shards import Shards
-from etude.runtime.data.stream import Stream
+from etude.runtime.data.order.stream import Stream
+from etude.runtime.data.tokens.shards import Shards
 from etude.runtime.engine.loader import Loader
 from etude.runtime.errors import DataError
 

@@ -12,13 +12,13 @@ from engine_jobs import architecture, decoder, experts, latent, run, tensors, tr
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from etude.compiler.plan.plan import Architecture, AverageJob, ExportJob
-from etude.runtime.data.stream import pack
-from etude.runtime.engine import export as exporting
-from etude.runtime.engine.attention import by_window, document_mask
-from etude.runtime.engine.export import export
+from etude.runtime.data.order.stream import pack
+from etude.runtime.engine.attention.documents import by_window, document_mask
+from etude.runtime.engine.checkpoints.storage import weights_of
 from etude.runtime.engine.families import model_spec
-from etude.runtime.engine.mean import average
-from etude.runtime.engine.storage import weights_of
+from etude.runtime.engine.weights import export as exporting
+from etude.runtime.engine.weights.export import export
+from etude.runtime.engine.weights.mean import average
 from etude.runtime.errors import RunError
 
 
@@ -291,7 +291,7 @@ def test_transformers_computes_the_same(
 def test_an_export_in_bf16_is_the_weights_rounded_in_as_many_files_as_it_takes(
     inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from etude.runtime.engine import export as module
+    from etude.runtime.engine.weights import export as module
 
     monkeypatch.setattr(module, "SHARD_BYTES", 20_000)
     run(train_job(steps=2), inputs, tmp_path / "job")

@@ -16,7 +16,7 @@ from test_engine_ranks import Run, Workplace
 from etude.compiler.families import FAMILIES
 from etude.compiler.plan.plan import TrainJob
 from etude.compiler.torchtitan.configuration import MUON
-from etude.runtime.engine.muon import ADJUSTED, Muon, orthogonal
+from etude.runtime.engine.updates.muon import ADJUSTED, Muon, orthogonal
 
 STATE = "optimizer.state."
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -18,11 +18,11 @@ from torch.nn.attention.flex_attention import (
 from torchtitan.models.common.attention import FlexAttention
 
 from etude.compiler.plan.plan import Architecture, TrainJob
-from etude.runtime.engine.attention import document_mask, of_documents
+from etude.runtime.engine.attention.documents import document_mask, of_documents
 from etude.runtime.engine.families import model_spec
 from etude.runtime.engine.process import join
-from etude.runtime.engine.qk_clip import WatchedDocuments, WatchedFlex
 from etude.runtime.engine.train import make_trainer
+from etude.runtime.engine.updates.qk_clip import WatchedDocuments, WatchedFlex
 
 SHAPES = {
     "grouped": architecture(),

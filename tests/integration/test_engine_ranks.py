@@ -16,8 +16,8 @@ from engine_jobs import Events, lr, run, same, same_weights, spoiled, tensors, t
 from etude.compiler.plan.plan import Averaging, TrainJob
 from etude.compiler.schedule.timeline import Timeline
 from etude.compiler.values import Spikes
-from etude.runtime.data.shards import Shards
-from etude.runtime.data.stream import Stream
+from etude.runtime.data.order.stream import Stream
+from etude.runtime.data.tokens.shards import Shards
 from etude.runtime.engine.loader import Loader
 from etude.runtime.engine.trainer import Trainer
 

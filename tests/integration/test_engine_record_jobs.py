@@ -20,12 +20,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from etude.compiler.plan.plan import ExportJob, Kto, Objective, ReferenceJob, Reward, Sft
 from etude.compiler.schedule.timeline import Timeline
-from etude.runtime.data.encode import CONTENT, OTHER, TERMINATION
-from etude.runtime.data.record_shards import Record, Records, write_records
-from etude.runtime.engine import walk
-from etude.runtime.engine.export import export
-from etude.runtime.engine.forward import reference
-from etude.runtime.engine.rows import collate, lay_out
+from etude.runtime.data.dialogs.encode import CONTENT, OTHER, TERMINATION
+from etude.runtime.data.records.shards import Record, Records, write_records
+from etude.runtime.engine.measures import walk
+from etude.runtime.engine.measures.forward import reference
+from etude.runtime.engine.records.rows import collate, lay_out
+from etude.runtime.engine.weights.export import export
 from etude.runtime.errors import DataError, RunError
 
 

@@ -30,9 +30,9 @@ from etude.compiler.plan.plan import (
     Sft,
     TeacherJob,
 )
-from etude.runtime.engine import record_loader
-from etude.runtime.engine.forward import held_out, reference, score
-from etude.runtime.engine.teaching import teach
+from etude.runtime.engine.measures.forward import held_out, reference, score
+from etude.runtime.engine.measures.teaching import teach
+from etude.runtime.engine.records import loader as record_loader
 
 DPO = Dpo(beta=0.3, nll=0.2, label_smoothing=0.1, normalize=True, mask="formatting")
 ORPO = Dpo(

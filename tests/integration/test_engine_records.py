@@ -23,14 +23,16 @@ from record_jobs import (
 from torch.distributed.tensor import DTensor
 
 from etude.compiler.plan.plan import Architecture, Dpo, Reward, ScoreJob, Sft, TrainJob
-from etude.runtime.data.encode import CONTENT, FORMATTING, OTHER, TERMINATION
-from etude.runtime.data.packing import Packing, Shuffled
-from etude.runtime.data.record_shards import Record, Records, write_records
-from etude.runtime.data.shards import Shards
-from etude.runtime.engine import heads, record_loader, rows
-from etude.runtime.engine.forward import score
+from etude.runtime.data.dialogs.encode import CONTENT, FORMATTING, OTHER, TERMINATION
+from etude.runtime.data.order.packing import Packing, Shuffled
+from etude.runtime.data.records.shards import Record, Records, write_records
+from etude.runtime.data.tokens.shards import Shards
+from etude.runtime.engine import heads
+from etude.runtime.engine.measures.forward import score
 from etude.runtime.engine.objectives import reported
-from etude.runtime.engine.rows import collate, lay_out
+from etude.runtime.engine.records import loader as record_loader
+from etude.runtime.engine.records import rows
+from etude.runtime.engine.records.rows import collate, lay_out
 
 BATCH = 4
 

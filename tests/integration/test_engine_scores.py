@@ -6,7 +6,7 @@ import torch
 from engine_jobs import decoder
 from torch.nn.attention.flex_attention import flex_attention
 
-from etude.runtime.engine.attention import DocumentAttention, of_documents, of_segments
+from etude.runtime.engine.attention.documents import DocumentAttention, of_documents, of_segments
 from etude.runtime.engine.families import model_spec
 from etude.runtime.engine.families.decoder_blocks import PartsAttention, slopes
 

@@ -12,7 +12,7 @@ from torchtitan.config import TrainingConfig
 from etude.compiler.plan.plan import Schedule, TrainJob
 from etude.compiler.schedule.timeline import Timeline
 from etude.compiler.values import LrPiece
-from etude.runtime.engine.settings import Settings
+from etude.runtime.engine.updates.settings import Settings
 
 CLIP = [lr(0, 3, "hold", 1.0, 1.0), lr(3, 6, "linear", 1.0, 0.01)]
 DECAY = [lr(0, 6, "linear", 0.0, 0.5)]

@@ -24,9 +24,9 @@ from engine_jobs import (
 from etude.compiler.plan.plan import TrainJob
 from etude.compiler.schedule.timeline import Timeline
 from etude.compiler.values import Saving, Spikes
-from etude.runtime.engine.rollbacks import Rollback
-from etude.runtime.engine.spikes import LEAST
 from etude.runtime.engine.trainer import Trainer
+from etude.runtime.engine.updates.rollbacks import Rollback
+from etude.runtime.engine.updates.spikes import LEAST
 from etude.runtime.errors import Stopped
 
 BAD = 20

@@ -15,10 +15,10 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from etude.runtime.engine.checksums import Writer, damage
-from etude.runtime.engine.lazy_reader import CheckpointReader
-from etude.runtime.engine.rollbacks import Rollback
-from etude.runtime.engine.stored import take_named, take_stored
+from etude.runtime.engine.checkpoints.checksums import Writer, damage
+from etude.runtime.engine.checkpoints.lazy_reader import CheckpointReader
+from etude.runtime.engine.checkpoints.stored import take_named, take_stored
+from etude.runtime.engine.updates.rollbacks import Rollback
 from etude.runtime.errors import Interrupted
 from etude.runtime.run_folder.saved import steps_saved
 from etude.runtime.stores import remote as remote_module

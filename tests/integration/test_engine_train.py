@@ -20,8 +20,8 @@ from etude.compiler.schedule.timeline import Timeline
 from etude.compiler.values import Profile
 from etude.runtime.engine import profiler
 from etude.runtime.engine.loader import Loader
-from etude.runtime.engine.polyak import Mean
 from etude.runtime.engine.train import make_trainer
+from etude.runtime.engine.updates.polyak import Mean
 from etude.runtime.errors import RunError
 
 

@@ -21,13 +21,13 @@ from etude.compiler.files.published_config import describe
 from etude.compiler.files.published_keys import KINDS
 from etude.compiler.plan.plan import Architecture, ExportJob, WeightsJob
 from etude.runtime import weight_files
-from etude.runtime.engine.attention import by_window, document_mask
-from etude.runtime.engine.convert_weights import SOURCE
-from etude.runtime.engine.convert_weights import weights as read
-from etude.runtime.engine.export import export
+from etude.runtime.engine.attention.documents import by_window, document_mask
 from etude.runtime.engine.families import hf_config, model_spec
 from etude.runtime.engine.process import join
 from etude.runtime.engine.train import make_trainer
+from etude.runtime.engine.weights.convert import SOURCE
+from etude.runtime.engine.weights.convert import weights as read
+from etude.runtime.engine.weights.export import export
 from etude.runtime.errors import DataError
 
 GELU = {"norm": "layer", "activation": "gelu", "gated": False}

@@ -26,12 +26,12 @@ from torch.nn.functional import cross_entropy
 
 from etude.compiler.plan.measures import LossMeasure
 from etude.compiler.plan.plan import Reward
-from etude.runtime.data.encode import CONTENT, TERMINATION
-from etude.runtime.data.record_shards import Records
-from etude.runtime.data.shards import Shards, write_shards
-from etude.runtime.data.tokenizer import byte_level
-from etude.runtime.engine.forward import held_out
-from etude.runtime.engine.held_out import ranked
+from etude.runtime.data.dialogs.encode import CONTENT, TERMINATION
+from etude.runtime.data.records.shards import Records
+from etude.runtime.data.tokens.shards import Shards, write_shards
+from etude.runtime.data.tokens.tokenizer import byte_level
+from etude.runtime.engine.measures.forward import held_out
+from etude.runtime.engine.measures.held_out import ranked
 from etude.runtime.errors import DataError
 
 

@@ -15,9 +15,9 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from etude.runtime.engine.checksums import Writer, damage
-from etude.runtime.engine.lazy_reader import CheckpointReader, PlainPlanner
-from etude.runtime.engine.storage import model_tensors, reading
+from etude.runtime.engine.checkpoints.checksums import Writer, damage
+from etude.runtime.engine.checkpoints.lazy_reader import CheckpointReader, PlainPlanner
+from etude.runtime.engine.checkpoints.storage import model_tensors, reading
 from etude.runtime.errors import RunError
 
 

@@ -14,8 +14,8 @@ from record_jobs import Roles, forward_job, record_job, responses_of, transforme
 from test_engine_records import gradients_of, split_qkv, to_hf
 
 from etude.compiler.plan.plan import Grpo, LikelihoodJob
-from etude.runtime.data.encode import CONTENT, OTHER
-from etude.runtime.data.record_shards import (
+from etude.runtime.data.dialogs.encode import CONTENT, OTHER
+from etude.runtime.data.records.shards import (
     ADVANTAGES,
     LEARNED,
     REWARDS,
@@ -23,8 +23,8 @@ from etude.runtime.data.record_shards import (
     Records,
     write_records,
 )
-from etude.runtime.engine.likelihood import likelihood
-from etude.runtime.engine.policy import PolicyLoss
+from etude.runtime.engine.measures.likelihood import likelihood
+from etude.runtime.engine.records.policy import PolicyLoss
 from etude.runtime.engine.train import make_trainer
 from etude.runtime.errors import DataError
 

@@ -11,7 +11,7 @@ import pytest
 import etude
 from etude.compiler.plan.plan import DatasetJob, Plan, TokenizerJob, TrainJob
 from etude.runtime import preview as previews
-from etude.runtime.data import tokenizer
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.engine.device import prepare
 from etude.runtime.engine.train import dataloader
 from etude.runtime.preparation.prepare import make_dataset, make_tokenizer

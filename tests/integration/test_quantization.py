@@ -213,7 +213,7 @@ def test_emulated_fp8_has_nearly_the_loss_and_the_gradients_of_fp32() -> None:
         made = config.build()
         torch.manual_seed(1)
         made.init_weights(buffer_device=torch.device("cpu"))
-        from etude.runtime.engine.attention import by_window, document_mask
+        from etude.runtime.engine.attention.documents import by_window, document_mask
 
         masks = by_window(document_mask(positions), positions, 0)
         logits = made(tokens[:, :-1], positions=positions, attention_masks=masks)

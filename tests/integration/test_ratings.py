@@ -18,12 +18,12 @@ from test_engine_records import (
 )
 
 from etude.compiler.plan.plan import Kto, ReferenceJob
-from etude.runtime.data.encode import CONTENT, OTHER
-from etude.runtime.data.packing import Shuffled
-from etude.runtime.data.record_shards import Record, Records, write_records
-from etude.runtime.engine import record_loader
-from etude.runtime.engine.forward import reference
-from etude.runtime.engine.ratings import MISMATCHED, mismatched
+from etude.runtime.data.dialogs.encode import CONTENT, OTHER
+from etude.runtime.data.order.packing import Shuffled
+from etude.runtime.data.records.shards import Record, Records, write_records
+from etude.runtime.engine.measures.forward import reference
+from etude.runtime.engine.records import loader as record_loader
+from etude.runtime.engine.records.ratings import MISMATCHED, mismatched
 from etude.runtime.errors import DataError
 
 

@@ -18,8 +18,8 @@ from test_engine_records import (
 )
 
 from etude.compiler.plan.plan import Reward
-from etude.runtime.data.packing import Shuffled
-from etude.runtime.data.record_shards import Record, Records, write_records
+from etude.runtime.data.order.packing import Shuffled
+from etude.runtime.data.records.shards import Record, Records, write_records
 from etude.runtime.errors import DataError
 
 

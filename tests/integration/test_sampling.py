@@ -27,8 +27,8 @@ from transformers import AutoModelForSequenceClassification
 from etude.compiler.lowering.writing import mesh
 from etude.compiler.plan.plan import ExportJob
 from etude.runtime import sampling
-from etude.runtime.data import tokenizer
-from etude.runtime.engine.export import export
+from etude.runtime.data.tokens import tokenizer
+from etude.runtime.engine.weights.export import export
 from etude.runtime.errors import DataError, RunError
 from etude.runtime.peers import Single
 from etude.runtime.sampling import draws as draws_of

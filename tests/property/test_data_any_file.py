@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from etude.runtime.data import formats, readers, streams
+from etude.runtime.data.reading import formats, readers, streams
 from etude.runtime.errors import DataError
 
 texts = st.lists(st.text(min_size=1).filter(str.strip), max_size=20)

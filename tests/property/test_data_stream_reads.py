@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etude.runtime.data.shards import Shards, write_shards
-from etude.runtime.data.stream import IGNORE, Stream, pack
-from etude.runtime.data.tokenizer import byte_level
+from etude.runtime.data.order.stream import IGNORE, Stream, pack
+from etude.runtime.data.tokens.shards import Shards, write_shards
+from etude.runtime.data.tokens.tokenizer import byte_level
 
 
 @settings(max_examples=60, deadline=None)

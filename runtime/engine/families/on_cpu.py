@@ -16,7 +16,7 @@ from torchtitan.models.common.attention import FlexAttention
 from torchtitan.models.common.moe import GroupedExperts
 from torchtitan.models.common.token_dispatcher import AllToAllTokenDispatcher
 
-from ..attention import DocumentAttention
+from ..attention.documents import DocumentAttention
 
 
 class CpuExperts(GroupedExperts):

@@ -160,9 +160,9 @@ def test_preview_in_json_has_no_list_beside_an_error(
 
 
 def test_a_damaged_file_that_is_the_only_one_is_not_skipped(tmp_path: Path) -> None:
-    from etude.runtime.data.bad_lines import BadLines
-    from etude.runtime.data.formats import rows
-    from etude.runtime.data.readers import find
+    from etude.runtime.data.reading.bad_lines import BadLines
+    from etude.runtime.data.reading.formats import rows
+    from etude.runtime.data.reading.readers import find
     from etude.runtime.errors import DataError
 
     (tmp_path / "x.parquet").write_bytes(b"no table")

@@ -9,7 +9,7 @@ from specs import HEAD, after, compiled, only, place, stage
 from etude.compiler.driver import analyse, compile
 from etude.compiler.files.data_files import ENDINGS, refused, way_out
 from etude.lsp.project import Project
-from etude.runtime.data.formats import SUFFIXES
+from etude.runtime.data.reading.formats import SUFFIXES
 from etude.spec.findings.diagnostics import Diagnostic
 from etude.spec.load import read
 

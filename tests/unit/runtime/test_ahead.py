@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from etude.runtime.data.ahead import Ahead
+from etude.runtime.data.order.ahead import Ahead
 
 
 def threads() -> list[str]:

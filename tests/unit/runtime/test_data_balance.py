@@ -5,7 +5,7 @@ from itertools import chain
 
 import pytest
 
-from etude.runtime.data.balance import balanced, micro_batches
+from etude.runtime.data.order.balance import balanced, micro_batches
 
 
 def sums(lengths: list[int], rows: list[list[int]]) -> list[int]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etude.runtime.data import packing as packing_module
-from etude.runtime.data.packing import Packing, Shuffled, pack_dialogs
-from etude.runtime.data.record_shards import Record, Records, write_records
+from etude.runtime.data.order import packing as packing_module
+from etude.runtime.data.order.packing import Packing, Shuffled, pack_dialogs
+from etude.runtime.data.records.shards import Record, Records, write_records
 from etude.runtime.errors import DataError
 
 SEQ_LEN = 32

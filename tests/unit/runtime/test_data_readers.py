@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from etude.runtime.data import readers, streams
+from etude.runtime.data.reading import readers, streams
 from etude.runtime.errors import DataError
 
 TEXTS = ["one", "zwei\nlines", "三 🙂", "four\u2028separated\x85here"]

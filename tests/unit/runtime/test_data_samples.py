@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from etude.runtime.data import python_sources, samples
+from etude.runtime.data.samples import python_sources, samples
 from etude.runtime.errors import DataError
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from etude.runtime.data import shards as shards_module
-from etude.runtime.data import split_writer
-from etude.runtime.data.shards import SPLITS, Shards, held_out, write_shards
-from etude.runtime.data.tokenizer import byte_level
+from etude.runtime.data.tokens import shards as shards_module
+from etude.runtime.data.tokens import split_writer
+from etude.runtime.data.tokens.shards import SPLITS, Shards, held_out, write_shards
+from etude.runtime.data.tokens.tokenizer import byte_level
 from etude.runtime.errors import DataError
 
 TEXTS = [f"document {i}: " + "é" * (i % 7) for i in range(300)]

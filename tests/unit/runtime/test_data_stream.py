@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from etude.runtime.data import layout
-from etude.runtime.data.shards import Shards, write_shards
-from etude.runtime.data.stream import IGNORE, Stream, pack
-from etude.runtime.data.tokenizer import byte_level
+from etude.runtime.data.order import layout
+from etude.runtime.data.order.stream import IGNORE, Stream, pack
+from etude.runtime.data.tokens.shards import Shards, write_shards
+from etude.runtime.data.tokens.tokenizer import byte_level
 from etude.runtime.errors import DataError
 
 TEXTS = [f"{i} " * (1 + i % 5) for i in range(100)]

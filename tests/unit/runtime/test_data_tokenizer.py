@@ -5,7 +5,8 @@ import json
 import pytest
 from tokenizers import Tokenizer, models
 
-from etude.runtime.data import samples, tokenizer
+from etude.runtime.data.samples import samples
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError
 
 TEXTS = [

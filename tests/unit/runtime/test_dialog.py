@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from etude.runtime.data import samples, tokenizer
-from etude.runtime.data.dialog import needed_tokens, renderer, special_tokens
-from etude.runtime.data.encode import CONTENT, FORMATTING, TERMINATION
-from etude.runtime.data.rendering import Renderer, continuations
+from etude.runtime.data.dialogs.dialog import needed_tokens, renderer, special_tokens
+from etude.runtime.data.dialogs.encode import CONTENT, FORMATTING, TERMINATION
+from etude.runtime.data.dialogs.rendering import Renderer, continuations
+from etude.runtime.data.samples import samples
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError
 
 LLAMA3 = {"protocol": "llama3"}

@@ -8,9 +8,9 @@ import pytest
 from test_dialog import say
 from transformers import PreTrainedTokenizerFast
 
-from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import read_template, renderer
-from etude.runtime.data.encode import CONTENT, FORMATTING, TERMINATION
+from etude.runtime.data.dialogs.dialog import read_template, renderer
+from etude.runtime.data.dialogs.encode import CONTENT, FORMATTING, TERMINATION
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError
 
 # The system prompt is part of the first user message; other orders are refused.

@@ -8,9 +8,9 @@ import pytest
 from specs import HEAD, check, only, plan, stage
 
 from etude.compiler.plan.plan import DatasetJob, TokenizerJob
-from etude.runtime.data.fim import Fim
-from etude.runtime.data.shards import Shards, write_shards
-from etude.runtime.data.tokenizer import EOS, byte_level
+from etude.runtime.data.tokens.fim import Fim
+from etude.runtime.data.tokens.shards import Shards, write_shards
+from etude.runtime.data.tokens.tokenizer import EOS, byte_level
 from etude.runtime.errors import DataError
 
 NAMES = {"prefix": "<fim_prefix>", "suffix": "<fim_suffix>", "middle": "<fim_middle>"}

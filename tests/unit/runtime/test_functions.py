@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from etude.runtime.data import functions, python_sources, samples
-from etude.runtime.data.records import Fields, dialog, preference, prompt
+from etude.runtime.data.records.records import Fields, dialog, preference, prompt
+from etude.runtime.data.samples import functions, python_sources, samples
 
 
 def take(form: str, count: int | None = 60, seed: int = 1) -> list[dict]:

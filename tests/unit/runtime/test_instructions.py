@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from etude.compiler.plan.verifiers import Verifier
-from etude.runtime.data.answers import right_answers
-from etude.runtime.data.record_fields import Fields
+from etude.runtime.data.records.answers import right_answers
+from etude.runtime.data.records.fields import Fields
 from etude.runtime.verification import misfit
 from etude.runtime.verification.instructions import CHECKS, follows, in_record
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from etude.runtime.data import records
-from etude.runtime.data.layouts import converted
-from etude.runtime.data.record_fields import Fields
-from etude.runtime.data.records import rating as read_rating
+from etude.runtime.data.records import records
+from etude.runtime.data.records.fields import Fields
+from etude.runtime.data.records.layouts import converted
+from etude.runtime.data.records.records import rating as read_rating
 from etude.runtime.errors import DataError
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: 1 + 1?\n\nAssistant:"

@@ -9,9 +9,9 @@ from specs import HEAD, POST_TRAINING, compiled, plan, stage
 from test_dialog import say
 
 from etude.cli.common import too_long
-from etude.runtime.data.encode import CONTENT, OTHER, TERMINATION
-from etude.runtime.data.long import Long, TooLong, counted, left_out
-from etude.runtime.data.record_shards import Record, Records
+from etude.runtime.data.dialogs.encode import CONTENT, OTHER, TERMINATION
+from etude.runtime.data.order.long import Long, TooLong, counted, left_out
+from etude.runtime.data.records.shards import Record, Records
 from etude.runtime.errors import DataError
 
 

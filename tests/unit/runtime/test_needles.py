@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from etude.runtime.data.needles import PASSWORDS, QUESTION, documents, haystack
+from etude.runtime.data.samples.needles import PASSWORDS, QUESTION, documents, haystack
 from etude.runtime.errors import RunError
 
 DEPTHS = [0.0, 0.25, 0.5, 0.75, 1.0]

@@ -10,7 +10,7 @@ import pytest
 from stores import Server, server
 
 from etude.cli.main import main
-from etude.runtime.data import stretches
+from etude.runtime.data.reading import stretches
 from etude.runtime.preparation import units
 from etude.runtime.stores import remote as remote_module
 from etude.runtime.stores.objects import PATIENCE, Bucket

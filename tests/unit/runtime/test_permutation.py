@@ -6,7 +6,7 @@ from math import factorial
 import numpy as np
 import pytest
 
-from etude.runtime.data.permutation import Permutation, digest, shuffled
+from etude.runtime.data.order.permutation import Permutation, digest, shuffled
 
 
 def order(count: int, *key: object) -> np.ndarray:

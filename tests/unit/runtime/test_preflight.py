@@ -16,7 +16,7 @@ from weights_folders import write_folder
 
 from etude.compiler.driver import analyse, compile
 from etude.runtime import stopping
-from etude.runtime.data import tokenizer
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError, Interrupted
 from etude.runtime.gang import execute
 from etude.runtime.preflight import preflight

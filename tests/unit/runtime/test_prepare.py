@@ -12,10 +12,10 @@ from test_dialog import say
 
 from etude.compiler.plan.plan import DatasetJob, FilterJob, FilterRule, TokenizerJob
 from etude.compiler.plan.verifiers import Verifier
-from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import renderer, special_tokens
-from etude.runtime.data.record_shards import Records
-from etude.runtime.data.shards import Shards, write_shards
+from etude.runtime.data.dialogs.dialog import renderer, special_tokens
+from etude.runtime.data.records.shards import Records
+from etude.runtime.data.tokens import tokenizer
+from etude.runtime.data.tokens.shards import Shards, write_shards
 from etude.runtime.errors import DataError, Stopped
 from etude.runtime.preparation import prepare
 

@@ -16,7 +16,7 @@ import etude
 from etude.cli.main import main
 from etude.compiler.plan.plan import TokenizerJob
 from etude.runtime import preview as previews
-from etude.runtime.data.tokenizer import byte_level
+from etude.runtime.data.tokens.tokenizer import byte_level
 from etude.runtime.preparation.prepare import job_fingerprint, make_tokenizer
 from etude.runtime.preview import Preview, Shown
 from etude.runtime.preview.parts import decoded, texts_of

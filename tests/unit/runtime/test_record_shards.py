@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from etude.runtime.data.record_shards import Record, Records, write_records
-from etude.runtime.data.shards import held_out
+from etude.runtime.data.records.shards import Record, Records, write_records
+from etude.runtime.data.tokens.shards import held_out
 from etude.runtime.errors import DataError
 
 

@@ -11,7 +11,7 @@ from specs import HEAD, jobs, plan, stage
 from etude.cli.diff import compare
 from etude.compiler.plan.plan import TrainJob
 from etude.compiler.schedule.timeline import Timeline
-from etude.runtime.engine.rollbacks import PassedOver, Rollback
+from etude.runtime.engine.updates.rollbacks import PassedOver, Rollback
 from etude.runtime.jobs import training
 from etude.runtime.jobs.task import Run, Task
 from etude.runtime.run_folder.store import Store

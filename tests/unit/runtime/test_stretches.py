@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from etude.runtime.data import stretches
-from etude.runtime.data.streams import File
-from etude.runtime.data.stretches import Stretch, content, lines_before, together
+from etude.runtime.data.reading import stretches
+from etude.runtime.data.reading.streams import File
+from etude.runtime.data.reading.stretches import Stretch, content, lines_before, together
 
 CONTENT = b"\xef\xbb\xbffirst\n\n\nabc\n" + b"x" * 300 + b"\nnext\r\n\n\nlast without an end"
 

@@ -11,9 +11,9 @@ import pytest
 from preparing import job, make, tokenized
 from test_dialog import say
 
-from etude.runtime.data import readers
-from etude.runtime.data.record_shards import Records
-from etude.runtime.data.tables import records
+from etude.runtime.data.reading import readers
+from etude.runtime.data.reading.tables import records
+from etude.runtime.data.records.shards import Records
 from etude.runtime.errors import DataError
 
 

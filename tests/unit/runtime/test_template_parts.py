@@ -7,9 +7,9 @@ from test_dialog import say
 from test_dialog_template import elsewhere, rendering
 from transformers import PreTrainedTokenizerFast
 
-from etude.runtime.data import tokenizer
-from etude.runtime.data.encode import CONTENT, TERMINATION
-from etude.runtime.data.rendering import continuations
+from etude.runtime.data.dialogs.encode import CONTENT, TERMINATION
+from etude.runtime.data.dialogs.rendering import continuations
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError
 
 SPECIAL = ["<|turn|>", "<|over|>", "<|call|>", "<|result|>", "</think>", "<|tool|>", "<|last|>"]

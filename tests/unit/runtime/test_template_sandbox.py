@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from etude.runtime.data.chat_template import Template
+from etude.runtime.data.dialogs.chat_template import Template
 from etude.runtime.errors import DataError
 
 MESSAGES = [{"role": "user", "content": "hello"}]

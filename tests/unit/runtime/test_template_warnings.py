@@ -8,8 +8,8 @@ from specs import HEAD
 from test_dialog import say
 
 from etude.cli.main import main
-from etude.runtime.data import tokenizer
-from etude.runtime.data.dialog import renderer
+from etude.runtime.data.dialogs.dialog import renderer
+from etude.runtime.data.tokens import tokenizer
 
 MARKED = """{% for m in messages %}{{ '<start>' + m.role + '\n' }}
 {%- if m.role == 'assistant' %}{% generation %}{{ m.content }}INSIDE{% endgeneration %}OUTSIDE

@@ -11,11 +11,11 @@ import pytest
 import token_layouts as layouts
 
 from etude.cli.main import main
-from etude.runtime.data import shards as shards_module
-from etude.runtime.data.filter import filter_shards
-from etude.runtime.data.shards import SPLITS, Shards
-from etude.runtime.data.stream import Stream
-from etude.runtime.data.tokenizer import byte_level, special
+from etude.runtime.data.order.stream import Stream
+from etude.runtime.data.tokens import shards as shards_module
+from etude.runtime.data.tokens.filter import filter_shards
+from etude.runtime.data.tokens.shards import SPLITS, Shards
+from etude.runtime.data.tokens.tokenizer import byte_level, special
 from etude.runtime.preparation import token_units, units
 
 SPEC = """recipe same {{ seed = 3 }}

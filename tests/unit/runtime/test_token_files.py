@@ -12,8 +12,8 @@ from specs import HEAD, after, stage
 
 from etude.cli.main import main
 from etude.compiler.driver import analyse
-from etude.runtime.data import token_files
-from etude.runtime.data.token_files import Vocabulary
+from etude.runtime.data.tokens import token_files
+from etude.runtime.data.tokens.token_files import Vocabulary
 from etude.runtime.errors import DataError
 from etude.spec.load import read
 

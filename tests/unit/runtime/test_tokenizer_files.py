@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models, processors
 
 from etude.compiler.plan.plan import TokenizerJob
-from etude.runtime.data import tokenizer
+from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError
 from etude.runtime.preparation.prepare import job_fingerprint
 

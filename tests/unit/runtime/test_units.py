@@ -18,8 +18,8 @@ import pytest
 
 from etude.cli.main import main
 from etude.runtime import stopping
-from etude.runtime.data import stretches
-from etude.runtime.data.shards import SPLITS, Shards
+from etude.runtime.data.reading import stretches
+from etude.runtime.data.tokens.shards import SPLITS, Shards
 from etude.runtime.preparation import text_units, units
 from etude.runtime.run_folder import store
 

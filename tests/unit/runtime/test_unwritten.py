@@ -6,9 +6,9 @@ import pytest
 from preparing import CHATML, LLAMA3, job, lines, make, tokenized
 from test_dialog import say
 
-from etude.runtime.data.encode import CONTENT, EXCLUDED, OTHER, TERMINATION
-from etude.runtime.data.packing import learned, pack_dialogs
-from etude.runtime.data.record_shards import Records
+from etude.runtime.data.dialogs.encode import CONTENT, EXCLUDED, OTHER, TERMINATION
+from etude.runtime.data.order.packing import learned, pack_dialogs
+from etude.runtime.data.records.shards import Records
 from etude.runtime.errors import DataError
 
 OWN = {"header": "<|start_header_id|>{role}<|end_header_id|>", "end_of_turn": "<|eot_id|>"}

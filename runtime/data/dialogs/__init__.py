@@ -1,0 +1,1 @@
+"""Dialogs as tokens with parts: protocols and chat templates."""

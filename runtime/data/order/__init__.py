@@ -1,0 +1,1 @@
+"""The order of data: shuffles without a table, packing, and streams."""

@@ -1,0 +1,1 @@
+"""Records of dialogs, preferences, ratings and prompts, and their shards."""

@@ -1,0 +1,1 @@
+"""Attention within documents, on GPUs by torchtitan's kernels, on CPUs by spans."""

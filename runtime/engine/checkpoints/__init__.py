@@ -1,0 +1,1 @@
+"""Checkpoints: what is written, read, checked, and kept in a store."""

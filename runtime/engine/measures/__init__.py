@@ -1,0 +1,1 @@
+"""What models say without being trained: references, scores, held-out losses."""

@@ -1,0 +1,1 @@
+"""Batches of records and the losses on them: dialogs, preferences, ratings, answers."""

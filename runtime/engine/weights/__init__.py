@@ -1,0 +1,1 @@
+"""Weights: drawn, converted from published ones, averaged and exported."""
