@@ -24,7 +24,9 @@ from etude.spec.record import replace
 from etude.spec.schema.recipe import Precision
 
 ON_CPU = os.environ.get("ETUDE_GPU_TESTS") == "cpu"
-CAPABILITY = torch.cuda.get_device_capability(0) if torch.cuda.is_available() else (0, 0)
+CAPABILITY: tuple[int, int] = (
+    torch.cuda.get_device_capability(0) if torch.cuda.is_available() else (0, 0)
+)
 NAMES = {8: "A100 80GB", 9: "H100 80GB", 10: "B200"}
 GPU = "cpu" if ON_CPU else NAMES.get(CAPABILITY[0], "another")
 BF16, FP32 = (0.01, 0.05), (1e-4, 1e-3)
@@ -54,7 +56,7 @@ def gpus(count: int) -> pytest.MarkDecorator:
     return pytest.mark.skipif(found < count, reason=f"there are fewer than {count} GPUs")
 
 
-def on_gpu(job: TrainJob, precision: str = "bfloat16", **titan: dict[str, Any]) -> TrainJob:
+def on_gpu(job: TrainJob, precision: str = "bfloat16", **titan: Any) -> TrainJob:
     """The same job on GPUs, with what a plan says for them: compiled, in bf16."""
     ranks = job.resources.world_size
     sections = {name: dict(of) if of else of for name, of in job.torchtitan.items()}

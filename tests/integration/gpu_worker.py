@@ -260,7 +260,9 @@ SHAPES: dict[str, Any] = {
     "learned positions": decoder(parts={"norm": "layer", "biases": "all", "learned": 64}),
 }
 PREFERENCES: dict[str, Case] = {
-    f"dpo {name}": of_records(Dpo(objective=name, label_smoothing=0.1 * (name == "robust"), **DPO))
+    f"dpo {name}": of_records(
+        Dpo.model_validate({"objective": name, "label_smoothing": 0.1 * (name == "robust"), **DPO})
+    )
     for name in LOSSES
 }
 POLICIES: dict[str, Case] = {

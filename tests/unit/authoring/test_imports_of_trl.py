@@ -10,19 +10,19 @@ from etude.authoring.draft import Options
 from etude.authoring.imports import KINDS, Imported, import_config
 from etude.authoring.tree import ConfigError
 from etude.authoring.trl_settings import OWN
-from etude.compiler.plan.plan import Dpo, Grpo, Plan, RolloutJob
+from etude.compiler.plan.plan import Dpo, Grpo, Plan, RolloutJob, Sft
 
 FEW = "model_name_or_path: meta-llama/Llama-3.1-8B\ndataset_name: trl-lib/Capybara\n"
 
 
 def of(text: str, kind: str | None = None, **options: Any) -> Imported:
-    return import_config(
-        FEW + text, "trl.yaml", kind=kind, options=Options(**{"gpus": 8} | options)
-    )
+    given: dict[str, Any] = {"gpus": 8, **options}
+    return import_config(FEW + text, "trl.yaml", kind=kind, options=Options(**given))
 
 
 def planned(name: str, **options: Any) -> Plan:
-    return plan(filled(imported(name, **({"gpus": 8} | options)).text))
+    given: dict[str, Any] = {"gpus": 8, **options}
+    return plan(filled(imported(name, **given).text))
 
 
 def test_sft_learns_what_trl_learns() -> None:
@@ -30,6 +30,7 @@ def test_sft_learns_what_trl_learns() -> None:
     (job,) = jobs(made, "sft")
     assert set(batches([job])) == {2 * 8 * 8}
     assert (job.seq_len, job.steps) == (2048, 100)
+    assert isinstance(job.objective, Sft)
     assert job.objective.loss_on == "assistant"
     expected = [2e-5 * step / 3 for step in range(3)]
     assert rates([job])[:3] == pytest.approx(expected, rel=1e-9)

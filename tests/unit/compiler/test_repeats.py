@@ -8,7 +8,9 @@ from specs import HEAD, after, analysed, check, jobs, miniature, only, plan, rat
 
 from etude.cli.plan_table import _rates
 from etude.compiler.as_written import written
+from etude.compiler.driver import Analysis
 from etude.spec.findings.diagnostics import Report
+from etude.spec.schema.recipe import Train
 from etude.spec.source import Source
 from etude.spec.text.format import format_text
 
@@ -89,11 +91,17 @@ def test_a_let_may_name_the_times_the_ends_and_the_bounds() -> None:
     assert rates(jobs(found)) == lr(f"repeat 2 times {{ {DECAY} for 50% }}")
 
 
+def lr_of(found: Analysis) -> str:
+    assert found.recipe
+    of = found.recipe.stages["first"]
+    assert isinstance(of, Train)
+    return written(of.lr)
+
+
 def test_tables_show_it_in_one_place() -> None:
     schedule = f"0 -> 0.001 for 10 steps then repeat 3 times {{ 0.001 for 10 steps then {DECAY} }}"
     found = analysed(HEAD + stage(lr=schedule))
-    shown = written(found.recipe.stages["first"].lr) if found.recipe else ""
-    assert shown == schedule.replace("1e-3", "0.001").replace("1e-4", "0.0001")
+    assert lr_of(found) == schedule.replace("1e-3", "0.001").replace("1e-4", "0.0001")
     table = _rates(segments(stage(lr=schedule))[0].schedule.lr)
     assert table == "0 → 0.001 linear, 3 × (0.001, 0.001 → 0.0001 cosine)"
 
@@ -101,8 +109,7 @@ def test_tables_show_it_in_one_place() -> None:
 def test_two_repeats_in_a_row_stay_apart() -> None:
     schedule = "repeat 2 times { 0.1 -> 0 for 10% } then repeat 4 times { 0.2 -> 0 }"
     found = analysed(HEAD + stage(lr=schedule))
-    assert found.recipe
-    assert written(found.recipe.stages["first"].lr) == schedule
+    assert lr_of(found) == schedule
 
 
 def test_a_miniature_has_as_many_turns() -> None:

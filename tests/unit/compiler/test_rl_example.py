@@ -35,7 +35,7 @@ def test_the_data_are_those_of_their_script(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (EXAMPLES / "sums" / name).read_bytes()
 
 
-def test_a_fifth_of_the_guesses_are_right() -> None:
+def test_one_guess_in_six_is_right() -> None:
     right = {each["prompt"][0]["content"]: each["answer"] for each in records("asked.jsonl")}
     guesses = [each["messages"] for each in records("guesses.jsonl")]
     share = sum(right[asked["content"]] == said["content"] for asked, said in guesses)

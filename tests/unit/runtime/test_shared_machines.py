@@ -82,7 +82,7 @@ def test_only_equal_machines_are_shared(
         return Machines(phase.nodes, phase.ranks, phase.devices)
 
     monkeypatch.setattr(machines, "machines", needed)
-    one = {"nodes": 2, "ranks": 8, "device": "H100 80GB", "devices": 8, "kind": "gang"}
+    one: Any = {"nodes": 2, "ranks": 8, "device": "H100 80GB", "devices": 8, "kind": "gang"}
     rest: Any = {"jobs": ["a"], "conditional": False, "seconds": None}
     phases = [Phase(number=1, **one, **rest), Phase(number=2, **{**one, **change}, **rest)]
     assert len(allocations(turns, phases, None)) == (1 if shared else 2)
@@ -91,9 +91,12 @@ def test_only_equal_machines_are_shared(
 
 def test_single_processes_do_not_share_a_job(turns: Plan) -> None:
     """Phases of one process were joined if they are alike: these ask for different things."""
-    alone = {"nodes": 1, "ranks": 1, "device": "cpu", "devices": 0}
+    alone: Any = {"nodes": 1, "ranks": 1, "device": "cpu", "devices": 0}
     rest: Any = {"jobs": ["a"], "conditional": False, "seconds": None}
-    phases = [Phase(number=n, kind=k, **alone, **rest) for n, k in ((1, "cpu"), (2, "small"))]
+    phases = [
+        Phase(number=1, kind="cpu", **alone, **rest),
+        Phase(number=2, kind="small", **alone, **rest),
+    ]
     assert len(allocations(turns, phases, None)) == 2
 
 
