@@ -257,7 +257,14 @@ class _Reader:
     def _layers(self, model: ModelShape) -> None:
         """Checks that the layers with windows are the family's."""
         given = self.config.get("layer_types")
-        if not isinstance(given, list):
+        if given is None:
+            return
+        if not isinstance(given, list) or len(given) != model.layers:
+            self.values.problem(
+                "layer_types",
+                f"has layer_types that are no list of {model.layers} kinds, one for each layer",
+                "use a folder whose config.json is as its publisher wrote it",
+            )
             return
         near = [windowed(model, layer) for layer in range(model.layers)]
         says = [kind == "sliding_attention" for kind in given]

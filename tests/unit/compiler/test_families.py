@@ -131,6 +131,8 @@ def test_the_config_json_of_a_decoder_is_read_as_it_was_written(size: str) -> No
         ("gemma2", {"query_pre_attn_scalar": -1}, "query_pre_attn_scalar"),
         ("gemma3_text", {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, "linear"),
         ("gemma3_text", {"layer_types": ["full_attention", "sliding_attention"] * 13}, "order"),
+        ("gemma3_text", {"layer_types": ["full_attention"] * 4}, "no list of 26 kinds"),
+        ("gemma3_text", {"layer_types": "x"}, "no list of 26 kinds"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "before them"),
         ("granite", {"attention_bias": True}, "no biases there"),
         ("phi3", {"rope_scaling": {"type": "longrope", "long_factor": [1]}}, "longrope"),
