@@ -303,9 +303,9 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         ),
         r"rope_scaling is llama \{ factor = 32, original = 64, low = 1, high = 4 \} there",
     ),
-    "no language model": (
+    "a classifier of two": (
         lambda folder: change(folder, architectures=["LlamaForSequenceClassification"]),
-        "LlamaForSequenceClassification, which is not a language model",
+        "LlamaForSequenceClassification with 2 labels: a reward model has one, its score",
     ),
     "a shorter context": (
         lambda folder: change(folder, max_position_embeddings=128),

@@ -66,7 +66,12 @@ def test_every_other_field_is_refused_with_a_reason(section: str) -> None:
 
 
 TOLD: dict[str, dict[str, Any]] = {
-    "training": {"gc_freq": 2, "gc_debug": False, "enable_cpu_offload": False},
+    "training": {
+        "gc_freq": 2,
+        "gc_debug": False,
+        "enable_cpu_offload": False,
+        "disable_cuda_graphs": True,
+    },
     "parallelism": {
         "fsdp_reshard_after_forward": "never",
         "enable_fsdp_symm_mem": False,

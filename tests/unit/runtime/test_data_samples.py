@@ -59,7 +59,7 @@ def test_code_is_source_files_without_tests():
 
 def test_nothing_is_imported():
     program = (
-        "import sys; from etude.runtime.data import samples\n"
+        "import sys; from etude.runtime.data.samples import samples\n"
         "list(samples.documents('python_docs', count=100, seed=0))\n"
         "before = set(sys.modules)\n"
         "texts = list(samples.documents('python_docs', count=500, seed=0))\n"

@@ -259,7 +259,7 @@ def test_killed_in_the_middle_it_continues(tmp_path):
     spec = corpus(tmp_path, files=60, size=300)
     given = ["prepare", str(spec), "--folder", str(tmp_path / "run"), "--part", "1", "of", "2"]
     small = (
-        "from etude.cli.main import main; from etude.runtime.data import stretches; "
+        "from etude.cli.main import main; from etude.runtime.data.reading import stretches; "
         f"stretches.SMALL = 0; main({given!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", small], stdout=subprocess.DEVNULL)
