@@ -65,6 +65,7 @@ def go(folder: Path, limit: float, ranks: int) -> Way:
     return Way(done.returncode, [e["job"] for e in started], gates, read)
 
 
+@pytest.mark.exhaustive
 def test_a_gate_on_two_ranks_decides_as_on_one(tmp_path: Path) -> None:
     one, two = (go(tmp_path / f"on{ranks}", EXTENDS, ranks) for ranks in (1, 2))
     assert one.code == two.code == 0

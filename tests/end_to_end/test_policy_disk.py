@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from etude_cli import etude
 
 from etude.runtime.run_folder.store import MANIFEST, Store
@@ -36,6 +37,7 @@ def left(run: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.exhaustive
 def test_weights_of_past_turns_go_and_are_made_again_where_one_needs_them(tmp_path: Path) -> None:
     (tmp_path / "spec.etude").write_text(SPEC)
     run = tmp_path / "run"

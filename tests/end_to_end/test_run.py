@@ -167,6 +167,7 @@ def test_a_mean_with_a_stage_of_a_variant_takes_the_work_of_that_variant(finishe
     assert (row["state"], row["step"]) == ("finished", 5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.exhaustive)])
 def test_killed_and_resumed_it_ends_with_the_same_bits(
     ranks: int, finished: Path, finished_on_two: Path, tmp_path: Path

@@ -75,6 +75,7 @@ def test_of_two_ranks_one_that_is_asked_stops_both(undisturbed: Path, tmp_path: 
     assert weights(run, "anneal") == weights(undisturbed / "two", "anneal")
 
 
+@pytest.mark.exhaustive
 def test_two_ranks_save_when_their_launcher_is_asked(undisturbed: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.etude").write_text(TINY)
     run = tmp_path / "run"
