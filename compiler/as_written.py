@@ -9,6 +9,7 @@ from ..spec import schedule as sc
 from ..spec.quantity import Quantity, amount, counted, measured, plain, short
 from ..spec.record import Record, fields
 from ..spec.schema import recipe as r
+from .values import Value
 
 __all__ = [
     "amount",
@@ -98,6 +99,8 @@ def written(value: Any) -> str:
             return value.shown()
         case r.Declaration():
             return in_full(value)
+        case Value():
+            return written(value.as_dict())
         case Record():
             return ", ".join(f"{name} {written(getattr(value, name))}" for name in fields(value))
         case Fraction() | float() | int():

@@ -94,12 +94,13 @@ class Parts(Value):
     """What the blocks of a decoder consist of; the defaults are Llama's."""
 
     published: str  # model_type in transformers that computes the same; "": none does
-    norm: Literal["rms", "layer"] = "rms"
+    norm: Literal["rms", "rms_plain", "layer", "layer_scale", "layer_plain"] = "rms"
     norms: Literal["before", "after", "both"] = "before"  # of attention and feed-forward layers
-    qk_norm: Literal["none", "head", "width"] = "none"  # RMSNorm of a head's, or all heads' width
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] = "silu"
+    # RMSNorm of a head's, or all heads' width; or a LayerNorm of heads with shared or own weights.
+    qk_norm: Literal["none", "head", "width", "plain", "layer", "layers"] = "none"
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "xielu"] = "silu"
     gated: bool = True  # three matrices, of which one gates; without, two
-    biases: Literal["none", "qkv", "all"] = "none"
+    biases: Literal["none", "qkv", "attention", "ffn", "but_qkv", "all"] = "none"
     parallel: Literal["none", "one", "two"] = "none"  # side by side, behind one or two norms
     rotary: float = 1.0  # share of a head's elements that rotate
     rotary_skips: int = 0  # every so manieth layer rotates nothing; 0: all rotate
@@ -115,6 +116,27 @@ class Parts(Value):
     residual_scale: float = later(1.0)  # factor on what a layer adds to the residual
     logit_scale: float = later(1.0)  # factor on logits
     window_theta: float = later(0.0)  # RoPE base of layers with a window; 0: that of the others
+    qk_norm_late: bool = later(False)  # queries and keys are normed once they are rotated
+    qkv_clip: float = later(0.0)  # queries, keys and values are kept within ± this; 0: not
+    output_bias: bool = later(False)  # the output layer has a bias
+    window_first: bool = later(False)  # of so many layers, the first has no window, not the last
+    window_scaled: bool = later(False)  # `rope_scaling` scales layers with a window too
+
+    @property
+    def biased(self) -> tuple[bool, bool, bool]:
+        """Whether queries, keys and values, attention's output, and feed-forward layers have
+        biases."""
+        has = self.biases
+        return (
+            has in ("qkv", "attention", "all"),
+            has in ("attention", "but_qkv", "all"),
+            has in ("ffn", "but_qkv", "all"),
+        )
+
+    @property
+    def norm_weights(self) -> int:
+        """How many vectors a norm of the model's width has."""
+        return {"rms": 1, "layer": 2, "layer_scale": 1}.get(self.norm, 0)
 
     def rotates(self, layer: int) -> bool:
         """Whether a layer, counted from 0, has rotary positions."""
@@ -122,7 +144,7 @@ class Parts(Value):
 
     def near(self, layer: int) -> bool:
         """Whether a layer, counted from 0, has the model's window, if there is one."""
-        return not _nth(self.window_skips, layer)
+        return not _nth(self.window_skips, layer - 1 if self.window_first else layer)
 
 
 def _nth(every: int, layer: int) -> bool:

@@ -86,12 +86,12 @@ class Parts(Block):
     """What the blocks of a `decoder` consist of. What is left out is as in the size, else as in
     Llama."""
 
-    norm: Literal["rms", "layer"] | Let | None = None
+    norm: Literal["rms", "rms_plain", "layer", "layer_scale", "layer_plain"] | Let | None = None
     norms: Literal["before", "after", "both"] | Let | None = None
-    qk_norm: Literal["none", "head", "width"] | Let | None = None
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2"] | Let | None = None
+    qk_norm: Literal["none", "head", "width", "plain", "layer", "layers"] | Let | None = None
+    activation: Literal["silu", "gelu", "gelu_tanh", "relu", "relu2", "xielu"] | Let | None = None
     gated: bool | Let | None = None
-    biases: Literal["none", "qkv", "all"] | Let | None = None
+    biases: Literal["none", "qkv", "attention", "ffn", "but_qkv", "all"] | Let | None = None
     parallel: Literal["none", "one", "two"] | Let | None = None
     rotary: Number | None = None
     rotary_skips: Number | None = None
@@ -107,6 +107,11 @@ class Parts(Block):
     residual_scale: Number | None = None
     logit_scale: Number | None = None
     window_theta: Number | None = None
+    qk_norm_late: bool | Let | None = None
+    qkv_clip: Number | None = None
+    output_bias: bool | Let | None = None
+    window_first: bool | Let | None = None
+    window_scaled: bool | Let | None = None
 
 
 class Model(Block):

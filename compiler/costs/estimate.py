@@ -286,7 +286,7 @@ def _kept(setting: Setting) -> dict[str, float]:
 def shape_symbols(model: ModelShape) -> Mapping[str, float]:
     """The symbols that depend on the model alone."""
     queries, keys, values = widths(model)
-    latent, experts = model.latent, model.experts
+    latent, experts, of = model.latent, model.experts, weights(model)
     return {
         "d": model.dim,
         "H": model.heads,
@@ -294,7 +294,7 @@ def shape_symbols(model: ModelShape) -> Mapping[str, float]:
         "k": keys,
         "w": values,
         "u": values if latent else queries,
-        "N_last": weights(model).final_norm + weights(model).start,
+        "N_last": of.final_norm + of.start + of.output_bias,
         "normed": model.qk_norm,
         "biased": model.biased,
         "sinks": model.sinks,

@@ -18,7 +18,8 @@ SYMBOLS = {
     "k": "width of all keys: KV heads × width of a head",
     "w": "width of all values",
     "u": "width of the values that attention mixes: heads × width of a value",
-    "N_last": "parameters of the last norm, and between embedding and first layer",
+    "N_last": "parameters of the last norm, between embedding and first layer, and of the "
+    "output's bias",
     "normed": "1 if queries and keys are normalized, else 0",
     "biased": "1 if attention, routers and experts have biases, else 0",
     "sinks": "1 if heads have sinks, else 0",

@@ -19,7 +19,8 @@ def adapted(adapter: Adapter, model: ModelShape) -> Iterator[tuple[str, Weight, 
     family, dense = FAMILIES[model.family], dense_layers(model)
     if "attention" in adapter.on:
         for weight in family.attention(model):
-            if len(weight.shape) == 2 and weight.cut is not None:  # not those that make latents
+            # Not those that make latents, and no norms.
+            if len(weight.shape) == 2 and weight.cut is not None and weight.part is None:
                 yield "attention", weight, model.layers
     if "feed_forward" in adapter.on:
         for weight in family.feed_forward(model) if dense else ():

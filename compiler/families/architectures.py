@@ -67,6 +67,7 @@ class Weights(Record):
     embedding: int
     start: int
     output: int
+    output_bias: int
     final_norm: int
 
 
@@ -106,6 +107,7 @@ def weights(model: ModelShape) -> Weights:
         embedding=table,
         start=_count(family.start(model)),
         output=0 if model.tied else table,
+        output_bias=_count(family.output(model)),
         final_norm=_count(family.last_norm(model)),
     )
 
@@ -130,7 +132,8 @@ def _parameters(model: ModelShape, experts: int) -> int:
     mixed = of.shared + of.router + experts * of.expert
     layers = model.layers * (of.attention + of.norms)
     layers += dense * of.feed_forward + (model.layers - dense) * mixed
-    return layers + of.embedding + of.start + of.output + of.final_norm
+    ends = of.embedding + of.start + of.final_norm + of.output + of.output_bias
+    return layers + ends
 
 
 def flops_per_token(model: ModelShape) -> int:

@@ -107,6 +107,7 @@ class Kind(Record):
         example: well-known models of this kind.
         names: key of most configurations → what this kind calls it, the name to prefer first.
         base: RoPE's, where the configuration says none; of layers without a window.
+        apart: layers with a window rotate as before a scaling of positions.
     """
 
     defaults: Mapping[str, Any]
@@ -118,6 +119,7 @@ class Kind(Record):
     example: str = ""
     names: Mapping[str, tuple[str, ...]] = {}
     base: float = 10_000.0
+    apart: bool = False
 
 
 def head_width(values: Values, shape: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..values import ModelShape
-from .decoder_config import OLMO, USUAL, config_json, published
+from .decoder_computed import OLMO, USUAL
+from .decoder_config import config_json, published
 from .decoder_kinds import KINDS
 from .family import Family, Known, Shape
 from .weights import Weight, swiglu
@@ -142,17 +143,27 @@ def attention(model: ModelShape) -> Iterator[Weight]:
     of = model.parts
     assert of
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    inside, outside, _ = of.biased
     for rows in (queries, keys, keys):
         yield Weight((rows, model.dim), 0)
-        if of.biases != "none":
+        if inside:
             yield Weight((rows,), 0)
     yield Weight((model.dim, queries), 1)
-    if of.biases == "all":
+    if outside:
         yield Weight((model.dim,), None)
-    if of.qk_norm != "none":
-        head = of.qk_norm == "head"
-        for width in (queries, keys):
-            yield Weight((model.head_dim if head else width,), None)
+    for heads in (model.heads, model.kv_heads):
+        yield from _norm_of_heads(model, of.qk_norm, heads)
+
+
+def _norm_of_heads(model: ModelShape, kind: str, heads: int) -> Iterator[Weight]:
+    """The norm of queries, or of keys."""
+    if kind == "layers":
+        yield Weight((heads, model.head_dim), 0, "norm")
+    elif kind == "width":
+        yield Weight((heads * model.head_dim,), None)
+    elif kind in ("head", "layer"):
+        for _ in range(1 if kind == "head" else 2):
+            yield Weight((model.head_dim,), None)
 
 
 def feed_forward(model: ModelShape) -> Iterator[Weight]:
@@ -161,7 +172,10 @@ def feed_forward(model: ModelShape) -> Iterator[Weight]:
     assert of
     matrices = list(swiglu(model.dim, model.ffn))
     yield from matrices if of.gated else (matrices[0], matrices[2])
-    if of.biases == "all":
+    if of.activation == "xielu":
+        yield Weight((1,), None)
+        yield Weight((1,), None)
+    if of.biased[2]:
         for _ in range(2 if of.gated else 1):
             yield Weight((model.ffn,), 0)
         yield Weight((model.dim,), None)
@@ -169,7 +183,7 @@ def feed_forward(model: ModelShape) -> Iterator[Weight]:
 
 def _norm(model: ModelShape) -> Iterator[Weight]:
     assert model.parts
-    for _ in range(2 if model.parts.norm == "layer" else 1):
+    for _ in range(model.parts.norm_weights):
         yield Weight((model.dim,), None)
 
 
@@ -189,6 +203,12 @@ def start(model: ModelShape) -> Iterator[Weight]:
         yield Weight((of.learned, model.dim), 0)
     if of.embedding_norm:
         yield from _norm(model)
+
+
+def output(model: ModelShape) -> Iterator[Weight]:
+    """The bias of logits."""
+    if model.parts and model.parts.output_bias:
+        yield Weight((model.vocab,), 0)
 
 
 def _known() -> Iterator[Known]:
@@ -218,8 +238,9 @@ FAMILY = Family(
     norms=norms,
     last_norm=_norm,
     start=start,
+    output=output,
     parts=parts,
     known=tuple(_known()),
     windowed=lambda layer: True,
-    scalings=("none", "yarn"),
+    scalings=("none", "llama", "yarn"),
 )

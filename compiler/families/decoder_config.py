@@ -5,64 +5,9 @@ from typing import Any
 
 from ..values import Architecture, Parts
 from .config_json import written
+from .decoder_computed import ANY, COMPUTED, USUAL
+from .decoder_written import ACTIVATIONS, UNNAMED, WRITTEN, biases, divisor, layer_types, partial
 from .family import Shape
-
-USUAL: dict[str, Any] = {**vars(Parts(published=""))}
-"""Llama's parts, complete."""
-OLMO = {"norms": "after", "qk_norm": "width"}
-_GELU = {"norm": "layer", "activation": "gelu", "gated": False}
-_ANY = object()
-COMPUTED: Mapping[str, Mapping[str, Any]] = {
-    "llama": {},
-    "qwen2": {"biases": "qkv"},
-    "smollm3": {"rotary_skips": _ANY},
-    "olmo2": OLMO,
-    "olmo3": {**OLMO, "window_skips": _ANY},
-    "nemotron": {"norm": "layer", "activation": "relu2", "gated": False, "rotary": _ANY},
-    "stablelm": {"norm": "layer", "rotary": _ANY, "biases": _ANY},
-    "starcoder2": {"norm": "layer", "activation": "gelu_tanh", "gated": False, "biases": "all"},
-    "gemma": {"activation": "gelu_tanh", "scaled": True},
-    "gemma2": {
-        "norms": "both",
-        "activation": "gelu_tanh",
-        "scaled": True,
-        "window_skips": 2,
-        "attention_cap": _ANY,
-        "logit_cap": _ANY,
-        "attention_scale": _ANY,
-    },
-    "gemma3_text": {
-        "norms": "both",
-        "qk_norm": "head",
-        "activation": "gelu_tanh",
-        "scaled": True,
-        "window_skips": _ANY,
-        "attention_cap": _ANY,
-        "logit_cap": _ANY,
-        "attention_scale": _ANY,
-        "window_theta": _ANY,
-    },
-    "granite": {
-        "attention_scale": _ANY,
-        "embedding_scale": _ANY,
-        "residual_scale": _ANY,
-        "logit_scale": _ANY,
-    },
-    "arcee": {"activation": "relu2", "gated": False},
-    "mistral": {},
-    "phi3": {"rotary": _ANY},
-    "gpt2": {**_GELU, "activation": "gelu_tanh", "biases": "all", "learned": _ANY},
-    "gpt_neox": {**_GELU, "biases": "all", "parallel": _ANY, "rotary": _ANY},
-    "bloom": {
-        **_GELU,
-        "activation": "gelu_tanh",
-        "biases": "all",
-        "alibi": True,
-        "embedding_norm": True,
-    },
-    "falcon": {**_GELU, "biases": _ANY, "parallel": _ANY},
-}
-"""model_type → the parts that it has, besides Llama's."""
 
 
 def _whole(shape: Shape) -> bool:
@@ -79,14 +24,92 @@ def _multi_head(shape: Shape) -> bool:
     return _plain(shape) and shape["kv_heads"] == shape["heads"]
 
 
+def _biases(*kinds: str) -> Callable[[Shape], bool]:
+    """Whether biases are where such a model has them, and besides no layer has a window."""
+    return lambda shape: shape["window"] == 0 and shape["parts"]["biases"] in kinds
+
+
+def _whole_biases(*kinds: str) -> Callable[[Shape], bool]:
+    """The same, of models whose heads together are as wide as they are."""
+    return lambda shape: _plain(shape) and shape["parts"]["biases"] in kinds
+
+
+def _unrotated_whole(shape: Shape) -> bool:
+    """Whether the layers that see the whole document are those without positions."""
+    of = shape["parts"]
+    skips = of["window_skips"] if shape["window"] else 0
+    return of["rotary_skips"] == skips
+
+
+def _power_of_two(number: int) -> bool:
+    return number & (number - 1) == 0
+
+
+_FIXED_EPS = 1e-5
+"""torch's epsilon of LayerNorms, which some models do not change."""
 _FITS: Mapping[str, Callable[[Shape], bool]] = {
     "olmo3": lambda shape: shape["window"] > 0,
     "starcoder2": lambda shape: True,
-    "stablelm": lambda shape: _plain(shape) and shape["parts"]["biases"] != "all",
+    "llama": _biases("none", "attention", "ffn", "all"),
+    "nemotron": _biases("none", "attention", "ffn", "all"),
+    "qwen3": _biases("none", "attention"),
+    "cohere": lambda shape: (
+        _plain(shape)
+        and shape["parts"]["biases"] in ("none", "attention")
+        and shape["parts"]["qk_norm"] in ("none", "layers")
+    ),
+    "cohere2": lambda shape: (
+        _whole(shape)
+        and shape["window"] > 0
+        and shape["parts"]["biases"] in ("none", "attention")
+        and _unrotated_whole(shape)
+    ),
+    "olmo": lambda shape: (
+        _whole_biases("none", "attention")(shape) and shape["norm_eps"] == _FIXED_EPS
+    ),
+    "glm": _biases("none", "qkv"),
+    "glm4": _biases("none", "qkv"),
+    "exaone4": lambda shape: _whole(shape) and _unrotated_whole(shape),
+    "vaultgemma": lambda shape: shape["window"] > 0,
+    "hyperclovax": _biases("none", "attention", "ffn", "all"),
+    "hunyuan_v1_dense": _biases("none", "attention"),
+    "apertus": _whole_biases("none", "attention"),
+    "nanochat": _whole_biases("none", "attention"),
+    "gpt_bigcode": lambda shape: (
+        _plain(shape) and shape["kv_heads"] == 1 and shape["parts"]["learned"] > 0
+    ),
+    "gpt_neo": lambda shape: (
+        _whole(shape) and shape["kv_heads"] == shape["heads"] and shape["parts"]["learned"] > 0
+    ),
+    "gptj": lambda shape: (
+        # transformers has no other base there, and no scaling.
+        _multi_head(shape)
+        and shape["rope_theta"] == 10_000
+        and shape.get("rope_scaling", "none") == "none"
+    ),
+    "phi": lambda shape: _plain(shape) and shape["parts"]["qk_norm"] in ("none", "layer"),
+    "persimmon": lambda shape: (
+        _multi_head(shape) and shape["parts"]["qk_norm"] in ("none", "layer")
+    ),
+    "mpt": lambda shape: (
+        _multi_head(shape) and shape["ffn"] == 4 * shape["dim"] and _power_of_two(shape["heads"])
+    ),
+    "opt": lambda shape: (
+        _multi_head(shape) and shape["parts"]["learned"] > 0 and shape["norm_eps"] == _FIXED_EPS
+    ),
+    "biogpt": lambda shape: (
+        _multi_head(shape) and shape["parts"]["learned"] > 0 and shape["norm_eps"] == _FIXED_EPS
+    ),
+    "stablelm": lambda shape: (
+        _whole_biases("none", "qkv")(shape)
+        and shape["parts"]["qk_norm"] in ("none", "layers")
+        and shape["parts"]["parallel"] != "two"
+    ),
     "gemma2": lambda shape: shape["window"] > 0,
     "gemma3_text": lambda shape: shape["window"] > 0,
     "granite": _plain,
     "mistral": lambda shape: True,
+    "cwm": lambda shape: shape["window"] > 0,
     "phi3": lambda shape: _whole(shape) and shape.get("rope_scaling", "none") == "none",
     "gpt2": lambda shape: _multi_head(shape) and shape["parts"]["learned"] > 0,
     "gpt_neox": lambda shape: _multi_head(shape) and shape["parts"]["parallel"] != "one",
@@ -119,27 +142,47 @@ CLASSES = {
     "gpt_neox": "GPTNeoX",
     "bloom": "Bloom",
     "falcon": "Falcon",
+    "qwen3": "Qwen3",
+    "cohere": "Cohere",
+    "cohere2": "Cohere2",
+    "olmo": "Olmo",
+    "glm": "Glm",
+    "glm4": "Glm4",
+    "exaone4": "Exaone4",
+    "vaultgemma": "VaultGemma",
+    "hyperclovax": "HyperCLOVAX",
+    "hunyuan_v1_dense": "HunYuanDenseV1",
+    "apertus": "Apertus",
+    "nanochat": "NanoChat",
+    "jais2": "Jais2",
+    "gpt_bigcode": "GPTBigCode",
+    "gpt_neo": "GPTNeo",
+    "gptj": "GPTJ",
+    "phi": "Phi",
+    "persimmon": "Persimmon",
+    "mpt": "Mpt",
+    "opt": "OPT",
+    "biogpt": "BioGpt",
+    # Read under these names, and written as a llama, a gptj or a mistral.
+    "cwm": "Cwm",
+    "helium": "Helium",
+    "ernie4_5": "Ernie4_5",
+    "codegen": "CodeGen",
+    "ministral": "Ministral",
 }
-ACTIVATIONS = {
-    "silu": "silu",
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_pytorch_tanh",
-    "relu": "relu",
-    "relu2": "relu2",
-}
-"""Names of activations here → in transformers."""
 
 
 def published(given: Mapping[str, Any], shape: Shape) -> str:
     """The model_type of transformers that computes these parts of a shape; "": none does."""
     stretched = shape.get("rope_scaling", "none") != "none"
     for kind, has in COMPUTED.items():
-        wanted = {**USUAL, **has, "published": ""}
-        apart = {name for name, value in wanted.items() if value is _ANY}
+        wanted = {**USUAL, **has, "published": "", "window_scaled": ANY}
+        apart = {name for name, value in wanted.items() if value is ANY}
         same = all(given[name] == value for name, value in wanted.items() if name not in apart)
         fits = _FITS.get(kind, lambda shape: shape["window"] == 0)
-        # Here layers with windows rotate as before a scaling.
-        other = stretched and shape["window"] > 0 and kind not in _NEAR_AS_BEFORE
+        # Unless told otherwise, layers with windows rotate here as before a scaling.
+        near_too = given["window_scaled"]
+        other = stretched and shape["window"] > 0 and near_too == (kind in _NEAR_AS_BEFORE)
         if same and not other and fits({**shape, "parts": given}):
             return kind
     return ""
@@ -148,6 +191,7 @@ def published(given: Mapping[str, Any], shape: Shape) -> str:
 _UNNAMED = {
     "gpt2": ("hidden_act",),
     "bloom": ("hidden_act",),
+    **UNNAMED,
     # transformers computes the width of a head, and lets nobody say it.
     "falcon": ("hidden_act", "head_dim"),
     "granite": ("head_dim",),
@@ -180,25 +224,17 @@ def config_json(model: Architecture) -> dict[str, Any]:
 def _gemma2(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
     return {
         "hidden_activation": ACTIVATIONS[of.activation],
-        "query_pre_attn_scalar": _divisor(model, of),
+        "query_pre_attn_scalar": divisor(model, of),
         "sliding_window": model.window,
         "attn_logit_softcapping": of.attention_cap or None,
         "final_logit_softcapping": of.logit_cap or None,
     }
 
 
-def _divisor(model: Architecture, of: Parts) -> float:
-    """The number by whose square root scores are divided."""
-    if not of.attention_scale:
-        return model.head_dim
-    found = of.attention_scale**-2
-    return round(found) if abs(found - round(found)) < 1e-9 * found else found
-
-
 def _gemma3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
     near = {"rope_type": "default", "rope_theta": of.window_theta or model.rope_theta}
     return _gemma2(model, of, rope) | {
-        "layer_types": _layer_types(model, of),
+        "layer_types": layer_types(model, of),
         "rope_parameters": {"full_attention": rope, "sliding_attention": near},
     }
 
@@ -227,12 +263,6 @@ def _phi3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any
 
 def _seed_oss(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
     return {"attention_bias": True, "attention_out_bias": False}
-
-
-def _layer_types(model: Architecture, of: Parts) -> list[str]:
-    return [
-        "sliding_attention" if of.near(layer) else "full_attention" for layer in range(model.layers)
-    ]
 
 
 def _gpt2(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
@@ -284,7 +314,7 @@ def _nothing(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, 
 def _olmo3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
     return {
         "sliding_window": model.window,
-        "layer_types": _layer_types(model, of),
+        "layer_types": layer_types(model, of),
         # Layers with windows rotate as before the scaling.
         "rope_parameters": {
             "full_attention": rope,
@@ -301,15 +331,17 @@ def _smollm3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, 
 
 
 def _stablelm(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {"layer_norm_eps": model.norm_eps, "use_qkv_bias": of.biases == "qkv"} | _rotary(of)
+    return {
+        "layer_norm_eps": model.norm_eps,
+        "use_qkv_bias": of.biases == "qkv",
+        "qk_layernorm": of.qk_norm == "layers",
+        "use_parallel_residual": of.parallel == "one",
+        **partial(of),
+    }
 
 
 def _nemotron(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {"norm_eps": model.norm_eps} | _rotary(of)
-
-
-def _rotary(of: Parts) -> dict[str, Any]:
-    return {"partial_rotary_factor": of.rotary}
+    return {"norm_eps": model.norm_eps} | partial(of) | biases(of)
 
 
 def _starcoder2(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
@@ -336,4 +368,5 @@ _OWN: Mapping[str, Callable[[Architecture, Parts, dict[str, Any]], dict[str, Any
     "gpt_neox": _gpt_neox,
     "bloom": _bloom,
     "falcon": _falcon,
+    **WRITTEN,
 }

@@ -3,8 +3,12 @@
 from typing import Any
 
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
-from .decoder_config import COMPUTED, OLMO
-from .fused_kinds import FUSED, whole_heads
+from .decoder_computed import COMPUTED, OLMO
+from .decoder_reading import capped, scale, share, whole_heads
+from .fused_kinds import FUSED
+from .gpt_kinds import GPTS
+from .llama3 import DENSE
+from .llama_kinds import KIN
 
 
 def _alone(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -33,22 +37,23 @@ def _read_smollm3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     return _alone(values, shape, rotary_skips=every)
 
 
-def _share(values: Values) -> float:
-    rope = values.config.get("rope_parameters")
-    inside = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
-    given = values.config if inside is None else {"partial_rotary_factor": inside}
-    return values.real(given, "partial_rotary_factor", values.defaults["partial_rotary_factor"])
-
-
 def _read_nemotron(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    attention, fed = bool(values.get("attention_bias")), bool(values.get("mlp_bias"))
+    places = {(True, True): "all", (True, False): "attention", (False, True): "ffn"}
     has = {"norm": "layer", "activation": "relu2", "gated": False}
-    return _alone(values, shape, **has, rotary=_share(values))
+    has["biases"] = places.get((attention, fed), "none")
+    return _alone(values, shape, **has, rotary=share(values))
 
 
 def _read_stablelm(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    found = {"norm": "layer", "rotary": _share(values)}
-    biases = "qkv" if values.get("use_qkv_bias") else "none"
-    return {"head_dim": shape["dim"] // shape["heads"], "parts": {**found, "biases": biases}}
+    return whole_heads(
+        shape,
+        norm="layer",
+        rotary=share(values),
+        biases="qkv" if values.get("use_qkv_bias") else "none",
+        qk_norm="layers" if values.get("qk_layernorm") else "none",
+        parallel="one" if values.get("use_parallel_residual") else "none",
+    )
 
 
 def _read_starcoder2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
@@ -70,28 +75,7 @@ def _read_gemma(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_gemma2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    return _capped(values, shape, **COMPUTED["gemma2"])
-
-
-def _capped(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any]:
-    """What Gemma 2 and 3 have in common: windows, capped scores and logits, a scale of scores."""
-    found = head_width(values, shape)
-    divisor = values.real(values.config, "query_pre_attn_scalar", values.defaults["head_dim"])
-    caps = {
-        name: values.real(values.config, key, values.defaults[key]) if values.get(key) else 0.0
-        for name, key in (
-            ("attention_cap", "attn_logit_softcapping"),
-            ("logit_cap", "final_logit_softcapping"),
-        )
-    }
-    window = values.number("sliding_window", 0, least=0)
-    of = {**given, **caps, "attention_scale": _scale(divisor**-0.5, found["head_dim"])}
-    return found | {"window": window, "parts": of}
-
-
-def _scale(of: float, width: int) -> float:
-    """The scale of scores; 0 where it is that by the width of a head."""
-    return 0.0 if of == width**-0.5 else of
+    return capped(values, shape, **COMPUTED["gemma2"])
 
 
 def _read_gemma3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +88,7 @@ def _read_gemma3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     base = values.real(values.config, "rope_local_base_freq", 10_000.0)
     base = values.real(near, "rope_theta", base) if isinstance(near, dict) else base
     has = {name: COMPUTED["gemma3_text"][name] for name in ("norms", "qk_norm", "scaled")}
-    return _capped(
+    return capped(
         values,
         shape,
         **has,
@@ -125,7 +109,7 @@ def _read_granite(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
             ("logit_scale", "logits_scaling"),
         )
     }
-    factors["attention_scale"] = _scale(factors["attention_scale"], width)
+    factors["attention_scale"] = scale(factors["attention_scale"], width)
     factors["logit_scale"] = 1 / factors["logit_scale"]
     return whole_heads(shape, **factors)
 
@@ -137,7 +121,7 @@ def _read_windows(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 def _read_phi3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     window = values.number("sliding_window", 0, least=0)
-    return whole_heads(shape, rotary=_share(values)) | {"window": window}
+    return whole_heads(shape, rotary=share(values)) | {"window": window}
 
 
 def _defaults(**others: Any) -> dict[str, Any]:
@@ -146,7 +130,6 @@ def _defaults(**others: Any) -> dict[str, Any]:
 
 KINDS = {
     "olmo2": Kind(
-        near=("olmo",),
         example="OLMo 2",
         defaults=_defaults(vocab_size=50_304, intermediate_size=11_008, rms_norm_eps=1e-5),
         shape=lambda values, shape: _alone(values, shape, **OLMO),
@@ -155,6 +138,7 @@ KINDS = {
         defaults=_defaults(
             vocab_size=50_304, intermediate_size=11_008, rms_norm_eps=1e-5, sliding_window=4096
         ),
+        apart=True,
         shape=_read_olmo3,
     ),
     "qwen2": Kind(
@@ -196,6 +180,8 @@ KINDS = {
             max_position_embeddings=4096,
             norm_eps=1e-5,
             partial_rotary_factor=0.5,
+            attention_bias=False,
+            mlp_bias=False,
         ),
         fixed={"hidden_act": ("relu2", "feed-forward layers have squared ReLU")},
         eps="norm_eps",
@@ -211,11 +197,9 @@ KINDS = {
             layer_norm_eps=1e-5,
             partial_rotary_factor=0.25,
             use_qkv_bias=False,
+            qk_layernorm=False,
+            use_parallel_residual=False,
         ),
-        fixed={
-            "qk_layernorm": (False, "queries and keys are not normed"),
-            "use_parallel_residual": (False, "attention and feed-forward layer are not parallel"),
-        },
         eps="layer_norm_eps",
         shape=_read_stablelm,
     ),
@@ -305,6 +289,7 @@ KINDS = {
             "use_bidirectional_attention": (False, "tokens see only those before them"),
         },
         base=1e6,
+        apart=True,
         shape=_read_gemma3,
     ),
     "granite": Kind(
@@ -337,10 +322,11 @@ KINDS = {
             max_position_embeddings=131_072,
             sliding_window=4096,
         ),
+        fixed=DENSE,
         shape=_read_windows,
     ),
     "phi3": Kind(
-        near=("phi", "phimoe"),
+        near=("phimoe",),
         example="Phi-3 mini 4K or Phi-4",
         defaults=_defaults(
             vocab_size=32_064,
@@ -372,5 +358,7 @@ KINDS = {
         shape=lambda values, shape: _alone(values, shape, biases="qkv"),
     ),
     **FUSED,
+    **GPTS,
+    **KIN,
 }
 """model_type → how its configuration is read."""

@@ -45,6 +45,7 @@ class Family(Record):
             of its feed-forward layer if it has none, and of its norms.
         last_norm: the weights of the norm before the output.
         start: the weights between the embedding of tokens and the first layer.
+        output: the weights of the output layer besides its matrix.
         parts: fields of `Parts`, complete and with `published`, from a shape with those that
             a spec gives; None: blocks are always the same.
         known: weights published by others, of these sizes or of other shapes.
@@ -73,6 +74,7 @@ class Family(Record):
     norms: Callable[[ModelShape], Iterator[Weight]] = two_norms
     last_norm: Callable[[ModelShape], Iterator[Weight]] = last_norm
     start: Callable[[ModelShape], Iterator[Weight]] = nothing
+    output: Callable[[ModelShape], Iterator[Weight]] = nothing
     parts: Callable[[Shape], dict[str, Any]] | None = None
     known: tuple[Known, ...] = ()
     flavors: Mapping[str, Shape] = {}

@@ -4,12 +4,8 @@ are one matrix."""
 from typing import Any
 
 from .config_json import Kind, Values
-from .decoder_config import COMPUTED
-
-
-def whole_heads(shape: dict[str, Any], **given: Any) -> dict[str, Any]:
-    """The parts `given`, and heads that together are as wide as the model."""
-    return {"head_dim": max(shape["dim"] // shape["heads"], 1), "parts": given}
+from .decoder_computed import COMPUTED
+from .decoder_reading import whole_heads
 
 
 def _read_gpt2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:

@@ -120,7 +120,7 @@ KNOWN = (
 
 _NO_EXPERTS = (None, "the family has no experts")
 _NOT_NORMED = (False, "the family does not normalize queries and keys")
-_FIXED = {
+DENSE = {
     "num_local_experts": _NO_EXPERTS,
     "num_experts": _NO_EXPERTS,
     "use_qk_norm": _NOT_NORMED,
@@ -128,7 +128,7 @@ _FIXED = {
 }
 KINDS = {
     "llama": Kind(
-        defaults=LLAMA_DEFAULTS, fixed=_FIXED, shape=head_width, example="Llama 3.2 or SmolLM2"
+        defaults=LLAMA_DEFAULTS, fixed=DENSE, shape=head_width, example="Llama 3.2 or SmolLM2"
     ),
     "mistral": Kind(
         defaults={
@@ -139,7 +139,7 @@ KINDS = {
             "sliding_window": 4096,
             "use_sliding_window": True,
         },
-        fixed=_FIXED,
+        fixed=DENSE,
         shape=head_width,
     ),
 }

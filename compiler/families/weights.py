@@ -11,13 +11,13 @@ class Weight(NamedTuple):
 
     Attributes:
         cut: the axis that tensor parallelism splits; None: every rank has the whole weight.
-        part: the part of a mixture of experts that the weight belongs to. The first axis of expert
-            weights counts the experts.
+        part: the part of a mixture of experts that the weight belongs to, or that it is a norm's
+            and yet a matrix. The first axis of expert weights counts the experts.
     """
 
     shape: tuple[int, ...]
     cut: int | None
-    part: Literal["router", "shared", "experts"] | None = None
+    part: Literal["router", "shared", "experts", "norm"] | None = None
 
 
 def grouped_attention(model: ModelShape) -> Iterator[Weight]:

@@ -11,9 +11,9 @@ from typing import Any
 from ...spec.record import Record
 from ..families import FAMILIES
 from ..families.architectures import complete, windowed
-from ..families.config_json import MOST, Problem, Values, attention_factor
+from ..families.config_json import MOST, Problem, Values, attention_factor, head_width
 from ..values import ModelShape
-from .published_keys import FIXED, HARMLESS, KINDS, READ, SHAPE, UNKNOWN_KINDS
+from .published_keys import FIXED, HARMLESS, KINDS, READ, ROPE, UNKNOWN_KINDS
 
 CLASSIFIER = "ForSequenceClassification"
 """How transformers' names of classifiers end."""
@@ -55,8 +55,14 @@ def describe(config: Mapping[str, Any], family: str = "") -> Described:
             help=f"supported model types: {', '.join(KINDS)}",
         )
         return Described(problems=(problem,))
-    also = family in FAMILIES and kind in FAMILIES[family].kinds
-    return _Reader(config, kind, family if also else KINDS[kind]).described()
+    able = [name for name, of in FAMILIES.items() if kind in of.kinds]
+    able = [family] if family in able else able
+    found = (_Reader(config, kind, name).described() for name in able)
+    first = next(found)
+    if not first.problems:
+        return first
+    # Another family may have what the first lacks.
+    return next((each for each in found if not each.problems), first)
 
 
 class _Reader:
@@ -74,13 +80,13 @@ class _Reader:
         shape = self._shape()
         rope = self._rope()
         longest, bound = self._longest()
-        read = {*self.kind.defaults, *self.kind.read, *READ}
-        known = read | {*FIXED, *self.kind.fixed, *HARMLESS}
+        shaping = {*self.kind.defaults, *self.kind.read, *READ}
+        known = shaping | {*FIXED, *self.kind.fixed, *HARMLESS}
         unknown = tuple(key for key, value in self.config.items() if key not in known and value)
         problems = self.values.problems
         model = None
-        if not any(problem.key in SHAPE for problem in problems):
-            model = complete(self.name, None, rope | shape)
+        if not any(problem.key in shaping or problem.key in ROPE for problem in problems):
+            model = complete(self.name, None, rope | self._near_scaled(shape, rope))
             self._layers(model)
             self._computed(model)
         return Described(
@@ -103,7 +109,7 @@ class _Reader:
         """What the model ends in: a language model's tokens, or the score of a reward model."""
         named = self.config.get("architectures")
         names = [str(name) for name in named] if isinstance(named, list) else []
-        if not names or any("CausalLM" in name for name in names):
+        if not names or any("CausalLM" in name or "LMHead" in name for name in names):
             return "tokens"
         if not any(name.endswith(CLASSIFIER) for name in names):
             self.values.problem(
@@ -149,6 +155,11 @@ class _Reader:
         }
         return shape | self.kind.shape(values, shape)
 
+    def _head_dim(self) -> int:
+        values = self.values
+        heads, dim = values.number("num_attention_heads"), values.number("hidden_size")
+        return head_width(values, {"heads": heads, "dim": dim})["head_dim"]
+
     def _rope(self) -> dict[str, Any]:
         """RoPE's base and the scaling of positions, under the two names that it has had."""
         given = self.config.get("rope_scaling") or self.values.get("rope_parameters")
@@ -162,6 +173,11 @@ class _Reader:
         base = self.values.real(self.config, "rope_theta", self.kind.base)
         found: dict[str, Any] = {"rope_theta": self.values.real(rope, "rope_theta", base)}
         name = str(rope.get("rope_type") or rope.get("type") or "default")
+        if name == "dynamic" and "alpha" in self.kind.read and rope.get("alpha"):
+            # Another base, whatever the length (`modeling_hunyuan_v1_dense.py`).
+            width = self._head_dim()
+            alpha = self.values.real(rope, "alpha", 1.0)
+            return {"rope_theta": found["rope_theta"] * alpha ** (width / max(width - 2, 1))}
         scaling = _ROPES.get(name)
         if any(isinstance(each, dict) for each in rope.values()):
             name, scaling = "differently in each kind of layer", None
@@ -195,6 +211,13 @@ class _Reader:
             }
         self._yarn(rope, found["rope_factor"])
         return found
+
+    def _near_scaled(self, shape: dict[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+        """The shape, which says whether a scaling of positions is one of layers with windows."""
+        scaled = rope.get("rope_scaling", "none") != "none"
+        if not (self.family.parts and scaled and shape.get("window")) or self.kind.apart:
+            return shape
+        return {**shape, "parts": {**shape["parts"], "window_scaled": True}}
 
     def _own_base(self, near: Mapping[str, Any]) -> bool:
         """Whether the kind reads a base for layers with windows, and nothing else is said of it."""

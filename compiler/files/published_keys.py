@@ -64,17 +64,21 @@ READ = (
     "use_sliding_window",
 )
 """Further keys of every kind that are read and have no default."""
-SHAPE = frozenset(
+ROPE = frozenset(
+    {
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    }
+)
+"""Keys inside what is said of positions."""
+SHAPE = ROPE | frozenset(
     key
     for family in FAMILIES.values()
     for kind in family.kinds.values()
     for key in (*kind.defaults, *kind.read, *READ)
-) | {
-    "factor",
-    "low_freq_factor",
-    "high_freq_factor",
-    "original_max_position_embeddings",
-}
+)
 """Keys that are read into the architecture, including those of positions."""
 
 _MULTIPLIED = "no family here has this factor"

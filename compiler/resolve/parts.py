@@ -9,7 +9,7 @@ from ..families.family import Family
 from ..values import ModelShape
 from .scope import Scope
 
-_ROTARY = ("rotary", "rotary_skips", "window_theta")
+_ROTARY = ("rotary", "rotary_skips", "window_theta", "window_scaled", "qk_norm_late")
 
 
 def chosen(
@@ -52,6 +52,25 @@ def _excluded(found: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[tu
             "window_skips",
             "layers cannot skip a window that the model does not have",
             "write `window = 4Ki` in the model, or remove `window_skips`",
+        )
+    for name in ("window_first", "window_scaled"):
+        if found.get(name) and not shape.get("window"):
+            yield (
+                name,
+                f"`{name}` is about layers with a window, and the model has none",
+                f"write `window = 4Ki` in the model, or remove `{name}`",
+            )
+    if found.get("window_first") and not found.get("window_skips"):
+        yield (
+            "window_first",
+            "no layer sees the whole document, so none is the first that does",
+            "write `window_skips = 4`, or remove `window_first`",
+        )
+    if found.get("qk_norm_late") and found.get("qk_norm", "none") == "none":
+        yield (
+            "qk_norm_late",
+            "queries and keys have no norm that could come after the rotation",
+            "write `qk_norm = head`, or remove `qk_norm_late`",
         )
     if found.get("window_theta") and not shape.get("window"):
         yield (

@@ -118,13 +118,15 @@ def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> Mo
             "E592", f"no positions can be scaled: {why}", scaling.at(), "remove `rope_scaling`"
         )
         return None
-    if scaling.kind == "yarn" and model.parts and windowed_layers(model) == model.layers:
+    apart = model.parts and not model.parts.window_scaled
+    if scaling.kind != "none" and apart and windowed_layers(model) == model.layers:
         scope.error(
             "E419",
-            "`yarn` would change nothing: layers with a window rotate without it, and all layers "
-            "of this model have one",
+            f"`{scaling.kind}` would change nothing: layers with a window rotate without it, and "
+            "all layers of this model have one",
             scaling.at(),
-            "remove it or `window`, or write `window_skips = 4` in `parts`",
+            "remove it or `window`, or write `window_skips = 4` or `window_scaled = true` in "
+            "`parts`",
         )
         return None
     stretch = _STRETCHES[scaling.kind](scope, scaling)
@@ -133,12 +135,21 @@ def scaled(scope: Scope, model: ModelShape, scaling: r.RopeScaling | None) -> Mo
     found = replace(
         model, rope_scaling=scaling.kind, **{f"rope_{key}": n for key, n in stretch.items()}
     )
+    return _published(found)
+
+
+def another_base(model: ModelShape) -> ModelShape:
+    """The model as one whose stages set a RoPE base, which not all in transformers have."""
+    return _published(model, rope_theta=0.0)
+
+
+def _published(model: ModelShape, **changed: Any) -> ModelShape:
+    """The model with what transformers computes of its parts, which can depend on its positions."""
     parts = FAMILIES[model.family].parts
-    if parts is None or found.parts is None:
-        return found
-    # What transformers computes can depend on the scaling.
-    of = parts({**vars(found), "parts": vars(found.parts)})
-    return replace(found, parts=Parts(**of))
+    if parts is None or model.parts is None:
+        return model
+    of = parts({**vars(model), **changed, "parts": vars(model.parts)})
+    return replace(model, parts=Parts(**of))
 
 
 def _unscaled(scope: Scope, scaling: r.RopeScaling) -> dict[str, Any]:

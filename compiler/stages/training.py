@@ -14,7 +14,7 @@ from ..resolve.graph import parents
 from ..resolve.parts import still
 from ..resolve.references import mixed
 from ..resolve.scope import Scope
-from ..resolve.shape import architecture, scaled
+from ..resolve.shape import another_base, architecture, scaled
 from ..torchtitan.told import refused
 from ..values import ModelShape
 from .adapter import check_adapter
@@ -394,7 +394,7 @@ def _positioned(scope: Scope, model: ModelShape, spec: r.Training) -> ModelShape
         place = spec.at("rope_theta")
         scope.error("E592", f"no RoPE base can be set: {why}", place, "remove `rope_theta`")
         return None
-    return scaled(scope, model, spec.rope_scaling)
+    return scaled(scope, another_base(model) if spec.rope_theta else model, spec.rope_scaling)
 
 
 def _stage_tokenizer(scope: Scope, spec: r.Training, parent: ModelStage | None) -> str | None:

@@ -70,5 +70,7 @@ def _weights(
         yield from family.last_norm(model)
         if score:
             yield Weight((1, dim), None)
-        elif not model.tied:
+            return
+        if not model.tied:
             yield Weight((model.vocab, dim), 0)
+        yield from family.output(model)

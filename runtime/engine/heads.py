@@ -82,7 +82,7 @@ class TokenHead(Linear):
         return torch.cat([checkpoint(make, *piece, use_reentrant=False) for piece in pieces])
 
     def _logits(self, hidden_ND: torch.Tensor) -> torch.Tensor:
-        logits_NV = F.linear(hidden_ND, self.weight).float()
+        logits_NV = F.linear(hidden_ND, self.weight, self.bias).float()
         if self._scale != 1:
             logits_NV = logits_NV * self._scale
         if self._cap:

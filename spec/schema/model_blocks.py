@@ -99,10 +99,11 @@ class Parts(Declaration):
     Llama."""
 
     norm: str | None = attribute(
-        k.OneOf("rms", "layer"),
+        k.OneOf("rms", "rms_plain", "layer", "layer_scale", "layer_plain"),
         None,
         otherwise="from the size, else `rms`",
-        doc="RMSNorm (arXiv:1910.07467), or LayerNorm with scale and bias (arXiv:1607.06450)",
+        doc="RMSNorm (arXiv:1910.07467), or LayerNorm with scale and bias (arXiv:1607.06450), with "
+        "a `scale` alone (Cohere, MPT); `plain`: without weights (OLMo, arXiv:2402.00838 §2.1)",
     )
     norms: str | None = attribute(
         k.OneOf("before", "after", "both"),
@@ -112,18 +113,19 @@ class Parts(Declaration):
         "the residual (OLMo 2, arXiv:2501.00656 §2.1); or `both`",
     )
     qk_norm: str | None = attribute(
-        k.OneOf("none", "head", "width"),
+        k.OneOf("none", "head", "width", "plain", "layer", "layers"),
         None,
         otherwise="from the size, else `none`",
-        doc="RMSNorm of queries and keys: over each `head`, or over the `width` of all heads "
-        "together",
+        doc="norm of queries and keys: RMSNorm over each `head`, over the `width` of all heads "
+        "together, or over each head without weights (`plain`); LayerNorm over each head, with "
+        "weights that all heads share (`layer`) or a scale for each head (`layers`)",
     )
     activation: str | None = attribute(
-        k.OneOf("silu", "gelu", "gelu_tanh", "relu", "relu2"),
+        k.OneOf("silu", "gelu", "gelu_tanh", "relu", "relu2", "xielu"),
         None,
         otherwise="from the size, else `silu`",
         doc="of the feed-forward layers; `relu2` is squared ReLU (arXiv:2109.08668), `gelu_tanh` "
-        "the approximation of GELU by tanh",
+        "the approximation of GELU by tanh, `xielu` has two learned slopes (arXiv:2411.13010)",
     )
     gated: bool | None = attribute(
         k.Flag(),
@@ -133,10 +135,11 @@ class Parts(Declaration):
         "`false`: two matrices",
     )
     biases: str | None = attribute(
-        k.OneOf("none", "qkv", "all"),
+        k.OneOf("none", "qkv", "attention", "ffn", "but_qkv", "all"),
         None,
         otherwise="from the size, else `none`",
-        doc="matrices with a bias: those of queries, keys and values, or `all` of a layer",
+        doc="matrices with a bias: those of queries, keys and values, of `attention`, of the "
+        "feed-forward layer, `all` of a layer, or all `but_qkv`",
     )
     parallel: str | None = attribute(
         k.OneOf("none", "one", "two"),
@@ -229,6 +232,37 @@ class Parts(Declaration):
         otherwise="from the size, else `rope_theta`",
         doc="RoPE base of the layers with a `window`, which stages do not change "
         "(arXiv:2503.19786 §2)",
+    )
+    qk_norm_late: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="queries and keys are normed once they are rotated, not before",
+    )
+    qkv_clip: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise="from the size, else none",
+        doc="queries, keys and values are kept within ± this (MPT, OLMo)",
+    )
+    output_bias: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="logits have a bias",
+    )
+    window_first: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="of so many layers as `window_skips` says, the first sees the whole document, not the "
+        "last",
+    )
+    window_scaled: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="`rope_scaling` scales the positions of layers with a `window`, too",
     )
 
 
@@ -334,7 +368,7 @@ class Model(Declaration):
         otherwise="from the size, else `none`",
         doc="scales positions for longer sequences, see [below](#yarn-and-llama-of-rope_scaling); "
         "stages may change it. `llama`: as in Llama 3.1, factor 8 over 8192 positions "
-        "(`llama3` only)",
+        "(`llama3` and `decoder`)",
     )
     tied: bool | None = attribute(
         k.Flag(),

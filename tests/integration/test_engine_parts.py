@@ -32,6 +32,28 @@ PARTS = {
     },
     "ALiBi and a norm of embeddings": {"norm": "layer", "alibi": True, "embedding_norm": True},
     "learned positions": {"norm": "layer", "biases": "all", "learned": 64},
+    "a norm for each head, and a bias of logits": {
+        "norm": "layer_scale",
+        "qk_norm": "layers",
+        "biases": "but_qkv",
+        "parallel": "one",
+        "qkv_clip": 0.5,
+        "output_bias": True,
+    },
+    "learned slopes, norms with a mean": {
+        "norm": "layer_plain",
+        "qk_norm": "layer",
+        "activation": "xielu",
+        "gated": False,
+        "biases": "attention",
+    },
+    "norms without weights, after the rotation": {
+        "norm": "rms_plain",
+        "qk_norm": "plain",
+        "qk_norm_late": True,
+        "embedding_norm": True,
+        "biases": "ffn",
+    },
 }
 
 

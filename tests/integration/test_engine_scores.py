@@ -8,7 +8,7 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from etude.runtime.engine.attention.documents import DocumentAttention, of_documents, of_segments
 from etude.runtime.engine.families import model_spec
-from etude.runtime.engine.families.decoder_blocks import PartsAttention, slopes
+from etude.runtime.engine.families.decoder_attention import PartsAttention, slopes
 
 LENGTH = 300
 """More than what a dense mask is taken for."""

@@ -38,14 +38,15 @@ from torchtitan.models.llama3 import parallelize_llama
 from torchtitan.models.utils import get_dense_model_nparams_and_flops
 from torchtitan.protocols.sharding import LocalMapConfig, ShardingConfig
 
+from .decoder_attention import HeadsNorm, PartsAttention, Rotary, WideNorm
 from .decoder_blocks import (
     OutputLinear,
-    PartsAttention,
     PartsBlock,
     PartsFeedForward,
-    Rotary,
+    ScaleNorm,
     Start,
-    WideNorm,
+    Xielu,
+    slope,
 )
 from .decoder_weights import PartsAdapter
 from .family import Family
@@ -108,6 +109,7 @@ def shard_parts(config: Any, *, enable_sp: bool) -> None:
     config.norm.sharding_config.state_shardings["bias"] = dense_param_placement(
         tp=spmd.R if enable_sp else spmd.I
     )
+    config.lm_head.sharding_config.state_shardings["bias"] = dense_param_placement(tp=spmd.S(0))
     for layer in config.layers:
         if layer.start is not None:
             shard_start(layer.start, layout, enable_sp=enable_sp)
@@ -122,20 +124,19 @@ def shard_parts(config: Any, *, enable_sp: bool) -> None:
             states = layer.attention.sharding_config.state_shardings
             states["slopes"] = dense_param_placement(tp=spmd.R)
         set_gqa_inner_attention_local_map(layer.attention.inner_attention)
-        heads = dense_activation_placement(tp=spmd.S(2))
         for of in (layer.attention.qk_norm, layer.attention.k_norm):
             if of is not None:
-                wide = isinstance(of, WideNorm.Config)
-                # A norm over all heads needs those of all ranks.
-                inside = dense_activation_placement(tp=spmd.R) if wide else heads
-                of.sharding_config = ShardingConfig(
-                    state_shardings={"weight": dense_param_placement(tp=spmd.R)},
-                    in_src_shardings={"x" if wide else "input": heads},
-                    in_dst_shardings={"x" if wide else "input": inside},
-                    out_src_shardings=inside,
-                    out_dst_shardings=heads,
-                )
+                shard_norm_of_heads(of)
         fed = layer.feed_forward
+        if fed.learned is not None:
+            hidden = dense_activation_placement(tp=spmd.S(-1))
+            fed.learned.sharding_config = ShardingConfig(
+                state_shardings=dict.fromkeys(
+                    ("alpha_p", "alpha_n"), dense_param_placement(tp=spmd.R)
+                ),
+                in_src_shardings={"x": hidden},
+                out_src_shardings=hidden,
+            )
         fed.sharding_config = ShardingConfig(
             in_src_shardings={"x": layout},
             in_dst_shardings={"x": dense_activation_placement(tp=spmd.R)},
@@ -144,6 +145,23 @@ def shard_parts(config: Any, *, enable_sp: bool) -> None:
         if fed.w3 is not None:
             fed.w3.sharding_config = colwise_config()
         fed.w2.sharding_config = rowwise_config(output_sp=enable_sp)
+
+
+def shard_norm_of_heads(of: Any) -> None:
+    """The same for a norm of queries or keys."""
+    heads = dense_activation_placement(tp=spmd.S(2))
+    wide, each = isinstance(of, WideNorm.Config), isinstance(of, HeadsNorm.Config)
+    # A norm over all heads needs those of all ranks.
+    inside = dense_activation_placement(tp=spmd.R) if wide else heads
+    whole = dense_param_placement(tp=spmd.S(0) if each else spmd.R)
+    given = "x" if wide or each else "input"
+    of.sharding_config = ShardingConfig(
+        state_shardings={"weight": whole, "bias": whole},
+        in_src_shardings={given: heads},
+        in_dst_shardings={given: inside},
+        out_src_shardings=inside,
+        out_dst_shardings=heads,
+    )
 
 
 def shard_start(start: Start.Config, layout: Any, *, enable_sp: bool) -> None:
@@ -179,13 +197,39 @@ def joined(
 
 
 def norm_of(kind: str, width: int, eps: float) -> Any:
-    """An RMSNorm or a LayerNorm."""
+    """An RMSNorm or a LayerNorm, with a scale, with a bias too, or with neither."""
     if kind == "rms":
         return norm(width, eps)
-    return LayerNorm.Config(
-        normalized_shape=width,
-        eps=eps,
-        param_init={"weight": nn.init.ones_, "bias": nn.init.zeros_},
+    drawn = {"weight": nn.init.ones_, "bias": nn.init.zeros_}
+    if kind == "layer_scale":
+        del drawn["bias"]
+        return ScaleNorm.Config(normalized_shape=width, eps=eps, param_init=drawn)
+    if kind == "layer":
+        return LayerNorm.Config(normalized_shape=width, eps=eps, param_init=drawn)
+    made: Any = RMSNorm if kind == "rms_plain" else LayerNorm
+    return made.Config(normalized_shape=width, eps=eps, elementwise_affine=False, param_init={})
+
+
+def norm_of_heads(kind: str, heads: int, width: int, eps: float) -> Any:
+    """A norm of queries or keys; None: there is none."""
+    if kind == "layers":
+        return HeadsNorm.Config(
+            heads=heads, width=width, eps=eps, param_init={"weight": nn.init.ones_}
+        )
+    if kind == "width":
+        return WideNorm.Config(
+            normalized_shape=heads * width, eps=eps, param_init={"weight": nn.init.ones_}
+        )
+    same = {"head": "rms", "plain": "rms_plain", "layer": "layer"}
+    return norm_of(same[kind], width, eps) if kind in same else None
+
+
+def biases_of(where: str) -> tuple[bool, bool, bool]:
+    """Whether queries, keys and values, attention's output, and feed-forward layers have biases."""
+    return (
+        where in ("qkv", "attention", "all"),
+        where in ("attention", "but_qkv", "all"),
+        where in ("ffn", "but_qkv", "all"),
     )
 
 
@@ -204,19 +248,13 @@ def attention_of(
     skipped: bool,
 ) -> PartsAttention.Config:
     """Attention of one layer. Layers with a window rotate as before a scaling (transformers,
-    `modeling_olmo3.py`)."""
+    `modeling_olmo3.py`), unless `window_scaled` (`modeling_exaone4.py`)."""
     wide, narrow = heads * head_dim, kv_heads * head_dim
-    bias, norms = parts["biases"], parts["qk_norm"]
-    widths = {"none": (), "head": (head_dim, head_dim), "width": (wide, narrow)}[norms]
-    made = [
-        (WideNorm if norms == "width" else RMSNorm).Config(
-            normalized_shape=width, eps=norm_eps, param_init={"weight": nn.init.ones_}
-        )
-        for width in widths
-    ]
+    inside, outside, _ = biases_of(parts["biases"])
     values: dict[str, Any] = {**rope, "dim": int(head_dim * parts["rotary"])}
     if near:
-        values["scaling"] = "none"
+        if not parts["window_scaled"]:
+            values["scaling"] = "none"
         values["theta"] = parts["window_theta"] or values["theta"]
     return PartsAttention.Config(
         dim=dim,
@@ -225,12 +263,14 @@ def attention_of(
         head_dim=head_dim,
         qkv_linear=QKVLinear.Config(
             head_dim=head_dim,
-            wq=joined(wide, dim, drawn, bias != "none"),
-            wkv=joined(narrow, dim, drawn, bias != "none"),
+            wq=joined(wide, dim, drawn, inside),
+            wkv=joined(narrow, dim, drawn, inside),
         ),
-        wo=joined(dim, wide, last, bias == "all", ScaledBiasRowwiseLinear),
-        qk_norm=made[0] if made else None,
-        k_norm=made[1] if made else None,
+        wo=joined(dim, wide, last, outside, ScaledBiasRowwiseLinear),
+        qk_norm=norm_of_heads(parts["qk_norm"], heads, head_dim, norm_eps),
+        k_norm=norm_of_heads(parts["qk_norm"], kv_heads, head_dim, norm_eps),
+        late=parts["qk_norm_late"],
+        clip=parts["qkv_clip"],
         cap=parts["attention_cap"],
         factor=parts["attention_scale"],
         alibi=parts["alibi"],
@@ -243,9 +283,12 @@ def feed_forward_of(
     parts: dict[str, Any], dim: int, ffn: int, drawn: Init, last: Init
 ) -> PartsFeedForward.Config:
     """The feed-forward layer of a layer."""
-    bias = parts["biases"] == "all"
+    bias, learned = biases_of(parts["biases"])[2], parts["activation"] == "xielu"
+    # Slopes of 0.8 to begin with, of which β is 0.5 below 0 (transformers, `activations.py`).
+    slopes = {"alpha_p": slope(0.8), "alpha_n": slope(0.3)}
     return PartsFeedForward.Config(
         activation=parts["activation"],
+        learned=Xielu.Config(param_init=slopes) if learned else None,
         w1=joined(ffn, dim, drawn, bias),
         w2=joined(dim, ffn, last, bias, ScaledBiasRowwiseLinear),
         w3=joined(ffn, dim, last, bias) if parts["gated"] else None,
@@ -264,6 +307,11 @@ ABSENT = {
     "residual_scale": 1.0,
     "logit_scale": 1.0,
     "window_theta": 0.0,
+    "qk_norm_late": False,
+    "qkv_clip": 0.0,
+    "output_bias": False,
+    "window_first": False,
+    "window_scaled": False,
 }
 """Parts that need not be said, as they are then."""
 
@@ -282,14 +330,16 @@ def start_of(parts: dict[str, Any], dim: int, norm_eps: float, init: Init) -> St
     )
 
 
-def changed(output: Linear.Config, scale: float, cap: float) -> Linear.Config:
-    """The output layer, with logits times `scale`, and capped if `cap` is above 0."""
-    if not cap and scale == 1:
+def changed(output: Linear.Config, scale: float, cap: float, bias: bool) -> Linear.Config:
+    """The output layer, with logits times `scale`, capped if `cap` is above 0, and with a bias."""
+    if not cap and scale == 1 and not bias:
         return output
+    zero = {"bias": nn.init.zeros_} if bias else {}
     return OutputLinear.Config(
         in_features=output.in_features,
         out_features=output.out_features,
-        param_init=output.param_init,
+        bias=bias,
+        param_init={**(output.param_init or {}), **zero},
         scale=scale,
         cap=cap,
     )
@@ -321,7 +371,8 @@ def decoder(
 
     def block(layer: int) -> PartsBlock.Config:
         last = cut(depth_scaled_std(0.02, layer))
-        near = window > 0 and not is_nth(parts["window_skips"], layer)
+        at = layer - 1 if parts["window_first"] else layer
+        near = window > 0 and not is_nth(parts["window_skips"], at)
         both, made = parts["norms"] == "both", partial(norm_of, parts["norm"], dim, norm_eps)
         return PartsBlock.Config(
             norms=parts["norms"],
@@ -358,7 +409,9 @@ def decoder(
         tied=tied,
         last=norm_of(parts["norm"], dim, norm_eps),
     )
-    made.lm_head = changed(made.lm_head, parts["logit_scale"], parts["logit_cap"])
+    made.lm_head = changed(
+        made.lm_head, parts["logit_scale"], parts["logit_cap"], parts["output_bias"]
+    )
     return made
 
 

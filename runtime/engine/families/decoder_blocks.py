@@ -2,17 +2,15 @@
 
 Names carry shapes: B sequences, L tokens, N heads, H dimensions per head, D model dimensions.
 """
-# ruff: noqa: N803, N806 (the names are also torchtitan's)
 
 from dataclasses import dataclass
 from functools import partial
-from math import log, log2
+from math import expm1, log
 from typing import Any
 
 import torch
 from torch import nn
-from torchtitan.models.common import CosSinRoPE, Embedding, Linear, RMSNorm
-from torchtitan.models.common.attention import GQAttention
+from torchtitan.models.common import Embedding, Linear
 from torchtitan.models.common.decoder import TransformerBlock
 from torchtitan.protocols.module import Module
 
@@ -25,126 +23,46 @@ ACTIVATION = {
 }
 
 
-class Rotary(CosSinRoPE):
-    """Rotary positions of the first `dim` elements of a head, or of none.
-
-    With YaRN, queries and keys are scaled besides (arXiv:2309.00071 §3.4).
-    """
+class Xielu(Module):
+    """xIELU, an activation with two learned slopes (arXiv:2411.13010 §3): α⁺x² + βx above 0, and
+    α⁻(eˣ − 1 − x) + βx below, where β is 0.5."""
 
     @dataclass(kw_only=True, slots=True)
-    class Config(CosSinRoPE.Config):
-        skipped: bool = False
-
-    def _precompute_cache(self) -> torch.Tensor:
-        cache, of = super()._precompute_cache(), self.config
-        longer = of.scaling == "yarn" and of.rope_factor > 1
-        return cache * (0.1 * log(of.rope_factor) + 1) if longer else cache
-
-    def forward(
-        self, query: torch.Tensor, key: torch.Tensor, positions: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns queries and keys, shape (B, L, N, H), rotated."""
-        of: Any = self.config
-        if of.skipped:
-            return query, key
-        if of.dim == query.shape[-1]:
-            return super().forward(query, key, positions)
-        q, k = super().forward(query[..., : of.dim], key[..., : of.dim], positions)
-        rest = (each[..., of.dim :] for each in (query, key))
-        return torch.cat([q, next(rest)], -1), torch.cat([k, next(rest)], -1)
-
-
-class WideNorm(RMSNorm):
-    """RMSNorm over all heads together."""
-
-    @dataclass(kw_only=True, slots=True)
-    class Config(RMSNorm.Config):
+    class Config(Module.Config):
         pass
 
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        # Before softplus, which keeps the slopes above 0 and β.
+        self.alpha_p = nn.Parameter(torch.empty(1))
+        self.alpha_n = nn.Parameter(torch.empty(1))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns x, shape (B, L, N, H), normed."""
-        return super().forward(x.flatten(2)).view_as(x)
+        """Returns the activation of x, of the same shape."""
+        above = nn.functional.softplus(self.alpha_p)
+        below = BETA + nn.functional.softplus(self.alpha_n)
+        curved = torch.expm1(torch.clamp(x, max=-1e-6)) - x
+        return torch.where(x > 0, above * x * x, curved * below) + BETA * x
 
 
-def slopes(heads: int) -> torch.Tensor:
-    """ALiBi's slope of each head, shape (N,): a geometric series from 2^(-8/n), where n is the
-    largest power of 2 up to `heads`; the other heads take every other one of the series for 2n
-    (arXiv:2108.12409 §3 and its reference implementation)."""
-    power = 1 << int(log2(heads))
-    first = [2 ** (-8 * (head + 1) / power) for head in range(power)]
-    between = [2 ** (-4 * (2 * head + 1) / power) for head in range(heads - power)]
-    return torch.tensor(first + between)
+BETA = 0.5
 
 
-class PartsAttention(GQAttention):
-    """Grouped-query attention whose norm of keys may be of another width than that of queries, and
-    whose scores may be capped, and fall with the distance (ALiBi)."""
+def slope(of: float) -> Any:
+    """Sets a parameter to what softplus makes `of`."""
+    return partial(nn.init.constant_, val=log(expm1(of)))
+
+
+class ScaleNorm(nn.LayerNorm, Module):
+    """LayerNorm without a bias."""
 
     @dataclass(kw_only=True, slots=True)
-    class Config(GQAttention.Config):
-        k_norm: RMSNorm.Config | None = None
-        factor: float = 0.0  # of scores; 0: one by the square root of a head's width
-        cap: float = 0.0
-        alibi: bool = False
+    class Config(Module.Config):
+        normalized_shape: int
+        eps: float
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.cap, self.alibi, self.first_head = config.cap, config.alibi, 0
-        self.scaling = config.factor or self.scaling
-        if config.k_norm is not None:
-            self.k_norm = config.k_norm.build()
-        if self.alibi:
-            self.register_buffer("slopes", slopes(self.n_heads), persistent=False)
-
-    def parallelize(self, parallel_dims: Any) -> None:
-        """Shards weights, and takes the slopes of the rank's own heads."""
-        mesh = parallel_dims.get_optional_mesh("tp")
-        if mesh is not None:
-            self.first_head = mesh.get_local_rank() * self.n_heads // mesh.size()
-        super().parallelize(parallel_dims)
-
-    def _init_self_buffers(self, *, buffer_device: torch.device | None = None) -> None:
-        if self.alibi:
-            device = buffer_device or self.slopes.device
-            self.slopes = slopes(self.n_heads).to(device)
-
-    def forward(
-        self, x_BLD: torch.Tensor, attention_masks: Any, positions: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Returns what a token has gathered from others, shape (B, L, D)."""
-        if not self.cap and not self.alibi:
-            return super().forward(x_BLD, attention_masks, positions)
-        xq, xk, xv = self.qkv_linear(x_BLD)
-        if self.q_norm is not None and self.k_norm is not None:
-            xq, xk = self.q_norm(xq), self.k_norm(xk)
-        xq, xk = self.rope(xq, xk, positions)
-        out_BLNH = self.inner_attention(
-            xq,
-            xk,
-            xv,
-            attention_masks=attention_masks,
-            scale=self.scaling,
-            enable_gqa=self.enable_gqa,
-            score_mod=self._changed(positions),
-        ).contiguous()
-        return self.wo(out_BLNH.flatten(2))
-
-    def _changed(self, positions: torch.Tensor | None) -> Any:
-        """How a score changes, as FlexAttention takes it: capped (arXiv:2408.00118 §2), then less
-        by the distance of the tokens times the head's slope."""
-        cap = self.cap
-        by_head, first = self.slopes if self.alibi else None, self.first_head
-
-        def changed(score: Any, b: Any, h: Any, q_idx: Any, kv_idx: Any) -> Any:
-            if cap:
-                score = cap * torch.tanh(score / cap)
-            if by_head is None:
-                return score
-            if positions is None:
-                return score + by_head[first + h] * (kv_idx - q_idx)
-            return score + by_head[first + h] * (positions[b, kv_idx] - positions[b, q_idx])
-
-        return changed
+        super().__init__(config.normalized_shape, eps=config.eps, bias=False)
 
 
 class OutputLinear(Linear):
@@ -203,17 +121,21 @@ class PartsFeedForward(Module):
         w1: Linear.Config
         w2: Linear.Config
         w3: Linear.Config | None
+        learned: Xielu.Config | None = None
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.activate = ACTIVATION[config.activation]
+        # Named so that it does not decay, as norms do not.
+        self.activation_bias = config.learned.build() if config.learned else None
+        self.activate: Any = ACTIVATION.get(config.activation)
         self.w1 = config.w1.build()
         self.w2 = config.w2.build()
         self.w3 = config.w3.build() if config.w3 else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the outputs for x, shape (B, L, D)."""
-        hidden = self.activate(self.w1(x))
+        learned = self.activation_bias
+        hidden = self.activate(self.w1(x)) if learned is None else learned(self.w1(x))
         return self.w2(hidden if self.w3 is None else hidden * self.w3(x))
 
 

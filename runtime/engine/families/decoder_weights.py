@@ -6,98 +6,27 @@ from typing import Any
 import torch
 from torchtitan.protocols.state_dict_adapter import StateDictAdapter
 
-LAYER = {
-    "attention.qkv_linear.wq": "self_attn.q_proj",
-    "attention.qkv_linear.wk": "self_attn.k_proj",
-    "attention.qkv_linear.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "attention.q_norm": "self_attn.q_norm",
-    "attention.k_norm": "self_attn.k_norm",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-"""Our modules of a layer → transformers', as most of its models name them."""
-OLMO = {
-    "attention_norm": "post_attention_layernorm",
-    "ffn_norm": "post_feedforward_layernorm",
-}
-MEGATRON = {
-    "feed_forward.w1": "mlp.dense_h_to_4h",
-    "feed_forward.w2": "mlp.dense_4h_to_h",
-}
-BLOOM = MEGATRON | {"attention.wo": "self_attention.dense"}
-GEMMA = {
-    "after_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "after_ffn_norm": "post_feedforward_layernorm",
-}
-APART = {
-    "olmo2": OLMO,
-    "olmo3": OLMO,
-    "nemotron": {"feed_forward.w1": "mlp.up_proj"},
-    "starcoder2": {"feed_forward.w1": "mlp.c_fc", "feed_forward.w2": "mlp.c_proj"},
-    "gemma2": GEMMA,
-    "gemma3_text": GEMMA,
-    "arcee": {"feed_forward.w1": "mlp.up_proj"},
-    "gpt2": {
-        "attention.wo": "attn.c_proj",
-        "feed_forward.w1": "mlp.c_fc",
-        "feed_forward.w2": "mlp.c_proj",
-        "attention_norm": "ln_1",
-        "ffn_norm": "ln_2",
-    },
-    "gpt_neox": MEGATRON | {"attention.wo": "attention.dense"},
-    "bloom": BLOOM,
-    "falcon": BLOOM | {"attention_norm": "ln_attn", "ffn_norm": "ln_mlp"},
-}
-"""model_type → what it names otherwise."""
-WHOLE = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
-TRANSFORMER = {
-    "tok_embeddings": "transformer.word_embeddings",
-    "norm": "transformer.ln_f",
-    "lm_head": "lm_head",
-}
-WHOLES = {
-    "gpt2": TRANSFORMER
-    | {
-        "tok_embeddings": "transformer.wte",
-        "layers.0.start.position_bias": "transformer.wpe",
-    },
-    "gpt_neox": {
-        "tok_embeddings": "gpt_neox.embed_in",
-        "norm": "gpt_neox.final_layer_norm",
-        "lm_head": "embed_out",
-    },
-    "bloom": TRANSFORMER | {"layers.0.start.norm": "transformer.word_embeddings_layernorm"},
-    "falcon": TRANSFORMER,
-}
-"""model_type → the same of what is no part of a layer."""
-LAYERS = {
-    "gpt2": "transformer.h",
-    "gpt_neox": "gpt_neox.layers",
-    "bloom": "transformer.h",
-    "falcon": "transformer.h",
-}
-QKV = ("attention.qkv_linear.wq", "attention.qkv_linear.wk", "attention.qkv_linear.wv")
-FUSED = {
-    "gpt2": {QKV: "attn.c_attn"},
-    "gpt_neox": {QKV: "attention.query_key_value"},
-    "bloom": {QKV: "self_attention.query_key_value"},
-    "falcon": {QKV: "self_attention.query_key_value"},
-    "phi3": {
-        QKV: "self_attn.qkv_proj",
-        ("feed_forward.w1", "feed_forward.w3"): "mlp.gate_up_proj",
-    },
-}
-"""model_type → our modules of a layer that are one there."""
-ASIDE = {
-    "gpt2": ("attn.bias", "attn.masked_bias"),
-    "gpt_neox": ("attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"),
-}
-"""model_type → what published layers have besides weights."""
+from .decoder_names import (
+    ADDED,
+    APART,
+    ASIDE,
+    FLIPPED,
+    FUSED,
+    GATED,
+    LAYER,
+    LAYERS,
+    OFFSET,
+    PAIRED,
+    PIECES,
+    POSITIONS,
+    QKV,
+    WHOLE,
+    WHOLES,
+    K,
+    Q,
+)
+
+_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
 
 
 class PartsAdapter(StateDictAdapter):
@@ -107,29 +36,30 @@ class PartsAdapter(StateDictAdapter):
     def __init__(self, model_config: Any, hf_assets_path: str | None) -> None:
         super().__init__(model_config, hf_assets_path)
         kind, layer = model_config.published, model_config.layers[0]
-        self.tied = model_config.enable_weight_tying
-        self.layer = LAYER | APART.get(kind, {})
+        attention, fed = layer.attention, layer.feed_forward
+        self.kind, self.tied = kind, model_config.enable_weight_tying
+        self.layer = LAYER | dict(APART.get(kind, {}))
         if kind == "falcon" and layer.ffn_norm is None:
             self.layer["attention_norm"] = "input_layernorm"
+        if fed.w3 is None:
+            # Its name is then that of the first matrix.
+            del self.layer["feed_forward.w3"]
         self.whole = WHOLES.get(kind, WHOLE)
         self.layers = LAYERS.get(kind, "model.layers")
-        self.from_hf_map = {f"{self.layers}.{{}}.{name}": None for name in ASIDE.get(kind, ())}
+        aside = ASIDE.get(kind, ())
+        self.from_hf_map = {f"{self.layers}.{{}}.{name}": None for name in aside}
         # GPT-2 holds matrices as inputs × outputs.
         self.turned = kind == "gpt2"
-        # One part after the other; others hold the queries, the key and the value of each
-        # key-value head.
-        self.apart = kind in ("gpt2", "phi3")
-        attention, fed = layer.attention, layer.feed_forward
-        self.heads = attention.n_kv_heads
-        keys = self.heads * attention.head_dim
-        queries = attention.n_heads * attention.head_dim
-        self.rows: dict[str, int] = dict(zip(QKV, (queries, keys, keys), strict=True))
-        self.rows |= dict.fromkeys(("feed_forward.w1", "feed_forward.w3"), fed.w1.out_features)
-        self.fused: dict[Any, str] = FUSED.get(kind, {})
+        self.pieces = int(PIECES.get(kind) or attention.n_kv_heads or 1)
+        self.width, self.rotary = attention.head_dim, attention.rope.dim
+        keys = attention.n_kv_heads * self.width
+        rows = (attention.n_heads * self.width, keys, keys)
+        self.rows: dict[str, int] = dict(zip(QKV, rows, strict=True))
+        self.rows |= dict.fromkeys(GATED, fed.w1.out_features)
+        self.fused: dict[Any, str] = dict(FUSED.get(kind, {}))
         self.joined: dict[str, Any] = {part: of for of in self.fused for part in of}
-        # These norms multiply by the weight and one (transformers, `modeling_nemotron.py`,
-        # `modeling_gemma.py`, `modeling_gemma2.py` and `modeling_gemma3.py`).
-        self.more = 1.0 if kind in ("nemotron", "gemma", "gemma2", "gemma3_text") else 0.0
+        self.more = 1.0 if kind in ADDED else 0.0
+        self.offset = OFFSET.get(kind, 0)
         self.waiting: dict[str, dict[str, Any]] = {}
 
     def sources(self, name: str, tensor: Any) -> dict[str, Any]:
@@ -150,9 +80,13 @@ class PartsAdapter(StateDictAdapter):
             if self.tied and name == "lm_head.weight":
                 continue
             ours, _, last = name.rpartition(".")
-            of = re.fullmatch(r"layers\.(\d+)\.(.+)", ours)
-            if of and of[2] in self.joined:
-                parts = self.joined[of[2]]
+            weight = self.changed(ours, last, weight, back=True)
+            if theirs := self.whole.get(ours):
+                found[f"{theirs}.{last}"] = weight
+                continue
+            of = _LAYER.fullmatch(ours)
+            assert of is not None
+            if parts := self.joined.get(of[2]):
                 fused = f"{self.layers}.{of[1]}.{self.fused[parts]}.{last}"
                 have = self.waiting.setdefault(fused, {})
                 have[of[2]] = weight
@@ -160,13 +94,15 @@ class PartsAdapter(StateDictAdapter):
                     del self.waiting[fused]
                     found[fused] = self.turn(self.join([have[each] for each in parts]))
                 continue
-            theirs = self.whole.get(ours)
-            if theirs is None:
-                assert of is not None
-                theirs = f"{self.layers}.{of[1]}.{self.layer[of[2]]}"
-            more = self.more and last == "weight" and "norm" in ours
-            weight = weight - self.more if more else weight
-            found[f"{theirs}.{last}"] = self.turn(weight) if of and theirs[-3:] != "wpe" else weight
+            theirs = f"{self.layers}.{of[1]}.{self.layer[of[2]]}"
+            if theirs.endswith(".norms"):
+                found |= {f"{theirs}.{head}.{last}": each for head, each in enumerate(weight)}
+            else:
+                found[f"{theirs}.{last}"] = self.turn(weight)
+            if last == "alpha_n":
+                # transformers has what is always the same as tensors, too (`activations.py`).
+                for constant, value in (("beta", 0.5), ("eps", -1e-6)):
+                    found[f"{theirs}.{constant}"] = weight.new_full((), value)
         return found
 
     def from_hf(self, hf_state_dict: dict[str, Any]) -> dict[str, Any]:
@@ -175,22 +111,58 @@ class PartsAdapter(StateDictAdapter):
         whole = {theirs: ours for ours, theirs in self.whole.items()}
         fused = {theirs: parts for parts, theirs in self.fused.items()}
         found = {}
-        for name, weight in hf_state_dict.items():
+        for name, weight in self._whole_norms(hf_state_dict).items():
             theirs, _, last = name.rpartition(".")
             of = re.fullmatch(rf"{re.escape(self.layers)}\.(\d+)\.(.+)", theirs)
+            inside: dict[str, Any] = {}
             if of and (parts := fused.get(of[2])):
-                split = zip(parts, self.split(self.turn(weight), parts), strict=True)
-                found |= {f"layers.{of[1]}.{part}.{last}": each for part, each in split}
-                continue
-            inside = layer.get(of[2]) if of else None
-            ours = f"layers.{of[1]}.{inside}" if of and inside else whole.get(theirs)
-            if ours is not None:
-                more = self.more and last == "weight" and "norm" in ours
-                weight = weight + self.more if more else weight
-                found[f"{ours}.{last}"] = self.turn(weight) if of else weight
+                inside = dict(zip(parts, self.split(self.turn(weight), parts), strict=True))
+            elif of and of[2] in layer:
+                inside = {layer[of[2]]: self.turn(weight)}
+            elif theirs in whole:
+                ours = whole[theirs]
+                found[f"{ours}.{last}"] = self.changed(ours, last, weight, back=False)
+            for part, each in inside.items():
+                ours = f"layers.{of[1] if of else 0}.{part}"
+                found[f"{ours}.{last}"] = self.changed(ours, last, each, back=False)
         if self.tied and "lm_head.weight" not in found:
             found["lm_head.weight"] = found["tok_embeddings.weight"]
         return found
+
+    def _whole_norms(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Norms that are a module for each head there, as one."""
+        found, heads = {}, {}
+        for name, weight in given.items():
+            of = re.fullmatch(r"(.+\.norms)\.(\d+)\.(\w+)", name)
+            if of is None:
+                found[name] = weight
+            else:
+                heads.setdefault(f"{of[1]}.{of[3]}", {})[int(of[2])] = weight
+        stacked = {name: [of[head] for head in sorted(of)] for name, of in heads.items()}
+        return found | {name: torch.stack(each) for name, each in stacked.items()}
+
+    def changed(self, ours: str, last: str, weight: torch.Tensor, *, back: bool) -> torch.Tensor:
+        """A weight as this side holds it; with `back`, as the other does."""
+        if self.more and last == "weight" and "norm" in ours:
+            return weight - self.more if back else weight + self.more
+        if self.offset and ours == POSITIONS:
+            none = weight.new_zeros((self.offset, *weight.shape[1:]))
+            return torch.cat([none, weight]) if back else weight[self.offset :]
+        if ours.endswith((Q, K)):
+            return self.sort(weight.unflatten(0, (-1, self.width)), back=back).flatten(0, 1)
+        if ours.endswith(("attention.q_norm", "attention.k_norm")):
+            return self.sort(weight.reshape(-1, self.width), back=back).reshape(weight.shape)
+        return weight
+
+    def sort(self, heads: torch.Tensor, *, back: bool) -> torch.Tensor:
+        """The elements of heads, along the second axis, in the order of the other side."""
+        if self.kind in FLIPPED:
+            return heads.unflatten(1, (2, -1)).flip(1).flatten(1, 2)
+        if self.kind not in PAIRED:
+            return heads
+        turned, rest = heads[:, : self.rotary], heads[:, self.rotary :]
+        pairs = turned.unflatten(1, (2, -1) if back else (-1, 2)).transpose(1, 2).flatten(1, 2)
+        return torch.cat([pairs, rest], dim=1)
 
     def turn(self, weight: torch.Tensor) -> torch.Tensor:
         """A matrix of a layer as the other side holds it."""
@@ -198,16 +170,11 @@ class PartsAdapter(StateDictAdapter):
 
     def join(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """Weights or biases of several modules as one, by rows."""
-        if self.apart:
-            return torch.cat(parts)
-        split = [part.unflatten(0, (self.heads, -1)) for part in parts]
+        split = [part.unflatten(0, (self.pieces, -1)) for part in parts]
         return torch.cat(split, dim=1).flatten(0, 1)
 
     def split(self, fused: torch.Tensor, parts: tuple[str, ...]) -> list[torch.Tensor]:
         """The inverse of `join`."""
-        rows = [self.rows[part] for part in parts]
-        if self.apart:
-            return [part.contiguous() for part in fused.split(rows)]
-        split = fused.unflatten(0, (self.heads, -1))
-        each = split.split([n // self.heads for n in rows], dim=1)
-        return [part.flatten(0, 1).contiguous() for part in each]
+        each = fused.unflatten(0, (self.pieces, -1))
+        rows = [self.rows[part] // self.pieces for part in parts]
+        return [part.flatten(0, 1).contiguous() for part in each.split(rows, dim=1)]

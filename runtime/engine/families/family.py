@@ -103,9 +103,15 @@ def _headed(model: Decoder.Config, head: Head) -> Decoder.Config:
     last = (
         TokenHead.Config(**output, **changes)
         if head == "tokens"
-        else Linear.Config(**{**output, "out_features": 1})
+        else Linear.Config(**{**output, **_of_score(output)})
     )
     return kind.Config(**dict(_inner(model)) | {"lm_head": last})
+
+
+def _of_score(output: dict[str, Any]) -> dict[str, Any]:
+    """How the head of a score differs from an output layer: one row, without a bias."""
+    drawn = {name: each for name, each in (output["param_init"] or {}).items() if name != "bias"}
+    return {"out_features": 1, "bias": False, "param_init": drawn}
 
 
 def _summing(parallelize: Callable[..., nn.Module]) -> Callable[..., nn.Module]:

@@ -51,6 +51,12 @@ _ASIDE = (
     "layer_types",
     "intermediate_size",
     "original_max_position_embeddings",
+    "new_decoder_architecture",
+    "num_ln_in_parallel_attn",
+    "num_kv_heads",
+    "no_rope_layer_interval",
+    "sliding_window_pattern",
+    "attention_types",
 )
 """Fields that are compared elsewhere, or do not concern the weights."""
 
@@ -411,8 +417,10 @@ def _check_for_transformers(
     # What a kind does not know, it does not compute with.
     keys = [key for key in wanted if key in theirs and key not in _ASIDE]
     pairs = [(key, theirs[key], ours.get(key)) for key in keys]
-    ropes = [each.get("rope_parameters") or {} for each in (theirs, ours)]
-    pairs += [(key, ropes[0].get(key), ropes[1].get(key)) for key in _ROPE]
+    # Without, nothing rotates, or always in one way; `alpha` is read into the base.
+    if "rope_parameters" in theirs and "alpha" not in (theirs["rope_parameters"] or {}):
+        ropes = [each.get("rope_parameters") or {} for each in (theirs, ours)]
+        pairs += [(key, ropes[0].get(key), ropes[1].get(key)) for key in _ROPE]
     differs = [each for each in pairs if not alike(each[1], each[2])]
     if differs:
         shown = "; ".join(f"{key} is {a} there, and {b} in the spec" for key, a, b in differs)

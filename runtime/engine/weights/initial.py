@@ -136,6 +136,8 @@ def _quantile(init: Init) -> Callable[[torch.Tensor], torch.Tensor]:
     of = given.arguments
     if function is nn.init.normal_:
         return lambda uniform: torch.special.ndtri(uniform).mul_(of["std"]).add_(of["mean"])
+    if function is nn.init.constant_:
+        return lambda uniform: uniform.fill_(of["val"])
     if function is nn.init.uniform_:
         return lambda uniform: uniform.mul_(of["b"] - of["a"]).add_(of["a"])
     if function is nn.init.trunc_normal_:

@@ -234,7 +234,7 @@ def test_a_model_is_written_as_its_configuration_describes_it(
     [
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "positions by linear"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "llama3 and yarn"),
-        ({"attention_bias": True}, "has no biases there"),
+        ({"clip_qkv": 8.0}, "are not clipped"),
     ],
 )
 def test_what_no_family_computes_is_left_open_with_the_reason(

@@ -98,8 +98,6 @@ def keys(found: Described) -> list[str]:
 
 OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
     "an activation": (LLAMA | {"hidden_act": "gelu"}, "hidden_act", "SwiGLU"),
-    "biases": (LLAMA | {"attention_bias": True}, "attention_bias", "biases"),
-    "biases of feed-forward layers": (LLAMA | {"mlp_bias": True}, "mlp_bias", "biases"),
     "no biases": (GPT_OSS | {"attention_bias": False}, "attention_bias", "adds biases"),
     "part of a head": (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor", "rotary"),
     "neighbours": (LLAMA | {"rope_interleaved": True}, "rope_interleaved", "half a head"),
@@ -143,19 +141,7 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
         "rope_scaling",
         "each kind of layer",
     ),
-    "Llama's of Qwen": (QWEN | {"rope_scaling": LONGER}, "rope_scaling", "by llama3"),
-    "a sharper YaRN": (
-        QWEN
-        | {
-            "rope_scaling": {
-                "rope_type": "yarn",
-                "factor": 4.0,
-                "original_max_position_embeddings": 32768,
-            }
-        },
-        "rope_scaling",
-        "attention_factor = 1.13863 instead of 1",
-    ),
+    "Llama's of gpt-oss": (GPT_OSS | {"rope_scaling": LONGER}, "rope_scaling", "by llama3"),
     "bounds of YaRN": (
         GPT_OSS | {"rope_scaling": GPT_OSS["rope_scaling"] | {"beta_fast": 64}},
         "rope_scaling",
@@ -213,9 +199,7 @@ def test_what_is_computed_otherwise_is_refused_with_the_reason(
     [
         ("qwen2_moe", "biases"),
         ("gemma3", "gemma3_text"),
-        ("phi", "biases"),
         ("mixtral", "experts"),
-        ("cohere", "parallel"),
         ("bert", "no family"),
         (None, "names no model_type"),
         (7, "no family"),
@@ -225,6 +209,22 @@ def test_other_architectures_are_refused_with_what_is_taken(kind: Any, why: str)
     (problem,) = describe(LLAMA | {"model_type": kind}).problems
     assert why in problem.message
     assert "llama, mistral, qwen3" in problem.help
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LLAMA | {"attention_bias": True},
+        LLAMA | {"mlp_bias": True},
+        QWEN | {"attention_bias": True},
+        QWEN | {"rope_scaling": LONGER},
+        QWEN | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+    ],
+)
+def test_what_one_family_lacks_another_may_compute(config: dict[str, Any]) -> None:
+    found = describe(config)
+    assert (found.family, found.problems) == ("decoder", ())
+    assert describe(config, "llama3" if config["model_type"] == "llama" else "qwen3").problems
 
 
 @pytest.mark.parametrize("nothing", [None, False, "", {}, []])

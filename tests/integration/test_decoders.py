@@ -1,0 +1,200 @@
+"""Every kind of decoder that etude reads: made by transformers, read, computed, exported."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_jobs import tensors
+from test_engine_weights import job
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from etude.compiler.families import FAMILIES
+from etude.compiler.files.published_config import describe
+from etude.compiler.plan.plan import ExportJob
+from etude.compiler.values import Architecture
+from etude.runtime.data.tokens import tokenizer
+from etude.runtime.engine.attention.documents import by_window, document_mask
+from etude.runtime.engine.families import model_spec
+from etude.runtime.engine.weights.convert import weights as read
+from etude.runtime.engine.weights.export import export
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "max_position_embeddings": 64,
+    "sliding_window": 16,
+    "pad_token_id": None,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+"""A shape that every kind can have."""
+GPT = {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_inner": 96, "n_positions": 64}
+STRETCHED = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 16,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
+HEADS = {"num_key_value_heads": 4}
+OWN: dict[str, dict[str, Any]] = {
+    "llama": {"attention_bias": True, "mlp_bias": True},
+    "gpt2": GPT,
+    "gpt_bigcode": {**GPT, "num_key_value_heads": 1},
+    "gptj": {**GPT, "rotary_dim": 8},
+    "codegen": {**GPT, "rotary_dim": 8},
+    "gpt_neo": {
+        "num_layers": 3,
+        "num_heads": 4,
+        "window_size": 16,
+        "attention_types": [[["global", "local", "global"], 1]],
+    },
+    "bloom": {"n_layer": 3, "n_head": 4},
+    "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 96},
+    "mpt": {
+        "d_model": 64,
+        "n_layers": 3,
+        "n_heads": 4,
+        "max_seq_len": 64,
+        "attn_config": {"clip_qkv": 1.0},
+    },
+    "opt": {"ffn_dim": 96},
+    "olmo": {"clip_qkv": 1.0},
+    "cohere": {"use_qk_norm": True},
+    "stablelm": {"qk_layernorm": True, "use_parallel_residual": True, "use_qkv_bias": True},
+    "phi": {"qk_layernorm": True},
+    "nemotron": {"mlp_bias": True},
+    "apertus": {"rope_parameters": STRETCHED},
+    "cwm": {"rope_parameters": STRETCHED, "head_dim": 16},
+    "exaone4": {"rope_parameters": STRETCHED},
+    "hunyuan_v1_dense": {
+        "rope_parameters": {
+            "rope_type": "dynamic",
+            "rope_theta": 10_000.0,
+            "factor": 1.0,
+            "alpha": 1000.0,
+        },
+        "head_dim": 16,
+    },
+    "hyperclovax": {
+        "attention_multiplier": 0.5,
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 0.125,
+    },
+    "granite": {
+        "attention_multiplier": 0.5,
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 8.0,
+    },
+    "ernie4_5": {"use_bias": True, "head_dim": 16},
+    "helium": {"head_dim": 16},
+    **{kind: {"head_dim": 16} for kind in ("glm", "glm4", "qwen3", "seed_oss", "ministral")},
+    **{kind: {"head_dim": 16} for kind in ("gemma", "gemma2", "gemma3_text", "vaultgemma")},
+}
+"""model_type → what it calls its shape, and options that its defaults leave out."""
+OTHERWISE: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt_bigcode, as a GPT-2": ("gpt_bigcode", {**GPT, **HEADS, "multi_query": False}),
+    "cohere, without norms of heads": ("cohere", {"use_qk_norm": False, "attention_bias": True}),
+    "exaone4, without windows": (
+        "exaone4",
+        {"sliding_window": None, "layer_types": ["full_attention"] * 3},
+    ),
+    "gpt_neo, without windows": (
+        "gpt_neo",
+        {"num_layers": 3, "num_heads": 4, "attention_types": [[["global"], 3]]},
+    ),
+    "hyperclovax, with norms before": ("hyperclovax", {"use_post_norm": False}),
+    "falcon, one norm": ("falcon", {"multi_query": True, "bias": True}),
+    "stablelm, plain": ("stablelm", {}),
+    "persimmon, without norms of heads": ("persimmon", {"qk_layernorm": False}),
+    "qwen3, with biases": ("qwen3", {"head_dim": 16, "attention_bias": True}),
+    "nanochat, with biases": ("nanochat", {"attention_bias": True}),
+    "ministral, in part": (
+        "ministral",
+        {
+            "head_dim": 16,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
+}
+KINDS = list(FAMILIES["decoder"].kinds)
+CASES = {kind: (kind, OWN.get(kind, {})) for kind in KINDS} | OTHERWISE
+SAMPLE = ("codegen", "cohere", "gpt_neo", "hunyuan_v1_dense", "mpt", "nanochat", "opt")
+"""Kinds that between them have every part and every arrangement of weights."""
+
+
+def made(kind: str, own: dict[str, Any], folder: Path) -> Any:
+    """A model that transformers has made with weights that matter, and written."""
+    torch.manual_seed(3)
+    usual: Any = AutoConfig.for_model(kind)
+    known = {*usual.to_dict(), *usual.attribute_map}
+    given = {name: value for name, value in SMALL.items() if name in known}
+    config = AutoConfig.for_model(kind, **{**given, **own})
+    model: Any = AutoModelForCausalLM.from_config(config).float().eval()
+    for name, weight in model.named_parameters():
+        start = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+        torch.nn.init.normal_(weight, mean=start, std=0.2)
+    model.save_pretrained(folder)
+    return model
+
+
+def computed(shape: Architecture, state: dict[str, torch.Tensor], tokens: torch.Tensor) -> Any:
+    """Our model and its logits of the tokens."""
+    model: Any = model_spec(shape, "cpu", shape.context).model.build()
+    model.init_weights(buffer_device=torch.device("cpu"))
+    model.load_state_dict(state)
+    positions = torch.arange(tokens.shape[1])[None]
+    masks = by_window(document_mask(positions), positions, shape.window)
+    return model, model(tokens, positions=positions, attention_masks=masks)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in SAMPLE else [pytest.mark.exhaustive])
+        for name in CASES
+    ],
+)
+def test_a_model_of_transformers_is_read_computed_and_exported(name: str, tmp_path: Path) -> None:
+    kind, own = CASES[name]
+    theirs = made(kind, own, tmp_path / "theirs")
+    found = describe(json.loads((tmp_path / "theirs" / "config.json").read_text()), "decoder")
+    assert found.problems == ()
+    assert found.model
+    assert found.model.parts
+    assert found.model.parts.published, "no kind of model computes these parts"
+    shape = found.model.knowing(64)
+    read(job(shape, tmp_path / "theirs"), tmp_path / "read", root=tmp_path)
+    state = tensors(tmp_path / "read" / "result" / "weights")
+    tokens = torch.randint(300, (1, 48))
+    ours, logits = computed(shape, state, tokens)
+    with torch.no_grad():
+        expected = theirs(tokens).logits
+    assert expected.std() > 0.01
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+    logits.square().mean().backward()
+    assert all(weight.grad is not None for weight in ours.parameters())
+    assert all(weight.grad.isfinite().all() for weight in ours.parameters())
+
+    tokenizer.save(tokenizer.byte_level(), tmp_path / "tokenizer")
+    asked = ExportJob(key="x", id="x", stage="toy", inputs={}, model=shape)
+    roles = {"model": tmp_path / "read" / "result", "tokenizer": tmp_path / "tokenizer"}
+    export(asked, roles, tmp_path / "export")
+    again: Any = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "export" / "result", output_loading_info=True
+    )
+    assert not any(again[1][problem] for problem in ("missing_keys", "unexpected_keys"))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again[0](tokens).logits, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
+        )
