@@ -9,6 +9,7 @@ queries, K keys, P keys before the first query's own, H dimensions.
 # ruff: noqa: N803, N806 (the names of the shapes)
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -80,7 +81,7 @@ def _hide(
     hidden = float("-inf")
     if begin + keys > first + 1:
         own = s_GRQK[..., first - begin :]
-        own.masked_fill_(torch.ones(own.shape[2:], dtype=torch.bool).triu_(1), hidden)
+        own.masked_fill_(_later(*own.shape[2:]), hidden)
     left = min(first + queries - window - begin, keys)
     if window and left > 0:
         at = torch.arange(first - window - begin, first + queries - window - begin)
@@ -88,6 +89,12 @@ def _hide(
     if absent_GP is not None and begin < absent_GP.shape[1]:
         absent = absent_GP[:, None, None, begin : begin + keys]
         s_GRQK[..., : absent.shape[-1]].masked_fill_(absent, hidden)
+
+
+@lru_cache(256)
+def _later(queries: int, keys: int) -> torch.Tensor:
+    """Which keys come after a query's own, the first query's being the first, bool."""
+    return torch.ones(queries, keys, dtype=torch.bool).triu_(1)
 
 
 def _part(of_GRQH: torch.Tensor, block: _Block) -> torch.Tensor:

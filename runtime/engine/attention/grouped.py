@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 
-from . import masked
+from . import masked, rearranged
 from .blockwise import attend
 from .spans import Span, Spans
 
@@ -211,7 +211,9 @@ class Grouped:
         of its prefixes, shape (G, P, N, H)."""
         flat = [of.flatten(0, 1) for of in (q_BLNH, k_BLNH, v_BLNH)]
         # One copy of everything: a copy for each group would have a gradient of all rows each.
-        own = flat if self.own_Q is None else [of.index_select(0, self.own_Q) for of in flat]
+        own = flat
+        if self.own_Q is not None:
+            own = [rearranged.Out.apply(of, self.own_Q, self.back_T) for of in flat]
         sizes = [group.spans * group.length for group in self.groups]
         of_own = [of.split(sizes) for of in own]
         sizes = [group.spans * group.prefix for group in self.groups]
@@ -229,7 +231,7 @@ class Grouped:
         parts = [of.flatten(0, 1) for of in found]
         joined = torch.cat(parts) if len(parts) > 1 else parts[0]
         if self.own_Q is not None:
-            joined = joined.index_select(0, self.back_T)
+            joined = rearranged.Back.apply(joined, self.back_T)
         return joined.unflatten(0, q_BLNH.shape[:2])
 
 
