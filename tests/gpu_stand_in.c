@@ -27,7 +27,11 @@ typedef struct {
     size_t constants;
     int major, minor;
     size_t alignment, pitch_alignment;
-    int processors;
+    int processors, of_textures[41];
+    size_t surface_alignment;
+    int kernels[11], threads_per_processor, caches[3];
+    size_t shared_memory_per_processor;
+    int registers_per_processor;
 } Properties;
 
 CUDA cudaGetDeviceProperties(Properties *its, int device) {
@@ -36,7 +40,11 @@ CUDA cudaGetDeviceProperties(Properties *its, int device) {
     its->warp = 32;
     its->threads_per_block = 1024;
     its->major = 9;
+    its->grid[0] = 0x7fffffff;
+    its->grid[1] = its->grid[2] = 65535;
+    its->shared_memory = 48 << 10;
     its->processors = 132;
+    its->threads_per_processor = 2048;
     return SUCCESS;
 }
 CUDA cudaGetDeviceCount(int *count) { *count = 1; return SUCCESS; }

@@ -1,0 +1,245 @@
+"""The memory of a step as plans have it, compared with what PyTorch's allocator gives.
+
+    python -m benchmarks.memory             # all rows; writes its section of RESULTS.md
+    python -m benchmarks.memory NAME…       # these rows
+    python -m benchmarks.memory --of NAME   # what the memory of a row is, by where it is allocated
+
+No GPU is needed: etude's engine takes two steps on one that computes nothing
+(`gpu_without_work.c`, `memory_worker.py`), as each rank of the plan that may be the fullest.
+`measured` is what is allocated at the peak of the second step; a plan's `margin`, for what the
+allocator cannot use, is left out of `planned`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from etude.compiler.costs.hardware import GIB
+from etude.compiler.driver import analyse, compile
+from etude.compiler.plan.plan import TrainJob
+from etude.spec.load import reads
+
+from .results import write_section
+
+SOURCE = Path(__file__).with_name("gpu_without_work.c")
+SPEC = """recipe row {{ title = "a row" }}
+tokenizer bytes {{ bytes }}
+dataset any {{ sample = python_docs }}
+model measured {{ {model} }}
+cluster here {{ nodes = {nodes}, gpus = 8 of "H100 80GB" }}
+stage step: train {{
+  model = measured, steps = 10, lr = 1e-4, data = any, export = none
+  seq_len = {seq_len}, batch = {batch} seqs, recompute = {recompute}
+  parallel = {{ {parallel} }}
+  {also}
+}}
+"""
+
+
+class Row(NamedTuple):
+    """A job whose memory is measured."""
+
+    name: str
+    model: str
+    parallel: str
+    nodes: int = 1
+    seq_len: int = 8192
+    batch: int = 8
+    recompute: str = "none"
+    also: str = ""
+
+
+def llama(size: str, layers: int | None = None) -> str:
+    return f'family = llama3, size = "{size}"' + (f", layers = {layers}" if layers else "")
+
+
+MUON = "optimizer = muon { }"
+OFFLOAD = "torchtitan { training { enable_cpu_offload = true } }"
+EAGER = "torchtitan { compile { enable = false } }"
+ROWS = (
+    Row("8B, FSDP 8", llama("8B"), "shard 8", recompute="selective"),
+    Row("8B, FSDP 8, full", llama("8B"), "shard 8", recompute="full"),
+    Row("8B, FSDP 64, none", llama("8B"), "shard 64", 8, batch=64),
+    Row("8B, FSDP 64, budget", llama("8B"), "shard 64", 8, batch=64, recompute="budget 50%"),
+    Row("8B, HSDP 8 × 8", llama("8B"), "replicate 8, shard 8", 8, batch=64, recompute="full"),
+    Row("8B, FSDP 8, accumulated", llama("8B"), "shard 8", batch=32, recompute="full"),
+    Row(
+        "8B, FSDP 64, micro-batch 4",
+        llama("8B"),
+        "shard 64, micro_batch 4",
+        8,
+        batch=256,
+        recompute="full",
+    ),
+    Row("8B, FSDP 64, eager", llama("8B"), "shard 64", 8, batch=64, recompute="full", also=EAGER),
+    Row("8B, TP 8, FSDP 8", llama("8B"), "shard 8, tensor 8", 8),
+    Row("8B, CP 8, 128Ki", llama("8B"), "context 8", 1, 131072, 1, "full"),
+    Row("8B, FSDP 8, 32Ki", llama("8B"), "shard 8", 1, 32768, 8, "full"),
+    Row(
+        "8B, FSDP 64, offload", llama("8B"), "shard 64", 8, batch=64, recompute="full", also=OFFLOAD
+    ),
+    Row("8B, FSDP 8, Muon", llama("8B"), "shard 8", recompute="full", also=MUON),
+    Row("2B, tied, FSDP 8", 'family = qwen3, size = "1.7B"', "shard 8", recompute="full"),
+    Row("70B, FSDP 8, TP 8", llama("70B"), "shard 8, tensor 8", 8, recompute="full"),
+    Row("70B, FSDP 128", llama("70B"), "shard 128", 16, batch=128, recompute="full"),
+    Row(
+        "70B, PP 4, TP 8, FSDP 4",
+        llama("70B"),
+        "shard 4, tensor 8, pipeline 4, micro_batch 8",
+        16,
+        batch=32,
+        recompute="full",
+    ),
+    Row(
+        "405B, PP 16, TP 8, FSDP 8",
+        llama("405B"),
+        "shard 8, tensor 8, pipeline 16, micro_batch 16",
+        128,
+        batch=128,
+        recompute="full",
+    ),
+    Row("405B, FSDP 64, TP 8", llama("405B"), "shard 64, tensor 8", 64, batch=64, recompute="full"),
+    Row(
+        "30B of experts, FSDP 16",
+        'family = qwen3, size = "30B-A3B"',
+        "shard 16",
+        2,
+        4096,
+        16,
+        "full",
+    ),
+    Row(
+        "30B of experts, EP 8, FSDP 16",
+        'family = qwen3, size = "30B-A3B"',
+        "shard 16, expert 8",
+        2,
+        4096,
+        16,
+        "full",
+    ),
+)
+
+
+def job_of(row: Row) -> TrainJob:
+    analysis = analyse(reads(SPEC.format(**row._asdict())))
+    compiled = compile(analysis)
+    assert compiled, analysis.report.errors
+    return next(job for job in compiled.plan.jobs if isinstance(job, TrainJob))
+
+
+def ranks(job: TrainJob) -> list[int]:
+    """The first rank of the stages that may be the fullest."""
+    r = job.resources
+    stages = sorted({0, min(1, r.pipeline - 1), r.pipeline - 1})
+    return [stage * (r.world_size // r.pipeline) for stage in stages]
+
+
+def stand_in(folder: Path) -> Path:
+    """The library that PyTorch takes for a GPU's."""
+    made = folder / "libcuda.so.1"
+    name = f"-Wl,-soname,{made.name}"
+    subprocess.run(["cc", "-shared", "-fPIC", name, "-o", made, SOURCE], check=True)
+    return made
+
+
+def measured(jobs: Sequence[TrainJob], library: Path) -> Iterator[list[dict[str, Any]]]:
+    """What each of a job's ranks takes."""
+    environment = {**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
+    for job in jobs:
+        said = {"job": job.model_dump(mode="json")}
+        worker = subprocess.run(
+            [sys.executable, "-m", "benchmarks.memory_worker"],
+            input="".join(json.dumps({**said, "rank": rank}) + "\n" for rank in ranks(job)),
+            env=environment,
+            cwd=SOURCE.parents[1],
+            capture_output=True,
+            text=True,
+        )
+        lines = [line for line in worker.stdout.splitlines() if line.startswith("{")]
+        found = [json.loads(line) for line in lines]
+        if len(found) < len(ranks(job)):
+            found.append({"wrong": worker.stderr[-2000:]})
+        yield found
+
+
+def planned(job: TrainJob) -> dict[str, int]:
+    memory = job.cost.memory
+    assert memory
+    return {part: of for part, of in memory.items() if part != "margin"}
+
+
+def table(rows: Sequence[Row], library: Path) -> Iterator[str]:
+    yield "| | planned, GiB | measured | off | state, planned | measured | rest | measured |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    errors = []
+    jobs = [job_of(row) for row in rows]
+    for row, job, found in zip(rows, jobs, measured(jobs, library), strict=True):
+        if wrong := [each["wrong"] for each in found if "wrong" in each]:
+            print(row.name, wrong[0][-2500:], file=sys.stderr, flush=True)
+            continue
+        most = max(found, key=lambda each: each["allocated"])
+        parts = planned(job)
+        total = sum(parts.values())
+        off = total / most["allocated"] - 1
+        errors.append(abs(off))
+        state = parts["parameters"] + parts["optimizer"]
+        figures = (state, most["state"], total - state, most["allocated"] - most["state"])
+        yield (
+            f"| {row.name} | {total / GIB:.2f} | {most['allocated'] / GIB:.2f} | {off:+.1%} | "
+            + " | ".join(f"{each / GIB:.2f}" for each in figures)
+            + " |"
+        )
+    yield ""
+    if errors:
+        within = sum(each <= 0.1 for each in errors)
+        yield (
+            f"Median error of {len(errors)} rows: {median(errors):.1%}; the largest: "
+            f"{max(errors):.1%}; within 10%: {within}."
+        )
+
+
+def named(names: Sequence[str]) -> list[Row]:
+    return [row for row in ROWS if not names or any(name in row.name for name in names)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--of", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        library = stand_in(Path(folder))
+        if arguments.of:
+            for row in named(arguments.names):
+                job = job_of(row)
+                print(row.name, {k: round(v / GIB, 2) for k, v in planned(job).items()})
+                for each in next(measured([job], library)):
+                    print(each.get("wrong") or f"{each['allocated'] / GIB:.2f}")
+                    parts = sorted(each.get("of", {}).items(), key=lambda pair: -pair[1])
+                    for name, size in parts[:16]:
+                        print(f"  {size / GIB:8.3f}  {name[:200]}", flush=True)
+            return
+        lines = []
+        for line in table(named(arguments.names), library):
+            print(line, flush=True)
+            lines.append(line)
+    if not arguments.names:
+        versions = ", ".join(f"{of} {version(of)}" for of in ("torch", "torchtitan"))
+        about = (
+            f"`python -m benchmarks.memory` on {platform.machine()}, Python "
+            f"{platform.python_version()}, {versions}: "
+        )
+        write_section("Memory of a step", about + "\n\n" + "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
