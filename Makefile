@@ -60,6 +60,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.post_training
 	$(BIN)/python -m benchmarks.averaging
+	$(BIN)/python -m benchmarks.memory
 
 # 200,000 texts, 20,000 files of data and 5,000 of runs; fewer: `make fuzz INPUTS=5000 FILES=100 RUNS=9`.
 INPUTS ?= 200000

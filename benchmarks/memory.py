@@ -236,7 +236,9 @@ def main() -> None:
         versions = ", ".join(f"{of} {version(of)}" for of in ("torch", "torchtitan"))
         about = (
             f"`python -m benchmarks.memory` on {platform.machine()}, Python "
-            f"{platform.python_version()}, {versions}: "
+            f"{platform.python_version()}, {versions}; memory of the "
+            "fullest rank in a step, on a GPU that computes nothing, without the plan's `margin`. "
+            "`state` is weights and moments."
         )
         write_section("Memory of a step", about + "\n\n" + "\n".join(lines))
 
