@@ -80,6 +80,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python docs/parse_tables.py
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/coming.py
+	$(BIN)/python docs/decoders.py
 	$(BIN)/python docs/reference.py
 	$(BIN)/python docs/python_models.py
 	$(BIN)/python editors/vscode/generate.py

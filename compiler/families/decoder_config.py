@@ -165,6 +165,9 @@ CLASSES = {
     "biogpt": "BioGpt",
     # Read under these names, and written as a llama, a gptj or a mistral.
     "cwm": "Cwm",
+    "exaone": "Llama",
+    "internlm3": "Llama",
+    "iquestcoder": "Llama",
     "helium": "Helium",
     "ernie4_5": "Ernie4_5",
     "codegen": "CodeGen",

@@ -178,6 +178,52 @@ KIN = {
         fixed=DENSE,
         shape=_alone,
     ),
+    "exaone": Kind(
+        example="EXAONE 3.5",
+        defaults=_defaults(
+            vocab_size=102_400,
+            intermediate_size=14_336,
+            num_key_value_heads=8,
+            max_position_embeddings=4096,
+            rms_norm_eps=1e-5,
+        ),
+        read=("num_layers",),
+        fixed={
+            "activation_function": ("silu", "feed-forward layers are SwiGLU"),
+            "layer_norm_epsilon": (1e-5, "that is the epsilon of its norms"),
+        },
+        names={"num_hidden_layers": ("num_layers", "num_hidden_layers")},
+        base=500_000.0,
+        shape=lambda values, shape: head_width(values, shape) | {"parts": {}},
+    ),
+    "internlm3": Kind(
+        example="InternLM3 8B",
+        defaults=_defaults(
+            vocab_size=128_512,
+            intermediate_size=10_240,
+            num_hidden_layers=48,
+            num_key_value_heads=2,
+            head_dim=128,
+            max_position_embeddings=32_768,
+            rms_norm_eps=1e-5,
+        ),
+        shape=lambda values, shape: head_width(values, shape) | {"parts": {}},
+    ),
+    "iquestcoder": Kind(
+        example="IQuest-Coder 40B",
+        defaults=_defaults(
+            vocab_size=76_800,
+            hidden_size=5120,
+            intermediate_size=27_648,
+            num_hidden_layers=80,
+            num_attention_heads=40,
+            num_key_value_heads=8,
+            head_dim=128,
+            max_position_embeddings=131_072,
+            rms_norm_eps=1e-5,
+        ),
+        shape=lambda values, shape: head_width(values, shape) | {"parts": {}},
+    ),
     "qwen3": Kind(
         defaults=_defaults(
             vocab_size=151_936,

@@ -13,7 +13,8 @@ from ..families import FAMILIES
 from ..families.architectures import complete, windowed
 from ..families.config_json import MOST, Problem, Values, attention_factor, head_width
 from ..values import ModelShape
-from .published_keys import FIXED, HARMLESS, KINDS, READ, ROPE, UNKNOWN_KINDS
+from .published_keys import FIXED, HARMLESS, KINDS, READ, ROPE
+from .unread_kinds import UNREAD
 
 CLASSIFIER = "ForSequenceClassification"
 """How transformers' names of classifiers end."""
@@ -48,7 +49,7 @@ def describe(config: Mapping[str, Any], family: str = "") -> Described:
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in KINDS:
-        why = UNKNOWN_KINDS.get(str(kind), "no family works this way")
+        why = UNREAD.get(str(kind), "no family works this way")
         problem = Problem(
             key="model_type",
             message=f"is of the model_type {kind}: {why}" if kind else "names no model_type",

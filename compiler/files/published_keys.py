@@ -9,36 +9,6 @@ _COMPUTED = [(kind, name) for name, family in FAMILIES.items() for kind in famil
 KINDS = dict(_COMPUTED) | dict(reversed(_COMPUTED))
 """model_type → the family with the same computation; the first, where several have it."""
 
-_BIASED = "its queries, keys and values have biases, which no family here has in this form"
-_GEMMA = "it scales embeddings, and normalizes the outputs of layers"
-_MIXED = "no family here has its kind of experts"
-_LINEAR = "some of its layers have no attention"
-UNKNOWN_KINDS = {
-    "qwen2_moe": _BIASED,
-    "qwen2_5_vl": _BIASED,
-    "qwen": _BIASED,
-    "gemma3": "it reads images too: its language model is a gemma3_text",
-    "gemma3n_text": _GEMMA,
-    "phi": "its output layer has biases",
-    "mixtral": _MIXED,
-    "olmoe": _MIXED,
-    "llama4": _MIXED,
-    "llama4_text": _MIXED,
-    "olmo": "its norms have no weights",
-    "cohere": "its attention and feed-forward layers are parallel",
-    "cohere2": "its attention and feed-forward layers are parallel",
-    "minicpm": "transformers has no such model",
-    "deepseek_v2": "its router scores experts by softmax",
-    "qwen3_next": _LINEAR,
-    "qwen3_5": _LINEAR,
-    "mamba": _LINEAR,
-    "mamba2": _LINEAR,
-    "falcon_h1": _LINEAR,
-    "glm4": "its rotary positions are partial",
-    "exaone": "its layers have other names and norms",
-}
-"""model_type → why its weights are not supported."""
-
 _KNOWN = {kind: FAMILIES[name].kinds[kind] for kind, name in KINDS.items()}
 _NEAR = {other: kind for kind, of in _KNOWN.items() for other in of.near}
 """model_type → the one that comes closest to it; for all others it is `llama`."""

@@ -368,9 +368,10 @@ def _lacks(scope: Scope, model: r.Model, group: str, missing: list[str]) -> None
 
 def _other_family(name: str) -> str:
     """What to say about a family by its name in transformers; "" if unknown."""
-    from ..files.published_keys import KINDS, UNKNOWN_KINDS  # only needed after errors
+    from ..files.published_keys import KINDS  # only needed after errors
+    from ..files.unread_kinds import UNREAD
 
     if name in KINDS:
         return f"write `family = {KINDS[name]}`, which computes the same, with this model's shape"
-    reason = UNKNOWN_KINDS.get(name)
+    reason = UNREAD.get(name)
     return f"no family in this version supports it: {reason}" if reason else ""

@@ -43,6 +43,7 @@ STRETCHED = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
 }
+PLAIN = {"rope_type": "default", "rope_theta": 10_000.0}
 HEADS = {"num_key_value_heads": 4}
 OWN: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": True, "mlp_bias": True},
@@ -97,6 +98,8 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "ernie4_5": {"use_bias": True, "head_dim": 16},
     "helium": {"head_dim": 16},
+    "internlm3": {"head_dim": 16, "rope_parameters": PLAIN},
+    "iquestcoder": {"head_dim": 16, "rope_parameters": PLAIN},
     **{kind: {"head_dim": 16} for kind in ("glm", "glm4", "qwen3", "seed_oss", "ministral")},
     **{kind: {"head_dim": 16} for kind in ("gemma", "gemma2", "gemma3_text", "vaultgemma")},
 }

@@ -330,8 +330,9 @@ def start_of(parts: dict[str, Any], dim: int, norm_eps: float, init: Init) -> St
     )
 
 
-def changed(output: Linear.Config, scale: float, cap: float, bias: bool) -> Linear.Config:
-    """The output layer, with logits times `scale`, capped if `cap` is above 0, and with a bias."""
+def changed(output: Linear.Config, parts: dict[str, Any]) -> Linear.Config:
+    """The output layer, with logits times a scale, capped, and with a bias, by the parts."""
+    scale, cap, bias = parts["logit_scale"], parts["logit_cap"], parts["output_bias"]
     if not cap and scale == 1 and not bias:
         return output
     zero = {"bias": nn.init.zeros_} if bias else {}
@@ -348,6 +349,11 @@ def changed(output: Linear.Config, scale: float, cap: float, bias: bool) -> Line
 def is_nth(every: int, layer: int) -> bool:
     """Whether a layer, counted from 0, is an `every`-th one; 0: none is."""
     return every > 0 and (layer + 1) % every == 0
+
+
+def is_whole(parts: dict[str, Any], layer: int) -> bool:
+    """Whether a layer sees the whole document although others have a window."""
+    return is_nth(parts["window_skips"], layer - 1 if parts["window_first"] else layer)
 
 
 def decoder(
@@ -371,8 +377,7 @@ def decoder(
 
     def block(layer: int) -> PartsBlock.Config:
         last = cut(depth_scaled_std(0.02, layer))
-        at = layer - 1 if parts["window_first"] else layer
-        near = window > 0 and not is_nth(parts["window_skips"], at)
+        near = window > 0 and not is_whole(parts, layer)
         both, made = parts["norms"] == "both", partial(norm_of, parts["norm"], dim, norm_eps)
         return PartsBlock.Config(
             norms=parts["norms"],
@@ -409,9 +414,7 @@ def decoder(
         tied=tied,
         last=norm_of(parts["norm"], dim, norm_eps),
     )
-    made.lm_head = changed(
-        made.lm_head, parts["logit_scale"], parts["logit_cap"], parts["output_bias"]
-    )
+    made.lm_head = changed(made.lm_head, parts)
     return made
 
 

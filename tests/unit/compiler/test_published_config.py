@@ -197,10 +197,10 @@ def test_what_is_computed_otherwise_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("qwen2_moe", "biases"),
+        ("qwen2_moe", "experts"),
         ("gemma3", "gemma3_text"),
         ("mixtral", "experts"),
-        ("bert", "no family"),
+        ("bert", "an encoder"),
         (None, "names no model_type"),
         (7, "no family"),
     ],

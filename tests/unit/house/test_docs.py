@@ -346,3 +346,9 @@ def test_terms_of_other_programs_are_answered_as_check_answers_them() -> None:
     made = runpy.run_path(str(DOCS / "coming.py"))["text"]()
     assert (DOCS / "coming.md").read_text(encoding="utf-8") == made, "run: python docs/coming.py"
     assert "there is `" not in made, "a term that no row of spec/foreign answers"
+
+
+def test_the_lists_of_published_models_are_those_that_are_read() -> None:
+    text = (DOCS / "decoders.md").read_text(encoding="utf-8")
+    made = runpy.run_path(str(DOCS / "decoders.py"))["page"](text)
+    assert text == made, "run: python docs/decoders.py"

@@ -10,7 +10,8 @@ import pytest
 from whole_spec import problems, spec
 
 from etude.compiler.families import FAMILIES
-from etude.compiler.files.published_keys import KINDS, UNKNOWN_KINDS
+from etude.compiler.files.published_keys import KINDS
+from etude.compiler.files.unread_kinds import UNREAD
 from etude.spec import syntax as s
 from etude.spec.findings.diagnostics import Report
 from etude.spec.foreign import answers
@@ -206,9 +207,7 @@ def test_other_ways_of_writing(block: str, statement: str, help: str) -> None:
 
 
 SAID = {name: f"write `family = {family}`" for name, family in KINDS.items()}
-SAID |= {
-    name: f"no family in this version supports it: {why}" for name, why in UNKNOWN_KINDS.items()
-}
+SAID |= {name: f"no family in this version supports it: {why}" for name, why in UNREAD.items()}
 
 
 @pytest.mark.parametrize("name", sorted({*SAID} - {*FAMILIES}))

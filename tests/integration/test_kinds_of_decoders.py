@@ -1,0 +1,31 @@
+"""Every decoder of transformers is read, or listed with the reason why not."""
+
+from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from etude.compiler.files.published_config import describe
+from etude.compiler.files.published_keys import KINDS
+from etude.compiler.files.unread_kinds import DENSE, OTHERS, SAME, UNREAD
+
+LISTED = [kind for kinds in OTHERS.values() for kind in kinds]
+
+
+def test_every_kind_is_in_one_list() -> None:
+    known = [*KINDS, *DENSE, *LISTED, *SAME]
+    assert len(known) == len({*known})
+    assert {*known} == {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
+    assert all(AutoConfig.for_model(name).model_type == kind for name, kind in SAME.items())
+
+
+def test_what_is_not_read_is_refused_with_its_reason() -> None:
+    for kind, why in UNREAD.items():
+        (problem,) = describe({"model_type": kind}).problems
+        assert why in problem.message
+
+
+def test_what_has_experts_is_no_dense_decoder() -> None:
+    for kind in DENSE:
+        of = AutoConfig.for_model(kind).to_dict()
+        counted = [name for name in of if name.startswith(("num_experts", "num_local_experts"))]
+        # Doge and Gemma 4 have experts on request, and none by default.
+        assert not counted or kind in ("doge", "gemma4_text")
