@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ..compiler.plan.plan import Distill, Dpo, Kto, Reward, Sft
+from ..compiler.plan.plan import Distill, Dpo, Kto, Prm, Reward, Sft, scores
 from ..runtime.preview import Part, Preview, Refused, Shown, Use
 from .preview_text import Look, Span, Style, lines
 
@@ -150,6 +150,10 @@ def _about(use: Use) -> str:
             what = f"{use.data.form}; what the assistant says is learned, its ends included"
         case Reward():
             what = f"{use.data.form}; the score is read at the end of every response"
+        case Prm(loss_on="last"):
+            what = f"{use.data.form}; the score is read at the end of the last step"
+        case Prm():
+            what = f"{use.data.form}; a score is read at the end of every step"
         case Kto(mask="formatting"):
             what = f"{use.data.form}; the content of the answer counts"
         case Kto():
@@ -179,7 +183,7 @@ def _counts(preview: Preview, shown: Shown) -> str:
         learned = sum(len(part.text) for part in shown.parts if part.learned)
         what = "character"
     text = f"{tokens:,} {_plural(tokens, what)}"
-    if isinstance(objective, Reward):
+    if scores(objective):
         return f"{text}, {shown.learned:,} {_plural(shown.learned, 'score')}"
     return text if objective is None else f"{text}, {learned:,} learned"
 

@@ -165,7 +165,7 @@ class TrainStage(ModelStage):
         return self.spec.model
 
 
-Unit = Literal["tokens", "rows", "dialogs", "pairs", "ratings"]
+Unit = Literal["tokens", "rows", "dialogs", "pairs", "ratings", "solutions"]
 
 
 class SourceCount(Record):
@@ -174,7 +174,7 @@ class SourceCount(Record):
     Attributes:
         identity: a digest of what decides it.
         unit: "tokens" of documents, "rows" of packed dialogs, or what a batch counts: "dialogs",
-            "pairs" of preferences, or "ratings".
+            "pairs" of preferences, "ratings", or "solutions".
         numbers: of each epoch, if epochs differ; else one.
         exact: whether it was counted.
         said: what it was estimated from, for people.

@@ -31,6 +31,7 @@ TABLES: dict[str, type[r.Declaration]] = {
     "`stage NAME: reward`": r.Reward,
     "`stage NAME: dpo`": r.Dpo,
     "`stage NAME: kto`": r.Kto,
+    "`stage NAME: prm`": r.Prm,
     "`stage NAME: grpo`": r.Grpo,
     "`dynamic_sampling`": r.DynamicSampling,
     "`stage NAME: score`": r.Score,

@@ -171,6 +171,8 @@ class Fields(Block):
     edited: Text = None
     ranked: Text = None
     margin: Text = None
+    completions: Text = None
+    labels: Text = None
     tools: Text = None
     system: Text = None
     role: Text = None
@@ -189,7 +191,7 @@ class Fim(Block):
 
 
 class Dataset(Block):
-    """Where documents, dialogs, preferences, ratings or prompts come from.
+    """Where documents, dialogs, preferences, ratings, solutions or prompts come from.
 
     Attributes:
         filters: statements such as `keep 10% where quality.loss > 4.0`.
@@ -213,9 +215,14 @@ class Dataset(Block):
     holdout: Number | None = None
     bad_lines: Number | None = None
     long: Literal["refuse", "drop", "truncate"] | Let | None = None
-    kind: Literal["documents", "dialogs", "preferences", "ratings", "prompts"] | Let | None = None
+    kind: (
+        Literal["documents", "dialogs", "preferences", "ratings", "solutions", "prompts"]
+        | Let
+        | None
+    ) = None
     pairs: Number | None = None
     ratings: Number | None = None
+    solutions: Number | None = None
     dialogs: Number | None = None
     fim: Fim | Let | None = None
     awaited: Flag = False

@@ -151,6 +151,17 @@ class Kto(Training):
     drop_last: bool | Let | None = None
 
 
+class Prm(Training):
+    """A process reward model, from answers whose steps are labelled right or wrong."""
+
+    kind: Literal["prm"] = "prm"
+    separator: Text = None
+    combine: Literal["product", "minimum", "last"] | Let | None = None
+    dialog: Name | None = None
+    loss: Literal["all", "last"] | Let | None = None
+    drop_last: bool | Let | None = None
+
+
 class Grpo(Training):
     """Reinforcement learning from rewards, relative to other answers to the same prompt."""
 
@@ -263,6 +274,7 @@ AnyStage: TypeAlias = Annotated[
     | Reward
     | Dpo
     | Kto
+    | Prm
     | Grpo
     | Score
     | Sample

@@ -22,6 +22,8 @@ UNITS = {
     "pairs": "pairs",
     "rating": "ratings",
     "ratings": "ratings",
+    "solution": "solutions",
+    "solutions": "solutions",
     "prompt": "prompts",
     "prompts": "prompts",
     "word": "words",

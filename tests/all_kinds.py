@@ -64,6 +64,7 @@ dataset human   { files = "dialogs.jsonl", kind = dialogs, holdout = 20% }
 dataset asked   { files = "prompts.jsonl", kind = prompts }
 dataset labeled { files = "preferences.jsonl", kind = preferences, holdout = 20% }
 dataset rated   { files = "ratings.jsonl", kind = ratings }
+dataset checked { files = "solutions.jsonl", kind = solutions, holdout = 20% }
 
 stage pretrain: train {
   model = tiny, data = corpus, steps = 40, seq_len = 64, batch = 4 seqs, lr = 3e-3
@@ -84,11 +85,15 @@ stage dpo: dpo {
   evaluate = { every = 2 steps, loss = [labeled], patience = 2 }
 }
 stage kto: kto { from = start, data = rated, steps = 4, batch = 8 ratings, lr = 1e-4 }
+stage prm: prm {
+  from = start, data = checked, steps = 6, batch = 8 solutions, lr = 1e-4
+  evaluate = { every = 3 steps, loss = [checked] }
+}
 # About half of the words.
 verifier early { kind = regex, pattern = "^[a-g][a-z]{2}$" }
 stage rl: grpo {
   from = start, data = asked, steps = 4, batch = 2 prompts, group = 4, max_tokens = 24
-  reward = { early 1 }, dynamic_sampling = { most = 3 }, refresh = 2 steps
+  reward = { early 1, prm 0.1 }, dynamic_sampling = { most = 3 }, refresh = 2 steps
   reference_refresh = 2 steps, kl = 0.1, lr = 1e-4
 }
 stage student: distill {
@@ -123,6 +128,11 @@ def write(folder: Path, spec: str = SPEC) -> None:
             {"prompt": p, "completion": c, "label": good}
             for p, s, w in zip(asked, said, wrong, strict=True)
             for c, good in ((s, True), (w, False))
+        ],
+        "solutions": [
+            {"prompt": p, "completions": ["It is", text[0]["content"]], "labels": [True, good]}
+            for p, s, w in zip(asked, said, wrong, strict=True)
+            for text, good in ((s, True), (w, False))
         ],
     }
     for name, records in files.items():

@@ -48,6 +48,7 @@ COUNTED = {
     "skip": DOCS,
     "pairs": ["5", "5 pairs"],
     "ratings": ["5", "5 ratings"],
+    "solutions": ["5", "5 solutions"],
     "dialogs": ["5", "5 dialogs"],
     "bad_lines": ["0", "3"],
     "tokens": TOKENS,
@@ -282,7 +283,7 @@ class Writer:
             case Parts():
                 return f"[{', '.join(self.some(list(kind.choices)))}]"
             case ScheduleOf():
-                counted = ("pairs", "ratings", "prompts", "dialogs")
+                counted = ("pairs", "ratings", "solutions", "prompts", "dialogs")
                 return self.schedule(
                     name, records=next((unit for unit in kind.units if unit in counted), "")
                 )

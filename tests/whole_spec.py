@@ -25,6 +25,7 @@ SPEC: dict[str, dict[str, str]] = {
     },
     "dataset ranked": {"files": '"ranked.jsonl"', "kind": "preferences", "pairs": "10k"},
     "dataset rated": {"files": '"rated.jsonl"', "kind": "ratings", "ratings": "10k"},
+    "dataset checked": {"files": '"checked.jsonl"', "kind": "solutions", "solutions": "10k"},
     "dataset asked": {"files": '"asked.jsonl"', "kind": "prompts"},
     "dataset other": {"files": '"other.jsonl"'},
     "stage pretrain: train": {
@@ -86,6 +87,13 @@ SPEC: dict[str, dict[str, str]] = {
         "batch": "64 ratings",
         "lr": "1e-5",
         "data": "rated",
+    },
+    "stage steps: prm": {
+        "from": "sft",
+        "steps": "1000",
+        "batch": "64 solutions",
+        "lr": "1e-5",
+        "data": "checked",
     },
     "stage rl: grpo": {
         "from": "sft",

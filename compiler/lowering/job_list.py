@@ -121,6 +121,7 @@ class Jobs:
         every_token: bool = False,
         answers: dict[str, Verifier] | None = None,
         margins: bool = False,
+        separator: str | None = None,
     ) -> str:
         """The key of the job that makes a dataset's dialogs, preferences or prompts.
 
@@ -130,6 +131,7 @@ class Jobs:
             every_token: whether dialogs are learned whole.
             answers: verifiers that compare with the answer of each prompt.
             margins: whether the margins of preferences are read.
+            separator: what stands between the steps of solutions.
         """
         spec = self.recipe.datasets[name]
         more: dict[str, Any] = {"form": spec.kind, "dialog": dialog, "longest": longest}
@@ -141,6 +143,7 @@ class Jobs:
             "every_token": every_token,
             "answers": answers or {},
             "margins": margins,
+            "separator": separator,
         }
         return self._dataset(name, tokenizer, more)
 
@@ -217,6 +220,8 @@ _LATER = {
     "label": "label",
     "ranked": "ranked",
     "margin": "margin",
+    "completions": "completions",
+    "labels": "labels",
     "ignore": None,
 }
 """Fields added later, and their defaults: they are part of keys only if they differ from these."""

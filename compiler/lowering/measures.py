@@ -96,7 +96,7 @@ def stage_measures(
             )
         )
     if spec.accuracy:
-        measures.append(AccuracyMeasure(name="accuracy", data=spec.accuracy))
+        measures.append(AccuracyMeasure(name="accuracy", data=spec.accuracy, of=_ranked(trained)))
     if spec.judge or spec.verify:
         assert dialog
         measures += _of_answers(spec, dialog, jobs)
@@ -107,6 +107,11 @@ def stage_measures(
             )
         )
     return measures
+
+
+def _ranked(trained: Trained) -> Any:
+    """The kind of data on which the accuracy of a reward model is measured."""
+    return getattr(trained.spec, "data_kind", "preferences")
 
 
 def _of_answers(spec: r.Measuring, dialog: dict[str, Any], jobs: Jobs) -> Iterator[Answered]:

@@ -31,6 +31,11 @@ from .writing import for_measures, needs
 HeldOut = LossMeasure | AccuracyMeasure
 
 
+def separates(trained: Trained) -> str | None:
+    """What stands between the steps of answers, if a model scores each of them."""
+    return getattr(trained.spec, "separator", None)
+
+
 class Measured(NamedTuple):
     """A model to measure.
 
@@ -245,7 +250,8 @@ class Models:
         """The key of the job that makes held-out documents, dialogs or preferences."""
         tokenizer, longest = trained.tokenizer, trained.last.seq_len
         if isinstance(measure, AccuracyMeasure):
-            return self.jobs.records(name, tokenizer, trained.dialog, longest)
+            separator = separates(trained)
+            return self.jobs.records(name, tokenizer, trained.dialog, longest, separator=separator)
         if self.jobs.recipe.datasets[name].kind == "documents":
             return self.jobs.documents(name, tokenizer)
         every = measure.every_token
@@ -336,6 +342,8 @@ class Models:
         if isinstance(of.trained, WeightsStage):
             dialog = of.trained.dialog or dialog
         content = {"dialog": dialog, **with_reading(self._walk(of, context), [read], scores=True)}
+        if separator := separates(of.trained):
+            content["by_step"] = {"separator": separator, "combine": spec.combine}
         return self.jobs.add(JudgeJob, content, inputs, id=id, stage=stage)
 
     def _walk(self, of: Measured, longest: int) -> dict[str, Any]:

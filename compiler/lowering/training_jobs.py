@@ -15,13 +15,13 @@ from ..families.architectures import (
 )
 from ..ids import SegmentId
 from ..plan.checkpoints import saving
+from ..plan.objectives import scores
 from ..plan.plan import (
     Attempt,
     Averaging,
     Cost,
     MixturePiece,
     ReferenceJob,
-    Reward,
     Schedule,
     TrainJob,
     Window,
@@ -311,6 +311,7 @@ class Training:
             None if similar is None else float(similar),
             every_token=self._way(stage).learns_all(stage.spec),
             margins=getattr(stage.spec, "margin", None) not in (None, "none"),
+            separator=stage.spec.separator,
         )
 
     def _way(self, stage: ScheduledStage) -> Way:
@@ -320,7 +321,7 @@ class Training:
         """The objective, the architecture, how to initialize weights that `model` lacks, and which
         steps are not taken."""
         objective = self._objective(stage)
-        draws = model is None or isinstance(objective, Reward)  # at least its head
+        draws = model is None or scores(objective)  # at least its head
         return {
             "objective": objective,
             "model": stage.model.knowing(segment.seq_len, segment.rope_theta),

@@ -6,6 +6,7 @@ from typing import Any
 from ...spec.record import replace
 from .contexts import contexts_of
 from .keys import content_key
+from .objectives import scores
 from .part import NoSuchStage, stages_of
 from .plan import (
     AverageJob,
@@ -13,7 +14,6 @@ from .plan import (
     DatasetJob,
     ExportJob,
     Plan,
-    Reward,
     RolloutJob,
     TrainJob,
     WeightsJob,
@@ -65,7 +65,7 @@ def exporting(model: Any, jobs: Mapping[str, Any]) -> ExportJob:
     inputs = {"model": model.key}
     if "tokenizer" in trained.inputs:
         inputs["tokenizer"] = trained.inputs["tokenizer"]
-    rewards = isinstance(trained, TrainJob) and isinstance(trained.objective, Reward)
+    rewards = isinstance(trained, TrainJob) and scores(trained.objective)
     job = ExportJob(
         key="",
         id=f"export.{model.id if isinstance(model, TrainJob) else model.stage}",

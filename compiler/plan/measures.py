@@ -35,11 +35,13 @@ class NeedleMeasure(Value):
 
 
 class AccuracyMeasure(Value):
-    """Share of held-out ordered pairs that a reward model ranks as people did."""
+    """Share of held-out ordered pairs that a reward model ranks as people did, or of the steps of
+    held-out solutions that it labels as people did."""
 
     metric: Literal["accuracy"] = "accuracy"
     name: str
     data: list[str]
+    of: Literal["preferences", "solutions"] = later("preferences")
 
 
 class RewardMeasure(Value):

@@ -105,6 +105,16 @@ class Kto(Value):
     drop_last: bool = False
 
 
+class Prm(Value):
+    """Binary cross-entropy of the steps of answers, which are right or wrong (arXiv:2305.20050)."""
+
+    name: Literal["prm"] = "prm"
+    loss_on: Literal["all", "last"] = Field(
+        default="all", description="every step is learned, or the last of each answer"
+    )
+    drop_last: bool = False
+
+
 class Grpo(Value):
     """Policy gradients on a model's own answers, by their advantages (arXiv:2402.03300)."""
 
@@ -121,6 +131,11 @@ class Grpo(Value):
     )
 
 
+def scores(objective: Any) -> TypeIs[Reward | Prm]:
+    """Whether a model has a scalar output for it, and not one for each token."""
+    return isinstance(objective, Reward | Prm)
+
+
 def makes_logits(objective: Any) -> TypeIs[NextToken | Sft]:
     """Whether a model makes all logits of sequences for it, and is not asked about places in
     rows."""
@@ -130,5 +145,5 @@ def makes_logits(objective: Any) -> TypeIs[NextToken | Sft]:
 
 
 Objective = Annotated[
-    NextToken | Sft | Distill | Reward | Dpo | Kto | Grpo, Field(discriminator="name")
+    NextToken | Sft | Distill | Reward | Dpo | Kto | Prm | Grpo, Field(discriminator="name")
 ]

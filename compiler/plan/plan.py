@@ -46,9 +46,11 @@ from .objectives import Grpo as Grpo
 from .objectives import Kto as Kto
 from .objectives import NextToken as NextToken
 from .objectives import Objective as Objective
+from .objectives import Prm as Prm
 from .objectives import Reward as Reward
 from .objectives import Sft as Sft
 from .objectives import makes_logits as makes_logits
+from .objectives import scores as scores
 from .pieces import Attempt as Attempt
 from .pieces import Averaging as Averaging
 from .pieces import FilterRule as FilterRule
@@ -94,7 +96,9 @@ class DatasetJob(Job):
     kind: Literal["dataset"] = "dataset"
     name: str
     source: dict[str, Any]
-    form: Literal["documents", "dialogs", "preferences", "ratings", "prompts"] = "documents"
+    form: Literal["documents", "dialogs", "preferences", "ratings", "solutions", "prompts"] = (
+        "documents"
+    )
     dialog: dict[str, Any] | None = Field(default=None, description="protocol of the dialogs")
     longest: int | None = Field(default=None, description="tokens of the longest record allowed")
     long: Literal["refuse", "drop", "truncate"] = Field(
@@ -105,6 +109,7 @@ class DatasetJob(Job):
         {}, description="verifiers that compare with each prompt's answer, so that it needs one"
     )
     margins: bool = later(False, description="preferences say by how much the better is better")
+    separator: str | None = later(None, description="between the steps of solutions")
     drop_similar: float | None = Field(
         default=None, description="responses more alike than this share are dropped"
     )
@@ -322,11 +327,21 @@ class DrawJob(WritingJob):
     )
 
 
+class StepScores(Value):
+    """How a process reward model scores an answer."""
+
+    separator: str = Field(description="between its steps")
+    combine: Literal["product", "minimum", "last"] = Field(
+        description="of the probabilities that they are right"
+    )
+
+
 class JudgeJob(ForwardJob):
     """A reward model's scores for answers."""
 
     kind: Literal["judge"] = "judge"
     dialog: dict[str, Any]
+    by_step: StepScores | None = later(None, description="null: an answer has a score as a whole")
 
     @property
     def scores(self) -> bool:

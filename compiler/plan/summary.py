@@ -88,7 +88,7 @@ class Count(Value):
     dataset: str
     job: str = Field(description="key of the job that makes the data")
     identity: str = Field(description="digest of what decides the count, in the file of counts")
-    unit: Literal["tokens", "rows", "dialogs", "pairs", "ratings"] = Field(
+    unit: Literal["tokens", "rows", "dialogs", "pairs", "ratings", "solutions"] = Field(
         description="tokens of documents, rows of packed dialogs, or what batches count"
     )
     numbers: list[int] = Field(description="of each epoch, if epochs differ; else one")

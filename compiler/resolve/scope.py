@@ -171,8 +171,9 @@ class Scope:
                 "E513",
                 f"`{name}` is not a reward model",
                 span,
-                "a judge is the result of a stage of kind `reward`, an `ensemble` of such results, "
-                "or a model whose weights are those of a sequence classifier with one label",
+                "a judge is the result of a stage of kind `reward` or `prm`, an `ensemble` of such "
+                "results, or a model whose weights are those of a sequence classifier with one "
+                "label",
             )
             return None
         return stage

@@ -2,7 +2,7 @@
 
 Of documents, tokens are counted; of dialogs, the rows of tokens into which an epoch packs them,
 which depend on the epoch; of dialogs if batches count them, and of
-preferences and ratings, the records. A count belongs to an identity:
+preferences, ratings and solutions, the records. A count belongs to an identity:
 a digest of all in the spec that decides it. What is not in the spec, such as the content of files,
 is compared when a run has tokenized them.
 """
@@ -24,12 +24,15 @@ _UNITS: dict[str, Unit] = {
     "dialogs": "rows",
     "preferences": "pairs",
     "ratings": "ratings",
+    "solutions": "solutions",
 }
 """Kind of data → what of it is counted."""
 _DATASET = (
     *("name", "files", "hub", "config", "split", "sample", "tokenized", "layout", "documents"),
     *("skip", "holdout", "bad_lines", "long", "kind", "deal"),
 )
+_LATER = ("ranked", "margin", "completions", "labels")
+"""Fields of records that came later."""
 _FILLED = 0.95
 """Share of a packed row that dialogs fill, for estimates."""
 
@@ -98,7 +101,7 @@ def _named(fields: r.Fields) -> dict[str, Any]:
     """The fields of records; those that came later only where they are not the usual ones, so that
     older counts stay valid."""
     found = {name: getattr(fields, name) for name in r.attributes(r.Fields)}
-    return {n: v for n, v in found.items() if n not in ("ranked", "margin") or v != n}
+    return {n: v for n, v in found.items() if n not in _LATER or v != n}
 
 
 def passes(numbers: Sequence[int | Fraction], epochs: Fraction) -> Fraction:
@@ -129,5 +132,7 @@ def _identity(stage: TrainStage, dataset: r.Dataset, recipe: r.Recipe, seq_len: 
         content += [stage.dialog, seq_len, stage.name, similar, loss]
     if spec.counts == DIALOGS:
         content.append(DIALOGS)
+    if spec.separator:
+        content.append(spec.separator)
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

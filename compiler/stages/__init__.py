@@ -14,6 +14,7 @@ from .evaluate import EVALUATE
 from .grpo import GRPO
 from .kind import Kind
 from .kto import KTO
+from .prm import PRM
 from .reward import REWARD
 from .sample import SAMPLE
 from .score import SCORE
@@ -28,6 +29,7 @@ KINDS: Mapping[type[r.Stage], Kind] = {
     r.Reward: REWARD,
     r.Dpo: DPO,
     r.Kto: KTO,
+    r.Prm: PRM,
     r.Grpo: GRPO,
     r.Score: SCORE,
     r.Sample: SAMPLE,

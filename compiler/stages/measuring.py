@@ -32,8 +32,10 @@ def measured(spec: r.Measuring, scope: Scope, trained: ModelStage) -> dict | Non
     chats = {n for n in spec.loss or [] if n in datasets and datasets[n].kind == "dialogs"}
     for name in spec.loss or []:
         scope.data(name, "dialogs" if name in chats else "documents", spec.at("loss"))
+    # Published reward models are taken to be of whole answers.
+    ranks = getattr(trained.spec, "data_kind", "preferences") if reward else "preferences"
     for name in spec.accuracy or []:
-        scope.data(name, "preferences", spec.at("accuracy"))
+        scope.data(name, ranks, spec.at("accuracy"))
     if spec.prompts:
         scope.data(spec.prompts, "prompts", spec.at("prompts"))
     for name in r.MEASURES:

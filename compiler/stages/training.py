@@ -34,6 +34,7 @@ _LENGTHS = {
     "dialogs": ("steps", "epochs"),
     "pairs": ("steps", "epochs"),
     "ratings": ("steps", "epochs"),
+    "solutions": ("steps", "epochs"),
     "answers": ("steps",),
 }
 """What batches count → the ways to say how long a stage is."""

@@ -11,7 +11,18 @@ from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC,
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ...compiler.plan.checkpoints import back_to, size
-from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, Reward, Sft, TrainJob, makes_logits
+from ...compiler.plan.plan import (
+    Distill,
+    Dpo,
+    Grpo,
+    Kto,
+    Prm,
+    Reward,
+    Sft,
+    TrainJob,
+    makes_logits,
+    scores,
+)
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
@@ -32,6 +43,7 @@ from .records.distill import DistillLoss
 from .records.policy import PolicyLoss
 from .records.ratings import KtoLoss
 from .records.rewards import RewardLoss
+from .records.solutions import StepLoss
 from .trainer import Trainer
 from .updates.lr import Schedulers
 from .updates.optimizer import Optimizers
@@ -158,6 +170,7 @@ _OF_RECORDS: Mapping[type, type[RecordLoss]] = {
     Distill: DistillLoss,
     Dpo: DpoLoss,
     Kto: KtoLoss,
+    Prm: StepLoss,
     Grpo: PolicyLoss,
 }
 """The losses of objectives that ask a model about places in rows."""
@@ -167,7 +180,7 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
     """The model's head for the job's objective, and the loss to train with."""
     if not makes_logits(job.objective):
         of_records = _OF_RECORDS[type(job.objective)].Config(objective=job.objective)
-        return ("score" if isinstance(job.objective, Reward) else "tokens"), of_records
+        return ("score" if scores(job.objective) else "tokens"), of_records
     terms = job.objective.terms()
     vocab = job.model.vocab
     loss = (

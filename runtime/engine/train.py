@@ -9,7 +9,18 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from ...compiler.pipelines import pipelining
-from ...compiler.plan.plan import Distill, Dpo, Grpo, Kto, NextToken, Reward, Sft, TrainJob
+from ...compiler.plan.plan import (
+    Distill,
+    Dpo,
+    Grpo,
+    Kto,
+    NextToken,
+    Prm,
+    Reward,
+    Sft,
+    TrainJob,
+    scores,
+)
 from ...compiler.schedule.timeline import Timeline
 from ..data.order.packing import Packing, Shuffled
 from ..data.order.stream import Stream
@@ -29,7 +40,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
     from .updates.rollbacks import Rollback
 
-FORMS = {Sft: "dialogs", Distill: "dialogs", Kto: "ratings"}
+FORMS = {Sft: "dialogs", Distill: "dialogs", Kto: "ratings", Prm: "solutions"}
 """Objective → the form of its records; of all others, preferences."""
 RESULT = "result"
 CHECKPOINTS = "checkpoints"
@@ -213,6 +224,10 @@ def dataloader(
         return _dialogs(
             job, inputs, {name: of.records.count for name, of in orders.items()}, common
         )
+    if isinstance(job.objective, Prm):
+        from .records.solutions import SolutionLoader
+
+        return SolutionLoader.Config(objective=job.objective, **common)
     return _compared(job, inputs, common)
 
 
@@ -305,6 +320,4 @@ def _start(job: TrainJob, inputs: Mapping[str, Path]) -> "Start | None":
     carry = job.optimizer_state == "carry"
     averaged = job.average is not None and job.average.from_step < job.first_step
     path = model / "state" if carry or averaged else weights_of(model)
-    return Start(
-        path, optimizer=carry, average=averaged, headless=isinstance(job.objective, Reward)
-    )
+    return Start(path, optimizer=carry, average=averaged, headless=scores(job.objective))

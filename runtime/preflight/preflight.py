@@ -299,7 +299,7 @@ class _Preflight:
         found = maker.prompts() if job.form == "prompts" else maker.made()
         if next(found, None) is None:
             raise bad.nothing_left(job.name, job.form)
-        if job.form == "ratings":
+        if job.form in ("ratings", "solutions"):
             maker.labels()
 
     def _elsewhere(self, source: Mapping[str, Any]) -> bool:

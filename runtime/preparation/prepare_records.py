@@ -1,4 +1,4 @@
-"""Dataset jobs of dialogs, preferences, ratings and prompts."""
+"""Dataset jobs of dialogs, preferences, ratings, solutions and prompts."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -94,6 +94,8 @@ class RecordMaker:
         )
         if self._job.form == "ratings":
             self._require_both(Records(result, "train").good)
+        if self._job.form == "solutions":
+            self._require_both(Records(result, "train").step_labels())
         self._report()
         return summary
 
@@ -153,23 +155,26 @@ class RecordMaker:
         return found.record if found else fields
 
     def made(self) -> Iterator[tuple[Row, Record | None]]:
-        """Each row's dialog, preference or rating, None if it is left out on purpose."""
+        """Each row's dialog, preference, rating or solution, None if it is left out on purpose."""
         made = {
             "dialogs": self._dialog,
             "preferences": self._preference,
             "ratings": self._rating,
+            "solutions": self._solution,
         }
         return self._parsed(made[self._job.form])
 
     def labels(self) -> None:
-        """Reads ratings until there is a good answer and a bad one.
+        """Reads ratings until there is a good answer and a bad one, or solutions until there is a
+        right step and a wrong one.
 
         Raises: DataError: all are the same.
         """
         found: set[bool] = set()
-        for row in readers.read_rows(self._job.source, "ratings", BadLines(None), root=self._root):
+        form = self._job.form
+        for row in readers.read_rows(self._job.source, form, BadLines(None), root=self._root):
             with suppress(DataError):
-                found.add(records.label(self.known(row.fields), self._fields))
+                found |= self._labels(self.known(row.fields))
             if len(found) == 2:
                 return
         if found:
@@ -178,14 +183,23 @@ class RecordMaker:
     def _require_both(self, good: Iterable[bool]) -> None:
         """Raises: DataError: all labels are the same."""
         found = {bool(each) for each in good}
-        if len(found) == 1:
-            raise DataError(
-                f"all answers of the data set `{self._job.name}` have the label "
-                f"{str(*found).lower()}: a stage that learns from ratings needs good answers and "
-                "bad ones",
-                "name the files of both in one data set; where all answers are good, `sft` learns "
-                "them",
-            )
+        if len(found) != 1:
+            return
+        steps = self._job.form == "solutions"
+        what, needed = ("steps", "right and wrong") if steps else ("answers", "good and bad")
+        raise DataError(
+            f"all {what} of the data set `{self._job.name}` have the label "
+            f"{str(*found).lower()}: a stage that learns from {self._job.form} needs {needed} "
+            f"{what}",
+            f"name the files of both in one data set; where all {what} are {needed.split()[0]}, "
+            "`sft` learns them",
+        )
+
+    def _labels(self, fields: dict[str, Any]) -> set[bool]:
+        if self._job.form == "ratings":
+            return {records.label(fields, self._fields)}
+        steps = records.steps_of(fields, self._fields)
+        return {*records.step_labels(fields, self._fields, len(steps))}
 
     def asked(self, prompt: records.Prompt) -> Rendered | None:
         """A prompt as a model receives it; None if the job has no tokenizer or no protocol for it.
@@ -287,6 +301,14 @@ class RecordMaker:
         record = self._tokens.rating(records.rating(self._counted(fields), self._fields))
         self._require_taught(record)
         return self._long.fit(record)
+
+    def _solution(self, fields: dict[str, Any]) -> Record | None:
+        """None if it is dropped as too long."""
+        assert self._tokens
+        assert self._job.separator
+        separator = self._job.separator
+        found = records.solution(self._counted(fields), self._fields, separator)
+        return self._long.fit(self._tokens.solution(found, separator))
 
     def _counted(self, fields: dict[str, Any]) -> dict[str, Any]:
         """The same as `known`, and counts the layout.

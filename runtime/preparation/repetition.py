@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...compiler.as_written import measured
-from ...compiler.plan.plan import Distill, Kto, NextToken, Plan, Sft, TrainJob
+from ...compiler.plan.plan import Distill, Kto, NextToken, Plan, Prm, Sft, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ..data.records.shards import SUMMARY as RECORDS
 from ..data.tokens.shards import SUMMARY as SHARDS
 from ..run_folder.outcomes import results
 from ..run_folder.store import Store
 
-MOST = {"documents": 4, "dialogs": 5, "preferences": 4, "ratings": 4}
+MOST = {"documents": 4, "dialogs": 5, "preferences": 4, "ratings": 4, "solutions": 4}
 """Passes above which a run warns. Documents: repeating them this often is nearly as good as new
-ones (arXiv:2305.16264, §5). Dialogs, preferences and ratings: published
+ones (arXiv:2305.16264, §5). Dialogs and the others: published
 recipes use 1 to 3."""
-FORMS = {NextToken: "documents", Sft: "dialogs", Distill: "dialogs", Kto: "ratings"}
-RECORDED = ("preferences", "ratings")
+FORMS = {
+    NextToken: "documents",
+    Sft: "dialogs",
+    Distill: "dialogs",
+    Kto: "ratings",
+    Prm: "solutions",
+}
+RECORDED = ("preferences", "ratings", "solutions")
 """Of these, records are counted, and of others tokens, unless batches count dialogs."""
 ALLOWED = ("W621", "W625")
 """Findings about passes; a recipe that silences one does so on purpose."""
@@ -29,7 +35,7 @@ class Reading:
     """How much a stage reads of a source.
 
     Attributes:
-        form: "documents", "dialogs", "preferences" or "ratings".
+        form: "documents", "dialogs", "preferences", "ratings" or "solutions".
         held: how much the source's train split holds: tokens, or records of what batches count.
         unit: of that, in the plural.
         times: passes over them by the end of the stage: of documents, including earlier stages; of

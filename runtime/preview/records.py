@@ -1,4 +1,4 @@
-"""Dialogs, preferences, ratings and prompts as their stages see them."""
+"""Dialogs, preferences, ratings, solutions and prompts as their stages see them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...compiler.plan.plan import DatasetJob, Distill, Dpo, Kto, Reward, Sft
+from ...compiler.plan.plan import DatasetJob, Distill, Dpo, Kto, Prm, Reward, Sft
 from ..data.dialogs.encode import Encoder
-from ..data.order.packing import compared, counted, learned
+from ..data.order.packing import compared, counted, learned, step_ends
 from ..data.reading.formats import Row
 from ..data.records import records
 from ..data.records.shards import Record
@@ -152,6 +152,8 @@ def _labels(use: Use, made: Made, maker: RecordMaker, row: Row, record: Record) 
         text = records.dialog(maker.known(row.fields), maker.fields).text
         messages = text if isinstance(text, list) else []
         return labels_of(made.tokenizer, rendered.cut(0, len(taught)), taught, messages)
+    if record.labels:
+        return _of_steps(use, made, maker, row, record, taught)
     if record.good is None:
         preference = records.preference(maker.known(row.fields), maker.fields)
     else:
@@ -172,6 +174,25 @@ def _labels(use: Use, made: Made, maker: RecordMaker, row: Row, record: Record) 
     return labels
 
 
+def _of_steps(
+    use: Use, made: Made, maker: RecordMaker, row: Row, record: Record, taught: np.ndarray
+) -> list[Label]:
+    separator = use.data.separator
+    assert separator
+    solution = records.solution(maker.known(row.fields), maker.fields, separator)
+    preference = solution.answered(separator)
+    names = ["prompt", *("right" if label else "wrong" for label in record.labels)]
+    labels: list[Label] = []
+    begin = 0
+    for number, (rendered, length) in enumerate(zip(record.rendered, record.branches, strict=True)):
+        messages = _messages(preference, min(number, 1))
+        own = taught[begin : begin + length]
+        branch = names[number] if not number else f"step {number}, {names[number]}"
+        labels += labels_of(made.tokenizer, rendered, own, messages, branch=branch)
+        begin += length
+    return labels
+
+
 def _messages(preference: records.Preference, branch: int) -> list[Mapping[str, Any]]:
     """The messages of a preference's prompt and of one of its responses."""
     prompt = preference.prompt if isinstance(preference.prompt, list) else []
@@ -186,10 +207,13 @@ def _messages(preference: records.Preference, branch: int) -> list[Mapping[str, 
 def taught_of(use: Use, record: Record) -> np.ndarray:
     """Which tokens of a record count in a stage's loss: bool, shape (n,).
 
-    For a reward model, the tokens at which a response's score is read.
+    For a reward model, the tokens at which the score of a response or a step is read.
     """
     taught = np.zeros(len(record.tokens), bool)
     objective = use.objective
+    if isinstance(objective, Prm):
+        taught[list(step_ends(record.branches, last=objective.loss_on == "last"))] = True
+        return taught
     if isinstance(objective, Sft | Distill):
         return learned(record.parts, every_token=objective.loss_on == "all")
     if not isinstance(objective, Reward | Dpo | Kto) or not record.branches:

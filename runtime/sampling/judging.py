@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,28 @@ import numpy as np
 
 from ...compiler.plan.plan import EnsembleJob, JudgeJob
 from ..data.drawn import DRAWS
+from ..data.order.packing import step_ends
 from ..data.tokens import tokenizer
 from ..disk import disk, move, write_by
-from .prompts import Prompt, Protocol, read
+from .prompts import Message, Prompt, Protocol, read
 
 SCORES = "scores.npy"
 """In the result of a judge job: the score of each draw, in order; float32, nan if the answer is too
 long for the judge."""
+
+
+def of_steps(combine: str, scores: np.ndarray) -> float:
+    """The score of an answer, from the scores z of its steps, whose probabilities of being right
+    are p = σ(z): Π p, the probability that all are (Lightman et al., arXiv:2305.20050, §2.6); the
+    least p (Wang et al.: Math-Shepherd, arXiv:2312.08935, §3.4); or the last one.
+
+    Args:
+        scores: float64, shape (steps,).
+    """
+    log = -np.logaddexp(0, -scores)
+    return float(
+        np.exp({"product": log.sum, "minimum": log.min, "last": lambda: log[-1]}[combine]())
+    )
 
 
 def together(job: EnsembleJob, inputs: Mapping[str, Path], folder: Path) -> None:
@@ -63,6 +78,7 @@ class Answered:
     def __init__(self, job: JudgeJob, inputs: Mapping[str, Path], root: Path) -> None:
         made = tokenizer.load(inputs["tokenizer"] / "tokenizer.json")
         self._protocol = Protocol(job.dialog, made, root)
+        self._steps = job.by_step
         self._file = (inputs["draws"] / DRAWS).open("rb")
         self._places = [0]
         answered: dict[int, None] = {}
@@ -74,16 +90,26 @@ class Answered:
         found = read(path, self._protocol, context=None, numbers=numbers)
         self._prompts: dict[int, Prompt] = dict(zip(numbers, found, strict=True))
 
-    def tokens(self, number: int) -> np.ndarray:
-        """Prompt and answer: int64, shape (n,).
+    def read(self, number: int) -> tuple[np.ndarray, Sequence[int]]:
+        """Prompt and answer: int64, shape (n,); and the places of the tokens at which it is
+        scored: of the last one, or the last of each step.
 
         Raises: DataError: the protocol cannot write the answer.
         """
+        prompt, message = self._said(number)
+        if self._steps is None:
+            tokens = self._protocol.whole(prompt, message)
+            return tokens, [len(tokens) - 1]
+        record = self._protocol.stepped(prompt, message, self._steps.separator)
+        return record.tokens, step_ends(record.branches, last=False)
+
+    def _said(self, number: int) -> tuple[Prompt, Message]:
+        """The prompt of an answer, and the answer."""
         self._file.seek(self._places[number])
         draw: dict[str, Any] = json.loads(self._file.readline())
         said = {"role": "assistant", "content": draw["text"]}
         message = draw["messages"][-1] if draw["messages"] else said
-        return self._protocol.whole(self._prompts[_record(draw)], message)
+        return self._prompts[_record(draw)], message
 
 
 def _record(draw: Mapping[str, Any]) -> int:

@@ -15,6 +15,7 @@ from ..data.dialogs.dialog import renderer
 from ..data.dialogs.encode import Piece
 from ..data.order.permutation import Permutation, digest
 from ..data.records.records import Preference, Tokens
+from ..data.records.shards import Record
 from ..data.tokens.tokenizer import special
 from ..errors import DataError
 
@@ -107,10 +108,26 @@ class Protocol:
         """
         if prompt.messages is not None and not said(message):
             return np.append(prompt.tokens, self._renderer.stop[0]).astype(np.int64)
+        return self._answered(prompt, message).tokens
+
+    def stepped(self, prompt: Prompt, message: Message, separator: str) -> Record:
+        """The same as `whole`, the answer cut into its steps, which are the record's branches.
+
+        Raises: DataError: the protocol cannot write the answer.
+        """
+        if prompt.messages is not None and not said(message):
+            tokens = self.whole(prompt, message)
+            return Record(tokens, np.zeros(len(tokens), np.uint8), (len(tokens) - 1, 1))
+        return self._answered(prompt, message, separator)
+
+    def _answered(self, prompt: Prompt, message: Message, separator: str | None = None) -> Record:
         text = prompt.text if prompt.messages is None else prompt.messages
         answer = message["content"] if prompt.messages is None else [message]
+        answered = Preference(text, [answer], prompt.tools)
         try:
-            return self._tokens.preference(Preference(text, [answer], prompt.tools)).tokens
+            if separator:
+                return self._tokens.stepped(answered, separator)
+            return self._tokens.preference(answered)
         except DataError as problem:
             raise _placed(problem, prompt.place) from None
 

@@ -90,6 +90,8 @@ _RENAMED: dict[str, dict[str, str]] = {
         "completion": "response output",
         "answer": "solution final_answer ground_truth target answer_key",
         "label": "kto_tag liked thumbs_up is_good",
+        "completions": "steps",
+        "labels": "ratings step_labels",
         "role": "from speaker role_key message_role",
         "content": "value message_content content_key",
         "text": "document",

@@ -179,9 +179,15 @@ VALUES = (
         'files = "rated.jsonl", kind = ratings',
     ),
     Answer(
-        "stepwise stepwise_supervision tokenized bin mmap indexed",
+        "stepwise stepwise_supervision steps step prm process prm800k math_shepherd",
         "records",
-        "there are documents, dialogs, preferences of whole answers, ratings and prompts",
+        "did you mean `solutions`? {}",
+        'files = "checked.jsonl", kind = solutions',
+    ),
+    Answer(
+        "tokenized bin mmap indexed",
+        "records",
+        "there are documents, dialogs, preferences, ratings, solutions and prompts",
     ),
     Answer(
         "error raise fail stop",
@@ -398,9 +404,14 @@ VALUES = (
         "did you mean `grpo`? Its `objective` chooses among these losses",
     ),
     Answer(
-        f"{OBJECTIVES} online_dpo nash xpo prm",
+        "process_reward process_reward_model process_supervision stepwise step_reward",
         "kind",
-        "this version does not have it: there are `dpo`, `kto`, `reward` and `grpo`",
+        "did you mean `prm`? It learns which steps of answers are right",
+    ),
+    Answer(
+        f"{OBJECTIVES} online_dpo nash xpo",
+        "kind",
+        "this version does not have it: there are `dpo`, `kto`, `reward`, `prm` and `grpo`",
     ),
     Answer(
         "distillation gkd kd minillm",

@@ -158,6 +158,12 @@ class Ratings(Pairs):
     unit: ClassVar[str] = "ratings"
 
 
+class Solutions(Pairs):
+    """A batch of answers in steps."""
+
+    unit: ClassVar[str] = "solutions"
+
+
 class Weighted(Kind):
     """Names of blocks of the kinds `of` and their weights, or one name, whose weight is 1."""
 

@@ -78,6 +78,10 @@ class Fields(Declaration):
     margin: str = attribute(
         k.Text(), "margin", doc="by how much the better of two responses is better, a number"
     )
+    completions: str = attribute(k.Text(), "completions", doc="the steps of an answer")
+    labels: str = attribute(
+        k.Text(), "labels", doc="which of these steps are right: a list of `true` and `false`"
+    )
     tools: str = attribute(k.Text(), "tools", doc="definitions of tools")
     system: str = attribute(
         k.Text(), "system", doc="the system prompt of a record, if it is outside the messages"
@@ -192,7 +196,7 @@ RECORDS: Mapping[str, tuple[str, ...]] = {
 SAMPLES = ("python_docs", "python_code", "python_functions", "arithmetic", "needles")
 
 
-KINDS = ("documents", "dialogs", "preferences", "ratings", "prompts")
+KINDS = ("documents", "dialogs", "preferences", "ratings", "solutions", "prompts")
 
 
 LONG = ("refuse", "drop", "truncate")
@@ -200,7 +204,7 @@ LONG = ("refuse", "drop", "truncate")
 
 
 class Dataset(Declaration):
-    """Where documents, dialogs, preferences, ratings or prompts come from.
+    """Where documents, dialogs, preferences, ratings, solutions or prompts come from.
 
     Attributes:
         deal: (hands, first, last): records are dealt out to `hands`; this has hands `first` to
@@ -300,6 +304,11 @@ class Dataset(Declaration):
         None,
         doc="number of rated answers, in the same way",
     )
+    solutions: int | None = attribute(
+        nk.Whole("solutions"),
+        None,
+        doc="number of answers in steps, in the same way",
+    )
     dialogs: int | None = attribute(
         nk.Whole("dialogs"),
         None,
@@ -333,8 +342,8 @@ class Dataset(Declaration):
     output: str = ""
 
     def declared(self, rows: str) -> int | None:
-        """Its size, as far as the spec says: dialogs, pairs, ratings, or tokens of what is read in
-        sequences.
+        """Its size, as far as the spec says: dialogs, pairs, ratings, solutions, or tokens of what
+        is read in sequences.
 
         Args:
             rows: what the batches of a stage count that reads it.
@@ -344,5 +353,6 @@ class Dataset(Declaration):
             "dialogs": self.dialogs,
             "pairs": self.pairs,
             "ratings": self.ratings,
+            "solutions": self.solutions,
         }
         return sizes.get(rows)

@@ -77,9 +77,11 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 class Text(Kind, kw_only=False):
-    """A text; with `many` a list of texts, or one text instead of a list."""
+    """A text; with `many` a list of texts, or one text instead of a list. With `filled` it has at
+    least one character."""
 
     many: bool = False
+    filled: bool = False
     distinct: ClassVar[bool] = True
 
     @property
@@ -91,7 +93,10 @@ class Text(Kind, kw_only=False):
 
     def read(self, value: s.Value) -> Any:
         if not self.many:
-            return text(value)
+            found = text(value)
+            if self.filled and not found:
+                raise Invalid("E208", "this must have at least one character", value.span)
+            return found
         if isinstance(value, s.List):
             return [text(item) for item in items(value)]
         return [text(value)]

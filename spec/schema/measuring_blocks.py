@@ -70,7 +70,7 @@ class Sample(Stage):
     judge: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,
-        takes="reward stage, or model with weights",
+        takes="reward or prm stage, or model with weights",
         doc="scores every draw",
     )
     verify: list[str] | None = attribute(
@@ -157,7 +157,7 @@ class Measuring(Stage):
     judge: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,
-        takes="reward stage, or model with weights",
+        takes="reward or prm stage, or model with weights",
         doc="mean reward of the model's answers; needs `prompts` and `max_tokens`",
     )
     verify: list[str] | None = attribute(
@@ -215,7 +215,7 @@ class Ensemble(Stage):
     continued: ClassVar[bool] = False
     of: list[str] = attribute(
         k.Ref(*WITH_WEIGHTS, many=True),
-        takes="list of reward stages, or models with weights",
+        takes="list of reward or prm stages, or models with weights",
         doc="the reward models, two or more",
     )
     combine: str = attribute(

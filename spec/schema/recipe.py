@@ -65,6 +65,7 @@ from .policy_blocks import Grpo as Grpo
 from .precision import PRECISION as PRECISION
 from .precision import Precision as Precision
 from .rating_blocks import Kto as Kto
+from .solution_blocks import Prm as Prm
 from .stage_groups import POLYAK as POLYAK
 from .stage_groups import Gate as Gate
 from .stage_groups import Needle as Needle
@@ -163,7 +164,7 @@ class Cluster(Declaration):
 STAGES: dict[str, type[Stage]] = {
     kind.kind: kind
     for kind in (
-        *(Train, Sft, Distill, Reward, Dpo, Kto, Grpo),
+        *(Train, Sft, Distill, Reward, Dpo, Kto, Prm, Grpo),
         *(Score, Sample, Checkpoint, Average, Best, Ensemble, Evaluate),
     )
 }

@@ -66,6 +66,8 @@ class Training(Stage):
         measured: the kinds of data whose loss it can measure, its own first.
         apart: kinds of parallelism that it cannot use, where rows are not padded.
         forwards: forward passes over other rows of the same number, beside those of training.
+        separator: what stands between the steps of an answer, if it scores each of them.
+        combine: how these scores become one.
     """
 
     ways: ClassVar[tuple[tuple[str, ...], ...]] = (
@@ -84,6 +86,8 @@ class Training(Stage):
     rope_scaling: RopeScaling | None = None
     tokenizer: str | None = None
     gate: Gate | None = None
+    separator: str | None = None
+    combine: str | None = None
     from_: str | None = attribute(
         k.Ref(*WITH_WEIGHTS),
         None,

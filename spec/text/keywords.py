@@ -33,6 +33,7 @@ STAGE_KINDS = (
     "reward",
     "dpo",
     "kto",
+    "prm",
     "grpo",
     "score",
     "sample",

@@ -51,13 +51,21 @@ def preference(rng: np.random.Generator, responses: int) -> Record:
     return Record(rng.integers(0, 512, len(parts)), np.array(parts, np.uint8), (prompt, *lengths))
 
 
+def solution(rng: np.random.Generator, steps: int) -> Record:
+    """A prompt with the steps of its answer, the first of which has a header."""
+    made = preference(rng, steps)
+    return replace(made, labels=tuple((rng.random(steps) < 0.6).tolist()))
+
+
 def make_records(folder: Path, holdout: Fraction = Fraction(0), count: int = 60) -> dict[str, Path]:
-    """The inputs `data:chat`, `data:prefer` and `data:rated`, of so many records each."""
+    """The inputs `data:chat`, `data:prefer`, `data:rated` and `data:checked`, of so many records
+    each."""
     rng = np.random.default_rng(3)
     made = {
         "chat": ("dialogs", [dialog(rng) for _ in range(count)]),
         "prefer": ("preferences", [preference(rng, 2 + i % 2) for i in range(count)]),
         "rated": ("ratings", [replace(preference(rng, 1), good=i % 3 > 0) for i in range(count)]),
+        "checked": ("solutions", [solution(rng, 1 + i % 4) for i in range(count)]),
     }
     for source, (form, records) in made.items():
         write_records(
@@ -73,7 +81,7 @@ def make_records(folder: Path, holdout: Fraction = Fraction(0), count: int = 60)
 
 
 def record_job(objective: Objective, **keywords: Any) -> TrainJob:
-    sources = {"sft": "chat", "distill": "chat", "kto": "rated"}
+    sources = {"sft": "chat", "distill": "chat", "kto": "rated", "prm": "checked"}
     source = sources.get(objective.name, "prefer")
     values: dict[str, Any] = {"steps": 6, "seq_len": SEQ_LEN, "mixture": [(0, {source: 1})]}
     return train_job(**{**values, **keywords}).model_copy(update={"objective": objective})

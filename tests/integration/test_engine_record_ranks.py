@@ -24,6 +24,7 @@ from etude.compiler.plan.plan import (
     Distill,
     Dpo,
     Kto,
+    Prm,
     ReferenceJob,
     Reward,
     ScoreJob,
@@ -47,6 +48,7 @@ OBJECTIVES = {
     "ranking": Reward(objective="plackett_luce"),
     "orpo": ORPO,
     "kto": KTO,
+    "prm": Prm(),
     "distill": DISTILL,
 }
 HELD = [
@@ -170,6 +172,8 @@ def test_two_ranks_compute_the_loss_and_gradients_of_one(
         "rejected_reward",
         "preference_loss",
         "divergence",
+        "right_accuracy",
+        "wrong_accuracy",
         "desirable_reward",
         "undesirable_reward",
         "kept",

@@ -22,7 +22,7 @@ from record_jobs import (
 )
 from torch.distributed.tensor import DTensor
 
-from etude.compiler.plan.plan import Architecture, Dpo, Reward, ScoreJob, Sft, TrainJob
+from etude.compiler.plan.plan import Architecture, Dpo, Reward, ScoreJob, Sft, TrainJob, scores
 from etude.runtime.data.dialogs.encode import CONTENT, FORMATTING, OTHER, TERMINATION
 from etude.runtime.data.order.packing import Packing, Shuffled
 from etude.runtime.data.records.shards import Record, Records, write_records
@@ -184,7 +184,7 @@ def check_against_transformers(
     wanted = expected(first_records(job, roles))
     wanted.backward()
     assert loss == pytest.approx(wanted.item(), rel=1e-5)
-    score = job.objective.name == "reward"
+    score = scores(job.objective)
     theirs = {name: p.grad for name, p in model.named_parameters()}
     qkv = split_qkv(found, job.model)
     ours = to_hf(qkv, job.model, score)

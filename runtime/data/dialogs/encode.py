@@ -4,7 +4,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from tokenizers import Tokenizer
@@ -28,6 +28,7 @@ class Rendered:
         roles: the role of the token's message, "" outside of messages.
         messages: the number of the token's message in the dialog, from 0; -1 outside of messages.
         free: whether the token comes from the dialog rather than the protocol.
+        steps: the number of the token's step in an answer that is cut into steps, else 0.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -35,6 +36,7 @@ class Rendered:
     roles: list[str] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
     free: list[bool] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,6 +50,7 @@ class Rendered:
             self.roles[where],
             self.messages[where],
             self.free[where],
+            self.steps[where],
         )
 
 
@@ -57,6 +60,7 @@ class Piece:
 
     Attributes:
         free: whether it comes from the dialog: no special token is recognised in it.
+        step: its number in an answer that is cut into steps.
     """
 
     text: str
@@ -64,6 +68,32 @@ class Piece:
     role: str = ""
     message: int = -1
     free: bool = False
+    step: int = 0
+
+
+def in_steps(pieces: Sequence[Piece], separator: str, first: int = -1) -> list[Piece]:
+    """The pieces of an answer, its content cut into steps, each of which ends with its separator.
+    The text, and so its tokens, stay the same.
+
+    What is not content belongs to the step before it, or to the first one. So does a blank step.
+
+    Args:
+        first: the number of the message that the answer begins with.
+    """
+    found: list[Piece] = []
+    step, ended = 0, False
+    for piece in pieces:
+        if not piece.free or piece.part != CONTENT or piece.message < first:
+            found.append(replace(piece, step=step))
+            continue
+        texts = piece.text.split(separator)
+        for number, text in enumerate(texts):
+            said, ends = bool(text.strip()), number < len(texts) - 1
+            if said and ended:
+                step, ended = step + 1, False
+            found.append(replace(piece, text=text + separator * ends, step=step))
+            ended = ended or (said and ends)
+    return found
 
 
 class Encoder:
@@ -110,6 +140,7 @@ class Encoder:
             [piece.role for piece in within],
             [piece.message for piece in within],
             [piece.free for piece in within],
+            [piece.step for piece in within],
         )
 
     def _tokens(self, text: str, placed: list[tuple[int, int]]) -> tuple[list[int], list[int]]:

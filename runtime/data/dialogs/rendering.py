@@ -7,7 +7,7 @@ from itertools import dropwhile, takewhile
 from typing import Any
 
 from ...errors import DataError
-from .encode import EXCLUDED, FORMATTING, Encoder, Piece, Rendered
+from .encode import EXCLUDED, FORMATTING, Encoder, Piece, Rendered, in_steps
 from .messages import excluded, normal, unweighted
 
 
@@ -81,6 +81,7 @@ def continuations(
     prompt: Sequence[Mapping[str, Any]],
     answers: Sequence[Sequence[Mapping[str, Any]]],
     tools: list[dict[str, Any]] | None = None,
+    separator: str | None = None,
 ) -> tuple[Rendered, list[Rendered]]:
     """The tokens of a prompt, up to the assistant's header, and those of each answer to it.
 
@@ -90,6 +91,9 @@ def continuations(
 
     If an answer's first characters would merge with the prompt's last token, the answer is
     tokenized separately, as a model would write it.
+
+    Args:
+        separator: what stands between the steps of an answer; None: it is not cut into steps.
 
     Raises:
         DataError: as `render`; or an answer has another header than the prompt.
@@ -121,6 +125,8 @@ def continuations(
                 "make the template write the same header for both",
             )
         pieces = list(_weighted(whole, dialog))
+        if separator:
+            pieces = in_steps(pieces, separator, count)
         after.append(_answer(renderer, head, start, pieces, cut, count))
     return head, after
 

@@ -96,6 +96,8 @@ class Long:
         Raises: TooLong: it is too long and refused.
         """
         what = "the prompt with all responses" if record.branches else "the dialog"
+        if record.labels:
+            what = "the prompt with all steps"
         if self.fits(len(record.tokens), what):
             return record
         assert self._limit is not None
@@ -133,11 +135,13 @@ def equal_responses(record: Record) -> tuple[int, int] | None:
 
 
 def _shortened(record: Record, limit: int, *, every_token: bool) -> Record | None:
-    """The beginning of a record: the first tokens of a dialog, or the prompt of a preference and as
-    many first tokens of every response as fit.
+    """The beginning of a record: the first tokens of a dialog; the prompt of a preference and as
+    many first tokens of every response as fit; the prompt of a solution and its first steps.
 
     None if that teaches nothing: no label is left, or two responses are equal.
     """
+    if record.labels:
+        return _first_steps(record, limit)
     kept = np.arange(len(record.tokens)) < limit
     branches = ()
     if record.branches:
@@ -160,6 +164,22 @@ def _shortened(record: Record, limit: int, *, every_token: bool) -> Record | Non
     )
     same = branches and equal_responses(cut)
     return cut if teaches(cut, every_token=every_token) and not same else None
+
+
+def _first_steps(record: Record, limit: int) -> Record | None:
+    """The prompt of a solution and as many of its steps as fit whole; None if none does."""
+    count = int((np.cumsum(record.branches) <= limit).sum())
+    if count < 2:
+        return None
+    size = sum(record.branches[:count])
+    return replace(
+        record,
+        tokens=record.tokens[:size],
+        parts=record.parts[:size],
+        branches=record.branches[:count],
+        labels=record.labels[: count - 1],
+        rendered=record.rendered[:count],
+    )
 
 
 def _most(lengths: list[int], room: int) -> int:

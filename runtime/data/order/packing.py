@@ -258,6 +258,17 @@ def compared(responses: int, *, ends: bool) -> Sequence[int]:
     return (0, responses - 1) if ends else range(responses)
 
 
+def step_ends(branches: Sequence[int], *, last: bool) -> Sequence[int]:
+    """The places in a solution at which its steps are scored: the last token of each.
+
+    Args:
+        branches: the lengths of its prompt and of its steps.
+        last: whether only the last step is.
+    """
+    ends = [end - 1 for end in accumulate(branches)][1:]
+    return ends[-1:] if last else ends
+
+
 def pack_dialogs(
     records: list[Record], seq_len: int, *, every_token: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,8 @@ sets; `function_call` and `observation` are those of LLaMA-Factory (github.com/h
 They are recognized by their fields, if the data set's `fields` name none. What is known of them:
 Alpaca (github.com/tatsu-lab/stanford_alpaca), HH (arXiv:2204.05862, github.com/anthropics/hh-rlhf),
 UltraFeedback (arXiv:2310.01377), HelpSteer2-Preference (arXiv:2410.01257) and HelpSteer3
-(arXiv:2505.11475), and KTO's labels as TRL has them (arXiv:2402.01306).
+(arXiv:2505.11475), Math-Shepherd (arXiv:2312.08935), and
+KTO's labels as TRL has them (arXiv:2402.01306).
 """
 
 import json
@@ -25,6 +26,8 @@ _STRENGTHS = (
     ("response_1", "response_2", "preference_strength"),
 )
 """Fields of HelpSteer's pairs: both responses, and how much better the second is."""
+_MARK = "ки"
+"""What ends a step in Math-Shepherd."""
 
 
 class Converted(NamedTuple):
@@ -38,7 +41,7 @@ def converted(record: Mapping[str, Any], form: str) -> Converted | None:
     """A record of a known layout; None for any other, which is read as it is.
 
     Args:
-        form: "dialogs", "preferences" or "ratings".
+        form: "dialogs", "preferences", "ratings" or "solutions".
 
     Raises: DataError: it has a known layout, and cannot be used.
     """
@@ -48,6 +51,8 @@ def converted(record: Mapping[str, Any], form: str) -> Converted | None:
         return _labelled(record) or _sharegpt(record) or _alpaca(record) or _asked(record)
     if form == "ratings":
         return _rated(record)
+    if form == "solutions":
+        return _math_shepherd(record)
     return _ultrafeedback(record) or _helpsteer(record) or _hh(record) or _sharegpt_pair(record)
 
 
@@ -137,6 +142,29 @@ def _labelled(record: Mapping[str, Any]) -> Converted | None:
         "allow such records to be skipped with `bad_lines`, remove them, or let a kto stage learn "
         "both: `kind = ratings` in the dataset",
     )
+
+
+def _math_shepherd(record: Mapping[str, Any]) -> Converted | None:
+    """A question and the steps of its answer, each ended by a mark in whose place `label` has + or
+    -, as the data set of arXiv:2312.08935 has them."""
+    text, marked = record.get("input"), record.get("label")
+    if not isinstance(text, str) or not isinstance(marked, str) or _MARK not in text:
+        return None
+    labels: list[bool] = []
+    place = 0
+    *steps, _ = text.split(_MARK)
+    for number, step in enumerate(steps, 1):
+        place += len(step)
+        if marked[place : place + 1] not in ("+", "-"):
+            raise DataError(f"`label` has neither + nor - behind step {number} of `input`")
+        labels.append(marked[place] == "+")
+        place += 1
+    asked, begin, first = steps[0].partition("Step 1:")
+    if not begin:
+        raise DataError("`input` has no `Step 1:` that ends the question")
+    said = [each.strip() for each in (begin + first, *steps[1:])]
+    question = [{"role": "user", "content": asked.strip()}]
+    return _with("Math-Shepherd", record, prompt=question, completions=said, labels=labels)
 
 
 def _alpaca(record: Mapping[str, Any]) -> Converted | None:

@@ -1,4 +1,4 @@
-"""Records of dialogs, preferences, ratings and prompts, in the formats documented by TRL.
+"""Records of dialogs, preferences, ratings, solutions and prompts, in formats documented by TRL.
 
 A record is *conversational* if its texts are lists of messages, and *standard* if they are plain
 text. Plain text is rendered without a protocol.
@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ...errors import DataError
-from ..dialogs.encode import CONTENT, OTHER, TERMINATION, Encoder, Piece, Rendered
+from ..dialogs.encode import CONTENT, OTHER, TERMINATION, Encoder, Piece, Rendered, in_steps
 from ..dialogs.messages import excluded, unweighted
 from ..dialogs.messages import text as said
 from ..dialogs.rendering import Renderer, continuations
@@ -79,6 +79,23 @@ class Rating:
     def alone(self) -> Preference:
         """The prompt and its answer, as the only response of a preference."""
         return Preference(self.prompt, [self.answer], self.tools, ("completion",))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A prompt with one answer in steps, each of which is right or wrong."""
+
+    prompt: Text
+    steps: list[str]
+    labels: list[bool]
+    tools: list[dict[str, Any]] | None = None
+
+    def answered(self, separator: str) -> Preference:
+        """The prompt and its answer, as the only response of a preference."""
+        text = separator.join(self.steps)
+        plain = isinstance(self.prompt, str)
+        answer: Text = text if plain else [{"role": "assistant", "content": text}]
+        return Preference(self.prompt, [answer], self.tools, ("completions",))
 
 
 @dataclass(frozen=True)
@@ -204,6 +221,77 @@ def rating(record: Mapping[str, Any], fields: Fields) -> Rating:
             "remove the mark, or move the message into the prompt",
         )
     return Rating(prompt, answer, good, fields.tools(record))
+
+
+def solution(record: Mapping[str, Any], fields: Fields, separator: str) -> Solution:
+    """An answer in steps from `prompt`, `completions`, which are its steps, and `labels`, which of
+    them are right.
+
+    Args:
+        separator: what the steps are joined with.
+
+    Raises: DataError: another form; a step is empty or has the separator in it; there are not as
+        many labels as steps. The message is only the reason.
+    """
+    fields.require_readable(record)
+    prompt, name = fields.text(record, "prompt"), fields.name("completions")
+    if prompt is None or record.get(name) is None:
+        raise fields.missing(record, f"`{fields.name('prompt')}` and `{name}`")
+    _require_prompt(prompt)
+    steps = steps_of(record, fields)
+    for number, step in enumerate(steps, 1):
+        if not step.strip():
+            raise DataError(f"step {number} of `{name}` is empty", "remove it, and its label")
+        if separator in step:
+            raise DataError(
+                f"step {number} of `{name}` has the separator {json.dumps(separator)} in it, so "
+                "that it would be two",
+                "write another `separator` in the stage, which no step has, or make two steps of "
+                "it, each with a label",
+            )
+    if fields.is_dialog(record) or isinstance(prompt, list):
+        prompt = fields.system(record, unweighted(_as_prompt(prompt)))
+    return Solution(prompt, steps, step_labels(record, fields, len(steps)), fields.tools(record))
+
+
+def steps_of(record: Mapping[str, Any], fields: Fields) -> list[str]:
+    """The steps of an answer.
+
+    Raises: DataError: they are no list of texts, or there are none.
+    """
+    name = fields.name("completions")
+    steps = record.get(name)
+    if not isinstance(steps, list) or not all(isinstance(each, str) for each in steps):
+        raise DataError(
+            f"`{name}` is not a list of texts",
+            'write the steps of one answer, each as a text: "completions": ["1 + 1 = 2.", '
+            '"So it is 2."]',
+        )
+    if not steps:
+        raise DataError(f"`{name}` has no steps", "remove the line")
+    return steps
+
+
+def step_labels(record: Mapping[str, Any], fields: Fields, steps: int) -> list[bool]:
+    """Which steps of an answer are right.
+
+    Raises: DataError: the record does not say so of each.
+    """
+    name = fields.name("labels")
+    if name not in record:
+        raise fields.missing(record, f"field `{name}`")
+    labels = record[name]
+    if not isinstance(labels, list) or not all(each in (0, 1) for each in labels):
+        raise DataError(
+            f"`{name}` is not a list of true and false",
+            "write true for each step that is right, and false for each that is wrong",
+        )
+    if len(labels) != steps:
+        raise DataError(
+            f"there are {steps} steps, but {len(labels)} labels",
+            f"write one label in `{name}` for each step",
+        )
+    return [bool(each) for each in labels]
 
 
 def label(record: Mapping[str, Any], fields: Fields) -> bool:
@@ -406,6 +494,29 @@ class Tokens:
         """Raises: DataError: it cannot be rendered."""
         return replace(self.preference(rating.alone), good=rating.good)
 
+    def solution(self, solution: Solution, separator: str) -> Record:
+        """Raises: DataError: it cannot be rendered, or not in its steps."""
+        record = self.stepped(solution.answered(separator), separator)
+        if len(record.branches) != len(solution.steps) + 1:
+            raise DataError(
+                f"its {len(solution.steps)} steps are {len(record.branches) - 1} once they are "
+                "joined and tokenized: two of them share a token, or a separator begins in one",
+                "write another `separator` in the stage, or correct the steps",
+            )
+        return replace(record, labels=tuple(solution.labels))
+
+    def stepped(self, preference: Preference, separator: str) -> Record:
+        """A prompt with one answer, whose branches are its steps. A step that has no token of its
+        own is one with the next.
+
+        Raises: DataError: it cannot be rendered.
+        """
+        head, (answer,) = self._continued(preference, separator)
+        _, counts = np.unique(np.maximum.accumulate(answer.steps), return_counts=True)
+        ends = np.cumsum(counts).tolist()
+        parts = [answer.cut(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        return _record(head, *parts)
+
     def asked(self, prompt: Prompt) -> Rendered:
         """A prompt as a model receives it, with the assistant's header if it is a dialog.
 
@@ -415,20 +526,25 @@ class Tokens:
             return self._encoder.encode([Piece(self._begin), Piece(prompt.text, free=True)])
         return self._protocol().render(prompt.text, tools=prompt.tools, prompt=True)
 
-    def _continued(self, preference: Preference) -> tuple[Rendered, list[Rendered]]:
+    def _continued(
+        self, preference: Preference, separator: str | None = None
+    ) -> tuple[Rendered, list[Rendered]]:
         prompt, responses = preference.prompt, preference.responses
         texts = [response for response in responses if isinstance(response, str)]
         if not isinstance(prompt, str) or len(texts) < len(responses):
             answers = list(map(_as_response, responses))
             asked = _as_prompt(prompt)
-            return continuations(self._protocol(), asked, answers, preference.tools)
+            return continuations(self._protocol(), asked, answers, preference.tools, separator)
         head = [Piece(self._begin), Piece(prompt, free=True)]
         start = self._encoder.encode(head)
         rendered: list[Rendered] = []
         for text in texts:
-            whole = self._encoder.encode([*head, *self._answer(text)])
+            answer = self._answer(text)
+            if separator:
+                answer = in_steps(answer, separator)
+            whole = self._encoder.encode([*head, *answer])
             joins = whole.ids[: len(start)] != start.ids
-            after = self._encoder.encode(self._answer(text)) if joins else whole.cut(len(start))
+            after = self._encoder.encode(answer) if joins else whole.cut(len(start))
             rendered.append(after)
         return start, rendered
 

@@ -4,7 +4,9 @@ A folder of record shards has the form of token shards (see `shards`), with a co
 the token id times the number of `parts`, plus the token's part of the dialog (see `encode`).
 `records.json` is the summary. Preferences also have, for each split, the lengths of their branches:
 `train-branches.npy`, int32, (records, branches), 0 if a record has fewer branches than others.
-Ratings also have `train-good.npy`, bool, (records,): whether each answer is good. Preferences with
+Ratings also have `train-good.npy`, bool, (records,): whether each answer is good. Solutions, whose
+branches are the prompt and the steps, have `train-labels.npy`, bool, (records, branches − 1):
+whether each step is right. Preferences with
 margins have `train-margins.npy`, float32, (records,).
 """
 
@@ -33,8 +35,8 @@ TOP, BEGINS = "top.npy", "begins.npy"
 LIKELIHOOD = "likelihood.npy"
 """The log-probability of each token of all answers, one after the other; float32."""
 
-BRANCHES = {"dialogs": 0, "preferences": 3, "ratings": 2, "rollouts": 2}
-"""Form → the fewest branches of a record: a prompt, and answers to it."""
+BRANCHES = {"dialogs": 0, "preferences": 3, "ratings": 2, "solutions": 2, "rollouts": 2}
+"""Form → the fewest branches of a record: a prompt, and answers to it or the steps of one."""
 _PARTS = 5
 _OLD_PARTS = 4
 """Parts in older data sets, made before EXCLUDED, whose summary does not say."""
@@ -48,9 +50,10 @@ class Record:
         tokens: int64, shape (n,).
         parts: uint8, shape (n,): OTHER, CONTENT, TERMINATION, FORMATTING or EXCLUDED.
         branches: () for a dialog; for a preference, the lengths of the prompt and of each response,
-            which add up to n.
+            which add up to n; for a solution, those of the prompt and of each step.
         good: of a rated answer, whether it is good; else None.
         margin: by how much the better of two responses is better; None: nobody asks.
+        labels: of a solution, whether each step is right; else ().
         rendered: the source of a new record: the dialog, or the prompt and each response; () for a
             record that is read from its file.
     """
@@ -60,6 +63,7 @@ class Record:
     branches: tuple[int, ...] = ()
     good: bool | None = None
     margin: float | None = None
+    labels: tuple[bool, ...] = ()
     rendered: tuple[Rendered, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -79,7 +83,7 @@ def write_records(
     Args:
         records: read once, never all in memory.
         folder: created if missing; the caller renames it into place.
-        form: "dialogs", "preferences", "ratings" or "rollouts".
+        form: "dialogs", "preferences", "ratings", "solutions" or "rollouts".
         vocab: every token is smaller.
         extra: returns further entries of the summary, once all records have been written.
 
@@ -128,6 +132,8 @@ def _write_beside(path: Path, kept: list[Record], form: str) -> None:
     np.save(f"{path}-branches.npy", _table([of.branches for of in kept]))
     if form == "ratings":
         np.save(f"{path}-good.npy", np.array([of.good for of in kept], bool))
+    if form == "solutions":
+        np.save(f"{path}-labels.npy", _table([of.labels for of in kept]).astype(bool))
     if any(of.margin is not None for of in kept):
         np.save(f"{path}-margins.npy", np.array([of.margin for of in kept], np.float32))
 
@@ -136,7 +142,7 @@ _NOTHING = np.zeros(0, np.int64)
 
 
 def _table(lengths: list[tuple[int, ...]]) -> np.ndarray:
-    """Lengths of branches, shape (records, most branches), padded with 0."""
+    """Lengths of branches, or labels, shape (records, most of a record), padded with 0."""
     table = np.zeros((len(lengths), max(map(len, lengths), default=0)), np.int32)
     for row, each in zip(table, lengths, strict=True):
         row[: len(each)] = each
@@ -151,6 +157,8 @@ def _check(record: Record, form: str, vocab: int) -> None:
         raise ValueError("a record has a token or part that does not exist")
     if (form == "ratings") != (record.good is not None):
         raise ValueError("an answer is rated in a data set of ratings, and nowhere else")
+    if len(record.labels) != (len(record.branches) - 1 if form == "solutions" else 0):
+        raise ValueError("each step has a label in a data set of solutions, and nothing elsewhere")
     if form == "dialogs" and record.branches:
         raise ValueError("a dialog has no branches")
     least = BRANCHES[form]
@@ -169,7 +177,7 @@ class Records:
         scattered: whether records are read in random order, not sequentially.
 
     Attributes:
-        form: "dialogs", "preferences", "ratings" or "rollouts".
+        form: "dialogs", "preferences", "ratings", "solutions" or "rollouts".
         count: how many records.
         vocab: every token is smaller.
         margins: by how much the better response of each preference is better: float32, (count,);
@@ -185,6 +193,7 @@ class Records:
         self.count = self._shards.documents
         self._branches: np.ndarray | None = None
         self._good: np.ndarray | None = None
+        self._labels: np.ndarray | None = None
         self.margins: np.ndarray | None = None
         try:
             self.form: str = self._shards.summary["form"]
@@ -196,6 +205,8 @@ class Records:
                 self._branches = np.asarray(np.load(path, mmap_mode="r"))
             if self.form == "ratings":
                 self._good = np.load(folder / f"{split}-good.npy")
+            if self.form == "solutions":
+                self._labels = np.load(folder / f"{split}-labels.npy")
             if (path := folder / f"{split}-margins.npy").is_file():
                 self.margins = np.load(path)
         except (FileNotFoundError, ValueError, KeyError, EOFError) as error:
@@ -212,6 +223,11 @@ class Records:
             self._good.shape != (self.count,) or self._good.dtype != np.bool_
         ):
             raise self._shards.damaged(f"{split}-good.npy does not have {self.count} records")
+        if self._labels is not None and (
+            self._labels.shape != (self.count, max(self.branches.shape[1] - 1, 0))
+            or self._labels.dtype != np.bool_
+        ):
+            raise self._shards.damaged(f"{split}-labels.npy does not have {self.count} records")
         if self.margins is not None and self.margins.shape != (self.count,):
             raise self._shards.damaged(f"{split}-margins.npy does not have {self.count} records")
 
@@ -235,6 +251,18 @@ class Records:
             raise ValueError("only ratings are good or bad")
         return self._good
 
+    @property
+    def labels(self) -> np.ndarray:
+        """Whether each step of each solution is right: bool, (count, most steps), false where there
+        is no step."""
+        if self._labels is None:
+            raise ValueError("only the steps of solutions have labels")
+        return self._labels
+
+    def step_labels(self) -> np.ndarray:
+        """The labels of all steps, one after the other: bool, shape (steps,)."""
+        return self.labels[self.branches[:, 1:] > 0]
+
     def record(self, i: int) -> Record:
         """Record `i`.
 
@@ -250,4 +278,5 @@ class Records:
             if len(branches) < BRANCHES[self.form] or sum(branches) != len(codes):
                 raise self._shards.damaged(f"the branches of record {i} do not add up to it")
         good = None if self._good is None else bool(self._good[i])
-        return Record(tokens, parts.astype(np.uint8), branches, good)
+        steps = () if self._labels is None else self._labels[i, : len(branches) - 1].tolist()
+        return Record(tokens, parts.astype(np.uint8), branches, good, labels=tuple(steps))

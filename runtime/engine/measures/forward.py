@@ -192,9 +192,10 @@ def held_out(
             found = {}
             for place, source in enumerate(measure.data):
                 data = measures.rows_of(measure, job, input_of(inputs, f"data:{source}"), source)
-                made = walk.over(f"{number}-{place}", len(data.rows), data.row, 1)[:, :, 0]
+                name = f"{number}-{place}"
+                made = walk.over(name, len(data.rows), data.row, data.most)
                 found[source] = data, made
-            summed = measures.accuracy if accuracy else measures.loss
+            summed = measures.summed(measure)
             if dist.get_rank() == 0:
                 scores[measure.name] = summed(found)
         if dist.get_rank() == 0:
@@ -204,11 +205,12 @@ def held_out(
 
 
 class Answers(Protocol):
-    """Answers as the tokens that a judge reads: int64, shape (n,) each."""
+    """Answers as the tokens that a judge reads: int64, shape (n,) each; and the places in them at
+    which it scores."""
 
     count: int
 
-    def tokens(self, number: int, /) -> np.ndarray: ...
+    def read(self, number: int, /) -> tuple[np.ndarray, Sequence[int]]: ...
 
 
 def judge(
@@ -221,7 +223,7 @@ def judge(
     on_event: "OnEvent",
 ) -> None:
     """Writes `result/scores.npy`, the score of each answer: float32, nan if it is too long for the
-    judge; all ranks call this together.
+    judge; all ranks call this together. If the job scores steps, it is made of theirs (`of_steps`).
 
     Arguments and errors are those of `reference`; `done` and `of` count answers.
 
@@ -232,20 +234,26 @@ def judge(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
+        from ...sampling.judging import of_steps
         from ..loader import check_vocab
-        from ..records.rows import ask_ends, scored
+        from ..records.rows import ask_steps, scored
 
         def rows(number: int) -> Sequence["Row"]:
-            tokens = answers.tokens(number)
+            tokens, ends = answers.read(number)
             check_vocab(tokens, "draws", job.model.vocab)
-            return [scored(tokens)] if len(tokens) <= job.seq_len else []
+            return [scored(tokens, ends)] if len(tokens) <= job.seq_len else []
 
-        walk = Walk(trainer, job, folder, on_event, ask_ends)
-        found = walk.over("draws", answers.count, rows, 1)[:, :, 0]
-        read = found[:, 1] > 0
-        if not np.isfinite(found[read, 0]).all():
+        sizes = np.array([sum(len(row.ends) for row in rows(n)) for n in range(answers.count)])
+        walk = Walk(trainer, job, folder, on_event, ask_steps)
+        found = walk.each("draws", sizes, rows)
+        if not np.isfinite(found).all():
             raise RunError("the judge gives a reward that is not finite", "train it again")
-        save(partial / "scores.npy", np.where(read, found[:, 0], np.nan).astype(np.float32))
+        each = np.split(found, np.cumsum(sizes)[:-1])
+        how = job.by_step
+        scores = [
+            (of_steps(how.combine, of) if how else of[0]) if len(of) else np.nan for of in each
+        ]
+        save(partial / "scores.npy", np.array(scores, np.float32))
 
     run(job, inputs, folder, root, on_event, work)
 

@@ -1,6 +1,6 @@
 """Held-out data as rows, and measures of a model's outputs on them: losses and accuracies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from math import fsum
@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ....compiler.plan.measures import AccuracyMeasure, HeldOut, LossMeasure
-from ....compiler.plan.plan import HeldOutJob, TrainJob
+from ....compiler.plan.plan import HeldOutJob, Prm, TrainJob
 from ...data.records.shards import SUMMARY, Records
 from ...data.tokens.shards import Shards
 from ...errors import DataError
 from ...standard_errors import clustered_error
 from ..loader import check_vocab
 from ..records.rows import Row, check_length, dialog_row, lay_out, window
+from ..records.solutions import laid_out
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,18 @@ class Data:
     Attributes:
         responses: for preferences, the number of responses of each record.
         documents: for documents, the number of the one that each row is a window of.
+        right: for solutions, whether each of the steps of a record is right.
     """
 
     rows: Sequence[Row]
     responses: Sequence[int] = ()
     documents: Sequence[int] = ()
+    right: Sequence[Sequence[bool]] = ()
+
+    @property
+    def most(self) -> int:
+        """The most responses of a row."""
+        return max(len(row.parts) for row in self.rows)
 
     def row(self, number: int) -> Sequence[Row]:
         """The rows of one item of a walk."""
@@ -44,7 +52,8 @@ def rows_of(measure: HeldOut, job: HeldOutJob, folder: Path, source: str) -> Dat
     Raises: DataError: nothing is held out, or a token is not in the model's vocabulary.
     """
     if isinstance(measure, AccuracyMeasure):
-        return ranked(measure, job, folder, source)
+        read = ranked if measure.of == "preferences" else stepped
+        return read(measure, job, folder, source)
     return windows(measure, job, folder, source)
 
 
@@ -100,12 +109,16 @@ def loss(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
     Args:
         found: source → its rows, with the sum of cross-entropies and the number of tokens of each.
     """
-    sums = {source: values.sum(0) for source, (_, values) in found.items()}
+    sums = {source: values.sum((0, 2)) for source, (_, values) in found.items()}
     nats, tokens = np.sum([*sums.values()], axis=0)
     return {
         "score": float(nats / tokens),
         "stderr": clustered_error(
-            [of for data, values in found.values() for of in _by_number(data.documents, values)]
+            [
+                of
+                for data, values in found.values()
+                for of in _by_number(data.documents, values.sum(2))
+            ]
         ),
         "tokens": int(tokens),
         "sources": {source: float(each[0] / each[1]) for source, each in sums.items()},
@@ -132,6 +145,68 @@ def ranked(measure: AccuracyMeasure, job: HeldOutJob, folder: Path, source: str)
     return Data(rows, responses)
 
 
+def stepped(measure: AccuracyMeasure, job: HeldOutJob, folder: Path, source: str) -> Data:
+    """Held-out answers in steps, each of which has a score.
+
+    Raises: DataError: there are none, or one is longer than the rows of the job.
+    """
+    records = Records(folder, "heldout")
+    if records.form != "solutions" or not records.count:
+        raise nothing_held_out(source, "solutions", "accuracy")
+    rows, right = [], []
+    for number in range(records.count):
+        record = records.record(number)
+        check_vocab(record.tokens, source, job.model.vocab)
+        check_length(len(record.tokens), job.seq_len, source, number)
+        rows.append(laid_out(record, Prm()))
+        right.append(record.labels)
+    return Data(rows, right=right)
+
+
+def summed(measure: HeldOut) -> Callable[[Mapping[str, tuple[Data, np.ndarray]]], dict[str, Any]]:
+    """What makes the figures of a measure of source → its rows, and what the model says of them:
+    float64, shape (rows, 2, responses)."""
+    if not isinstance(measure, AccuracyMeasure):
+        return loss
+    return accuracy if measure.of == "preferences" else accuracy_of_steps
+
+
+def accuracy_of_steps(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
+    """{"score", "stderr", "steps", "right", "right_accuracy", "wrong_accuracy", "sources": source →
+    share}.
+
+    The score is the share of steps of held-out answers that the model calls right or wrong as their
+    labels do, `right` the share that the labels call right; the other two are the shares of right
+    steps and of wrong ones, None if there are none. The standard error takes the steps of an answer
+    for dependent on each other.
+
+    Args:
+        found: source → its rows, with the score of each step.
+    """
+    labels: list[bool] = []
+    agrees: list[bool] = []
+    answers: list[tuple[float, float]] = []
+    sources = {}
+    for source, (data, values) in found.items():
+        scores = [values[row, 0, : len(right)] > 0 for row, right in enumerate(data.right)]
+        same = [(of == np.array(right)) for of, right in zip(scores, data.right, strict=True)]
+        answers += [(float(each.sum()), float(len(each))) for each in same]
+        every = np.concatenate(same)
+        sources[source] = float(every.mean())
+        agrees += every.tolist()
+        labels += [label for right in data.right for label in right]
+    known, said = np.array(labels), np.array(agrees)
+    return {
+        "score": float(said.mean()),
+        "stderr": clustered_error(answers),
+        "steps": len(said),
+        "right": float(known.mean()),
+        "right_accuracy": float(said[known].mean()) if known.any() else None,
+        "wrong_accuracy": float(said[~known].mean()) if (~known).any() else None,
+        "sources": sources,
+    }
+
+
 def accuracy(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
     """{"score", "stderr", "pairs", "margin", "sources": source → share}.
 
@@ -142,7 +217,9 @@ def accuracy(found: Mapping[str, tuple[Data, np.ndarray]]) -> dict[str, Any]:
     Args:
         found: source → its rows, with the reward of each.
     """
-    records = {n: _of_records(data.responses, values[:, 0]) for n, (data, values) in found.items()}
+    records = {
+        n: _of_records(data.responses, values[:, 0, 0]) for n, (data, values) in found.items()
+    }
     by_source = {
         source: [margin for each in of for margin in each] for source, of in records.items()
     }

@@ -20,6 +20,7 @@ from ..objectives import LanguageLoss, preference_figures, reported
 from ..records.rewards import compared as compared_scores
 from ..records.rewards import reward_figures
 from ..records.rows import Row, ask_ends, ask_tokens, check_length, lay_out, read_reference
+from ..records.solutions import labels, laid_out, step_losses
 from .held_out import nothing_held_out, windows
 from .walk import Ask, said, sums, together
 
@@ -35,7 +36,7 @@ def measuring(
     trainer: "Trainer", job: TrainJob, measure: LossMeasure, folder: Path, reference: Path | None
 ) -> Measuring:
     """How a job's trainer measures a loss: of tokens of documents and dialogs, or the objective's
-    on preferences.
+    on preferences or on the steps of answers.
 
     Args:
         folder: of the data.
@@ -44,8 +45,11 @@ def measuring(
     Raises: DataError: nothing is held out, or it does not fit the model.
     """
     (source,) = measure.data
-    if (folder / SUMMARY).is_file() and Records(folder, "heldout").form == "preferences":
-        records = Records(folder, "heldout")
+    held = Records(folder, "heldout") if (folder / SUMMARY).is_file() else None
+    if held and held.form == "solutions":
+        return _steps(trainer, job, measure, held, source)
+    if held and held.form == "preferences":
+        records = held
         if isinstance(job.objective, Reward):
             return _ranks(trainer, job, measure, records, source)
         assert isinstance(job.objective, Dpo)
@@ -140,14 +144,14 @@ def _tokens_of_rows(trainer: "Trainer", job: TrainJob, rows: Sequence[Row]) -> d
 
 
 def _read(
-    job: TrainJob, measure: LossMeasure, records: Records, source: str
+    job: TrainJob, measure: LossMeasure, records: Records, source: str, what: str = "preferences"
 ) -> Iterator[tuple[int, Record]]:
-    """Held-out preferences and their numbers, until they have `measure.tokens` tokens.
+    """Held-out preferences or solutions and their numbers, until they have `measure.tokens` tokens.
 
     Raises: DataError: there are none, or one does not fit the model.
     """
     if not records.count:
-        raise nothing_held_out(source, "preferences", "loss")
+        raise nothing_held_out(source, what, "loss")
     total = 0
     for number in range(records.count):
         record = records.record(number)
@@ -178,6 +182,30 @@ def _ranks(
         scores = torch.from_numpy(_asked(trainer, job, rows, ask_ends, 1)[:, 0, 0])
         losses, right, margin = reward_figures(objective, scores, pairs)
         return _compared(losses, right, margin) | {"pairs": len(losses)}
+
+    return measured
+
+
+def _steps(
+    trainer: "Trainer", job: TrainJob, measure: LossMeasure, records: Records, source: str
+) -> Measuring:
+    """The loss of a process reward model over the steps of answers."""
+    objective: Any = job.objective
+    rows, right = [], []
+    for _, record in _read(job, measure, records, source, "solutions"):
+        rows.append(laid_out(record, objective))
+        right.append(labels(record, objective))
+    most, known = max(map(len, right)), torch.tensor([label for of in right for label in of])
+
+    def measured() -> dict[str, float]:
+        found = _asked(trainer, job, rows, ask_ends, most)[:, 0]
+        said = [found[row, : len(of)] for row, of in enumerate(right)]
+        scores = torch.from_numpy(np.concatenate(said))
+        return {
+            "score": step_losses(scores, known).mean().item(),
+            "accuracy": ((scores > 0) == known).double().mean().item(),
+            "steps": len(scores),
+        }
 
     return measured
 

@@ -1,7 +1,7 @@
 """Rows of dialogs and preferences: what the model reads, and what it is asked about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,14 +145,23 @@ def window(tokens: np.ndarray) -> Row:
     return plain(tokens[:-1], np.arange(len(tokens) - 1), tokens[1:])
 
 
-def scored(tokens: np.ndarray) -> Row:
-    """A row whose last token has a score.
+def scored(tokens: np.ndarray, ends: Sequence[int] = (-1,)) -> Row:
+    """A row whose last token has a score, or several of its tokens.
 
     Args:
         tokens: int64, shape (n,).
+        ends: the places of these tokens.
     """
-    nothing = np.zeros(0, np.int64)
-    return plain(tokens, nothing, nothing)
+    count, nothing = len(ends), [np.zeros(0, np.int64)] * len(ends)
+    row = plain(tokens, *nothing[:1], *nothing[:1])
+    return replace(
+        row,
+        places=nothing,
+        targets=nothing,
+        parts=[row.parts[0]] * count,
+        ends=[end % len(tokens) for end in ends],
+        responses=[count],
+    )
 
 
 def row_multiple(resources: Resources) -> int:
@@ -205,6 +214,12 @@ def ask_ends(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
     for each response."""
     places = [i * width + end for i, row in enumerate(rows) for end in row.ends]
     return {"places": torch.tensor(places), "counts": torch.ones(len(places), dtype=torch.int64)}
+
+
+def ask_steps(rows: Sequence[Row], width: int) -> dict[str, torch.Tensor]:
+    """The same, as the values of one response for each row: `counts`, int64, how many it has."""
+    asked = ask_ends(rows, width)
+    return {**asked, "counts": torch.tensor([len(row.ends) for row in rows])}
 
 
 def read_reference(path: Path, count: int, source: str) -> np.ndarray:

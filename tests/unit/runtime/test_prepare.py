@@ -165,6 +165,18 @@ def test_ratings_need_good_answers_and_bad_ones(label, inputs, tmp_path):
     assert Records(result, "train").good.tolist() == [label] * 3 + [not label]
 
 
+@pytest.mark.parametrize("label", [True, False])
+def test_solutions_need_right_steps_and_wrong_ones(label, inputs, tmp_path):
+    said = {"prompt": ASK, "completions": ["a", "b"], "labels": [label, label]}
+    lines(tmp_path / "d.jsonl", *[said] * 3)
+    asked = job("solutions", holdout="0", separator="\n")
+    with pytest.raises(DataError, match=f"all steps .* have the label {str(label).lower()}"):
+        make(asked, inputs, tmp_path)
+    lines(tmp_path / "d.jsonl", *[said] * 3, said | {"labels": [label, not label]})
+    result, _ = make(asked, inputs, tmp_path)
+    assert Records(result, "train").step_labels().tolist() == [label] * 7 + [not label]
+
+
 @pytest.mark.parametrize("form", ["dialogs", "preferences", "ratings", "prompts"])
 def test_functions_of_the_library(form, inputs, tmp_path):
     source = {"kind": "sample", "sample": "python_functions", "documents": 12, "seed": 3}

@@ -193,6 +193,34 @@ stage kto: kto {
     assert "every token of the answer counts" in out
 
 
+@pytest.mark.parametrize(
+    ("loss", "read"),
+    [("all", [("1", "\n"), ("2", "\n"), ("3", "<|end_of_text|>")]), ("last", ["3"])],
+)
+def test_steps_are_shown_with_their_labels_and_where_their_scores_are_read(
+    folder: Path, capsys: pytest.CaptureFixture[str], loss: str, read: list[Any]
+) -> None:
+    more = f"""
+dataset checked {{ files = "checked.jsonl", kind = solutions, holdout = 0% }}
+stage steps: prm {{
+  from = sft, dialog = chat, steps = 2, seq_len = 512, batch = 2 solutions, lr = 1e-6
+  data = checked, loss = {loss}
+}}
+"""
+    (folder / "r.etude").write_text((folder / "r.etude").read_text() + more)
+    record = {"prompt": "q", "completions": ["a", "b", "c"], "labels": [True, True, False]}
+    (folder / "checked.jsonl").write_text(json.dumps(record) + "\n")
+    found = shown(folder, "steps")
+    assert list(dict.fromkeys(part.branch for part in found.parts)) == [
+        *("prompt", "step 1, right", "step 2, right", "step 3, wrong")
+    ]
+    taught = [(part.branch[5], part.text) for part in found.parts if part.learned]
+    assert taught == read if loss == "all" else [branch for branch, _ in taught] == read
+    _, out, _ = run(capsys, "steps")
+    where = "the end of every step" if loss == "all" else "the end of the last step"
+    assert where in " ".join(out.split())
+
+
 def test_a_reward_model_reads_its_scores_at_the_ends(folder: Path) -> None:
     taught = [(part.branch, part.text) for part in shown(folder, "rm").parts if part.learned]
     assert taught == [(branch, "<|end_of_text|>") for branch in ("edited", "chosen", "rejected")]
