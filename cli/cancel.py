@@ -28,9 +28,8 @@ def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
     from ..runtime.launchers.launched import at_work
     from ..runtime.launchers.record import load
-    from ..runtime.run_folder.lease import owner
     from ..runtime.run_folder.progress import is_dead
-    from ..runtime.run_folder.store import Store, home_of
+    from ..runtime.run_folder.store import Store, owner_of
 
     try:
         folder = seen(args.folder)
@@ -40,7 +39,7 @@ def run(args: Namespace) -> int:
                 run_folder_of(folder),
             )
         launch = load(folder)
-        holder = owner(home_of(folder))
+        holder = owner_of(folder)
         alive = holder is not None and not is_dead(holder)
         if launch is not None and (alive or at_work(launch) is not False):
             return _launched(folder, launch, holder if alive else None, args)
@@ -117,11 +116,10 @@ def _local(folder: Path, holder: "Owner", args: Namespace) -> int:
 
 def _wait(folder: Path, holder: "Owner") -> None:
     """Waits until the process no longer has the run folder."""
-    from ..runtime.run_folder.lease import owner
-    from ..runtime.run_folder.store import home_of
+    from ..runtime.run_folder.store import owner_of
 
     while True:
-        now = owner(home_of(folder))
+        now = owner_of(folder)
         if now is None or not now.alive or now.process != holder.process:
             return
         time.sleep(POLL_SECONDS)

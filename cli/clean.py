@@ -85,19 +85,19 @@ def _require_idle(folder: Path, name: str) -> None:
     from ..runtime.errors import RunError
     from ..runtime.launchers.launched import at_work
     from ..runtime.launchers.record import load
-    from ..runtime.run_folder.lease import owner
     from ..runtime.run_folder.progress import is_dead
-    from ..runtime.run_folder.store import home_of
+    from ..runtime.run_folder.store import owner_of
     from ..runtime.run_folder.variant_folders import runs
 
-    holder = owner(home_of(folder))
-    if holder is not None and not is_dead(holder):
-        raise RunError(
-            f"a run is using {name}: process {holder.process} on {holder.host}, since "
-            f"{holder.since}",
-            f"wait for it, or stop it: etude cancel {name}",
-        )
-    for each in {folder, *runs(folder).values()}:
+    mine = {folder, *runs(folder).values()}
+    for holder in filter(None, map(owner_of, mine)):
+        if not is_dead(holder):
+            raise RunError(
+                f"a run is using {name}: process {holder.process} on {holder.host}, since "
+                f"{holder.since}",
+                f"wait for it, or stop it: etude cancel {name}",
+            )
+    for each in mine:
         launch = load(each)
         if launch is not None and at_work(launch):
             raise RunError(

@@ -94,17 +94,11 @@ def _plan(args: Namespace) -> "Plan | int":
 def _launch(plan: "Plan", args: Namespace) -> int:
     """Raises: RunError"""
     from ..runtime.launchers import sites
-    from ..runtime.launchers.engine import folder_name
     from ..runtime.preparation.counting import require_exact
 
     require_exact(plan)
-    engine = _engine(args.on)
-    site = sites.find(args.site)
-    if args.folder and "://" in args.folder:
-        request = _in_store(engine, plan, args, site)
-    else:
-        folder = Path(args.folder) if args.folder else engine.folder(folder_name(plan), site)
-        request = _request(plan, _own_folder(plan, folder, args), args, site)
+    engine = engine_of(args.on)
+    request = requested(engine, plan, args, sites.find(args.site))
     if args.submit:
         return _submit(engine, request, args)
     pieces = engine.pieces(request)
@@ -124,9 +118,23 @@ def _readable(text: str) -> str:
     return _CODED.sub(lambda m: f"{m[0][:40]}… ({len(m[0]):,} characters, whole in a pipe)", text)
 
 
-def _engine(name: str) -> "Engine":
+def engine_of(name: str) -> "Engine":
+    """The engine of a name in `ENGINES`."""
     module, of = ENGINES[name]
     return getattr(import_module(f"..runtime.launchers.{module}", __package__), of)()
+
+
+def requested(engine: "Engine", plan: "Plan", args: Namespace, site: Path | None) -> "Request":
+    """What an engine is asked to run, in the folder that was named or the engine's own.
+
+    Raises: RunError: the folder cannot be used, or the site file is wrong.
+    """
+    from ..runtime.launchers.engine import folder_name
+
+    if args.folder and "://" in args.folder:
+        return _in_store(engine, plan, args, site)
+    folder = Path(args.folder) if args.folder else engine.folder(folder_name(plan), site)
+    return _request(plan, _own_folder(plan, folder, args), args, site)
 
 
 def _own_folder(plan: "Plan", folder: Path, args: Namespace) -> Path:
@@ -164,19 +172,33 @@ def _in_store(engine: "Engine", plan: "Plan", args: Namespace, site: Path | None
     return _request(plan, own, args, site, url)
 
 
-def _submit(engine: "Engine", request: "Request", args: Namespace) -> int:
-    """Raises: RunError"""
+def require_ready(engine: "Engine", request: "Request", told: set[str] | None = None) -> None:
+    """Checks everything that can be known before a run is queued; shows warnings.
+
+    Args:
+        told: the warnings that were shown, of which none is shown again.
+
+    Raises: RunError
+    """
     from ..runtime.gang import require_runnable
     from ..runtime.run_folder.store import Store
 
+    shown = set() if told is None else told
+
     def tell(event: dict) -> None:
-        if event["event"] == "warning":
+        if event["event"] == "warning" and event["message"] not in shown:
+            shown.add(event["message"])
             say(f"warning: {event['message']}", rest="  ", to=sys.stderr)
 
     engine.ready(request)
     store = Store(request.folder)
     elsewhere = not (engine.shares_folder or request.url)
     require_runnable(request.plan, store, request.root, tell, elsewhere=elsewhere)
+
+
+def _submit(engine: "Engine", request: "Request", args: Namespace) -> int:
+    """Raises: RunError"""
+    require_ready(engine, request)
     lines = engine.submit(request)
     if args.json:
         print(json.dumps({"folder": request.address, "queued": lines}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..compiler.as_written import at_most, counted, measured
 from . import options
 from .common import compile_file, problem, show
+from .launch import ENGINES
 from .report import MOST_RUNS, gathered, refused, show_table, write_page
 from .report_tables import LOWER, Table
 from .screen import say
@@ -36,13 +37,19 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="write a page that compares the points")
     parser.add_argument("--folder", metavar="FOLDER", help="the run folder (default: runs/RECIPE)")
     options.ranks(parser)
+    parser.add_argument(
+        "--on", choices=tuple(ENGINES), help="queue it there, instead of running it here"
+    )
+    parser.add_argument("--site", metavar="SITE", help="a site file, or its name, for --on")
+    parser.add_argument("--submit", action="store_true", help="queue it; else --on only shows it")
 
 
 def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
     from .several import in_turn, refused_here
+    from .work import failed
 
-    if refused_here("sweep"):
+    if refused_here("sweep") or _refused(args):
         return 2
     try:
         found = points(args.over)
@@ -63,10 +70,17 @@ def run(args: Namespace) -> int:
         return 1
     if not args.json:
         _say_plans(found, plans)
-    if args.dry_run:
+    if args.dry_run and not args.on:
         if args.json:
             print(json.dumps({"event": "sweep", "points": _planned_points(found, plans)}))
         return 0
+    if args.on:
+        from .sweep_on import launch
+
+        try:
+            return launch(plans, args)
+        except RunError as reason:
+            return failed(reason, as_json=args.json)
     # What `etude run` takes besides.
     more = {"added": text, "miniature": False, "set": [], "command": "run"}
     more |= {"since": None, "until": None, "only": None}
@@ -88,6 +102,27 @@ def run(args: Namespace) -> int:
         for table in shown:
             show_table(table)
     return write_page(runs, Path(args.html), shown) if args.html else 0
+
+
+def _refused(args: Namespace) -> bool:
+    """Whether options contradict each other; reports it."""
+    if args.on is None and (args.site or args.submit):
+        given = "--submit" if args.submit else "--site"
+        problem(f"{given} belongs to --on", f"add where: --on {' | '.join(ENGINES)}")
+        return True
+    if args.on and args.ranks:
+        problem("--ranks is for this machine, and --on for another", "leave out one of them")
+        return True
+    if args.on and args.html:
+        problem(
+            "--html needs the results, and --on only queues",
+            "leave it out, and sweep again without --on once all points have ended",
+        )
+        return True
+    if args.on and args.submit and args.dry_run:
+        problem("--submit and --dry-run contradict each other", "leave out one of them")
+        return True
+    return False
 
 
 def _planned(args: Namespace, found: Sequence[Point], text: str) -> "dict[str, Plan] | None":

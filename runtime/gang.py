@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compiler.as_written import amount, counted
+from ..compiler.plan.part import beside
 from ..compiler.plan.phases import ranks_of
 from ..compiler.plan.plan import Plan
 from ..compiler.plan.plan_schema import is_newer, read_plan
@@ -154,7 +155,11 @@ def _begun(
     require_all(plan, store, root, on_event, prepare=prepare)
     if words := store.create():
         on_event({"event": "note", "message": words})
-    with store.lease(lambda words: on_event({"event": "note", "message": words}), nodes=nodes):
+
+    def note(words: str) -> None:
+        on_event({"event": "note", "message": words})
+
+    with store.lease(note, nodes=nodes, beside=beside(plan)):
         path = folder / PLAN
         with disk(path):
             write(path, plan.to_json() + "\n")

@@ -33,7 +33,8 @@ class Passing:
         for job in plan.jobs:
             for key in job.inputs.values():
                 self._readers.setdefault(key, []).append(job.key)
-        self._passing = set(_passing(plan))
+        # A part leaves what it does not make to others.
+        self._passing = set(_passing(plan)) - {job.key for job in plan.jobs if plan.aside(job)}
         self._actual: dict[str, str] = {}
 
     def knows(self, job: Any, key: str, inputs: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ..compiler.plan.part import beside
 from ..compiler.plan.plan import DatasetJob, Plan, TokenizerJob
 from ..compiler.values import Resources
 from . import stopping
@@ -60,7 +61,7 @@ class _Tokenizers(Scheduler):
         while not self._all_there():
             with ExitStack() as lease:
                 try:
-                    lease.enter_context(self.store.lease())
+                    lease.enter_context(self.store.lease(beside=beside(self.plan)))
                 except StoreError:
                     raise
                 except RunError as problem:

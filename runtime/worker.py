@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..compiler.plan.part import beside
 from ..compiler.plan.plan import Plan, TrainJob
 from ..compiler.plan.plan_schema import read_plan
 from ..compiler.values import Phase, Resources
@@ -90,7 +91,7 @@ def _lead(store: Store, root: Path, device: str, ranks: Ranks) -> int:
         store.fetch_small(PLAN)  # a launch may have replaced it
     plan, phase = _ready(store, ranks)
     store.create()
-    with store.lease(nodes=True), leading(store, ranks):
+    with store.lease(nodes=True, beside=beside(plan)), leading(store, ranks):
         send_unsent(store, ranks)
         needs = walk(plan, store, root, device, ranks, store.tell)
         if phase and needs:  # the others have left

@@ -57,21 +57,27 @@ def part_of(
         stages = stages_of(plan, only)
         chosen &= {job.id for job in jobs if job.stage in stages}
     chosen |= _data(jobs, chosen)
+    return cut(plan, chosen, Part(until=until, only=only, since=since, aside=[], left_out={}))
+
+
+def cut(plan: Plan, chosen: set[str], asked: Part) -> Plan:
+    """A plan that makes only the chosen jobs; those that they depend on stay in it, aside.
+
+    Args:
+        chosen: the ids of jobs.
+        asked: what was asked for.
+    """
+    jobs = plan.jobs
     kept = chosen | _before(jobs, chosen)
-    part = Part(
-        until=until,
-        only=only,
-        since=since,
-        aside=[job.id for job in jobs if job.id in kept - chosen],
-        left_out={job.id: job.key for job in jobs if job.id not in kept},
-    )
+    aside = [job.id for job in jobs if job.id in kept - chosen]
+    left_out = {job.id: job.key for job in jobs if job.id not in kept}
     mine = [job for job in jobs if job.id in chosen]
     made = {job.key for job in mine}
     models = {f"export.{job.stage}": job.stage for job in mine if job.stage}
     exported = {models[job.id]: job.key for job in mine if job.id in models}
     return plan.model_copy(
         update={
-            "part": part,
+            "part": asked.model_copy(update={"aside": aside, "left_out": left_out}),
             "jobs": [job for job in jobs if job.id in kept],
             "outputs": exported | {n: key for n, key in plan.outputs.items() if key in made},
             "totals": totals(mine),
@@ -93,6 +99,11 @@ def needed(plan: Plan) -> list[Any]:
         and not job.extends
         and (job.key in keys or (isinstance(job, GateJob) and job.segment in keys))
     ]
+
+
+def beside(plan: Plan) -> bool:
+    """Whether other parts of the same sweep may be run beside this one."""
+    return plan.part is not None and plan.part.beside
 
 
 def options(plan: Plan) -> str:

@@ -94,3 +94,8 @@ class Part(Value):
         description="jobs whose results have to be there: what the part begins with is made of them"
     )
     left_out: dict[str, str] = Field(description="job → key, of the jobs of the plan left out")
+    beside: bool = later(
+        False,
+        description="whether other parts may be run beside this one in the same run folder: they "
+        "share no job that they make",
+    )

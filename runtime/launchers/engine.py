@@ -35,6 +35,20 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Strand:
+    """One of several runs that are queued together.
+
+    Attributes:
+        name: of the run, among them.
+        after: the names of those that it waits for, which come before it.
+    """
+
+    name: str
+    request: Request
+    after: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Piece:
     """A file for the engine: a script or a manifest.
 
@@ -80,6 +94,13 @@ class Engine(Protocol):
         """Queues the run; returns lines to show the user.
 
         Raises: RunError: it was not queued, not even in part.
+        """
+        ...
+
+    def submit_all(self, strands: Sequence[Strand]) -> Sequence[str]:
+        """Queues several runs, each after those that it waits for; returns lines to show the user.
+
+        Raises: RunError: none was queued.
         """
         ...
 

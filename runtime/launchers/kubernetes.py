@@ -150,7 +150,9 @@ class Names:
         said = plan.to_json() + site.model_dump_json() + url
         digest = hashlib.sha256(said.encode()).hexdigest()[:6]
         run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
-        slug = re.sub(r"[^a-z0-9]+", "-", run.lower())[:16].strip("-")
+        slug = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
+        if len(slug) > 16:  # variants may begin alike
+            slug = f"{slug[:9].strip('-')}-{hashlib.sha256(run.encode()).hexdigest()[:6]}"
         self.run = f"etude-{slug}"
         self.instance = f"{self.run}-{digest}"
         self.folder = url or f"{site.mount.rstrip('/')}/runs/{folder_name(plan)}"

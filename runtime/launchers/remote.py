@@ -1,6 +1,8 @@
 """The engines for `etude launch` besides Slurm: Kubernetes and SkyPilot."""
 
 import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from textwrap import wrap
 
@@ -8,7 +10,7 @@ from pydantic import BaseModel
 
 from ...compiler.plan.phases import phases
 from . import kubectl, sites, sky
-from .engine import Piece, Request
+from .engine import Piece, Request, Strand
 from .kubernetes import COMPONENT, KubernetesSite, Manifest, as_yaml, manifests
 from .skypilot import SkypilotSite, Task, tasks
 from .skypilot import name as job_name
@@ -42,6 +44,26 @@ class Kubernetes:
         cluster = kubectl.Cluster.current(site.namespace)
         kubectl.submit(made, cluster, request.folder, lambda words: print(words, file=sys.stderr))
         return ["all phases are complete"]
+
+    def submit_all(self, strands: Sequence[Strand]) -> list[str]:
+        """Runs several runs, each once those that it waits for are complete; waits for all.
+
+        Raises: RunError, Stopped, Interrupted.
+        """
+        for each in strands:
+            _manifests(each.request)  # all of them fit, or nothing is started
+        done: dict[str, Future[list[str]]] = {}
+
+        def run(each: Strand, before: Sequence[Future[list[str]]]) -> list[str]:
+            for one in before:
+                one.result()
+            return self.submit(each.request)
+
+        with ThreadPoolExecutor(len(strands)) as pool:
+            for each in strands:
+                before = [done[name] for name in each.after if name in done]
+                done[each.name] = pool.submit(run, each, before)
+        return [f"{name}: {line}" for name, one in done.items() for line in one.result()]
 
 
 def _manifests(request: Request) -> tuple[KubernetesSite, list[Manifest]]:
@@ -88,6 +110,26 @@ class Skypilot:
         site, made = _tasks(request)
         sky.pack(request.plan, request.folder)
         job = sky.submit(made, site.secrets, request.folder)
+        return [f"managed job {job}; its output: sky jobs logs -n {job}"]
+
+    def submit_all(self, strands: Sequence[Strand]) -> list[str]:
+        """Queues several runs as one managed job: SkyPilot has no order among jobs, so that the
+        tasks of a run follow those of the run before.
+
+        Raises: RunError, Stopped.
+        """
+        first = strands[0].request
+        of_all = job_name(first.plan, of="sweep")
+        sky.require_not_queued(of_all, first.folder)
+        pipeline: list[Task] = [{"name": of_all}]
+        for each in strands:
+            for task in _tasks(each.request)[1][1:]:
+                name = f"{each.name.replace('_', '-')}-{task['name']}"
+                pipeline.append({**task, "name": name})
+        site = sites.read(first.site, "skypilot", SkypilotSite, stored=bool(first.url))
+        for each in strands:
+            sky.pack(each.request.plan, each.request.folder)
+        job = sky.submit(pipeline, site.secrets, *(each.request.folder for each in strands))
         return [f"managed job {job}; its output: sky jobs logs -n {job}"]
 
 

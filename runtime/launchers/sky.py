@@ -67,11 +67,12 @@ def require_not_queued(name: str, folder: Path) -> None:
         )
 
 
-def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path) -> str:
+def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path, *others: Path) -> str:
     """Queues the tasks as one managed job.
 
     Args:
         folder: the local run folder, for the pipeline's file and the record of the launch.
+        others: the folders of other runs that are a part of it, for its record.
 
     Returns: the job's name.
     Raises: RunError: SkyPilot rejects them.
@@ -82,7 +83,8 @@ def submit(tasks: Sequence[Task], secrets: Sequence[str], folder: Path) -> str:
         write(path, as_yaml(tasks))
     given = [word for each in secrets for word in ("--secret", each)]
     call(["sky", "jobs", "launch", "-y", "-d", "-n", name, *given, str(path)], help=_HELP)
-    save(folder, Launch("skypilot", {"name": name}))
+    for each in (folder, *others):
+        save(each, Launch("skypilot", {"name": name}))
     return name
 
 

@@ -117,9 +117,14 @@ def tasks(
     return [{"name": name(plan)}, *made]
 
 
-def name(plan: Plan) -> str:
-    """The name of the managed job."""
-    run = f"{plan.recipe}-{plan.variant}" if plan.variant else plan.recipe
+def name(plan: Plan, of: str | None = None) -> str:
+    """The name of the managed job of a plan.
+
+    Args:
+        of: what it stands for, if that is not the plan's variant.
+    """
+    variant = of or plan.variant
+    run = f"{plan.recipe}-{variant}" if variant else plan.recipe
     return "etude-" + re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
 
 

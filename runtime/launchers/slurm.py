@@ -18,7 +18,7 @@ from ..disk import disk, write
 from ..errors import RunError
 from ..run_folder.store import LOGS, Store
 from . import record, sites
-from .engine import Piece, Request
+from .engine import Piece, Request, Strand
 from .machines import Allocation, allocations
 from .parts import parts_phase
 from .record import Launch
@@ -61,24 +61,52 @@ class Slurm:
 
         Raises: RunError, Stopped
         """
-        site = _site(request.site)
-        scripts = _scripts(request, site)
-        if not scripts:
-            return [f"nothing is left to do: {request.address} has all results"]
-        _require_partitions([each for each, _ in scripts], request, site)
-        files = _written(request, [piece for _, piece in scripts])
-        for file in files:
-            _sbatch("--test-only", str(file))
-        jobs = _queued(files)
-        names = [each.name for each, _ in scripts]
-        part = options(request.plan)
-        launch = Launch("slurm", {"jobs": jobs, "phases": names, "part": part.strip()})
-        try:
-            record.save(request.folder, launch)
-        except BaseException:
-            _cancel(jobs)
-            raise
-        return [f"{job}  {name}" for job, name in zip(jobs, names, strict=True)]
+        return self.submit_all([Strand("", request)])
+
+    def submit_all(self, strands: Sequence[Strand]) -> list[str]:
+        """Writes the scripts of all runs into their folders, and queues them once Slurm takes every
+        one.
+
+        Raises: RunError, Stopped
+        """
+        found = []
+        for each in strands:
+            site = _site(each.request.site)
+            if scripts := _scripts(each.request, site):
+                _require_partitions([of for of, _ in scripts], each.request, site)
+                found.append((each, [of.name for of, _ in scripts], [p for _, p in scripts]))
+        if not found:
+            addresses = ", ".join(each.request.address for each in strands)
+            return [f"nothing is left to do: {addresses} has all results"]
+        written = [(each, names, _written(each.request, made)) for each, names, made in found]
+        for _, _, files in written:
+            for file in files:
+                _sbatch("--test-only", str(file))
+        return _queued_all(written)
+
+
+def _queued_all(written: Sequence[tuple[Strand, list[str], list[Path]]]) -> list[str]:
+    """Queues the scripts of runs, with the names of their phases, and records each launch; returns
+    a line for each job.
+
+    Raises: RunError: one was rejected; all are cancelled.
+    """
+    last: dict[str, str] = {}
+    lines, queued = [], []
+    try:
+        for each, names, files in written:
+            jobs = _queued(files, [last[name] for name in each.after if name in last])
+            queued += jobs
+            last[each.name] = jobs[-1]
+            part = options(each.request.plan).strip()
+            launch = Launch("slurm", {"jobs": jobs, "phases": names, "part": part})
+            record.save(each.request.folder, launch)
+            place = f"{each.name}/" if each.name else ""
+            lines += [f"{job}  {place}{name}" for job, name in zip(jobs, names, strict=True)]
+    except BaseException:
+        _cancel(queued)
+        raise
+    return lines
 
 
 def _site(path: Path | None) -> SlurmSite:
@@ -120,15 +148,19 @@ def _written(request: Request, pieces: Sequence[Piece]) -> list[Path]:
     return files
 
 
-def _queued(files: Sequence[Path]) -> list[str]:
+def _queued(files: Sequence[Path], before: Sequence[str]) -> list[str]:
     """Queues scripts so that each job waits for the one before; returns the job ids.
+
+    Args:
+        before: the jobs that the first one waits for.
 
     Raises: RunError: one was rejected; those before it are cancelled.
     """
     jobs: list[str] = []
     try:
         for file in files:
-            after = [f"--dependency=afterok:{jobs[-1]}"] if jobs else []
+            waits = jobs[-1:] or before
+            after = [f"--dependency=afterok:{':'.join(waits)}"] if waits else []
             said = _sbatch("--parsable", *after, str(file))
             jobs.append(said.strip().splitlines()[-1].partition(";")[0])
     except BaseException:

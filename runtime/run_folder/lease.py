@@ -4,6 +4,9 @@ File locks depend on how a file system is mounted. So the owner writes `lease.js
 number in it every few seconds. A process that wants the folder checks the owner: on the same host
 by its processes, from another host by that number, timed by its own clock, since the clocks of
 hosts differ. An owner whose number stops changing is dead and loses the folder.
+
+A run has the folder of the recipe, and with it those of all variants. Parts of a sweep make
+different jobs: each has the folder of its own variant, and they keep out only runs of the recipe.
 """
 
 import getpass
@@ -13,7 +16,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +36,15 @@ INHERITED = "ETUDE_LEASE"
 
 
 class Lease:
-    """The lease of one run folder."""
+    """The lease of one run folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        apart: finds the other folders that nobody may be using meanwhile.
+    """
+
+    def __init__(self, folder: Path, apart: Callable[[], Iterable[Path]] = lambda: ()) -> None:
         self.folder = folder
+        self._apart = apart
         self.name = str(folder)
         self._path = folder / LEASE
         self._token = secrets.token_hex(8)
@@ -65,15 +73,26 @@ class Lease:
             there = self._look()
             if there is None:
                 continue
-            if not self._is_dead(there, on_wait):
-                raise RunError(
-                    f"another run is using {self.name}: {_who(there)}",
-                    "wait for it, or choose another folder with --folder",
-                )
+            self._require_dead(there, on_wait)
             if self._succeed(self._path, there, on_wait):
                 break
         self._mine = True
+        try:  # whoever wants the other folder looks here after it has that
+            for other in map(Lease, self._apart()):
+                if (there := other._look()) is not None:
+                    other._require_dead(there, on_wait)
+        except BaseException:
+            self.release()
+            raise
         threading.Thread(target=self._keep, name="lease", daemon=True).start()
+
+    def _require_dead(self, there: Mapping[str, Any], on_wait: Callable[[str], None]) -> None:
+        """Raises: RunError: the owner is alive."""
+        if not self._is_dead(there, on_wait):
+            raise RunError(
+                f"another run is using {self.name}: {_who(there)}",
+                "wait for it, or choose another folder with --folder",
+            )
 
     def include(self, process: int) -> None:
         """Adds a process of this host to the owner: the lease ends when all of them have ended."""

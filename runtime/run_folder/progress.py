@@ -13,10 +13,10 @@ from ...compiler.plan.plan import GateJob, Plan, TrainJob
 from ...compiler.values import Phase
 from ..errors import RunError
 from .json_lines import Follower, is_moment
-from .lease import DEAD_SECONDS, Owner, owner
+from .lease import DEAD_SECONDS, Owner
 from .outcomes import Outcome, evaluations, outcomes, steps
 from .saved import SUMS
-from .store import EVENTS, Store, home_of
+from .store import EVENTS, Store, owner_of
 
 State = Literal["done", "running", "dead", "stopped", "waiting"]
 RECENT = 50
@@ -121,7 +121,7 @@ def progress(
     Raises: RunError: the journal is damaged.
     """
     # Read first, since a run gives up its lease after all other writes.
-    holder = owner(home_of(store.folder))
+    holder = owner_of(store.folder)
     begun = outcomes(plan, store) if store.exists() else {}
     done = {job for job, outcome in begun.items() if outcome.state == "finished"}
     asked = [job for job in plan.jobs if not plan.aside(job)]

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from ..stores.remote import MANIFEST, SHARDS, Remote, remote_of
 from ..stores.remote import SUMS as CHECKPOINT_SUMS
 from .journal import Journal
 from .json_lines import Lines
-from .lease import Lease
+from .lease import LEASE, Lease, Owner, owner
 from .ran import starts
 from .stored_lease import StoredLease
 
@@ -172,6 +172,7 @@ class Store:
         on_wait: Callable[[str], None] = lambda message: None,
         *,
         nodes: bool = False,
+        beside: bool = False,
     ) -> Iterator[Lease]:
         """Keeps other runs, on any host, out of the folder.
 
@@ -179,11 +180,15 @@ class Store:
             on_wait: called with the reason if this may take a while.
             nodes: whether other nodes may have what a store lacks, so that the gang looks for it
                 (`gathering.send_unsent`).
+            beside: whether other parts of a sweep may work beside this one (`Part.beside`).
 
         Raises: RunError: another process is using the folder.
         """
         home, remote = home_of(self.folder), self.remote
-        self.held = lease = StoredLease(home, remote.bucket) if remote else Lease(home)
+        own = self.folder if beside else home
+        apart = partial(_apart, home, own)
+        lease = StoredLease(home, remote.bucket) if remote else Lease(own, apart)
+        self.held = lease
         with disk(self.folder):
             lease.take(on_wait)
         try:
@@ -469,6 +474,22 @@ def _elsewhere(result: Path) -> dict[str, dict[str, Any]]:
         for name, entry in json.loads(path.read_bytes())["files"].items():
             found[str(inside / name)] = {"bytes": entry["bytes"], "sha256": entry["sha256"]}
     return found
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """The owner of a run's folder, dead or alive, if any: of the recipe's, or of its own, as parts
+    of a sweep have it. If both have one, the owner whose sign of life is newer."""
+    found = [each for each in map(owner, {home_of(folder), folder}) if each]
+    return max(found, key=lambda each: each.beat, default=None)
+
+
+def _apart(home: Path, own: Path) -> Iterator[Path]:
+    """The folders that nobody may be using beside this one: all variants of a recipe, and the
+    recipe."""
+    if own == home:
+        yield from (path.parent for path in sorted((home / VARIANTS).glob(f"*/{LEASE}")))
+    else:
+        yield home
 
 
 def home_of(folder: Path) -> Path:

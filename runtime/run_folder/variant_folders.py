@@ -5,7 +5,8 @@
 
 Artifacts, work in progress and cache of a variant are links to those of the recipe's folder. Keys
 are derived from content, so whatever a variant shares with the recipe and other variants is made
-once, whichever runs first. Only one run at a time works on it (`lease`).
+once, whichever runs first. Only one run at a time works on it, or several parts of a sweep, which
+make different jobs (`lease`).
 """
 
 import os

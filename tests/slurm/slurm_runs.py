@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,6 +107,11 @@ class Runs:
             if part.startswith("Restarts=")
         ]
         return int(found.partition("=")[2])
+
+    def waits_for(self, job: str) -> set[str]:
+        """The jobs that a job still waits for."""
+        command = ("squeue", "--job", job, "--states=all", "--noheader", "--format=%E")
+        return set(re.findall(r"afterok:(\d+)", self.cluster.run(*command)))
 
     def nodes(self, job: str) -> list[str]:
         """The nodes that a job has, or had last."""

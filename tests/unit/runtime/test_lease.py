@@ -294,3 +294,28 @@ def test_a_variant_works_under_the_lease_of_its_recipe(tmp_path: Path) -> None:
             pass
     with hot.lease():
         assert (home.folder / LEASE).exists()
+
+
+def test_parts_of_a_sweep_have_folders_beside_each_other_and_keep_out_the_recipe(
+    tmp_path: Path,
+) -> None:
+    one, two = (Store(variant_folder(tmp_path, name)) for name in ("one", "two"))
+    recipe = Store(tmp_path)
+    with one.lease(beside=True), two.lease(beside=True):
+        assert {(each.folder / LEASE).exists() for each in (one, two)} == {True}
+        with pytest.raises(RunError, match=r"another run is using .*one"), recipe.lease():
+            pass
+        assert not (tmp_path / LEASE).exists()
+    with recipe.lease():
+        with pytest.raises(RunError, match="another run is using"), one.lease(beside=True):
+            pass
+        assert not (one.folder / LEASE).exists()
+    with two.lease(beside=True):  # nothing is left of those that were refused
+        pass
+
+
+def test_a_part_of_a_sweep_that_is_dead_keeps_nobody_out(tmp_path: Path) -> None:
+    own = variant_folder(tmp_path, "one")
+    held_by(own, processes=[ended()])
+    with Store(tmp_path).lease():
+        pass

@@ -1,0 +1,65 @@
+"""Plans that share jobs, cut into parts that machines may do at the same time.
+
+The jobs that the same plans need are one part, which is made once. A job's inputs are needed by all
+plans that need the job, and perhaps by more, so parts of more plans come first. No two parts make
+the same job.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .part import cut
+from .plan import Part, Plan
+
+SHARED = "sweep_shared"
+"""The name of the first part that several plans need; further ones have a number."""
+
+
+class Strand(NamedTuple):
+    """A part of one of several plans.
+
+    Attributes:
+        name: of the plan, or `SHARED`, under which it runs, as a variant.
+        after: the strands whose results it begins with.
+    """
+
+    name: str
+    plan: Plan
+    after: tuple[str, ...]
+
+
+def strands(plans: Mapping[str, Plan]) -> list[Strand]:
+    """The parts of plans of one recipe, in an order in which they can run; those without a job are
+    left out.
+
+    Args:
+        plans: name → plan, with the same tokenizers, data and seeds where they share keys.
+    """
+    needed: dict[str, list[str]] = {}
+    for name, plan in plans.items():
+        for key in {job.key: None for job in plan.jobs}:
+            needed.setdefault(key, []).append(name)
+    maker: dict[str, str] = {}
+    found: list[Strand] = []
+    # The sort is stable: parts of as many plans stay in the order of the plans.
+    groups = dict.fromkeys(tuple(names) for names in needed.values())
+    for names in sorted(groups, key=len, reverse=True):
+        first, *others = names
+        plan = plans[first]
+        chosen = {job.id for job in plan.jobs if tuple(needed[job.key]) == names}
+        shared = f"{SHARED}_{len(found) + 1}" if found else SHARED
+        strand = _strand(shared if others else first, plan, chosen, maker)
+        if strand.plan.phases:
+            found.append(strand)
+    return found
+
+
+def _strand(name: str, plan: Plan, chosen: set[str], maker: dict[str, str]) -> Strand:
+    """A strand that makes the chosen jobs, which is noted in `maker`: key → strand."""
+    asked = Part(until=None, only=None, since=None, aside=[], left_out={}, beside=True)
+    part = cut(plan, chosen, asked).model_copy(update={"variant": name})
+    keys = {job.id: job.key for job in part.jobs}
+    assert part.part
+    after = dict.fromkeys(maker[keys[job]] for job in part.part.aside)
+    maker |= dict.fromkeys((keys[job] for job in chosen), name)
+    return Strand(name, part, tuple(after))
