@@ -20,7 +20,7 @@ COMMANDS = {
     "prepare": "Make the data of a spec or plan, or a part of them, without training.",
     "run": "Run a spec or a plan, or continue an earlier run.",
     "sweep": "Run a recipe at all combinations of some values, and compare the results.",
-    "launch": "Submit a run to Slurm, Kubernetes or SkyPilot, a job for each phase.",
+    "launch": "Submit a run to Slurm, Kubernetes or SkyPilot, as jobs for one or more phases.",
     "status": "Show the progress of a run.",
     "watch": "Follow a run until it ends: progress, losses, speed, time left.",
     "logs": "Show the output of a run's ranks.",
