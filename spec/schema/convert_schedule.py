@@ -473,18 +473,29 @@ class Number(Operand):
 
 
 class Setting(ScheduleOf):
-    """A number, or a schedule of numbers within the same bounds."""
+    """A number, or a schedule of numbers within the same bounds.
 
-    def __init__(self, kind: Real) -> None:
-        Record.__init__(self, operand=Number(kind))
+    Attributes:
+        off: the number that switches the setting off, if none says so by itself.
+    """
+
+    off: str = ""
+
+    def __init__(self, kind: Real, off: str = "") -> None:
+        Record.__init__(self, operand=Number(kind), off=off)
 
     def takes(self, name: str) -> str:
         return f"{self.operand.takes(name)}, or a schedule of them"
 
     def read(self, value: s.Value) -> Any:
-        if not isinstance(value, s.Schedule):
+        if isinstance(value, s.Schedule):
+            return super().read(value)
+        try:
             return self.operand.read(value)
-        return super().read(value)
+        except Invalid as problem:
+            if self.off:
+                problem.help = f"to switch it off, write {self.off}"
+            raise
 
 
 def _bound(bound: s.Bound | None) -> Bound | None:

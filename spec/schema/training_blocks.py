@@ -127,7 +127,11 @@ class Training(Stage):
         OPTIMIZERS, None, otherwise="`adamw`", doc="see [`optimizer`](#optimizer)"
     )
     clip: float | Schedule | None = attribute(
-        cs.Setting(nk.Real(above=0)), None, otherwise="1", inherits=1.0, doc="maximum gradient norm"
+        cs.Setting(nk.Real(above=0), off="1e9, which no norm exceeds"),
+        None,
+        otherwise="1",
+        inherits=1.0,
+        doc="maximum gradient norm",
     )
     balance: float | Schedule | None = attribute(
         cs.Setting(nk.Real(least=0)),
