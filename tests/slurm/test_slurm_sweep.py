@@ -18,7 +18,7 @@ def test_what_points_share_is_trained_once_before_them(clusters: Clusters, tmp_p
     runs = clusters(3)
     (tmp_path / "r.etude").write_text(TWO)
     before = runs.cluster.states()
-    words = (*SWEEP, "pair.nodes=2,8", "--on", "slurm", "--submit")
+    words = (*SWEEP, "pair.nodes=8, anneal.lr=1e-3,1e-4", "--on", "slurm", "--submit")
     done = runs.etude(*words, cwd=tmp_path)
     assert done.returncode == 1
     assert "the partition `main` has 3" in " ".join(done.stderr.split())
