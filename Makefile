@@ -73,8 +73,10 @@ fuzz: $(VENV)/.dev
 # 300 kills of runs on one rank, 5 s each on a quiet machine, and of runs on two, 30 s each.
 KILLS ?= 300
 KILLS_OF_TWO ?= 20
+# On a virtual Slurm cluster, which needs what `make slurm` needs.
+KILLS_ON_SLURM ?= 0
 crashes: $(VENV)/.dev
-	$(BIN)/python tests/crashes.py $(KILLS) $(KILLS_OF_TWO)
+	$(BIN)/python tests/crashes.py $(KILLS) $(KILLS_OF_TWO) $(KILLS_ON_SLURM) $(if $(LOG),--log $(LOG))
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/parse_tables.py

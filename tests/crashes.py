@@ -1,7 +1,7 @@
 """Kills runs at random moments, and compares what they make with an undisturbed run.
 
     make crashes KILLS=300
-    python tests/crashes.py KILLS [KILLS_OF_TWO_RANKS]
+    python tests/crashes.py KILLS [KILLS_OF_TWO_RANKS [KILLS_ON_SLURM]] [--log FILE]
 
 Two recipes have stages of every kind and what trainers can do besides (`all_kinds`); each gets half
 of the kills. A trial begins one in a new folder, kills it, continues it, kills it again, and so on;
@@ -15,30 +15,34 @@ of a run takes.
     OOM        SIGKILL of one process below: a rank, or what verifies answers; of the process
                itself where there is none
 
+On a virtual Slurm cluster a run is killed in other ways (`slurm/slurm_crashes.py`).
+
 A failure is printed with its seed and folder, which is kept; the exit code is 1 where there is one.
+With `--log`, a file gets a line for each trial, and the same command goes on where it was stopped.
 """
 
-import hashlib
-import json
 import os
-import platform
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from random import Random
 
 ROOT = Path(__file__).parent
-sys.path[:0] = [str(ROOT), str(ROOT / "end_to_end"), str(ROOT.parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / "end_to_end"), str(ROOT / "slurm"), str(ROOT.parent)]
 
 from all_kinds import LEARNERS, SPEC, results, write  # noqa: E402
+from crash_trials import LOCAL, SLURM, Kill, Trial, commit, hit, read, record, write_table, wrong  # noqa: E402  # noqa: E402
+from etude_cli import environment  # noqa: E402
 from forking import Ended, Forking  # noqa: E402
+from slurm_crashes import Launched, slurm  # noqa: E402
+from slurm_runs import PAIR, Runs  # noqa: E402
 from stopping import descendants  # noqa: E402
 
 WAYS = ("SIGKILL", "SIGTERM", "OOM")
@@ -47,34 +51,6 @@ A_TRIAL = 10
 """Kills of one run."""
 HEALTHY = {"SIGKILL": (-9,), "SIGTERM": (75,), "OOM": (-9, 75)}
 """The exit codes of a run that is killed in a way; 0, too, if the kill came too late."""
-
-
-@dataclass
-class Kill:
-    """A kill that has hit.
-
-    Attributes:
-        job: the kind of the job that it hit; "" if it hit between jobs, or before the first.
-    """
-
-    way: str
-    job: str
-
-
-@dataclass
-class Trial:
-    """A run that was killed, continued, and has ended.
-
-    Attributes:
-        recipe: its name in `RECIPES`.
-        wrong: what is not as it should be.
-    """
-
-    seed: int
-    ranks: int
-    recipe: str = ""
-    kills: list[Kill] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
 
 
 class Harness:
@@ -113,7 +89,7 @@ class Harness:
             tries += 1
             way = random.choice(WAYS)
             # Mostly early, so that there is something left to kill.
-            moment = random.random() ** 2 * (self.seconds - self.start) + self.start / 2
+            moment = random.random() ** 3 * (self.seconds - self.start) + self.start / 2
             done = self._killed(way, moment, random, folder)
             # If the run was over, it goes on in a fresh folder.
             if done.code == 0:
@@ -123,7 +99,7 @@ class Harness:
                 shutil.rmtree(folder)
                 folder = self._begun(f"{self._ranks}-{seed}")
                 continue
-            trial.kills.append(Kill(way, _hit(folder / "run")))
+            trial.kills.append(Kill(way, hit(folder / "run")))
             if done.code not in HEALTHY[way] or "Traceback" in done.err or "bug in" in done.err:
                 trial.wrong.append(f"{way} after {moment:.2f} s: exit code {done.code}\n{done.err}")
                 return trial
@@ -161,17 +137,7 @@ class Harness:
         """What is wrong with a run that has ended by itself."""
         if done.code:
             return [f"continuing ends with {done.code}\n{done.err}"]
-        run = folder / "run"
-        wrong = []
-        if (found := results(run)) != self.expected:
-            wrong.append(f"other bits: {sorted(_different(found, self.expected))}")
-        for path in run.glob("artifacts/*/manifest.json"):
-            for name, file in json.loads(path.read_bytes())["files"].items():
-                digest = hashlib.sha256((path.parent / name).read_bytes()).hexdigest()
-                if digest != file["sha256"]:
-                    wrong.append(f"not what its manifest says: {path.parent / name}")
-        left = [*run.glob("work/*"), *run.glob("lease.json*")]
-        return wrong + [f"left over: {path}" for path in left]
+        return wrong(folder / "run", self.expected)
 
 
 def _ended(process: int) -> bool:
@@ -181,107 +147,83 @@ def _ended(process: int) -> bool:
         return True
 
 
-def _hit(run: Path) -> str:
-    """The kind of the job that was in progress when a run ended; "" if there was none."""
-    found = ""
-    try:
-        lines = (run / "events.jsonl").read_text().splitlines()
-    except OSError:
-        return found
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # torn by a kill
-        if event["event"] == "started":
-            found = event["kind"]
-        elif event["event"] == "finished":
-            found = ""
-    return found
-
-
-def _different(one: dict[str, dict[str, str]], other: dict[str, dict[str, str]]) -> Iterator[str]:
-    for key in one.keys() | other.keys():
-        mine, theirs = one.get(key, {}), other.get(key, {})
-        for name in mine.keys() | theirs.keys():
-            if mine.get(name) != theirs.get(name):
-                yield f"{key[:8]}/{name}"
-
-
-def main(kills: int, on_two: int, first: int = 0) -> int:
-    """Kills that often, on one rank and on two; returns the exit code.
-
-    Args:
-        first: the first seed.
-    """
-    from etude_cli import environment
-
+def main(words: Sequence[str] | None = None) -> int:
+    """Kills as often as it is told to, or writes the table; returns the exit code."""
+    parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    for name, count in (("kills", 300), ("kills_of_two", 0), ("kills_on_slurm", 0)):
+        parser.add_argument(name, type=int, nargs="?", default=count)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--log", type=Path, help="go on with what this file has of an earlier one")
+    args = parser.parse_args(words)
     home = Path(tempfile.mkdtemp(prefix="crashes-"))
-    begun = time.monotonic()
-    trials: list[Trial] = []
-    with Forking(environment()) as server:
-        for ranks, wanted in ((1, kills), (2, on_two)):
-            for number, (recipe, spec) in enumerate(RECIPES.items()):
-                share = (wanted + 1 - number) // len(RECIPES)
-                if share:
-                    place = home / f"{recipe.replace(' ', '-')}-{ranks}"
-                    harness = Harness(server, place, spec, ranks=ranks)
-                    print(f"{ranks} ranks, {recipe}: {harness.seconds:.0f} s", flush=True)
-                    trials += _trials(harness, recipe, share, 1000 * ranks + first)
-    _write(trials, time.monotonic() - begun)
+    log = (args.log or home / "trials.jsonl").resolve()
+    wanted = (
+        (1, LOCAL, args.kills),
+        (2, LOCAL, args.kills_of_two),
+        (2, SLURM, args.kills_on_slurm),
+    )
+    with ExitStack() as stack:
+        server = stack.enter_context(Forking(environment()))
+        harnesses = Harnesses(server, stack, home)
+        for ranks, where, kills in wanted:
+            for number, recipe in enumerate(RECIPES):
+                share = (kills + 1 - number) // len(RECIPES)
+                own = Trial(args.first, ranks, recipe, where)
+                _trials(partial(harnesses.of, recipe, ranks, where), own, share, log)
+    trials = list(read(log))
+    spoken = " ".join(map(str, (args.kills, args.kills_of_two, args.kills_on_slurm)))
+    write_table(trials, f"python tests/crashes.py {spoken}")
     wrong = any(trial.wrong for trial in trials)
     if not wrong:
         shutil.rmtree(home)
     return int(wrong)
 
 
-def _trials(harness: Harness, recipe: str, wanted: int, seed: int) -> Iterator[Trial]:
-    """Trials of a recipe with so many kills in all."""
-    done = 0
+class Harnesses:
+    """What runs and kills, each made when it is needed first.
+
+    Args:
+        stack: closes what they leave open.
+        home: the folder of all trials.
+    """
+
+    def __init__(self, server: Forking, stack: ExitStack, home: Path) -> None:
+        self._server = server
+        self._stack = stack
+        self._home = home
+        self._cluster: Runs | None = None
+
+    def of(self, recipe: str, ranks: int, where: str) -> "Harness | Launched":
+        """That of a recipe in a place."""
+        home = self._home / f"{recipe.replace(' ', '-')}-{ranks}-{where}"
+        spec = RECIPES[recipe]
+        print(f"{recipe}, {ranks} ranks, {where}: an undisturbed run …", flush=True)
+        if where == LOCAL:
+            return Harness(self._server, home, spec, ranks)
+        # What Slurm makes on two nodes has the bits that two processes make here.
+        expected = Harness(self._server, home, spec + PAIR, ranks).expected
+        self._cluster = self._cluster or self._stack.enter_context(slurm())
+        return Launched(self._cluster, home, spec, expected)
+
+
+def _trials(harness: "Callable[[], Harness | Launched]", of: Trial, wanted: int, log: Path) -> None:
+    """Trials of a recipe in a place until there are so many kills in all, with those of the log."""
+    place = (of.recipe, of.ranks, of.where)
+    earlier = [t for t in read(log) if (t.recipe, t.ranks, t.where) == place]
+    done = sum(len(trial.kills) for trial in earlier)
+    seed = max([1000 * of.ranks + of.seed - 1, *(trial.seed for trial in earlier)])
+    made = None
     while done < wanted:
-        trial = harness.trial(seed, min(A_TRIAL, wanted - done))
-        trial.recipe = recipe
+        made = made or harness()
+        seed += 1
+        begun = time.monotonic()
+        trial = made.trial(seed, min(A_TRIAL, wanted - done))
+        trial.recipe, trial.seconds, trial.commit = of.recipe, time.monotonic() - begun, commit()
+        record(trial, log)
         done += len(trial.kills)
         said = "; ".join(trial.wrong) or "the same bits"
-        print(f"{recipe}, seed {seed}: {done} of {wanted}: {said}", flush=True)
-        seed += 1
-        yield trial
-
-
-def _write(trials: list[Trial], seconds: float) -> None:
-    """Writes the table of `benchmarks/RESULTS.md`."""
-    from benchmarks.results import write_section
-
-    kills: Counter[tuple[str, int, str]] = Counter()
-    hit: Counter[str] = Counter()
-    for trial in trials:
-        for kill in trial.kills:
-            kills[trial.recipe, trial.ranks, kill.way] += 1
-            hit[kill.job] += 1
-    rows = []
-    for recipe, ranks in dict.fromkeys((trial.recipe, trial.ranks) for trial in trials):
-        own = [trial for trial in trials if (trial.recipe, trial.ranks) == (recipe, ranks)]
-        ways = [kills[recipe, ranks, way] for way in WAYS]
-        good = sum(not trial.wrong for trial in own)
-        cells = [recipe, ranks, len(own), sum(ways), *ways, good]
-        rows.append(f"| {' | '.join(map(str, cells))} |")
-    on = {ranks: sum(n for (_, of, _), n in kills.items() if of == ranks) for ranks in (1, 2)}
-    between = hit.pop("", 0)
-    during = ", ".join(f"{kind} {count}" for kind, count in hit.most_common())
-    names = ("etude", "torch", "torchtitan")
-    libraries = ", ".join(f"{name} {version(name)}" for name in names)
-    write_section(
-        "Crashes",
-        f"`python tests/crashes.py {on[1]} {on[2]}` on "
-        f"{platform.machine()}, Python {platform.python_version()}, {libraries}; "
-        f"{seconds:,.0f} s beside other work. The recipes have stages of every kind.\n\n"
-        f"| recipe | ranks | runs | kills | {' | '.join(WAYS)} | "
-        "runs that end with the same bits |\n"
-        f"| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n{chr(10).join(rows)}\n\n"
-        f"Jobs that were hit: {during}; between jobs and while starting {between}.",
-    )
+        print(f"{', '.join(map(str, place))}, seed {seed}: {done} of {wanted}: {said}", flush=True)
 
 
 if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[1:]]
-    sys.exit(main(*(given + [300, 0][len(given) :])))
+    sys.exit(main())

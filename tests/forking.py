@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-PATIENCE = 600
+PATIENCE = 1800
 """Seconds after which a command hangs."""
 
 
