@@ -109,6 +109,13 @@ def part_of(plan: "Plan", args: Namespace) -> "Plan | None":
             "give the spec, or plan again without these options",
         )
         return None
+    if args.only and (args.until or args.since):
+        other = "--until" if args.until else "--from"
+        problem(
+            f"--only is one stage, so {other} cannot say more",
+            f"leave out {other}, or --only for all stages between --from and --until",
+        )
+        return None
     try:
         return part.part_of(plan, until=args.until, only=args.only, since=args.since)
     except part.NoSuchStage as reason:
