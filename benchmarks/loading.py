@@ -9,7 +9,8 @@ fixed places of flat files, in an order shuffled once an epoch, as OLMo-core rea
 written here in its simplest form. mosaicml-streaming asks for older packages than etude's; this
 installs what it imports:
 
-    pip install --no-deps mosaicml-streaming brotli python-snappy cramjam zstd xxhash torchvision catalogue
+    pip install --no-deps mosaicml-streaming brotli python-snappy cramjam zstd xxhash \
+        torchvision catalogue
 
 All run in one process, in turns, without worker processes; each yields inputs and labels as int64
 tensors. Etude's and torchtitan's also end every document's labels and number its positions anew.

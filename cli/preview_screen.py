@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from ..compiler.plan.plan import Distill, Dpo, Kto, Prm, Reward, Sft, scores
+from ..compiler.plan.objectives import scores
+from ..compiler.plan.plan import Distill, Dpo, Kto, Prm, Reward, Sft
 from ..runtime.preview import Part, Preview, Refused, Shown, Use
 from .preview_text import Look, Span, Style, lines
 

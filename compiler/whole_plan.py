@@ -12,9 +12,10 @@ from .families.adapters import adapter_parameters
 from .plan.checkpoints import in_words as saving_in_words
 from .plan.checkpoints import profiled_in_words, saving
 from .plan.phases import phases_of
-from .plan.plan import Count, Plan, SilencedFinding, StageSummary, TrainJob
+from .plan.plan import Plan, SilencedFinding, StageSummary, TrainJob
 from .plan.provenance import Origins, declared, in_words
 from .plan.sources import count
+from .plan.summary import Count
 from .plan.summary import Tracker as PlannedTracker
 from .plan.totals import totals
 from .program import Lowered, ScheduledStage, Stage, StageOfMany

@@ -11,7 +11,7 @@ from etude.spec.schema import group_kinds as g
 from etude.spec.schema import kinds as k
 from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
-from etude.spec.schema.convert_schedule import ScheduleOf, Weighted
+from etude.spec.schema.convert_schedule import ScheduleOf
 from etude.spec.schema.precision import Recompute
 
 FOLDER = Path(__file__).resolve().parents[1] / "etude"
@@ -186,7 +186,7 @@ def _annotation(kind: k.Kind) -> str:
             return "str | int"
         case nk.Devices() | g.Periodic():
             return "str"
-        case Weighted():
+        case g.Weighted():
             return "dict[str, Number] | Name"
         case k.Suites():
             return "dict[str, str | Let | list[str | Let]] | Let"

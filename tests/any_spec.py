@@ -13,7 +13,8 @@ from etude.spec.schema import group_kinds as g
 from etude.spec.schema import kinds as k
 from etude.spec.schema import number_kinds as nk
 from etude.spec.schema import recipe as r
-from etude.spec.schema.convert_schedule import ScheduleOf, Weighted
+from etude.spec.schema.convert_schedule import ScheduleOf
+from etude.spec.schema.group_kinds import Weighted
 from etude.spec.schema.precision import Parts, Recompute
 from etude.spec.schema.tracking import Label
 

@@ -130,7 +130,7 @@ def _documents(folder: Path) -> None:
 @cache
 def _tokens() -> Any:
     from etude.runtime.data.dialogs.dialog import renderer, special_tokens
-    from etude.runtime.data.records.records import Tokens
+    from etude.runtime.data.records.tokens import Tokens
     from etude.runtime.data.tokens import tokenizer
 
     settings = {"protocol": "chatml"}

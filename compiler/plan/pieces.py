@@ -99,3 +99,12 @@ class Part(Value):
         description="whether other parts may be run beside this one in the same run folder: they "
         "share no job that they make",
     )
+
+
+class StepScores(Value):
+    """How a process reward model scores an answer."""
+
+    separator: str = Field(description="between its steps")
+    combine: Literal["product", "minimum", "last"] = Field(
+        description="of the probabilities that they are right"
+    )

@@ -25,8 +25,7 @@ from ..values import (
     Spikes,
 )
 from .cost import Cost as Cost
-from .evaluations import Choice as Choice
-from .evaluations import Evaluation as Evaluation
+from .evaluations import Choice, Evaluation
 from .keys import (
     DERIVED,
     INPUTS,
@@ -49,8 +48,6 @@ from .objectives import Objective as Objective
 from .objectives import Prm as Prm
 from .objectives import Reward as Reward
 from .objectives import Sft as Sft
-from .objectives import makes_logits as makes_logits
-from .objectives import scores as scores
 from .pieces import Attempt as Attempt
 from .pieces import Averaging as Averaging
 from .pieces import FilterRule as FilterRule
@@ -58,11 +55,11 @@ from .pieces import MixturePiece as MixturePiece
 from .pieces import Part as Part
 from .pieces import PromptWindow as PromptWindow
 from .pieces import Schedule as Schedule
+from .pieces import StepScores as StepScores
 from .pieces import Until as Until
 from .pieces import Window as Window
-from .summary import Count as Count
+from .summary import Count, SilencedFinding, StageSummary, Totals, Tracker
 from .summary import Provenance as Provenance
-from .summary import SilencedFinding, StageSummary, Totals, Tracker
 from .summary import Sources as Sources
 from .value import Value, later
 from .verifiers import Verifier
@@ -324,15 +321,6 @@ class DrawJob(WritingJob):
     )
     until: Until | None = later(
         None, description="prompts whose answers have the same score are replaced"
-    )
-
-
-class StepScores(Value):
-    """How a process reward model scores an answer."""
-
-    separator: str = Field(description="between its steps")
-    combine: Literal["product", "minimum", "last"] = Field(
-        description="of the probabilities that they are right"
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
 from ...compiler.plan.checkpoints import steps_between
-from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob, makes_logits
+from ...compiler.plan.objectives import makes_logits
+from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER

@@ -11,6 +11,7 @@ from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC,
 from torchtitan.protocols.model_spec import ModelSpec
 
 from ...compiler.plan.checkpoints import back_to, size
+from ...compiler.plan.objectives import makes_logits, scores
 from ...compiler.plan.plan import (
     Distill,
     Dpo,
@@ -20,8 +21,6 @@ from ...compiler.plan.plan import (
     Reward,
     Sft,
     TrainJob,
-    makes_logits,
-    scores,
 )
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER

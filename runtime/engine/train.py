@@ -9,6 +9,7 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from ...compiler.pipelines import pipelining
+from ...compiler.plan.objectives import scores
 from ...compiler.plan.plan import (
     Distill,
     Dpo,
@@ -19,7 +20,6 @@ from ...compiler.plan.plan import (
     Reward,
     Sft,
     TrainJob,
-    scores,
 )
 from ...compiler.schedule.timeline import Timeline
 from ..data.order.packing import Packing, Shuffled

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from ...compiler.plan.plan import Count, Plan
+from ...compiler.plan.plan import Plan
+from ...compiler.plan.summary import Count
 from ..data.order.packing import Packing
 from ..data.records import shards as record_shards
 from ..data.records.shards import Records

@@ -25,6 +25,7 @@ from ..data.records.answers import right_answers
 from ..data.records.fields import Fields
 from ..data.records.shards import Record, Records, write_records
 from ..data.records.similar import unlike
+from ..data.records.tokens import Tokens
 from ..disk import write
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
@@ -69,7 +70,7 @@ class RecordMaker:
         self._vocab = 0
         if made is not None:
             rendered = renderer(job.dialog, made, root) if job.dialog else None
-            self._tokens = records.Tokens(made, rendered)
+            self._tokens = Tokens(made, rendered)
             self._vocab = max(made.get_vocab(with_added_tokens=True).values()) + 1
         # No one can fix records in what a stage has drawn.
         allowed = None if job.source["kind"] == "job" else job.bad_lines

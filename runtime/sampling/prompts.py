@@ -14,8 +14,9 @@ from ...compiler.plan.plan import PromptWindow
 from ..data.dialogs.dialog import renderer
 from ..data.dialogs.encode import Piece
 from ..data.order.permutation import Permutation, digest
-from ..data.records.records import Preference, Tokens
+from ..data.records.records import Preference
 from ..data.records.shards import Record
+from ..data.records.tokens import Tokens
 from ..data.tokens.tokenizer import special
 from ..errors import DataError
 

@@ -494,8 +494,6 @@ VALUES = (
     Answer("loop repeat iterate iterations rounds_of", "block", "did you mean `rounds`?"),
     Answer("claims claim expected assert", "block", "did you mean `expect`?"),
     Answer("import include", "block", 'include another file with `use "FILE"`'),
-    Answer(
-        "reward_model", "block", "a reward model is trained by a stage: `stage NAME: reward { … }`"
-    ),
+    Answer("reward_model", "block", "a stage trains it: `stage NAME: reward { … }`"),
     Answer("ref_model reference policy base_model", "block", "did you mean `model`?"),
 )

@@ -164,42 +164,6 @@ class Solutions(Pairs):
     unit: ClassVar[str] = "solutions"
 
 
-class Weighted(Kind):
-    """Names of blocks of the kinds `of` and their weights, or one name, whose weight is 1."""
-
-    of: tuple[str, ...]
-
-    def __init__(self, *of: str) -> None:
-        Record.__init__(self, of=of)
-
-    @property
-    def refers(self) -> tuple[str, ...]:
-        return self.of
-
-    @property
-    def example(self) -> str:
-        return "{ right 1, tidy 0.2 }"
-
-    def takes(self, name: str) -> str:
-        return f"names of {' or '.join(f'{of}s' for of in self.of)} with weights, or one name"
-
-    def read(self, value: s.Value) -> dict[str, float]:
-        if isinstance(value, s.Path | s.Indexed):
-            return {value.name: 1.0}
-        if not isinstance(value, s.Braces):
-            raise wrong_value(value, "names with weights", self.example)
-        weights = _entries(value, [""], "a weight: 0.5")
-        found = {name: float(number.value) for name, number in weights.items()}
-        if not any(found.values()):
-            raise Invalid(
-                "E210",
-                "nothing here has a weight above 0",
-                value.span,
-                help=f"write {self.example}",
-            )
-        return found
-
-
 class Mixture(Operand):
     """Shares of sources, in the order written, that add up to 1."""
 
@@ -223,7 +187,7 @@ class Mixture(Operand):
             return {value.name: Fraction(1)}
         if not isinstance(value, s.Braces):
             raise wrong_value(value, "a mixture", self.example)
-        weights = _entries(value, ["%", ""], "a share: 50%")
+        weights = entries(value, ["%", ""], "a share: 50%")
         if not weights:
             raise Invalid(
                 "E210", "this mixture is empty", value.span, help="name at least one source"
@@ -252,7 +216,7 @@ def _scaled(value: s.Scaled) -> Last:
             value.base.span,
             help="only `last with { name 1.5x }` can scale a mixture",
         )
-    factors = _entries(value.factors, ["x"], "a factor: 1.5x")
+    factors = entries(value.factors, ["x"], "a factor: 1.5x")
     return Last(tuple((name, number.value) for name, number in factors.items()))
 
 
@@ -269,7 +233,7 @@ def _wrong_sum(value: s.Braces, weights: dict[str, Quantity], total: Fraction) -
     )
 
 
-def _entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quantity]:
+def entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quantity]:
     result: dict[str, Quantity] = {}
     for item in value.items:
         if isinstance(item, s.Entry) and isinstance(item.value, s.Path):
@@ -338,7 +302,7 @@ class Placement(Operand):
         if named:
             result["schedule"] = OneOf(*SCHEDULES, foreign="schedule").read(named[0].value)
         degrees = value._replace(items=tuple(i for i in value.items if i not in named))
-        for degree, number in _entries(degrees, [""], "a degree: tensor 8").items():
+        for degree, number in entries(degrees, [""], "a degree: tensor 8").items():
             place = next(i for i in value.items if isinstance(i, s.Entry) and i.word.name == degree)
             if degree not in DEGREES:
                 raise Invalid(

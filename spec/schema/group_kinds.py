@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
-from .convert import Invalid
+from ..record import Record
+from .convert import Invalid, wrong_value
+from .convert_schedule import entries
 from .kinds import Kind, listed
 from .number_kinds import Share
 
@@ -254,3 +256,39 @@ def begun(value: s.Value) -> str:
         case s.Text():
             return value.value
     return ""
+
+
+class Weighted(Kind):
+    """Names of blocks of the kinds `of` and their weights, or one name, whose weight is 1."""
+
+    of: tuple[str, ...]
+
+    def __init__(self, *of: str) -> None:
+        Record.__init__(self, of=of)
+
+    @property
+    def refers(self) -> tuple[str, ...]:
+        return self.of
+
+    @property
+    def example(self) -> str:
+        return "{ right 1, tidy 0.2 }"
+
+    def takes(self, name: str) -> str:
+        return f"names of {' or '.join(f'{of}s' for of in self.of)} with weights, or one name"
+
+    def read(self, value: s.Value) -> dict[str, float]:
+        if isinstance(value, s.Path | s.Indexed):
+            return {value.name: 1.0}
+        if not isinstance(value, s.Braces):
+            raise wrong_value(value, "names with weights", self.example)
+        weights = entries(value, [""], "a weight: 0.5")
+        found = {name: float(number.value) for name, number in weights.items()}
+        if not any(found.values()):
+            raise Invalid(
+                "E210",
+                "nothing here has a weight above 0",
+                value.span,
+                help=f"write {self.example}",
+            )
+        return found

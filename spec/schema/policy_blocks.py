@@ -52,7 +52,7 @@ class Grpo(Training):
     )
     max_tokens: int = attribute(nk.Whole("tokens"), doc="longest answer")
     reward: dict[str, float] = attribute(
-        cs.Weighted("verifier", *WITH_WEIGHTS),
+        g.Weighted("verifier", *WITH_WEIGHTS),
         doc="the verifiers and reward models that score an answer, and their weights",
     )
     objective: str = attribute(

@@ -31,13 +31,12 @@ if __name__ == "__main__":
 import engine_jobs  # noqa: E402
 from engine_jobs import architecture, decoder, experts, latent, run  # noqa: E402
 
-from etude.compiler.plan.evaluations import role  # noqa: E402
+from etude.compiler.plan.evaluations import Evaluation, role  # noqa: E402
 from etude.compiler.plan.measures import LossMeasure  # noqa: E402
 from etude.compiler.plan.plan import (  # noqa: E402
     Averaging,
     Distill,
     Dpo,
-    Evaluation,
     Grpo,
     Kto,
     LikelihoodJob,

@@ -22,9 +22,9 @@ from record_jobs import (
 )
 from test_engine_ranks import Run, Workplace
 
-from etude.compiler.plan.evaluations import role
+from etude.compiler.plan.evaluations import Choice, Evaluation, role
 from etude.compiler.plan.measures import LossMeasure
-from etude.compiler.plan.plan import Choice, Evaluation, NextToken, ReferenceJob, Reward, Sft
+from etude.compiler.plan.plan import NextToken, ReferenceJob, Reward, Sft
 from etude.compiler.torchtitan.adapters import adapters
 from etude.runtime.engine.measures.forward import held_out, reference
 from etude.runtime.errors import DataError

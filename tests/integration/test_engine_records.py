@@ -22,7 +22,8 @@ from record_jobs import (
 )
 from torch.distributed.tensor import DTensor
 
-from etude.compiler.plan.plan import Architecture, Dpo, Reward, ScoreJob, Sft, TrainJob, scores
+from etude.compiler.plan.objectives import scores
+from etude.compiler.plan.plan import Architecture, Dpo, Reward, ScoreJob, Sft, TrainJob
 from etude.runtime.data.dialogs.encode import CONTENT, FORMATTING, OTHER, TERMINATION
 from etude.runtime.data.order.packing import Packing, Shuffled
 from etude.runtime.data.records.shards import Record, Records, write_records

@@ -10,19 +10,12 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
-import numpy as np
-from tokenizers import Tokenizer
-
 from ...errors import DataError
-from ..dialogs.encode import CONTENT, OTHER, TERMINATION, Encoder, Piece, Rendered, in_steps
 from ..dialogs.messages import excluded, unweighted
 from ..dialogs.messages import text as said
-from ..dialogs.rendering import Renderer, continuations
 from ..texts import common_start
-from ..tokens.tokenizer import special
 from .fields import Fields, Message, Text, proposal
 from .rankings import RANKS, margin_of, ranked
-from .shards import Record
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,7 @@ def dialog(record: Mapping[str, Any], fields: Fields) -> Dialog:
     messages = fields.is_dialog(record)
     if isinstance(prompt, str) and isinstance(completion, str) and not messages:
         return Dialog(completion, prompt)
-    asked, answered = _as_prompt(prompt), _as_response(completion)
+    asked, answered = as_prompt(prompt), as_response(completion)
     _require_answer(answered, "completion")
     return Dialog(fields.system(record, [*asked, *answered]), tools=tools)
 
@@ -213,8 +206,8 @@ def rating(record: Mapping[str, Any], fields: Fields) -> Rating:
     _require_answer(answer, name)
     plain = isinstance(prompt, str) and isinstance(answer, str)
     if not plain or fields.is_dialog(record):
-        prompt = fields.system(record, unweighted(_as_prompt(prompt)))
-        answer = _as_response(answer)
+        prompt = fields.system(record, unweighted(as_prompt(prompt)))
+        answer = as_response(answer)
     if isinstance(answer, list) and excluded(answer):
         raise DataError(
             f"a message of `{name}` is marked as not learned, but ratings are of whole answers",
@@ -250,7 +243,7 @@ def solution(record: Mapping[str, Any], fields: Fields, separator: str) -> Solut
                 "it, each with a label",
             )
     if fields.is_dialog(record) or isinstance(prompt, list):
-        prompt = fields.system(record, unweighted(_as_prompt(prompt)))
+        prompt = fields.system(record, unweighted(as_prompt(prompt)))
     return Solution(prompt, steps, step_labels(record, fields, len(steps)), fields.tools(record))
 
 
@@ -348,8 +341,8 @@ def _asked_and_answered(
     plain = isinstance(prompt, str) and all(isinstance(text, str) for text in texts)
     if plain and not fields.is_dialog(record):
         return prompt, texts
-    asked = fields.system(record, unweighted(_as_prompt(prompt)))
-    return asked, list(map(_as_response, texts))
+    asked = fields.system(record, unweighted(as_prompt(prompt)))
+    return asked, list(map(as_response, texts))
 
 
 def _agrees(prompt: Text, shared: Text) -> bool:
@@ -378,7 +371,7 @@ def prompt(record: Mapping[str, Any], fields: Fields) -> Prompt:
     if text is None:
         raise fields.missing(record, f"field `{fields.name('prompt')}`")
     if fields.is_dialog(record) or isinstance(text, list):
-        text = fields.system(record, unweighted(_as_prompt(text)))
+        text = fields.system(record, unweighted(as_prompt(text)))
     _require_prompt(text)
     if isinstance(text, list) and text[-1]["role"] == "assistant":
         raise DataError("the prompt ends with a message of the assistant")
@@ -414,11 +407,11 @@ def _asks(messages: list[Message]) -> bool:
     return bool(messages) and messages[0]["role"] in ("system", "user")
 
 
-def _as_prompt(text: Text) -> list[Message]:
+def as_prompt(text: Text) -> list[Message]:
     return [{"role": "user", "content": text}] if isinstance(text, str) else text
 
 
-def _as_response(text: Text) -> list[Message]:
+def as_response(text: Text) -> list[Message]:
     return [{"role": "assistant", "content": text}] if isinstance(text, str) else text
 
 
@@ -455,120 +448,6 @@ def _shared(texts: Sequence[Text]) -> tuple[Text, list[Text]]:
 
 def _at_word(common: str, texts: Sequence[Text]) -> bool:
     return all(str(text)[len(common) : len(common) + 1].isspace() for text in texts)
-
-
-class Tokens:
-    """Tokenizes records.
-
-    Args:
-        renderer: for the data set's dialogs; None if there is no protocol.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, renderer: Renderer | None) -> None:
-        self._renderer = renderer
-        self._encoder = renderer.encoder if renderer else Encoder(tokenizer)
-        ids = special(tokenizer)
-        self._begin = "" if ids.bos is None else tokenizer.id_to_token(ids.bos) or ""
-        self._end = tokenizer.id_to_token(ids.eos) or ""
-
-    def warnings(self) -> list[str]:
-        """Likely problems with the dialogs so far, one sentence each."""
-        return self._renderer.warnings() if self._renderer else []
-
-    def dialog(self, dialog: Dialog) -> Record:
-        """Raises: DataError: it cannot be rendered."""
-        if isinstance(dialog.text, str):
-            rendered = self._encoder.encode(
-                [Piece(self._begin), Piece(dialog.prompt, free=True), *self._answer(dialog.text)]
-            )
-        else:
-            rendered = self._protocol().render(dialog.text, tools=dialog.tools)
-        return _record(rendered)
-
-    def preference(self, preference: Preference) -> Record:
-        """Raises: DataError: it cannot be rendered."""
-        head, answers = self._continued(preference)
-        return replace(_record(head, *answers), margin=preference.margin)
-
-    def rating(self, rating: Rating) -> Record:
-        """Raises: DataError: it cannot be rendered."""
-        return replace(self.preference(rating.alone), good=rating.good)
-
-    def solution(self, solution: Solution, separator: str) -> Record:
-        """Raises: DataError: it cannot be rendered, or not in its steps."""
-        record = self.stepped(solution.answered(separator), separator)
-        if len(record.branches) != len(solution.steps) + 1:
-            raise DataError(
-                f"its {len(solution.steps)} steps are {len(record.branches) - 1} once they are "
-                "joined and tokenized: two of them share a token, or a separator begins in one",
-                "write another `separator` in the stage, or correct the steps",
-            )
-        return replace(record, labels=tuple(solution.labels))
-
-    def stepped(self, preference: Preference, separator: str) -> Record:
-        """A prompt with one answer, whose branches are its steps. A step that has no token of its
-        own is one with the next.
-
-        Raises: DataError: it cannot be rendered.
-        """
-        head, (answer,) = self._continued(preference, separator)
-        _, counts = np.unique(np.maximum.accumulate(answer.steps), return_counts=True)
-        ends = np.cumsum(counts).tolist()
-        parts = [answer.cut(end - count, end) for end, count in zip(ends, counts, strict=True)]
-        return _record(head, *parts)
-
-    def asked(self, prompt: Prompt) -> Rendered:
-        """A prompt as a model receives it, with the assistant's header if it is a dialog.
-
-        Raises: DataError: it cannot be rendered.
-        """
-        if isinstance(prompt.text, str):
-            return self._encoder.encode([Piece(self._begin), Piece(prompt.text, free=True)])
-        return self._protocol().render(prompt.text, tools=prompt.tools, prompt=True)
-
-    def _continued(
-        self, preference: Preference, separator: str | None = None
-    ) -> tuple[Rendered, list[Rendered]]:
-        prompt, responses = preference.prompt, preference.responses
-        texts = [response for response in responses if isinstance(response, str)]
-        if not isinstance(prompt, str) or len(texts) < len(responses):
-            answers = list(map(_as_response, responses))
-            asked = _as_prompt(prompt)
-            return continuations(self._protocol(), asked, answers, preference.tools, separator)
-        head = [Piece(self._begin), Piece(prompt, free=True)]
-        start = self._encoder.encode(head)
-        rendered: list[Rendered] = []
-        for text in texts:
-            answer = self._answer(text)
-            if separator:
-                answer = in_steps(answer, separator)
-            whole = self._encoder.encode([*head, *answer])
-            joins = whole.ids[: len(start)] != start.ids
-            after = self._encoder.encode(answer) if joins else whole.cut(len(start))
-            rendered.append(after)
-        return start, rendered
-
-    def _answer(self, text: str) -> list[Piece]:
-        return [Piece(text, CONTENT, free=True), Piece(self._end, TERMINATION)]
-
-    def _protocol(self) -> Renderer:
-        if self._renderer is None:
-            raise DataError("the record is a dialog, and the recipe declares no dialog protocol")
-        return self._renderer
-
-
-def _record(*parts: Rendered) -> Record:
-    """One record of a dialog, or of a prompt and its responses."""
-    tokens = np.array([number for part in parts for number in part.ids], np.int64)
-    codes = np.array(
-        [
-            OTHER if len(parts) > 1 and part is parts[0] else code
-            for part in parts
-            for code in part.parts
-        ],
-        np.uint8,
-    )
-    return Record(tokens, codes, tuple(map(len, parts)) if len(parts) > 1 else (), rendered=parts)
 
 
 def dump(record: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 
 from ....compiler.plan.measures import LossMeasure
-from ....compiler.plan.plan import Dpo, Reward, TrainJob, makes_logits
+from ....compiler.plan.objectives import makes_logits
+from ....compiler.plan.plan import Dpo, Reward, TrainJob
 from ...data.order.packing import compared
 from ...data.order.stream import IGNORE
 from ...data.records.shards import SUMMARY, Record, Records

@@ -12,7 +12,8 @@ from weights_folders import write_folder
 from etude.compiler.driver import analyse, compile
 from etude.compiler.files.counts_file import counts_path, read_counts, write_counts
 from etude.compiler.files.estimates import estimate
-from etude.compiler.plan.plan import Count, Plan
+from etude.compiler.plan.plan import Plan
+from etude.compiler.plan.summary import Count
 from etude.compiler.schedule.counts import passes
 from etude.runtime.errors import RunError
 from etude.runtime.preparation.counting import require_exact

@@ -6,12 +6,13 @@ from test_dialog import LLAMA3, say
 
 from etude.runtime.data.dialogs.dialog import renderer, special_tokens
 from etude.runtime.data.dialogs.encode import CONTENT, OTHER, TERMINATION
-from etude.runtime.data.records.records import Dialog, Fields, Preference, Prompt, Rating, Tokens
+from etude.runtime.data.records.records import Dialog, Fields, Preference, Prompt, Rating
 from etude.runtime.data.records.records import dialog as read_dialog
 from etude.runtime.data.records.records import preference as read_preference
 from etude.runtime.data.records.records import prompt as read_prompt
 from etude.runtime.data.records.records import rating as read_rating
 from etude.runtime.data.records.similar import similarity, unlike
+from etude.runtime.data.records.tokens import Tokens
 from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError
 

@@ -8,8 +8,9 @@ from etude.runtime.data.dialogs.dialog import renderer, special_tokens
 from etude.runtime.data.dialogs.encode import CONTENT, OTHER, Piece, in_steps
 from etude.runtime.data.order.long import Long, TooLong
 from etude.runtime.data.records.layouts import converted
-from etude.runtime.data.records.records import Fields, Preference, Solution, Tokens
+from etude.runtime.data.records.records import Fields, Preference, Solution
 from etude.runtime.data.records.records import solution as read_solution
+from etude.runtime.data.records.tokens import Tokens
 from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError
 from etude.runtime.sampling.prompts import Protocol
