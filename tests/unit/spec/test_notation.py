@@ -52,7 +52,7 @@ def errors(attribute: str) -> list:
             "`evaluate = { every = 50 steps, loss = [DATASET] }`",
         ),
         ("stop when loss(web) does not improve for 4", "E323", "`patience = 4` in `evaluate"),
-        ("clip = None", "E201", "remove the attribute"),
+        ("clip = None", "E201", "to switch it off, write 1e9"),
     ],
 )
 def test_each_has_its_own_answer(attribute: str, code: str, help: str) -> None:

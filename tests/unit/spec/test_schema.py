@@ -247,4 +247,4 @@ def test_what_excludes_each_other_and_what_it_belongs_to_are_attributes() -> Non
 def test_schedules_take_what_their_operands_do() -> None:
     kinds: list[Any] = [c.kind for c in CASES if isinstance(c.kind, ScheduleOf)]
     assert all(kind.units == kind.operand.units for kind in kinds)
-    assert len({type(kind.operand) for kind in kinds}) == 11
+    assert len({type(kind.operand) for kind in kinds}) == 12
