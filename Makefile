@@ -7,6 +7,7 @@ LINT := build/lint
 EXTENSION := editors/vscode
 SKYPILOT := build/skypilot
 MOTO := build/moto
+TRL := build/trl
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 # Three processes for two cores, as runs wait for each other; in the order of the files, so that the
 # long ones of whole runs come first.
@@ -21,8 +22,8 @@ demo: $(VENV)/.installed
 test: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed $(MOTO)/.installed
 	$(PARALLEL) -m "not exhaustive"
 
-test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed $(MOTO)/.installed
-	$(PARALLEL)
+test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed $(MOTO)/.installed $(TRL)/.installed
+	ETUDE_NEEDS_TRL=1 $(PARALLEL)
 
 # Everything that can happen to a run on a Slurm cluster, on a virtual one: about ten minutes.
 slurm: $(VENV)/.dev
@@ -122,6 +123,11 @@ $(SKYPILOT)/.installed:
 $(MOTO)/.installed:
 	$(PYTHON) -m venv $(MOTO)
 	$(MOTO)/bin/pip install --quiet "moto[server,s3]>=5.1"
+	touch $@
+
+# Tests call what TRL calls private, so this is one version of it; what it needs, etude has.
+$(TRL)/.installed: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(TRL) "trl==1.16.0"
 	touch $@
 
 clean:
