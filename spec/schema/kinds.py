@@ -4,6 +4,7 @@ All code that depends on an attribute's type asks its kind: the binder, the JSON
 models, the language server and the reference.
 """
 
+import json
 from typing import Any, ClassVar
 
 from .. import syntax as s
@@ -90,6 +91,9 @@ class Text(Kind, kw_only=False):
 
     def takes(self, name: str) -> str:
         return "text or list of texts" if self.many else "text"
+
+    def shown(self, value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
 
     def read(self, value: s.Value) -> Any:
         if not self.many:

@@ -26,7 +26,6 @@ class Prm(Training):
     separator: str | None = attribute(
         k.Text(filled=True),
         "\n",
-        otherwise='`"\\n"`',
         doc="what stands between the steps of an answer: steps of the data are joined with it, and "
         "answers that the model judges are cut at it",
     )
