@@ -26,7 +26,7 @@ def turns(
     Raises: Invalid: it cannot be repeated.
     """
     number = plain_number(repeat.times, "a number of times: `repeat 4 times { … }`")
-    times = whole(quantity(number, ["times"], "times"), repeat.times.span, most=MOST_TURNS)
+    times = whole(quantity(number, ["times"]), repeat.times.span, most=MOST_TURNS)
     once = [read(each) for each in _plain(repeat)]
     if not once:
         raise Invalid("E218", "nothing is repeated here", repeat.span, help=f"write {_EXAMPLE}")

@@ -275,7 +275,9 @@ def _negative(line: str, at: int) -> Answer | None:
         return None
     name = re.search(r"(\w+)[ \t]*[=:][^=:]*$", line[:at])
     help = "remove it for the default"
-    if name and name[1] == "clip":
+    if re.search(r"\brepeat[ \t]*$", line[:at]):
+        help = "write how often the segments come, 1 or more: `repeat 4 times { … }`"
+    elif name and name[1] == "clip":
         help = "remove `clip` for a norm of 1; a large one, 1e9, clips nothing"
     elif name and name[1] == "lr":
         help = "rates cannot fall below 0: `-> 0`"

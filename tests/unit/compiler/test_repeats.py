@@ -131,6 +131,8 @@ def test_it_is_laid_out_over_lines() -> None:
         ("repeat ¦0 times { 1e-3 -> 1e-4 }", "E208", ""),
         ("repeat ¦1001 times { 1e-3 -> 1e-4 }", "E208", ""),
         ("repeat ¦2 steps { 1e-3 -> 1e-4 }", "E206", "`times`"),
+        ("repeat ¦4 { 1e-3 -> 1e-4 }", "E205", "write `4 times`"),
+        ("repeat ¦-1 times { 1e-3 -> 1e-4 }", "E108", "`repeat 4 times { … }`"),
         ("¦repeat 2 times { }", "E218", "write `repeat 4 times"),
         ("¦repeat 2 times { 1e-3 for 50% }", "E218", "remove the `repeat`"),
         ("repeat 2 times { ¦repeat 2 times { 1e-3 -> 1e-4 } }", "E218", "as often as they come"),
