@@ -17,6 +17,11 @@ _PREFERENCES = {
     "apo_down": ("apo_down", ()),
 }
 """`loss_type` of DPO → the objective, and what else it means."""
+_UNREAD = (
+    "of these losses TRL reads it with `robust` alone; write `label_smoothing` into a stage of "
+    "`dpo` or `ipo` to smooth there"
+)
+"""As `DPOTrainer._compute_loss` of TRL 1.16 has it."""
 _POLICIES = ("grpo", "dapo", "dr_grpo")
 _SCALES = {"true": "group", "false": "none"}
 _FORMAT = "<think>(?!.*<think>)(.*?)</think>.*"
@@ -84,7 +89,11 @@ def _dpo(config: Config) -> list[w.Line]:
     if nll and share != 1:
         reason = "the loss is divided by the weight of the preferences: a rate times that is equal"
         config.assumed("loss_weights", reason)
-    smoothing = config.number("label_smoothing", default=Fraction(0))
+    smoothing = Fraction(0)
+    if loss == "robust":
+        smoothing = config.number("label_smoothing", default=smoothing)
+    else:
+        config.irrelevant({"label_smoothing": _UNREAD})
     return [
         ("objective", ours) if ours != "dpo" else None,
         *more,

@@ -121,6 +121,15 @@ def test_reward_functions_of_the_users_own_stay_open() -> None:
     assert "my.rewards.brevity" in made.text
 
 
+@pytest.mark.parametrize("loss", ["sigmoid", "hinge", "robust"])
+def test_labels_are_smoothed_where_trl_smooths_them(loss: str) -> None:
+    made = of(f"loss_type: {loss}\nlabel_smoothing: 0.1\n", kind="trl-dpo")
+    read = loss == "robust"
+    assert ("label_smoothing" in made.text) == read
+    reasons = [each.reason for each in made.of("irrelevant") if each.key == "label_smoothing"]
+    assert len(reasons) == (0 if read else 1)
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
