@@ -206,10 +206,10 @@ class Mismatched(RatingLoader):
     """Prompts with answers of others, as somebody has paired them."""
 
     def __init__(self, batch: dict[str, Any]) -> None:
-        self._batch = batch
+        self._paired = batch
 
     def mismatched(self, step: int) -> Any:
-        yield self._batch, torch.empty(0)
+        yield self._paired, torch.empty(0)
 
 
 @pytest.mark.parametrize(("seeds", "away"), [((1, 2), False), ((2, 1), True)])
