@@ -196,6 +196,24 @@ class Ref(Kind):
         return [_reference(value)]
 
 
+class Judge(Ref):
+    """A reference of the one model that judges; several are one as an ensemble."""
+
+    def read(self, value: s.Value) -> Any:
+        if isinstance(value, s.List):
+            names = ", ".join(_reference(item) for item in items(value))
+            raise Invalid(
+                "E201",
+                "this must be one judge, not a list",
+                value.span,
+                help=f"make them one: `stage jury: ensemble {{ of = [{names}] }}`, and write "
+                "`judge = jury`"
+                if len(value.items) > 1
+                else f"write `{names}`, without brackets",
+            )
+        return super().read(value)
+
+
 def _reference(value: s.Value) -> str:
     if not isinstance(value, s.Path | s.Indexed | s.Either):
         raise wrong_value(value, "a name", "the name of a declaration, without quotes")

@@ -68,7 +68,7 @@ class Sample(Stage):
     top_p: float = attribute(nk.Real(above=0, most=1), 1.0, doc="nucleus sampling")
     max_tokens: int = attribute(nk.Whole("tokens"), doc="longest answer")
     judge: str | None = attribute(
-        k.Ref(*WITH_WEIGHTS),
+        k.Judge(*WITH_WEIGHTS),
         None,
         takes="reward or prm stage, or model with weights",
         doc="scores every draw",
@@ -155,7 +155,7 @@ class Measuring(Stage):
         doc="share of held-out ordered pairs that a reward model ranks like people",
     )
     judge: str | None = attribute(
-        k.Ref(*WITH_WEIGHTS),
+        k.Judge(*WITH_WEIGHTS),
         None,
         takes="reward or prm stage, or model with weights",
         doc="mean reward of the model's answers; needs `prompts` and `max_tokens`",

@@ -57,6 +57,12 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E201", train(lr="¦fast"), "must be a number, not a name"),
     ("E201", train(model='¦"tiny"'), "must be a name, not a text"),
     ("E201", train(average="¦3"), "polyak every 1 step"),
+    (
+        "E201",
+        post(REWARD) + post_stage(SAMPLE, judge="¦[rm, other]"),
+        "`stage jury: ensemble { of = [rm, other] }`, and write `judge = jury`",
+    ),
+    ("E201", post(REWARD) + post_stage(SAMPLE, judge="¦[rm]"), "write `rm`, without brackets"),
     ("E201", train(gate="¦3"), "gate seq_len { require needle >= 90% }"),
     ("E202", train(precision="¦fp7"), "not a precision"),
     ("E202", train(precision="fp8 { except = [¦outpt] }"), "did you mean `output`?"),
