@@ -43,13 +43,14 @@ def _fills(what: str, segment: Segment, length: Length, report: Report) -> None:
     """Reports turns of a `repeat` that cannot fill the stage: its length is in one unit, theirs in
     another."""
     others = segment.turn.others if segment.turn else ()
-    if any(length.of(other).unit != length.unit for other in others):
+    apart = next((each for each in others if length.of(each).unit != length.unit), None)
+    if apart is not None:
         report.add(
             "E466",
             f"the turns of this `repeat` of {what} fill the stage, whose length is in "
-            f"{length.unit}, but a segment of theirs has its length in another unit",
+            f"{length.unit}, but `{apart}` of theirs is in another unit",
             segment.span,
-            help=f"write the lengths of the others in {length.unit} or %, or add `for …` to this "
+            help=f"write `{apart}` in {length.unit} or %, such as `2%`, or add `for …` to this "
             "segment",
         )
 

@@ -433,6 +433,14 @@ class Number(Operand):
         return self.kind.takes(name)
 
     def read(self, value: s.Value) -> float:
+        if _is_last(value):
+            raise Invalid(
+                "E201",
+                "this must be a number: settings have no `last`",
+                value.span,
+                help="write the number to begin with; a stage that continues another may leave it "
+                f"out, `-> {self.example}`, and begins with the value there",
+            )
         return self.kind.read(value)
 
 

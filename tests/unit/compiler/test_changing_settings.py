@@ -127,6 +127,12 @@ def test_what_is_refused(given: dict[str, str], code: str) -> None:
     assert found.help or code == "E208"
 
 
+def test_a_ramp_from_last_is_told_how_settings_continue() -> None:
+    found = only(check(HEAD + stage(clip="last -> 0.5")))
+    assert "settings have no `last`" in found.message
+    assert "write the number to begin with" in found.help
+
+
 def test_the_plan_shows_the_schedule_and_torchtitan_alone_gets_the_largest() -> None:
     found = plan(HEAD + stage(clip="1 -> 0.5 for 50% then 0.5", optimizer=decays("0 -> 0.2")))
     values = found.stages["first"].values

@@ -141,7 +141,11 @@ def test_it_is_laid_out_over_lines() -> None:
         ("repeat 2 times { ¦1e-3 -> 1e-4 } then 1e-5", "E216", "add `for …`"),
         ("repeat 9 times { ¦1e-3 -> 1e-4 for 10% }", "E447", "remove the bound"),
         ("repeat 11 times { ¦1e-3 -> 1e-4 for 10% }", "E441", "make the stage longer"),
-        ("repeat 2 times { 1e-3 for 64 tokens then ¦-> 1e-4 }", "E466", "in steps or %"),
+        (
+            "repeat 2 times { 1e-3 for 64 tokens then ¦-> 1e-4 }",
+            "E466",
+            "`64 tokens` in steps or %",
+        ),
         ("repeat ¦{ 1e-3 -> 1e-4 }", "E101", "`repeat 4 times {"),
         ("repeat 3 times { 1e-3 -> 1e-4¦, 1e-3 }", "E101", "`repeat 4 times {"),
     ],
