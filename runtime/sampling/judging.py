@@ -22,8 +22,8 @@ long for the judge."""
 
 def of_steps(combine: str, scores: np.ndarray) -> float:
     """The score of an answer, from the scores z of its steps, whose probabilities of being right
-    are p = σ(z): Π p, the probability that all are (Lightman et al., arXiv:2305.20050, §2.6); the
-    least p (Wang et al.: Math-Shepherd, arXiv:2312.08935, §3.4); or the last one.
+    are p = σ(z): Π p, the probability that all are (Lightman et al., arXiv:2305.20050); the
+    least p (Wang et al.: Math-Shepherd, arXiv:2312.08935); or the last one.
 
     Args:
         scores: float64, shape (steps,).
