@@ -61,6 +61,7 @@ def test_context_parallelism_of_a_stage_that_takes_it_over_leaves_flex() -> None
         ("MI300X", {"attention": "flex_flash", "torchtitan": LOOSE}, "but MI300X is none"),
         ("H100 80GB", {"attention": "flex_flash"}, "is not deterministic"),
         ("H100 80GB", {"attention": "varlen", "precision": "fp32"}, "computes in bf16"),
+        ("", {"attention": "varlen", "precision": "fp32"}, "needs GPUs"),
         ("H100 80GB", {"attention": "varlen", "optimizer": CLIPPED}, "which `qk_clip` clips"),
         (
             "H100 80GB",
