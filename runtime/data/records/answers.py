@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import DataError
 from ...verification.instructions import in_record
-from .fields import COMPLETIONS, Fields
+from .fields import COMPLETIONS, Fields, require_unicode
 
 _OTHERS = (
     "final_answer",
@@ -45,12 +45,7 @@ def right_answers(record: Mapping[str, Any], fields: Fields, why: str) -> list[s
 def _text(answer: object, name: str) -> str:
     """Raises: DataError: it is neither a text nor a number."""
     if isinstance(answer, str):
-        try:
-            answer.encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"the text in `{name}` is not valid Unicode: a lone surrogate"
-            ) from None
+        require_unicode(answer, name)
         return answer
     if isinstance(answer, int | float) and not isinstance(answer, bool):
         return json.dumps(answer)

@@ -59,7 +59,7 @@ class Fields:
         """
         value, name = self.get(record, key), self.name(key)
         if isinstance(value, str):
-            _require_unicode(value, name)
+            require_unicode(value, name)
             if not _WRITTEN.match(value):
                 return value
             value = _list_in(value, name)
@@ -79,7 +79,7 @@ class Fields:
             if text and not isinstance(text, str):
                 raise DataError(f"`{name}` is not a text")
             return messages
-        _require_unicode(text, name)
+        require_unicode(text, name)
         if messages and messages[0]["role"] == "system":
             if messages[0]["content"].strip() != text.strip():
                 raise DataError(f"`{name}` is not the same system prompt as in the messages")
@@ -154,7 +154,8 @@ def _list_in(text: str, name: str) -> Any:
         ) from None
 
 
-def _require_unicode(text: str, name: str) -> None:
+def require_unicode(text: str, name: str) -> None:
+    """Raises: DataError: a text of the field `name` cannot be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

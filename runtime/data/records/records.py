@@ -14,7 +14,7 @@ from ...errors import DataError
 from ..dialogs.messages import excluded, unweighted
 from ..dialogs.messages import text as said
 from ..texts import common_start
-from .fields import Fields, Message, Text, proposal
+from .fields import Fields, Message, Text, proposal, require_unicode
 from .rankings import RANKS, margin_of, ranked
 
 
@@ -250,7 +250,7 @@ def solution(record: Mapping[str, Any], fields: Fields, separator: str) -> Solut
 def steps_of(record: Mapping[str, Any], fields: Fields) -> list[str]:
     """The steps of an answer.
 
-    Raises: DataError: they are no list of texts, or there are none.
+    Raises: DataError: they are no list of texts, there are none, or one is not valid Unicode.
     """
     name = fields.name("completions")
     steps = record.get(name)
@@ -262,6 +262,8 @@ def steps_of(record: Mapping[str, Any], fields: Fields) -> list[str]:
         )
     if not steps:
         raise DataError(f"`{name}` has no steps", "remove the line")
+    for step in steps:
+        require_unicode(step, name)
     return steps
 
 

@@ -60,6 +60,7 @@ def test_fields_have_other_names():
         ({"labels": ["+", "-"]}, "`labels` is not a list of true", "write true for each step"),
         ({"completions": "1 + 1"}, "`completions` is not a list of texts", "the steps of one"),
         ({"completions": [], "labels": []}, "`completions` has no steps", "remove the line"),
+        ({"completions": ["a", "\ud83d"]}, "`completions` is not valid Unicode", None),
         ({"completions": ["a", " "]}, "step 2 of `completions` is empty", "remove it, and its"),
         (
             {"completions": ["a\nb", "c"]},
