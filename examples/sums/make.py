@@ -5,8 +5,8 @@ import random
 from pathlib import Path
 
 HERE = Path(__file__).parent
-GUESSES = 1500
-RIGHT = 0.17
+GUESSES = 6000
+RIGHT = 0.15
 """The share of guesses that are right; the others are off by up to OFF."""
 OFF = 3
 
