@@ -20,20 +20,6 @@ SCORES = "scores.npy"
 long for the judge."""
 
 
-def of_steps(combine: str, scores: np.ndarray) -> float:
-    """The score of an answer, from the scores z of its steps, whose probabilities of being right
-    are p = σ(z): Π p, the probability that all are (Lightman et al., arXiv:2305.20050); the
-    least p (Wang et al.: Math-Shepherd, arXiv:2312.08935); or the last one.
-
-    Args:
-        scores: float64, shape (steps,).
-    """
-    log = -np.logaddexp(0, -scores)
-    return float(
-        np.exp({"product": log.sum, "minimum": log.min, "last": lambda: log[-1]}[combine]())
-    )
-
-
 def together(job: EnsembleJob, inputs: Mapping[str, Path], folder: Path) -> None:
     """Writes `result/scores.npy`: one score of each answer from those of several judges.
 

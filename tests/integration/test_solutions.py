@@ -30,9 +30,8 @@ from etude.runtime.data.records.shards import Record, Records, write_records
 from etude.runtime.engine.measures.forward import held_out, judge
 from etude.runtime.engine.measures.measuring import measuring
 from etude.runtime.engine.records import loader as record_loader
-from etude.runtime.engine.records.solutions import step_losses
+from etude.runtime.engine.records.solutions import score_of, step_losses
 from etude.runtime.errors import DataError
-from etude.runtime.sampling.judging import of_steps
 
 PRM = Prm()
 
@@ -139,9 +138,9 @@ def test_the_score_of_an_answer_is_made_of_those_of_its_steps(
 
 
 def test_hundreds_of_steps_have_a_product() -> None:
-    assert of_steps("product", np.full(400, 3.0)) == pytest.approx((1 + np.exp(-3)) ** -400)
-    assert of_steps("product", np.full(2000, -3.0)) == 0.0
-    assert of_steps("minimum", np.array([900.0, -900.0])) == 0.0
+    assert score_of(np.full(400, 3.0), "product") == pytest.approx((1 + np.exp(-3)) ** -400)
+    assert score_of(np.full(2000, -3.0), "product") == 0.0
+    assert score_of(np.array([900.0, -900.0]), "minimum") == 0.0
 
 
 def test_accuracy_and_loss_on_held_out_answers(begun: tuple[Roles, Any], tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def judge(
     on_event: "OnEvent",
 ) -> None:
     """Writes `result/scores.npy`, the score of each answer: float32, nan if it is too long for the
-    judge; all ranks call this together. If the job scores steps, it is made of theirs (`of_steps`).
+    judge; all ranks call this together. If the job scores steps, it is made of theirs (`score_of`).
 
     Arguments and errors are those of `reference`; `done` and `of` count answers.
 
@@ -234,26 +234,31 @@ def judge(
     """
 
     def work(trainer: "Trainer", partial: Path) -> None:
-        from ...sampling.judging import of_steps
         from ..loader import check_vocab
-        from ..records.rows import ask_steps, scored
+        from ..records.rows import ask_ends, ask_steps, scored
+        from ..records.solutions import score_of
 
         def rows(number: int) -> Sequence["Row"]:
             tokens, ends = answers.read(number)
             check_vocab(tokens, "draws", job.model.vocab)
             return [scored(tokens, ends)] if len(tokens) <= job.seq_len else []
 
-        sizes = np.array([sum(len(row.ends) for row in rows(n)) for n in range(answers.count)])
-        walk = Walk(trainer, job, folder, on_event, ask_steps)
-        found = walk.each("draws", sizes, rows)
-        if not np.isfinite(found).all():
+        if job.by_step:
+            # An answer shows only in tokens how many steps it has.
+            sizes = np.array([sum(len(row.ends) for row in rows(n)) for n in range(answers.count)])
+            said = Walk(trainer, job, folder, on_event, ask_steps).each("draws", sizes, rows)
+            combine = job.by_step.combine
+            each = np.split(said, np.cumsum(sizes)[:-1])
+            found = np.array([score_of(of, combine) if len(of) else np.nan for of in each])
+            read = sizes > 0
+        else:
+            walk = Walk(trainer, job, folder, on_event, ask_ends)
+            said, counts = walk.over("draws", answers.count, rows, 1)[:, :, 0].T
+            read = counts > 0
+            found = np.where(read, said, np.nan)
+        if not np.isfinite(found[read]).all():
             raise RunError("the judge gives a reward that is not finite", "train it again")
-        each = np.split(found, np.cumsum(sizes)[:-1])
-        how = job.by_step
-        scores = [
-            (of_steps(how.combine, of) if how else of[0]) if len(of) else np.nan for of in each
-        ]
-        save(partial / "scores.npy", np.array(scores, np.float32))
+        save(partial / "scores.npy", found.astype(np.float32))
 
     run(job, inputs, folder, root, on_event, work)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.distributed.device_mesh import DeviceMesh
@@ -109,3 +110,17 @@ class StepLoss(RecordLoss):
             if part:
                 found[f"{name}_accuracy"] = said / part
         return found, tokens
+
+
+def score_of(scores: np.ndarray, combine: str) -> float:
+    """The score of an answer, from the scores z of its steps, whose probabilities of being right
+    are p = σ(z): Π p, the probability that all are (Lightman et al., arXiv:2305.20050); the
+    least p (Wang et al.: Math-Shepherd, arXiv:2312.08935); or the last one.
+
+    Args:
+        scores: float64, shape (steps,).
+    """
+    log = -np.logaddexp(0, -scores)
+    return float(
+        np.exp({"product": log.sum, "minimum": log.min, "last": lambda: log[-1]}[combine]())
+    )
