@@ -24,12 +24,13 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from torch import fx, nn
+from torch import fx
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 STEPS = 2
@@ -206,7 +207,7 @@ def without_compilers() -> None:
     from torchtitan.models.common import attention
 
     def allocating(graph: fx.GraphModule, _: Any) -> Callable[..., Any]:
-        from functorch.compile import make_boxed_func
+        from torch._functorch._aot_autograd.utils import make_boxed_func
 
         return make_boxed_func(Allocating(graph))
 
@@ -269,7 +270,8 @@ def block_mask(mod: Any, B: Any, H: Any, Q_LEN: int, KV_LEN: int, **keywords: An
 def without_others(job: Any) -> None:
     """What other ranks would say: as many tokens for each expert, and the shapes of stages."""
     from torch.distributed.pipelining import schedules
-    from torch.distributed.pipelining import stage as stages
+
+    stages: Any = import_module("torch.distributed.pipelining.stage")
     from torchtitan.distributed.flex_shard import dist_muon
     from torchtitan.models.common.token_dispatcher import AllToAllTokenDispatcher
 
@@ -301,7 +303,7 @@ def without_others(job: Any) -> None:
     put(stages.PipelineStage, _recv_meta=told, _send_meta=lambda *_: None)
 
 
-def without_weights(model: nn.Module, *, buffer_device: torch.device | None = None) -> None:
+def without_weights(model: Any, *, buffer_device: torch.device | None = None) -> None:
     """Ties tables and moves buffers as torchtitan does, and draws no weights."""
     if getattr(model.config, "enable_weight_tying", False) and model.tok_embeddings is not None:
         model.tok_embeddings.weight = model.lm_head.weight
@@ -334,7 +336,7 @@ def measure(job: Any, rank: int) -> dict[str, Any]:
         memory._record_memory_history(context="alloc", stacks="python", max_entries=EVENTS)
         trainer.step = STEPS
         trainer.train_step(batches)
-        trace = memory._snapshot()["device_traces"][0]
+        trace = cast(Any, memory._snapshot())["device_traces"][0]
         memory._record_memory_history(enabled=None)
     of = at_peak(trace, before)
     return {"allocated": sum(of.values()), "state": of[BEFORE], "of": dict(of)}
@@ -399,7 +401,7 @@ def rows() -> Any:
         def state_dict(self) -> dict[str, Any]:
             return {}
 
-        def load_state_dict(self, state: dict[str, Any]) -> None: ...
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
         def __iter__(self) -> Iterator[Any]:
             while True:

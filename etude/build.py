@@ -53,6 +53,7 @@ from .stage_blocks import Grpo as Grpo
 from .stage_blocks import Kto as Kto
 from .stage_blocks import Measuring as Measuring
 from .stage_blocks import PreferenceTraining as PreferenceTraining
+from .stage_blocks import Prm as Prm
 from .stage_blocks import Reward as Reward
 from .stage_blocks import Sample as Sample
 from .stage_blocks import Score as Score

@@ -342,7 +342,7 @@ class Writer:
                 text = f"{start}-> {value()}{self.one(SHAPES)}{levels}{over}"
             segments.append(text + (bound if place > 1 or self.rarely() else ""))
         if self.rarely():
-            times = self.maybe_let(self.one(["3 times", "1 time", "2"]))
+            times = self.maybe_let(self.one(["3 times", "1 time", "2 times"]))
             length = self.maybe_let(self.one(LENGTHS))
             segments = [f"repeat {times} {{ {value()} for {length} then {value()} }}"]
         return " then ".join(segments)

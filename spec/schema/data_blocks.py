@@ -187,7 +187,7 @@ class Dialog(Declaration):
 
 
 RECORDS: Mapping[str, tuple[str, ...]] = {
-    "python_functions": ("dialogs", "preferences", "ratings", "prompts"),
+    "python_functions": ("dialogs", "preferences", "ratings", "solutions", "prompts"),
     "arithmetic": ("dialogs", "prompts"),
 }
 """Built-in samples of more than documents → the other kinds that they have."""

@@ -21,7 +21,7 @@ EDITED = 3
 """One in this many preferences has a third, edited response."""
 
 GOOD = 0.5
-"""The share of rated answers that are good."""
+"""The share of rated answers that are good, and of those in steps that have no wrong one."""
 
 _OPERATORS = {
     "==": "!=",
@@ -64,7 +64,7 @@ def records(form: str, *, count: int | None, seed: int) -> Iterator[dict[str, An
     """Records with the default field names.
 
     Args:
-        form: "dialogs", "preferences", "ratings" or "prompts".
+        form: "dialogs", "preferences", "ratings", "solutions" or "prompts".
         count: how many at most; None for all.
         seed: decides the order and the faults.
     """
@@ -81,9 +81,20 @@ def records(form: str, *, count: int | None, seed: int) -> Iterator[dict[str, An
             text = function.answer if good else spoiled(function.answer, rng, faults=3)
             rated = {"completion": [{"role": "assistant", "content": text}], "label": good}
             yield {"prompt": prompt, **rated}
+        elif form == "solutions":
+            rng = random.Random(f"python_functions {seed} {number}")
+            yield {"prompt": prompt, **_in_steps(function.answer, rng)}
         else:
             rng = random.Random(f"python_functions {seed} {number}")
             yield {"prompt": prompt, **_ranked(function.answer, rng)}
+
+
+def _in_steps(answer: str, rng: random.Random) -> dict[str, Any]:
+    """A function line by line; from the first line with a fault on, they are wrong."""
+    said = answer if rng.random() < GOOD else spoiled(answer, rng, faults=1)
+    steps = said.splitlines()
+    right = [*itertools.accumulate(map(str.__eq__, steps, answer.splitlines()), min)]
+    return {"completions": steps, "labels": [*right, *[False] * (len(steps) - len(right))]}
 
 
 def _ranked(answer: str, rng: random.Random) -> dict[str, Any]:

@@ -69,10 +69,10 @@ def _made(sample: str, *, count: int | None, seed: int) -> Iterator[str]:
 
 
 def records(sample: str, form: str, *, count: int | None, seed: int) -> Iterator[dict[str, Any]]:
-    """Yields the records of a sample of dialogs, preferences, ratings or prompts.
+    """Yields the records of a sample of dialogs, preferences, ratings, solutions or prompts.
 
     Args:
-        form: "dialogs", "preferences", "ratings" or "prompts".
+        form: "dialogs", "preferences", "ratings", "solutions" or "prompts".
         count, seed: as for `documents`.
 
     Raises:

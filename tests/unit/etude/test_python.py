@@ -42,6 +42,7 @@ PAIRS: dict[type[b.Attributes], type[r.Declaration]] = {
     b.Reward: r.Reward,
     b.Dpo: r.Dpo,
     b.Kto: r.Kto,
+    b.Prm: r.Prm,
     b.Grpo: r.Grpo,
     b.Score: r.Score,
     b.Sample: r.Sample,

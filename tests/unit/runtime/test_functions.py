@@ -53,6 +53,19 @@ def test_all_forms_are_of_the_same_functions():
         assert text == f"{asked['content']}\n\n{answered['content']}\n"  # type: ignore[index]
 
 
+def test_steps_are_lines_and_right_up_to_the_first_with_a_fault():
+    found, dialogs = take("solutions", 300), take("dialogs", 300)
+    for record, known in zip(found, dialogs, strict=True):
+        answer = known["messages"][-1]["content"].splitlines()
+        steps, labels = record["completions"], record["labels"]
+        right = labels.index(False) if False in labels else len(steps)
+        assert steps[:right] == answer[:right]
+        assert steps[right : right + 1] != answer[right : right + 1] or right == len(answer)
+        assert not any(labels[right:])
+    wrong = sum(False in record["labels"] for record in found)
+    assert 90 < wrong < 180
+
+
 def test_preferences_are_ranked_and_sometimes_of_three():
     ranked = [preference(record, Fields()) for record in take("preferences", 300)]
     sizes = [len(each.responses) for each in ranked]
