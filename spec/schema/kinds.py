@@ -199,6 +199,9 @@ class Ref(Kind):
 class Judge(Ref):
     """A reference of the one model that judges; several are one as an ensemble."""
 
+    def __init__(self, *of: str) -> None:
+        super().__init__(*of)
+
     def read(self, value: s.Value) -> Any:
         if isinstance(value, s.List):
             names = ", ".join(_reference(item) for item in items(value))
