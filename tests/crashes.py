@@ -38,7 +38,7 @@ ROOT = Path(__file__).parent
 sys.path[:0] = [str(ROOT), str(ROOT / "end_to_end"), str(ROOT / "slurm"), str(ROOT.parent)]
 
 from all_kinds import LEARNERS, SPEC, results, write  # noqa: E402
-from crash_trials import LOCAL, SLURM, Kill, Trial, commit, hit, read, record, write_table, wrong  # noqa: E402  # noqa: E402
+from crash_trials import LOCAL, SLURM, Kill, Trial, commit, hit, read, record, write_table, wrong  # noqa: E402
 from etude_cli import environment  # noqa: E402
 from forking import Ended, Forking  # noqa: E402
 from slurm_crashes import Launched, slurm  # noqa: E402
