@@ -61,6 +61,12 @@ def write_by(path: Path, save: Callable[[BinaryIO], object]) -> None:
     _write(path, save)
 
 
+def clear_partial(folder: Path) -> None:
+    """Removes what a process that was killed while it wrote has left in a folder and below."""
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)
+
+
 def _write(path: Path, save: Callable[[BinaryIO], object]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}.partial")
     try:

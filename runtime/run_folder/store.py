@@ -30,7 +30,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ..disk import disk, link, move, write
+from ..disk import clear_partial, disk, link, move, write
 from ..errors import RunError, reason
 from ..stores.pulling import catch_up, pull, renew_result, take_file, take_results
 from ..stores.remote import MANIFEST, SHARDS, Remote, remote_of
@@ -376,6 +376,7 @@ class Store:
         Raises: Stopped: the disk is full.
         """
         files = {}
+        clear_partial(result)
         sums = _known_sums(self.work(key))
         for path in sorted(p for p in result.rglob("*") if p.is_file() and p.name != MANIFEST):
             name = str(path.relative_to(result))

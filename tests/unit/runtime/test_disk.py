@@ -1,6 +1,7 @@
 """Files that are there as a whole or not at all, and what is said if the disk takes none."""
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from etude.runtime import disk as module
 from etude.runtime.disk import disk, link, move, write, write_by
 from etude.runtime.errors import Stopped
+from etude.runtime.run_folder.store import Store
 
 
 @pytest.fixture
@@ -138,3 +140,18 @@ def test_a_file_that_numpy_cannot_write_whole_is_named(tmp_path: Path) -> None:
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(ValueError, match="mine"), disk(Path("/w/file")):
         raise ValueError("mine")
+
+
+def test_a_result_does_not_hold_what_a_killed_process_has_not_finished(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    result = tmp_path / "work" / "key" / "result"
+    (result / "below").mkdir(parents=True)
+    write(result / "model.bin", "whole")
+    write(result / ".hidden", "whole")
+    for left in (".manifest.json.18668.41c1f21b.partial", "below/.x.1.2.partial"):
+        (result / left).write_text("{")
+    made = store.publish("key", result, "job")
+    manifest = json.loads((made / "manifest.json").read_bytes())
+    assert sorted(manifest["files"]) == [".hidden", "model.bin"]
+    found = sorted(path.name for path in made.rglob("*") if path.is_file())
+    assert found == [".hidden", "manifest.json", "model.bin"]
