@@ -144,6 +144,7 @@ def test_other_errors_are_left_alone() -> None:
 
 def test_a_result_does_not_hold_what_a_killed_process_has_not_finished(tmp_path: Path) -> None:
     store = Store(tmp_path)
+    (tmp_path / "artifacts").mkdir()
     result = tmp_path / "work" / "key" / "result"
     (result / "below").mkdir(parents=True)
     write(result / "model.bin", "whole")
