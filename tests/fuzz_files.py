@@ -64,6 +64,10 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
         {"prompt": "Say eel", "completion": "eel", "label": True},
         {"messages": SAID, "label": False},
     ],
+    "solutions": [
+        {"prompt": "Add 1 and 2", "completions": ["1 + 2 = 3.", "So 3"], "labels": [True, False]},
+        {"prompt": SAID[:1], "completions": ["ant"], "labels": [1]},
+    ],
     "prompts": [{"prompt": "Say fox", "answer": "fox"}, {"prompt": SAID[:1]}],
 }
 OF_WEIGHTS = """
@@ -148,6 +152,10 @@ def _reads(form: str) -> Callable[[Path], None]:
         "dialogs": (records.dialog, lambda: _tokens().dialog),
         "preferences": (records.preference, lambda: _tokens().preference),
         "ratings": (records.rating, lambda: _tokens().rating),
+        "solutions": (
+            lambda record, fields: records.solution(record, fields, "\n"),
+            lambda: lambda found: _tokens().solution(found, "\n"),
+        ),
         "prompts": (records.prompt, lambda: _tokens().asked),
     }
 
@@ -185,7 +193,7 @@ def _data() -> dict[str, Input]:
         )
         for suffix in (*suffixes, ".txt", ".txt.gz", ".csv", ".tsv", ".csv.gz", ".txt.zst")
     }
-    for form in ("dialogs", "preferences", "ratings", "prompts"):
+    for form in ("dialogs", "preferences", "ratings", "solutions", "prompts"):
         for suffix in suffixes:
             found[form + suffix] = Input(
                 lambda folder, f=form, s=suffix: _write_records(folder / f"a{s}", RECORDS[f]),

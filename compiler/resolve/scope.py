@@ -132,18 +132,33 @@ class Scope:
         names = f"{', '.join(others)} and {last}" if others else last
         return f"{names} ha{'ve' if others else 's'} {kind}; or {say}"
 
-    def with_weights(self, name: str, span: Span | None) -> Stage | None:
-        """The stage with this name, if its result is a model; reports it if not."""
+    def with_weights(self, name: str, span: Span | None, *, text: bool = False) -> Stage | None:
+        """The stage with this name, if its result is a model; reports it if not.
+
+        Args:
+            text: whether the model has to write text: what to write instead does.
+        """
         stage = self.stages.get(name)
         if stage and not stage.spec.has_weights:
-            self.error(
-                "E406",
-                f"`{name}` {stage.spec.kind}s: it has no weights to continue from",
-                span,
-                f"write `{self.shown(stage.sources[0])}`",
-            )
+            kind = stage.spec.kind
+            what = "is an ensemble" if stage.spec.judges else f"{kind}s"
+            self.error("E406", f"`{name}` {what}: it has no weights", span, self._of(stage, text))
             return None
         return stage
+
+    def _of(self, stage: Stage, text: bool) -> str:
+        """What to write for a stage without weights: a model that it is made from."""
+        sources = [self.stages[each] for each in stage.sources if each in self.stages]
+        if not text or self.trained(sources[0]).spec.writes_text:
+            some = "one of its reward models, such as " if stage.spec.judges else ""
+            return f"write {some}`{self.shown(sources[0].name)}`"
+        writers = [
+            name
+            for name, each in self.stages.items()
+            if each.spec.has_weights and self.trained(each).spec.writes_text
+        ]
+        such = f", such as `{self.shown(writers[-1])}`" if writers else ""
+        return f"its reward models write no text: name a language model{such}"
 
     def trained(self, stage: Stage) -> ModelStage:
         """The stage that trained the weights: itself, or the first that it is made from."""
@@ -153,7 +168,7 @@ class Scope:
 
     def language_model(self, name: str, span: Span | None) -> Stage | None:
         """The stage with this name, if its result generates text."""
-        stage = self.with_weights(name, span)
+        stage = self.with_weights(name, span, text=True)
         if stage and not self.trained(stage).spec.writes_text:
             self.error(
                 "E512", f"`{name}` is a reward model: it scores text, but cannot generate any", span

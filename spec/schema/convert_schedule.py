@@ -242,6 +242,8 @@ def entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quanti
             help = ""
             if isinstance(item, s.Assign) and isinstance(item.value, s.Number):
                 help = f"there is no `=` here: write `{item.path.name} {item.value.text}`"
+            if isinstance(item, s.Flag):
+                help = f"write `{item.word.name} {example.split(': ')[1]}`"
             raise Invalid("E212", "this is not a name and " + example, item.span, help=help)
         if item.word.name in result:
             raise Invalid("E213", f"`{item.word.name}` is named twice", item.word.span)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
 from ..record import Record
-from .convert import Invalid, wrong_value
+from .convert import Invalid, items, wrong_value
 from .convert_schedule import entries
 from .kinds import Kind, listed
 from .number_kinds import Share
@@ -280,6 +280,18 @@ class Weighted(Kind):
     def read(self, value: s.Value) -> dict[str, float]:
         if isinstance(value, s.Path | s.Indexed):
             return {value.name: 1.0}
+        if isinstance(value, s.List):
+            names = [item.name for item in items(value) if isinstance(item, s.Path | s.Indexed)]
+            summed = ", ".join(f"{name} 1" for name in names)
+            raise wrong_value(
+                value,
+                "names with weights",
+                f"`{{ {summed} }}` for their sum; a stage `ensemble` makes reward models one"
+                if len(names) > 1
+                else f"`{names[0]}`, without brackets"
+                if names
+                else self.example,
+            )
         if not isinstance(value, s.Braces):
             raise wrong_value(value, "names with weights", self.example)
         weights = entries(value, [""], "a weight: 0.5")

@@ -5,12 +5,13 @@ models, the language server and the reference.
 """
 
 import json
+import re
 from typing import Any, ClassVar
 
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
 from ..record import Record
-from ..text.keywords import RESERVED, VALUES, advice, why_no_name
+from ..text.keywords import NAME, RESERVED, VALUES, advice, as_name, why_no_name
 from .convert import Invalid, items, wrong_value
 
 
@@ -158,11 +159,41 @@ def name(value: s.Value) -> str:
 
     Raises: Invalid: it is something else.
     """
-    if isinstance(value, s.Text) and value.value.isidentifier():
-        raise wrong_value(value, "a name", f"it without quotes: {value.value}")
+    if isinstance(value, s.List):
+        raise _not_a_list(value, "one name")
     if not isinstance(value, s.Path):
-        raise wrong_value(value, "a name", "the name of a declaration, without quotes")
+        raise _no_name(value)
     return value.name
+
+
+def _no_name(value: s.Value) -> Invalid:
+    """The error for a value that is no name: a text, or something else."""
+    said = value.value if isinstance(value, s.Text) else ""
+    if re.fullmatch(NAME, said):
+        return wrong_value(value, "a name", f"it without quotes: {said}")
+    plain = as_name(said)
+    if plain:
+        return wrong_value(
+            value,
+            "a name",
+            f"`{plain}`: names have small letters, digits and `_`, and no quotes",
+        )
+    return wrong_value(value, "a name", "the name of a declaration, without quotes")
+
+
+def _not_a_list(value: s.List, wanted: str, more: str = "") -> Invalid:
+    """The error for a list where one name is meant."""
+    names = [item.name for item in value.items if isinstance(item, s.Path | s.Indexed | s.Either)]
+    return Invalid(
+        "E201",
+        f"this must be {wanted}, not a list",
+        value.span,
+        help=""
+        if not names
+        else f"write `{names[0]}`, without brackets"
+        if len(value.items) == 1
+        else f"write one of them, such as `{names[0]}`{more}",
+    )
 
 
 class Ref(Kind):
@@ -190,10 +221,22 @@ class Ref(Kind):
 
     def read(self, value: s.Value) -> Any:
         if not self.many:
+            if isinstance(value, s.List):
+                raise _not_a_list(value, "one name", self._as_one(value))
             return _reference(value)
         if isinstance(value, s.List):
             return [_reference(item) for item in items(value)]
         return [_reference(value)]
+
+    def _as_one(self, value: s.List) -> str:
+        """How several are one, behind other advice; "" if they cannot be."""
+        if "model" not in self.of:
+            return ""
+        names = ", ".join(map(_reference, items(value)))
+        return (
+            f"; the mean of their weights is one: `stage mean: average {{ of = [{names}] }}`, "
+            "named as `mean`"
+        )
 
 
 class Judge(Ref):
@@ -219,7 +262,7 @@ class Judge(Ref):
 
 def _reference(value: s.Value) -> str:
     if not isinstance(value, s.Path | s.Indexed | s.Either):
-        raise wrong_value(value, "a name", "the name of a declaration, without quotes")
+        raise _no_name(value)
     return value.name
 
 

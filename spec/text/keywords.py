@@ -142,6 +142,12 @@ NAME = "[a-z][a-z0-9_]*"
 _TO_FILL_IN = re.compile(r"\$\{\d:([^}]*)\}")
 
 
+def as_name(text: str) -> str:
+    """What a text with capitals or dashes is as a name; "" if it is not nearly one."""
+    found = re.sub(r"[ -]", "_", text).lower()
+    return found if re.fullmatch(NAME, found) else ""
+
+
 def why_no_name(name: str) -> str:
     """Why a name is not allowed; "" if it is."""
     if name in RESERVED:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from operator import add, mul, sub, truediv
 from typing import NamedTuple
 
-from .keywords import NAMED, SHAPES, SNIPPETS, STAGE_KINDS, any_of, example
+from .keywords import NAMED, SHAPES, SNIPPETS, STAGE_KINDS, any_of, as_name, example
 
 _NUMBER = r"[0-9][0-9_.]*(?:[eE][+-]?[0-9]+)?[A-Za-z%]*"
 _TEXT = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
@@ -28,7 +28,6 @@ _SIGNS = {
     "：": "=",
     "＝": "=",
 }
-
 
 _OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
     "*": mul,
@@ -249,6 +248,10 @@ def _arithmetic(line: str, at: int) -> Answer | None:
         result = _computed(match[1], match[2], match[3])
         help = f"write the result: `{result}`" if result else "write the result"
         return Answer("E107", "specs have no arithmetic", help, match.start(), match.end())
+    for match in _matches(r"(?<==)[ \t]*([a-z]\w*(?:[ \t]*\+[ \t]*[a-z]\w*)+)", line, at):
+        names = " 1, ".join(re.findall(r"\w+", match[1]))
+        help = f"write each name with its weight: `{{ {names} 1 }}`"
+        return Answer("E107", "specs have no arithmetic", help, match.start(1), match.end())
     return None
 
 
@@ -338,13 +341,12 @@ def _path(line: str, at: int) -> Answer | None:
     for match in _matches(pattern, line, at):
         text = match[1].rstrip("}") if match[1].count("{") < match[1].count("}") else match[1]
         if re.search(r"[/\\]|\.\w+$|[A-Za-z]-\w", text) and not re.fullmatch(_NUMBER, text):
-            return Answer(
-                "E107",
-                "paths and addresses are texts, in double quotes",
-                f'write `"{text}"`',
-                match.start(1),
-                match.start(1) + len(text),
-            )
+            name, start = as_name(text), match.start(1)
+            message, help = "paths and addresses are texts, in double quotes", f'write `"{text}"`'
+            if name:
+                message = "names have `_` where others have `-`, and texts are in double quotes"
+                help = f'write `{name}`, or `"{text}"`'
+            return Answer("E107", message, help, start, start + len(text))
     return None
 
 

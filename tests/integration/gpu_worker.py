@@ -41,6 +41,7 @@ from etude.compiler.plan.plan import (  # noqa: E402
     Kto,
     LikelihoodJob,
     NextToken,
+    Prm,
     ReferenceJob,
     Reward,
     Sft,
@@ -285,6 +286,8 @@ ALONE: dict[str, Case] = {
     "distill dialogs": taught(counts="dialogs", divergence="jsd"),
     "reward bradley_terry": of_records(Reward(center=0.1)),
     "reward plackett_luce": of_records(Reward(objective="plackett_luce", layout="pairs")),
+    "prm": of_records(Prm()),
+    "prm last": of_records(Prm(loss_on="last")),
     **PREFERENCES,
     "dpo pairs": of_records(Dpo(layout="pairs", label_smoothing=0.0, **DPO)),
     "dpo lora": of_records(Dpo(label_smoothing=0.0, **DPO), torchtitan=LORA),
@@ -315,6 +318,7 @@ MANY: dict[str, Case] = {
         objective=NextToken(z_loss=1e-4),
         torchtitan={"parallelism": {"tensor_parallel_degree": 2}},
     ),
+    "sharded prm": of_records(Prm(), batch=4),
     "sharded kto": of_records(Kto(mask="none", **KTO), batch=4),
 }
 CASES = {1: ALONE, 2: MANY}

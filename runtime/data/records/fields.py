@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,8 +101,13 @@ class Fields:
                     f"remove such records, or `{key}`, from the data set",
                 )
 
-    def missing(self, record: Mapping[str, Any], wanted: str) -> DataError:
-        """The error for a record that lacks the fields it should be read from."""
+    def missing(self, record: Mapping[str, Any], wanted: str, help: str | None = None) -> DataError:
+        """The error for a record that lacks the fields it should be read from.
+
+        Args:
+            help: what to do; without it, the names of other fields that look like a prompt, an
+                answer or messages.
+        """
         empty = [name for name in re.findall(r"`(\w+)`", wanted) if record.get(name, "") is None]
         if empty:
             return DataError(
@@ -110,7 +115,27 @@ class Fields:
                 "remove such records from the data set, or give it a value",
             )
         there = ", ".join(map(str, list(record)[:8])) or "nothing"
-        return DataError(f"no {wanted}; the fields are {there}", proposal(record))
+        help = proposal(record) if help is None else help
+        return DataError(f"no {wanted}; the fields are {there}", help)
+
+    def named_otherwise(
+        self, record: Mapping[str, Any], like: Mapping[str, Callable[[Any], bool]], otherwise: str
+    ) -> str:
+        """Help for a record without some fields: other fields that look like these.
+
+        Args:
+            like: field → whether a value looks like it.
+            otherwise: the help if no field does.
+        """
+        named: dict[str, str] = {}
+        others = {n: v for n, v in record.items() if n not in {self.name(key) for key in like}}
+        lacking = [key for key in like if self.name(key) not in record]
+        for key in lacking:
+            found = next((name for name, value in others.items() if like[key](value)), None)
+            if found is None:
+                return otherwise
+            named[key] = found
+        return f"write `{_fields(named)}` in the dataset, if that is what the field says"
 
     def _renamed(self, messages: object) -> object:
         """Messages with `role` and `content` in place of the data set's names for them."""
@@ -178,19 +203,20 @@ def proposal(
             changed = {key: value for key, value in named.items() if key != value}
             more = f": {_translated()}" if keys["role"] == "from" else ""
             return f"write `{_fields(changed)}` in the dataset{more}" if changed else ""
-    prompt = next((name for name in PROMPTS if _text(record.get(name))), None)
+    prompt = next((name for name in ("prompt", *PROMPTS) if _text(record.get(name))), None)
     completion = next((name for name in COMPLETIONS if _text(record.get(name))), None)
     if prompt == "instruction" and record.get("input"):
         return (
             "`instruction` and `input` are one prompt: join them in the records, as "
             "docs/data.md shows, since a field cannot be read from two"
         )
-    if prompt and ("chosen" in record or completion is None):
-        return f"write `{_fields({'prompt': prompt})}` in the dataset"
-    if prompt and completion:
-        named = {"prompt": prompt, "completion": completion}
-        return f"write `{_fields({k: v for k, v in named.items() if k != v})}` in the dataset"
-    return ""
+    if not prompt:
+        return ""
+    named = {"prompt": prompt}
+    if completion and "chosen" not in record:
+        named["completion"] = completion
+    changed = {key: value for key, value in named.items() if key != value}
+    return f"write `{_fields(changed)}` in the dataset" if changed else ""
 
 
 def suggested(record: Mapping[str, Any], kind: str) -> dict[str, str]:

@@ -53,6 +53,10 @@ def _listed(record: Mapping[str, Any], fields: Fields, offered: Any) -> list[tup
     return found
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def margin_of(record: Mapping[str, Any], fields: Fields, responses: int) -> float:
     """By how much the better of two responses is better.
 
@@ -60,9 +64,14 @@ def margin_of(record: Mapping[str, Any], fields: Fields, responses: int) -> floa
     """
     name, value = fields.name("margin"), fields.get(record, "margin")
     if value is None:
-        raise fields.missing(record, f"field `{name}`, which the stage's `margin` needs")
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value < float("inf"):
+        help = fields.named_otherwise(
+            record,
+            {"margin": lambda value: _number(value) and value >= 0},
+            f"write in `{name}` by how much the chosen response is better, or train without "
+            "`margin`",
+        )
+        raise fields.missing(record, f"field `{name}`, which the stage's `margin` needs", help)
+    if not _number(value) or not 0 <= value < float("inf"):
         shown = json.dumps(value, ensure_ascii=False, default=str)[:40]
         raise DataError(
             f"`{name}` is {shown}, and not a number of 0 or more",

@@ -229,7 +229,14 @@ def solution(record: Mapping[str, Any], fields: Fields, separator: str) -> Solut
     fields.require_readable(record)
     prompt, name = fields.text(record, "prompt"), fields.name("completions")
     if prompt is None or record.get(name) is None:
-        raise fields.missing(record, f"`{fields.name('prompt')}` and `{name}`")
+        like = {"prompt": _like_prompt, "completions": _like_steps}
+        help = fields.named_otherwise(
+            record,
+            like,
+            f"write the question in `{fields.name('prompt')}`, and the steps of its answer in "
+            f"`{name}`, as a list of texts",
+        )
+        raise fields.missing(record, f"`{fields.name('prompt')}` and `{name}`", help)
     _require_prompt(prompt)
     steps = steps_of(record, fields)
     for number, step in enumerate(steps, 1):
@@ -274,9 +281,15 @@ def step_labels(record: Mapping[str, Any], fields: Fields, steps: int) -> list[b
     """
     name = fields.name("labels")
     if name not in record:
-        raise fields.missing(record, f"field `{name}`")
+        help = fields.named_otherwise(
+            record,
+            {"labels": lambda value: _like_labels(value) and len(value) == steps},
+            f"write a list in `{name}`: true for each step that is right, and false for each that "
+            "is wrong",
+        )
+        raise fields.missing(record, f"field `{name}`", help)
     labels = record[name]
-    if not isinstance(labels, list) or not all(each in (0, 1) for each in labels):
+    if not _like_labels(labels):
         raise DataError(
             f"`{name}` is not a list of true and false",
             "write true for each step that is right, and false for each that is wrong",
@@ -296,14 +309,36 @@ def label(record: Mapping[str, Any], fields: Fields) -> bool:
     """
     name, value = fields.name("label"), fields.get(record, "label")
     if name not in record:
-        raise fields.missing(record, f"field `{name}`")
-    if isinstance(value, bool) or value in (0, 1):
+        help = fields.named_otherwise(
+            record,
+            {"label": _like_label},
+            f"write true in `{name}` for an answer that is good, and false for one that is bad",
+        )
+        raise fields.missing(record, f"field `{name}`", help)
+    if _like_label(value):
         return bool(value)
     raise DataError(
         f"`{name}` is {json.dumps(value, ensure_ascii=False, default=str)[:40]}, and not true or "
         "false",
         "write true for an answer that is good, and false for one that is bad",
     )
+
+
+def _like_label(value: Any) -> bool:
+    return value in (0, 1)
+
+
+def _like_labels(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_like_label, value))
+
+
+def _like_steps(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+
+
+def _like_prompt(value: Any) -> bool:
+    messages = isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
+    return isinstance(value, str) or (messages and bool(value))
 
 
 def _asked(messages: Sequence[Message]) -> int:

@@ -89,8 +89,19 @@ def test_what_is_no_ensemble(folder: Path, text: str, code: str, message: str) -
     assert message in errors[0].message
 
 
-def test_an_ensemble_of_ensembles_and_a_model_from_one_are_refused(folder: Path) -> None:
+def test_an_ensemble_of_ensembles_is_refused(folder: Path) -> None:
     nested = BOTH + f"stage all: ensemble {{ of = [rm, both] }}\n{DRAFTS}, judge = all }}"
     assert [error.code for error in write(folder, nested).report.errors] == ["E596"]
-    from_it = BOTH + DRAFTS.replace("from = base", "from = both") + " }"
-    assert "E406" in {error.code for error in write(folder, from_it).report.errors}
+
+
+@pytest.mark.parametrize(
+    ("stages", "help"),
+    [
+        (DRAFTS.replace("from = base", "from = both") + " }", "write no text: name a language mod"),
+        ("stage mean: average { of = [both, rm] }", "write one of its reward models, such as `rm`"),
+    ],
+)
+def test_an_ensemble_has_no_weights(folder: Path, stages: str, help: str) -> None:
+    (found,) = (e for e in write(folder, BOTH + stages).report.errors if e.code == "E406")
+    assert found.message == "`both` is an ensemble: it has no weights"
+    assert help in found.help

@@ -80,8 +80,27 @@ def test_what_is_no_solution_is_said(changed, reason, help):
 
 def test_labels_have_to_be_there():
     record = {name: value for name, value in GOOD.items() if name != "labels"}
-    with pytest.raises(DataError, match="no field `labels`; the fields are prompt, completions"):
+    with pytest.raises(DataError, match="no field `labels`; the fields are prompt, comp") as error:
         read_solution(record, Fields(), "\n")
+    assert (error.value.help or "").startswith("write a list in `labels`: true for each step")
+
+
+@pytest.mark.parametrize(
+    ("record", "help"),
+    [
+        ({"prompt": "Sum?", "completions": STEPS, "ratings": [1, 0]}, '{ labels = "ratings" }'),
+        (
+            {"question": "Sum?", "steps": STEPS, "labels": [1, 0]},
+            '{ prompt = "question", completions = "steps" }',
+        ),
+        ({"problem": ASK, "completions": STEPS, "labels": [1, 0]}, '{ prompt = "problem" }'),
+        ({"prompt": "Sum?", "answer": 2, "labels": [1, 0]}, "steps of its answer in `completions`"),
+    ],
+)
+def test_fields_of_other_names_are_found(record, help):
+    with pytest.raises(DataError) as error:
+        read_solution(record, Fields(), "\n")
+    assert help in (error.value.help or "")
 
 
 def texts(made, record):

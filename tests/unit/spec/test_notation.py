@@ -37,6 +37,7 @@ def errors(attribute: str) -> list:
         ("lr = 2 ** 3", "E107", "write the result: `8`"),
         ("lr = 1e-3 - 5e-4", "E107", "`0.0005`"),
         ("lr = 3e-4 / 0", "E107", "write the result"),
+        ("reward = right + tidy", "E107", "`{ right 1, tidy 1 }`"),
         ("clip = -1", "E108", "remove `clip`"),
         ("optimizer = adamw { betas = [-0.9, 0.95] }", "E108", "remove `betas`"),
         ("lr = 1e-3 cosine", "E109", "`1e-3 -> 0 cosine`"),
@@ -65,6 +66,11 @@ def test_each_has_its_own_answer(attribute: str, code: str, help: str) -> None:
 def test_paths_and_addresses_are_texts(path: str) -> None:
     found = only(check(HEAD + f"dataset more {{ files = {path} }}\n" + stage()))
     assert (found.code, found.help) == ("E107", f'write `"{path}"`')
+
+
+def test_a_name_with_a_dash_is_told_in_both_spellings() -> None:
+    found = only(check(HEAD + "model other { family = gpt-oss }\n" + stage()))
+    assert (found.code, found.help) == ("E107", 'write `gpt_oss`, or `"gpt-oss"`')
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,18 @@ EXAMPLES: list[tuple[str, str, str]] = [
         "`stage jury: ensemble { of = [rm, other] }`, and write `judge = jury`",
     ),
     ("E201", post(REWARD) + post_stage(SAMPLE, judge="¦[rm]"), "write `rm`, without brackets"),
+    (
+        "E201",
+        entry('model other { family = ¦"gpt-oss" }'),
+        "write `gpt_oss`: names have small letters",
+    ),
+    ("E201", train(model="¦[tiny, other]"), "write one of them, such as `tiny`"),
+    (
+        "E201",
+        post(SAMPLE) + post_stage(SFT, from_="¦[first, other]"),
+        "the mean of their weights is one: `stage mean: average { of = [first, other] }`",
+    ),
+    ("E201", post(SAMPLE) + post_stage(SFT, from_="¦[first]"), "write `first`, without brackets"),
     ("E201", train(gate="¦3"), "gate seq_len { require needle >= 90% }"),
     ("E202", train(precision="¦fp7"), "not a precision"),
     ("E202", train(precision="fp8 { except = [¦outpt] }"), "did you mean `output`?"),
