@@ -144,9 +144,10 @@ def walk(
     Returns: what the next job needs; None at the end of the plan.
     Raises: RunError, Stopped.
     """
-    from .engine.device import prepare
+    with imports.uncollected():
+        from .engine.device import prepare
 
-    prepare(device)
+        prepare(device)
     if ranks.world_size > 1:
         ranks.together(device)
     if ranks.rank != 0:

@@ -23,10 +23,11 @@ def test_recording_and_checksums_are_measured(overhead: Any, tmp_path: Path) -> 
     assert told["saving"] > 0
     assert told["MiB"] > 0
     assert (tmp_path / "run" / "tensorboard" / "pre").is_dir()
-    starts = [{"command, plan and preflight": 1.0, "tokenizer": 2.0}]
+    starts = [({"command, plan and preflight": 1.0, "tokenizer": 2.0}, 2.5)]
     shown = overhead.table(told, {1: [0.5], 2: [0.7, 0.9]}, starts, 2, 1)
     assert "| between two jobs on 2 ranks, s | 0.8 | < 1 |" in shown
     assert "| from the command to the first step, s | 3 | < 15 |" in shown
+    assert "| the same in seconds of processors | 2.5 |  |" in shown
 
 
 def test_steps_are_recorded_in_turn_and_trackers_compared_with_none(overhead: Any) -> None:
