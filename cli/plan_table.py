@@ -234,7 +234,7 @@ def _writing(plan: Plan) -> None:
     rows: dict[tuple[str, ...], list[str]] = {}
     for job in plan.jobs:
         of = job.generation if isinstance(job, WritingJob) and not job.extends else None
-        if of is not None:
+        if of is not None and not plan.aside(job):
             name = f"{of.replicas:,} × {of.pipeline} × {of.tensor}"
             parts = [f"{of.memory[part] / 1e9:.1f} GB" for part in ("weights", "sequence")]
             room = f"{of.share * of.gpu_memory / 1e9:.1f} GB"
@@ -253,9 +253,11 @@ def _reading(plan: Plan) -> None:
     """Of models that only read on GPUs: what is on the fullest of them, and how long it takes."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for job in plan.jobs:
-        if not isinstance(job, ForwardJob) or job.extends or job.reading is None:
+        if not isinstance(job, ForwardJob) or job.extends or plan.aside(job):
             continue
         of = job.reading
+        if of is None:
+            continue
         parts = (of.memory["parameters"] + of.memory["buffers"], of.memory["activations"])
         sizes = [f"{size / 1e9:.1f} GB" for size in (*parts, of.least, of.gpu_memory)]
         time = "" if of.seconds is None else f"{measured(of.seconds)} s"

@@ -16,17 +16,20 @@ _WORDS = (
 )
 
 
-def ordered(what: str, segments: Sequence[Segment], length: Length, report: Report) -> None:
+def ordered(
+    what: str, segments: Sequence[Segment], length: Length, first: Fraction, report: Report
+) -> None:
     """Reports segments that do not end after they begin, as far as that can be told without the
     tokens per step.
 
     Args:
         what: the knob.
+        first: tokens of the first step.
     """
     begin: Position | None = Position(length.unit, Fraction(0))
     for segment in segments:
         if segment.bound is None:
-            _fills(what, segment, length, report)
+            _fills(what, segment, length, first, report)
             return
         end = length.of(segment.bound.quantity)
         if begin is not None and begin.unit != end.unit:
@@ -39,19 +42,23 @@ def ordered(what: str, segments: Sequence[Segment], length: Length, report: Repo
             begin = replace(end, value=end.value + begin.value)
 
 
-def _fills(what: str, segment: Segment, length: Length, report: Report) -> None:
+def _fills(what: str, segment: Segment, length: Length, first: Fraction, report: Report) -> None:
     """Reports turns of a `repeat` that cannot fill the stage: its length is in one unit, theirs in
-    another."""
+    another, and steps differ."""
     others = segment.turn.others if segment.turn else ()
-    apart = next((each for each in others if length.of(each).unit != length.unit), None)
+    apart = next((each for each in others if length.measured(each) is None), None)
     if apart is not None:
+        near = replace(length, pace=first).measured(apart)
+        assert near is not None
+        rounded = Position(length.unit, max(Fraction(round(near)), Fraction(1)))
         report.add(
             "E466",
             f"the turns of this `repeat` of {what} fill the stage, whose length is in "
-            f"{length.unit}, but `{apart}` of theirs is in another unit",
+            f"{length.unit}, but `{apart}` of theirs is in another unit, and steps do not all have "
+            "the same number of tokens",
             segment.span,
-            help=f"write `{apart}` in {length.unit} or %, such as `2%`, or add `for …` to this "
-            "segment",
+            help=f"write `{place(rounded).replace(',', '')}`, which `{apart}` is at the beginning "
+            "of the stage, or a share of it, such as `2%`; or add `for …` to this segment",
         )
 
 

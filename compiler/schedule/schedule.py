@@ -41,7 +41,7 @@ from .epochs import note_estimates, of_epochs
 from .knobs import Knobs
 from .order import evaluated, ordered, profiled, within
 from .part import at_checkpoint
-from .positions import Border, Length
+from .positions import Border, Length, pace
 from .segments import Meshes, cut, frozen
 
 _RAMPS = listed(tuple(shape for shape in sc.SHAPES if not CURVES[shape].by_ratio))
@@ -130,8 +130,10 @@ class _Scheduler:
         length = self._length()
         if length is None:
             return None
+        first, same = pace(knobs["batch"], knobs["seq_len"])
+        length = replace(length, pace=first if same else None)
         for knob, segments in knobs.items():
-            ordered(knob, segments, length, self.report)
+            ordered(knob, segments, length, first, self.report)
         if self.report.failures > before or not self._place(knobs, length):
             return None
         meshes = self._meshes(knobs["parallel"])

@@ -35,7 +35,10 @@ def gather(
     found: dict[str, Any] = {"recipe": plan.recipe, "title": plan.title}
     found |= {name: [] for name in SECTIONS}
     # The plan's file has its stages by name, but its jobs in the order in which they run.
-    for stage in dict.fromkeys(job.stage for job in plan.jobs if job.kind == "train"):
+    trains = [job for job in plan.jobs if job.kind == "train"]
+    # What a part starts from is of other runs, which may have left nothing here to report.
+    of_part = [job for job in trains if not plan.aside(job) or job.id in outcomes]
+    for stage in dict.fromkeys(job.stage for job in of_part):
         found["stages"].append(_trained(plan, store, str(stage), outcomes))
     keys = {job.id: job.key for job in plan.jobs}
     passes: dict[str, dict[str, float]] = {}

@@ -13,6 +13,7 @@ from reported_runs import SPEC, Run, answered, fill
 
 from etude.cli import report as command
 from etude.cli.main import main
+from etude.compiler.plan.part import part_of
 from etude.runtime.run_folder.recorder import EVALUATIONS, STEPS
 from etude.runtime.run_folder.store import Store
 from etude.runtime.run_folder.variant_folders import variant_folder
@@ -176,6 +177,18 @@ def test_a_run_in_progress_is_reported_up_to_its_last_whole_line(
     (run.folder / "metrics" / "pretrain.1.jsonl").write_text(f'{line}\n{{"step": 1, "lo')
     row = report(run, capsys)["stages"][0]
     assert (row["state"], row["steps"], row["loss"]) == ("started", 1, 5.5)
+
+
+def test_what_a_part_starts_from_is_shown_only_if_it_was_done_here(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policy was trained in this folder; what it began with was brought along or removed."""
+    run.train("align.2.dpo.1", [{"loss": 0.7}, {"loss": 0.5}])
+    part = part_of(run.plan, only="align.2.after")
+    assert part.part
+    assert {"pretrain.1", "align.2.dpo.1", "align.2.rm.1"} <= {*part.part.aside}
+    (run.folder / "plan.json").write_text(part.to_json())
+    assert [row["stage"] for row in report(run, capsys)["stages"]] == ["align.2.dpo"]
 
 
 def test_nothing_yet(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
