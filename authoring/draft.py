@@ -77,8 +77,8 @@ class Draft:
         """The line that replaces an optimizer that etude lacks."""
         return self.open(
             "optimizer",
-            f"the configuration has {kind}, which needs different rates from AdamW and Adam, the "
-            "optimizers of etude",
+            f"the configuration has {kind}, which needs different rates from the optimizers of "
+            "etude",
         )
 
     def open_rates(self, segments: Sequence[str], reason: str) -> list[w.Line]:
@@ -284,3 +284,11 @@ def optimizer(betas: tuple[Fraction, Fraction], decay: Fraction, eps: Fraction) 
         f"weight_decay = {w.real(decay)}, eps = {w.real(eps)} }}"
     )
     return "optimizer", shown
+
+
+def adafactor(config: Config) -> tuple[str, str]:
+    """Adafactor as the trainer of transformers 5.24 has it, which gives it the run's rate and decay
+    and leaves the rest to `transformers.optimization.Adafactor` (`trainer_optimizer.py`)."""
+    config.irrelevant(dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), "of AdamW"))
+    decay = config.number("weight_decay", default=Fraction(0))
+    return "optimizer", f"adafactor {{ scale_parameter = false, weight_decay = {w.real(decay)} }}"

@@ -8,7 +8,7 @@ from . import writing as w
 from .axolotl_data import datasets
 from .axolotl_reasons import IRRELEVANT, OFF, PLUGINS, SPEED, UNLESS
 from .config import Config
-from .draft import Draft, Options, optimizer, placement
+from .draft import Draft, Options, adafactor, optimizer, placement
 from .tree import ConfigError, Leaf
 
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
@@ -351,6 +351,8 @@ def _kto(config: Config) -> list[w.Line]:
 
 def _optimizer(config: Config, made: Draft) -> w.Line:
     kind = config.text("optimizer", default="adamw_torch_fused")
+    if kind == "adafactor":
+        return adafactor(config)
     if not _ADAMW.fullmatch(kind):
         return made.open_optimizer(kind)
     if _QUANTIZED.fullmatch(kind):

@@ -57,8 +57,9 @@ def in_full(block: r.Declaration) -> str:
 def settings(of: r.Optimizer) -> str:
     """The settings of an optimizer; those that are words only if they are not the default."""
     shown = [of.kind]
+    lacking = r.OF_ADAM if of.kind == "adafactor" else ()
     for name, attribute in r.attributes(type(of)).items():
-        value = getattr(of, attribute.field)
+        value = None if name in lacking else getattr(of, attribute.field)
         if value is not None and (not isinstance(value, str) or value != attribute.default):
             text = f"{value:g}" if isinstance(value, float) else value
             if isinstance(value, sc.Schedule):

@@ -352,7 +352,7 @@ class Optimizer(Attributes):
     """The optimizer's settings. Those of `muon` that AdamW has too are those of the AdamW that the
     parameters besides matrices learn by; the weight decay is that of both."""
 
-    kind: Literal["adamw", "adam", "muon"] = "adamw"
+    kind: Literal["adamw", "adam", "muon", "adafactor"] = "adamw"
     betas: Numbers | None = None
     weight_decay: Schedule | None = None
     decay: Literal["all", "matrices"] | Let | None = None
@@ -362,6 +362,11 @@ class Optimizer(Attributes):
     ns_steps: Number | None = None
     adjust_lr: Literal["match_rms_adamw", "original", "spectral_unclamped"] | Let | None = None
     qk_clip: Number | None = None
+    beta2_decay: Number | None = None
+    eps1: Number | None = None
+    eps2: Number | None = None
+    d: Number | None = None
+    scale_parameter: bool | Let | None = None
 
 
 class Spikes(Block):

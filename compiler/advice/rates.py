@@ -152,9 +152,14 @@ def _new(stage: ScheduledStage) -> bool:
     return stage.parent is None
 
 
+def _relative(stage: ScheduledStage) -> bool:
+    """Whether rates are relative to the size of a parameter, unlike all published for Adam."""
+    return stage.optimizer.own().get("scale_parameter", False)
+
+
 @rule("W605")
 def far_from_published(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
-    if not _new(stage):
+    if not _new(stage) or _relative(stage):
         return
     size, highest = parameters(stage.model), peak(stage)
     usual = published_peak(size)
@@ -236,7 +241,9 @@ def no_warm_up(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
 @rule("N602")
 def no_weight_decay(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     optimizer = stage.spec.optimizer
-    if _new(stage) and isinstance(optimizer, r.Optimizer) and optimizer.weight_decay == 0:
+    if not isinstance(optimizer, r.Optimizer) or optimizer.kind == "adafactor":
+        return  # whose default is 0
+    if _new(stage) and optimizer.weight_decay == 0:
         yield Found(
             "pre-training without weight decay",
             optimizer.at("weight_decay"),
@@ -260,7 +267,7 @@ def rate_of_an_adapter(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
     """Full fine-tuning of a large model at a rate typical of LoRA or of tiny models."""
     size, highest = parameters(stage.model), peak(stage)
     limit = MOST_TUNING.get(stage.spec.kind)
-    if limit is None or size < LARGE_TUNED or highest < limit:
+    if limit is None or size < LARGE_TUNED or highest < limit or _relative(stage):
         return
     usual = "1e-5 to 2e-5" if stage.spec.kind == "sft" else "5e-7 to 5e-6"
     yield Found(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...spec.record import Record, field
 from ...spec.schema.precision import budget
@@ -59,6 +59,7 @@ class Setting(Record):
         scores: its head gives one score, not a logit for each token.
         muon: iterations of Newton–Schulz in Muon, by which the matrices of layers learn; 0: they do
             not.
+        adafactor: all parameters learn by Adafactor.
     """
 
     model: ModelShape
@@ -85,6 +86,7 @@ class Setting(Record):
     reshard: str = "default"
     offload: bool = False
     muon: int = 0
+    adafactor: bool = False
 
 
 class Estimate(Record):
@@ -188,6 +190,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         **_kept(setting),
         "eager": setting.eager,
         **_muon(setting),
+        **_adafactor(setting),
         "plain_loss": setting.plain_loss,
         "flash2": setting.flash2,
         "once": setting.once,
@@ -235,9 +238,56 @@ def _low(setting: Setting) -> dict[str, float]:
 def _muon(setting: Setting) -> dict[str, float]:
     """The symbols of Muon. An iteration of Newton–Schulz on a matrix of m rows and n ≥ m columns
     takes 2 m² n FLOPs for its Gram matrix, 2 m³ for the square of that, and 2 m² n again."""
-    model = setting.model if setting.muon else None
-    if model is None:
+    if not setting.muon:
         return {"muon": 0, "z_d": 0, "z_e": 0}
+    experts = setting.model.experts
+    of = _matrices(setting.model)
+
+    def flops(matrices: list[tuple[int, int]]) -> float:
+        short = [(min(shape), max(shape)) for shape in matrices]
+        return setting.muon * sum(4 * m * m * n + 2 * m**3 for m, n in short)
+
+    layers = flops(of.attention)
+    return {
+        "muon": 1,
+        "z_d": layers + flops(of.feed_forward),
+        "z_e": layers
+        + (experts.count + experts.shared) * flops(of.expert)
+        + flops([(experts.count, setting.model.dim)])
+        if experts
+        else 0,
+    }
+
+
+def _adafactor(setting: Setting) -> dict[str, float]:
+    """The symbols of Adafactor: a number for each row and column of a layer's matrices, and for
+    each element of its norms."""
+    if not setting.adafactor:
+        return {"adafactor": 0, "k_d": 0, "k_e": 0, "k_x": 0}
+    of, d, experts = _matrices(setting.model), setting.model.dim, setting.model.experts
+
+    def kept(matrices: list[tuple[int, int]]) -> int:
+        return sum(rows + columns for rows, columns in matrices)
+
+    layers = kept(of.attention) + 2 * d
+    shared = experts.shared * kept(of.expert) + experts.count + d if experts else 0
+    return {
+        "adafactor": 1,
+        "k_d": layers + kept(of.feed_forward),
+        "k_e": layers + shared,
+        "k_x": experts.count * kept(of.expert) if experts else 0,
+    }
+
+
+class _Matrices(NamedTuple):
+    """The matrices of a layer, as rows and columns; of one expert."""
+
+    attention: list[tuple[int, int]]
+    feed_forward: list[tuple[int, int]]
+    expert: list[tuple[int, int]]
+
+
+def _matrices(model: ModelShape) -> _Matrices:
     queries, keys, values = widths(model)
     d, latent, experts = model.dim, model.latent, model.experts
     attention = [(queries, d), (keys, d), (values, d), (d, values if latent else queries)]
@@ -249,22 +299,9 @@ def _muon(setting: Setting) -> dict[str, float]:
             (keys - model.heads * latent.rotary + values, latent.keys),
             (d, values),
         ]
-
-    def flops(matrices: list[tuple[int, int]]) -> float:
-        short = [(min(shape), max(shape)) for shape in matrices]
-        return setting.muon * sum(4 * m * m * n + 2 * m**3 for m, n in short)
-
-    layers = flops(attention)
     of_ffn = 3 if model.parts is None or model.parts.gated else 2
-    return {
-        "muon": 1,
-        "z_d": layers + flops([(model.ffn, d)] * of_ffn),
-        "z_e": layers
-        + (experts.count + experts.shared) * flops([(experts.ffn, d)] * 3)
-        + flops([(experts.count, d)])
-        if experts
-        else 0,
-    }
+    each = [(experts.ffn, d)] * 3 if experts else []
+    return _Matrices(attention, [(model.ffn, d)] * of_ffn, each)
 
 
 def _kept(setting: Setting) -> dict[str, float]:

@@ -71,6 +71,11 @@ SYMBOLS = {
     "adapters": "parameters of adapters for each of the model's",
     "eager": "1 without torch.compile, else 0",
     "muon": "1 where the matrices of layers learn by Muon, else 0",
+    "adafactor": "1 where all parameters learn by Adafactor, else 0",
+    "k_d": "rows and columns of a layer without experts, and elements of its norms, without "
+    "Adafactor 0",
+    "k_e": "the same for a layer with experts, except those that tokens are routed to",
+    "k_x": "rows and columns of the experts of a layer, without Adafactor 0",
     "averaged": "1 where a mean of the weights is kept, by `average` or `ema`, else 0",
     "z_d": "FLOPs of Newton–Schulz for a layer without experts, without Muon 0",
     "z_e": "the same for a layer with experts, all of them",
@@ -176,11 +181,15 @@ MEMORY: dict[str, Formula] = {
         "fp32 gradients, reduced and sharded (FSDP2), on the GPU",
         "bytes",
     ),
+    "factors": _of(
+        "adafactor * (L_d * k_d + L_e * (k_e + k_x / x) + (N_in + N_out) * (1 / V + 1 / d))",
+        "numbers that Adafactor keeps (arXiv:1804.04235 §3): one for each row and column",
+    ),
     "optimizer": _of(
-        "((8 * N - 4 * muon * (N - N_in - N_out)) * backward * trained + 4 * averaged * N)"
-        " / (S * t) * (1 - offload)",
+        "((8 * (1 - adafactor) * N - 4 * muon * (N - N_in - N_out)) * backward * trained"
+        " + 4 * averaged * N) / (S * t) * (1 - offload) + 4 * factors * backward * (1 - offload)",
         "two fp32 moments of AdamW, one of Muon, and the fp32 mean of the weights where there is "
-        "one, sharded, on the GPU",
+        "one, sharded, on the GPU; what Adafactor keeps, as if each GPU had all of it",
         "bytes",
     ),
     "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),
@@ -415,10 +424,10 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "update": _of(
-        "28 * backward * trained * N / (S * t) / hbm"
+        "(28 + 32 * adafactor) * backward * trained * N / (S * t) / hbm"
         " + backward * (L_d * z_d + L_e * z_e) / S / (e_matmul * effective)",
-        "AdamW: 28 bytes read and written per parameter; Muon: Newton–Schulz, whose matrices the "
-        "GPUs share",
+        "AdamW: 28 bytes read and written per parameter, by one kernel; Adafactor: 60, by nine; "
+        "Muon: Newton–Schulz, whose matrices the GPUs share",
         "s",
     ),
     "time": _of(

@@ -31,7 +31,7 @@ class Work(Record):
     Attributes:
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
-        adapters, averaged, muon: as in `Setting`.
+        adapters, averaged, muon, adafactor: as in `Setting`.
     """
 
     model: ModelShape
@@ -43,6 +43,7 @@ class Work(Record):
     adapters: float = 0.0
     averaged: bool = False
     muon: int = 0
+    adafactor: bool = False
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
@@ -59,7 +60,8 @@ class Work(Record):
             if adapter
             else 0.0,
             averaged=getattr(stage.spec, "averages", False),
-            muon=of.of_muon()["ns_steps"] if of.kind == "muon" else 0,
+            muon=of.own()["ns_steps"] if of.kind == "muon" else 0,
+            adafactor=of.kind == "adafactor",
         )
 
 
@@ -105,6 +107,7 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         adapters=work.adapters,
         averaged=work.averaged,
         muon=work.muon,
+        adafactor=work.adafactor,
     )
 
 

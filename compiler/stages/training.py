@@ -20,7 +20,7 @@ from ..values import ModelShape
 from .adapter import check_adapter
 from .attention import in_force
 from .evaluating import check_evaluation
-from .muon import check_clipped, check_settings
+from .optimizer import check_clipped, check_settings
 from .precision import Chosen, check
 
 if TYPE_CHECKING:

@@ -23,6 +23,8 @@ OUTPUT = r"(^|\.)lm_head\."
 (arXiv:2502.16982 §2.2)."""
 MUON = "DistMuon"
 """Their name of Muon."""
+ADAFACTOR = "Adafactor"
+"""torch's name of Adafactor, which torchtitan lacks."""
 
 FIRST_STEP_SECONDS = 1800
 """The time limit of collectives that may have to wait for compilation in a first step, or for other
@@ -119,21 +121,24 @@ def _recomputation(recompute: str, *, on_cpu: bool) -> dict[str, Any] | None:
 
 def _groups(optimizer: r.Optimizer, peak: float) -> list[dict[str, Any]]:
     """The groups of parameters; of several that match one, the first counts."""
-    muon = optimizer.kind == "muon"
-    adam = {
-        "lr": peak,
-        "betas": list(optimizer.betas),
-        "eps": optimizer.eps,
-        "weight_decay": _most(optimizer.weight_decay),
-    }
-    name = "Adam" if optimizer.kind == "adam" else "AdamW"
+    name, settings = _of_vectors(optimizer, peak)
     found = []
     if optimizer.decay == "matrices":
-        found.append((NO_MATRICES, name, adam | {"weight_decay": 0.0}))
-    if not muon:
-        return _named([*found, (".*", name, adam)])
+        found.append((NO_MATRICES, name, settings | {"weight_decay": 0.0}))
+    if optimizer.kind != "muon":
+        return _named([*found, (".*", name, settings)])
     pattern = OUTPUT if found else f"{NO_MATRICES}|{OUTPUT}"
-    return _named([*found, (pattern, name, adam), (".*", MUON, _muon(optimizer, peak))])
+    return _named([*found, (pattern, name, settings), (".*", MUON, _muon(optimizer, peak))])
+
+
+def _of_vectors(optimizer: r.Optimizer, peak: float) -> tuple[str, dict[str, Any]]:
+    """What norms and biases learn by, and what else but the matrices that learn by Muon."""
+    decay = {"weight_decay": _most(optimizer.weight_decay)}
+    if optimizer.kind == "adafactor":
+        whole = {"fused": False, "foreach": False}
+        return ADAFACTOR, {"lr": peak, **optimizer.own(), **decay, **whole}
+    name = "Adam" if optimizer.kind == "adam" else "AdamW"
+    return name, {"lr": peak, "betas": list(optimizer.betas), "eps": optimizer.eps, **decay}
 
 
 def _most(value: float | Schedule) -> float:
@@ -154,7 +159,7 @@ def _named(groups: Iterable[tuple[str, str, dict[str, Any]]]) -> list[dict[str, 
 
 def _muon(optimizer: r.Optimizer, peak: float) -> dict[str, Any]:
     """The settings of torchtitan's DistMuon; it has neither a fused nor a foreach form."""
-    settings = optimizer.of_muon()
+    settings = optimizer.own()
     return {
         "lr": peak,
         "weight_decay": _most(optimizer.weight_decay),

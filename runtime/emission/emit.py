@@ -20,7 +20,7 @@ from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
-from ...compiler.torchtitan.configuration import MUON, arguments
+from ...compiler.torchtitan.configuration import ADAFACTOR, MUON, arguments
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION
 from ...compiler.values import LrPiece
@@ -199,17 +199,17 @@ def _left_out(job: TrainJob) -> str | None:
             "torchtitan does not end a job when the loss on held-out data no longer falls, nor go "
             "back to the best checkpoint"
         )
-    if any(group["optimizer_name"] == MUON for group in _groups(job)):
+    groups = job.torchtitan["optimizer"]["param_groups"]
+    learns = {group["optimizer_name"] for group in groups}
+    if MUON in learns:
         return "torchtitan's Muon wants the place of every matrix, which etude gives it at run time"
+    if ADAFACTOR in learns:
+        return "torchtitan has no Adafactor, and torch's takes no weights that FSDP shards"
     if not isinstance(job.objective, NextToken | Sft):
         return f"torchtitan has no loss for the objective {job.objective.name}"
     if not makes_logits(job.objective):
         return "torchtitan's batches count rows of one length, and not dialogs"
     return None
-
-
-def _groups(job: TrainJob) -> list[dict[str, Any]]:
-    return job.torchtitan["optimizer"]["param_groups"]
 
 
 def _job(

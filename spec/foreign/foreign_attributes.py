@@ -94,10 +94,16 @@ NOT_YET = (
         "stage long: train { from = pretrain, steps = 10, optimizer = muon { momentum = 0.95 } }",
     ),
     Answer(
-        "lion adafactor sophia shampoo soap",
+        "lion sophia shampoo soap",
         ANY,
-        "the optimizers in this version are `adamw`, `adam` and `muon`; learning rates for other "
-        "optimizers do not suit them",
+        "the optimizers in this version are `adamw`, `adam`, `muon` and `adafactor`; learning "
+        "rates for other optimizers do not suit them",
+    ),
+    Answer(
+        "adafactor",
+        ANY,
+        "Adafactor is an `optimizer` of a stage: {}",
+        "stage long: train { from = pretrain, steps = 10, optimizer = adafactor }",
     ),
     Answer(
         "mtp mtp_loss mtp_num_layers num_nextn_predict_layers multi_token_prediction",

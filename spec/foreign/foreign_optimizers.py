@@ -19,11 +19,11 @@ OPTIMIZERS = (
         "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
     ),
     Answer(
-        "lion adafactor sophia shampoo soap sgd lamb adagrad rmsprop adam_mini adamini galore "
+        "lion sophia shampoo soap sgd lamb adagrad rmsprop adam_mini adamini galore "
         "galore_adamw apollo came ademamix schedule_free schedule_free_adamw normuon dion",
         "optimizer",
-        "this version has `adamw`, `adam` and `muon`, and rates that suit others do not suit "
-        "them: {}",
+        "this version has `adamw`, `adam`, `muon` and `adafactor`, and rates that suit others do "
+        "not suit them: {}",
         "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
     ),
     Answer(
@@ -63,6 +63,22 @@ SETTINGS = (
         "qk_clip_threshold qk_clip_tau qk_clip_threshold_tau",
         "optimizer",
         "did you mean `qk_clip`, a setting of `muon`?",
+    ),
+    Answer(
+        "clip_threshold clipping_threshold",
+        "optimizer",
+        "did you mean `d`, a setting of `adafactor`?",
+    ),
+    Answer(
+        "decay_rate beta2_decay_rate",
+        "optimizer",
+        "did you mean `beta2_decay`, a setting of `adafactor`? It is above 0",
+    ),
+    Answer(
+        "relative_step warmup_init multiply_by_parameter_scale",
+        "optimizer",
+        "the rate is the stage's `lr`, also of `adafactor`; `scale_parameter` says whether it is "
+        "relative to the size of a parameter. Remove it",
     ),
     Answer("wd", "optimizer", "did you mean `weight_decay`? {}", "weight_decay = 0.1"),
     Answer(

@@ -100,7 +100,7 @@ STAGES = (
     Answer(
         "optim optimizer_name optimizer_type optimiser",
         _TRAIN,
-        "did you mean `optimizer`? There are `adamw`, `adam` and `muon`: {}",
+        "did you mean `optimizer`? There are `adamw`, `adam`, `muon` and `adafactor`: {}",
         "optimizer = adamw { weight_decay = 0.1 }",
     ),
     Answer(

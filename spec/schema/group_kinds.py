@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from .. import syntax as s
 from ..findings.diagnostics import did_you_mean
 from ..record import Record
+from ..source import Span
 from .convert import Invalid, items, wrong_value
 from .convert_schedule import entries
 from .kinds import Kind, listed
@@ -139,6 +140,7 @@ class Tagged(Nested):
         foreign: the attribute's name in `answers.value`.
         many: whether it may also be a list, of each kind at most one; its value is a tuple then.
         own: attributes that only one kind has → that kind.
+        defaults: of one kind, where they are not the model's.
     """
 
     tags: tuple[str, ...]
@@ -150,6 +152,7 @@ class Tagged(Nested):
     foreign: str = ""
     many: bool = False
     own: Mapping[str, str] = MappingProxyType({})
+    defaults: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     @property
     def model(self) -> type[Any]:
@@ -195,11 +198,16 @@ class Tagged(Nested):
                 said = f"remove it: only `{self.own[item.path.name]}` has one"
                 message = f"`{kind}` has no attribute `{item.path.name}`"
                 raise Invalid("E308", message, item.path.span, help=said)
-        return build(value.braces.items, self.holds, value.span, kind, name=kind, kind=kind)
+        return self._of(kind, value.braces.items, value.span, build)
 
     def named(self, value: s.Path, build: Builder) -> Any:
         """The group that a name alone stands for: that kind, without attributes."""
-        return build((), self.holds, value.span, value.name, name=value.name, kind=value.name)
+        return self._of(value.name, (), value.span, build)
+
+    def _of(self, kind: str, items: tuple[s.Item, ...], span: Span, build: Builder) -> Any:
+        written = {item.path.name for item in items if isinstance(item, s.Assign)}
+        other = {k: v for k, v in self.defaults.get(kind, {}).items() if k not in written}
+        return build(items, self.holds, span, kind, name=kind, kind=kind, **other)
 
 
 class Optimizers(Tagged):

@@ -18,6 +18,20 @@ MUON = {
     "qk_clip": None,
 }
 """The attributes of Muon alone, with their defaults."""
+ADAFACTOR = {"beta2_decay": 0.8, "eps1": 1e-15, "eps2": 1e-3, "d": 1.0, "scale_parameter": True}
+"""The attributes of Adafactor alone, with their defaults, which are those of the paper: its ε₁ =
+1e-30 belongs to squares (arXiv:1804.04235, Algorithm 6)."""
+OWN = {"muon": MUON, "adafactor": ADAFACTOR}
+"""The attributes of one optimizer alone, with their defaults."""
+OF_ADAM = ("betas", "eps")
+"""What Adafactor lacks: it has no first moment, and two bounds in place of `eps`."""
+OTHER_DEFAULTS = {"adafactor": {"weight_decay": 0.0}}
+"""Defaults of one optimizer. Adafactor's rates are relative to the size of a parameter: decay at a
+rate of 1e-2 by 0.1 would shrink a parameter faster than its updates can make it grow."""
+
+
+LEAST_EPS1 = 1e-18
+"""Its square is a number that fp32 holds in full."""
 
 
 class Optimizer(Declaration):
@@ -29,7 +43,8 @@ class Optimizer(Declaration):
     weight_decay: float | Schedule = attribute(
         cs.Setting(nk.Real(least=0)),
         0.1,
-        doc="weight decay, decoupled for `adamw`; applies to the parameters set by `decay`",
+        doc="weight decay, decoupled but for `adam`; by default 0 for `adafactor`; applies to the "
+        "parameters set by `decay`",
     )
     decay: str = attribute(
         k.OneOf("all", "matrices"),
@@ -69,18 +84,53 @@ class Optimizer(Declaration):
         "queries and keys are made smaller after the step (QK-clip of `muon`)",
     )
 
-    def of_muon(self) -> dict[str, Any]:
-        """The settings of Muon alone, with the defaults of those that are left out."""
-        given = {name: getattr(self, name) for name in MUON}
-        return {name: MUON[name] if value is None else value for name, value in given.items()}
+    beta2_decay: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        otherwise="0.8",
+        doc="how the decay rate of the squares of `adafactor` rises: in its step t it is "
+        "1 − t^−`beta2_decay`",
+    )
+    eps1: float | None = attribute(
+        nk.Real(least=LEAST_EPS1),
+        None,
+        otherwise="1e-15",
+        doc="the least that `adafactor` divides a gradient by",
+    )
+    eps2: float | None = attribute(
+        nk.Real(least=0),
+        None,
+        otherwise="0.001",
+        doc="the least size of a parameter, its root mean square, by which its rate is multiplied",
+    )
+    d: float | None = attribute(
+        nk.Real(above=0),
+        None,
+        otherwise="1",
+        doc="the largest root mean square of an update of `adafactor`, before the rate",
+    )
+    scale_parameter: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="`true`",
+        doc="whether rates of `adafactor` are relative to the size of a parameter",
+    )
+
+    def own(self) -> dict[str, Any]:
+        """The settings of this optimizer alone, with the defaults of those that are left out."""
+        return {
+            name: default if getattr(self, name) is None else getattr(self, name)
+            for name, default in OWN.get(self.kind, {}).items()
+        }
 
 
 OPTIMIZERS = g.Optimizers(
-    tags=("adamw", "adam", "muon"),
-    names=("adamw", "adam", "muon", "last"),
+    tags=("adamw", "adam", "muon", "adafactor"),
+    names=("adamw", "adam", "muon", "adafactor", "last"),
     holds=Optimizer,
     typical="betas = [0.9, 0.95], weight_decay = 0.1",
     what="an optimizer",
     help="write `adamw { betas = [0.9, 0.95], weight_decay = 0.1 }` or `last`",
     foreign="optimizer",
+    defaults=OTHER_DEFAULTS,
 )

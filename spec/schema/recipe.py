@@ -57,8 +57,9 @@ from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
 from .model_blocks import Parts as Parts
 from .model_blocks import RopeScaling as RopeScaling
-from .optimizer import MUON as MUON
+from .optimizer import OF_ADAM as OF_ADAM
 from .optimizer import OPTIMIZERS as OPTIMIZERS
+from .optimizer import OWN as OWN
 from .optimizer import Optimizer as Optimizer
 from .policy_blocks import DynamicSampling as DynamicSampling
 from .policy_blocks import Grpo as Grpo

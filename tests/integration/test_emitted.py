@@ -295,6 +295,11 @@ def test_jobs_with_muon_are_left_out_with_the_reason() -> None:
     assert "left out: torchtitan's Muon wants the place of every matrix" in emit(plan(text))
 
 
+def test_jobs_with_adafactor_are_left_out_with_the_reason() -> None:
+    text = SPEC.replace("stage pre: train {", "stage pre: train {\n  optimizer = adafactor")
+    assert "left out: torchtitan has no Adafactor" in emit(plan(text))
+
+
 def test_every_field_of_a_job_is_written_or_said_to_be_left_out() -> None:
     """A field that is added to jobs has to be dealt with here, too."""
     assert FIELDS.keys() == TrainJob.model_fields.keys()

@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
 
-from ....compiler.torchtitan.configuration import MUON
+from ....compiler.torchtitan.configuration import ADAFACTOR, MUON
+from .adafactor import Adafactor
 from .muon import muon
 
 
@@ -38,9 +39,8 @@ class Optimizers(OptimizersContainer):
 
     @staticmethod
     def _resolve_optimizer_factory(name: str) -> Callable[..., Optimizer]:
-        if name == MUON:
-            return muon
-        return OptimizersContainer._resolve_optimizer_factory(name)
+        own: dict[str, Callable[..., Optimizer]] = {MUON: muon, ADAFACTOR: Adafactor}
+        return own.get(name) or OptimizersContainer._resolve_optimizer_factory(name)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -102,6 +102,16 @@ def test_a_stage_of_dialogs() -> None:
     assert kwargs["weight_decay"] == 0
 
 
+def test_adafactor_is_that_of_transformers() -> None:
+    name = "axolotl_liger_fsdp.yaml"
+    text = changed(name, ("optimizer: adamw_torch_fused", "optimizer: adafactor"))
+    _, result = stage_after(name, text)
+    (group,) = only(jobs(result, "sft")).torchtitan["optimizer"]["param_groups"]
+    assert group["optimizer_name"] == "Adafactor"
+    assert group["optimizer_kwargs"]["scale_parameter"] is False
+    assert group["optimizer_kwargs"]["weight_decay"] == 0
+
+
 def test_a_stage_of_dpo() -> None:
     name = "axolotl_dpo_lora.yaml"
     text = config(name) + "rl_beta: 0.2\nrpo_alpha: 0.5\ndpo_label_smoothing: 0.1\n"

@@ -36,6 +36,13 @@ def test_sft_learns_what_trl_learns() -> None:
     assert rates([job])[:3] == pytest.approx(expected, rel=1e-9)
 
 
+def test_adafactor_is_that_of_transformers() -> None:
+    made = of("optim: adafactor\nweight_decay: 0.1\nadam_beta2: 0.9\n")
+    assert "adafactor { scale_parameter = false, weight_decay = 0.1 }" in made.text
+    assert "optimizer" not in opened(made)
+    assert "adam_beta2" not in {each.key for each in made.of("lost")}
+
+
 def test_without_masks_every_token_is_learned_and_this_is_said() -> None:
     made = of("")
     assert "loss      = all" in made.text

@@ -103,6 +103,22 @@ def test_muon_keeps_one_moment_of_the_matrices_and_makes_updates_orthogonal() ->
     assert latents.values["z_e"] > 64 * 5 * 3 * 4 * 1408**2 * 2048
 
 
+def test_adafactor_keeps_rows_and_columns_and_reads_more_often() -> None:
+    adamw, adafactor = (estimate(setting(adafactor=of)) for of in (False, True))
+    attention = 2 * (4096 + 4096) + 2 * (1024 + 4096)
+    layer = attention + 3 * (14336 + 4096) + 2 * 4096
+    ends = 2 * (128256 + 4096)
+    assert adafactor.memory["optimizer"] == pytest.approx(4 * (32 * layer + ends), rel=1e-3)
+    assert adafactor.memory["optimizer"] < 0.02 * adamw.memory["optimizer"]
+    assert adafactor.time["update"] == pytest.approx(60 / 28 * adamw.time["update"])
+    alone, placed = (
+        estimate(setting("16B-A3B", family="deepseek_v3", adafactor=True, expert=of)).values
+        for of in (1, 8)
+    )
+    experts = 26 * 64 * 3 * (1408 + 2048)
+    assert alone["factors"] - placed["factors"] == pytest.approx(experts * 7 / 8)
+
+
 def test_the_page_shows_the_formulas_and_predictions_of_the_code() -> None:
     text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
     assert MODEL["page"](text) == text, "run: python -m benchmarks.cost_model --docs"

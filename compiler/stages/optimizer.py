@@ -1,4 +1,4 @@
-"""Checks the settings of Muon, and that QK-clip can make scores smaller."""
+"""Checks the settings of optimizers, and that QK-clip can make scores smaller."""
 
 from ...spec.schema import recipe as r
 from ..resolve.scope import Scope
@@ -6,18 +6,32 @@ from ..values import ModelShape
 
 
 def check_settings(scope: Scope, optimizer: r.Optimizer) -> None:
-    """Reports settings of Muon that another optimizer was given."""
-    for name in r.MUON if optimizer.kind != "muon" else ():
-        if getattr(optimizer, name) is not None:
-            scope.error(
-                "E325",
-                f"`{optimizer.kind}` has no `{name}`",
-                optimizer.at(name),
-                f"remove it, or write `optimizer = muon {{ {name} = … }}`; `betas` has the decay "
-                "rates of both moments"
-                if name == "momentum"
-                else f"remove it, or write `optimizer = muon {{ {name} = … }}`",
-            )
+    """Reports settings that another optimizer has and this one lacks."""
+    for other, settings in r.OWN.items():
+        for name in settings if optimizer.kind != other else ():
+            if getattr(optimizer, name) is not None:
+                _lacks(scope, optimizer, name, f"`optimizer = {other} {{ {name} = … }}`")
+    for name in r.OF_ADAM if optimizer.kind == "adafactor" else ():
+        if name in optimizer.places:
+            _lacks(scope, optimizer, name, f"`optimizer = adamw {{ {name} = … }}`")
+
+
+_INSTEAD = {
+    "momentum": "; `betas` has the decay rates of both moments",
+    "betas": "; `beta2_decay` says how fast its decay rate rises",
+    "eps": "; `eps1` bounds what gradients are divided by",
+}
+"""What else may have been meant, by setting."""
+
+
+def _lacks(scope: Scope, optimizer: r.Optimizer, name: str, other: str) -> None:
+    of_adam = name == "momentum" and optimizer.kind == "adafactor"
+    scope.error(
+        "E325",
+        f"`{optimizer.kind}` has no `{name}`",
+        optimizer.at(name),
+        f"remove it, or write {other}{'' if of_adam else _INSTEAD.get(name, '')}",
+    )
 
 
 def check_clipped(
