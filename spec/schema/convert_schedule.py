@@ -239,12 +239,14 @@ def entries(value: s.Braces, units: list[str], example: str) -> dict[str, Quanti
         if isinstance(item, s.Entry) and isinstance(item.value, s.Path):
             raise wrong_value(item.value, example.split(":")[0], example.split(": ")[1])
         if not isinstance(item, s.Entry) or not isinstance(item.value, s.Number):
-            help = ""
-            if isinstance(item, s.Assign) and isinstance(item.value, s.Number):
-                help = f"there is no `=` here: write `{item.path.name} {item.value.text}`"
+            what, _, such = example.partition(": ")
+            help = f"write a name and its {what.split()[-1]}, such as `{such}`"
             if isinstance(item, s.Flag):
-                help = f"write `{item.word.name} {example.split(': ')[1]}`"
-            raise Invalid("E212", "this is not a name and " + example, item.span, help=help)
+                help = f"write `{item.word.name} {such.split()[-1]}`"
+            if isinstance(item, s.Assign) and isinstance(item.value, s.Number | s.Path):
+                text = item.value.text if isinstance(item.value, s.Number) else item.value.name
+                help = f"there is no `=` here: write `{item.path.name} {text}`"
+            raise Invalid("E212", f"this is not a name and {what}", item.span, help=help)
         if item.word.name in result:
             raise Invalid("E213", f"`{item.word.name}` is named twice", item.word.span)
         default = "" if "" in units else None
@@ -303,6 +305,10 @@ class Placement(Operand):
             raise Invalid("E213", "`schedule` is named twice", named[1].word.span)
         if named:
             result["schedule"] = OneOf(*SCHEDULES, foreign="schedule").read(named[0].value)
+        alone = next((i for i in value.items if isinstance(i, s.Flag)), None)
+        if alone and alone.word.name in SCHEDULES:
+            help = f"write `schedule {alone.word.name}`"
+            raise Invalid("E212", "this is not a name and a degree", alone.span, help=help)
         degrees = value._replace(items=tuple(i for i in value.items if i not in named))
         for degree, number in entries(degrees, [""], "a degree: tensor 8").items():
             place = next(i for i in value.items if isinstance(i, s.Entry) and i.word.name == degree)

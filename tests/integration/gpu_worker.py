@@ -299,8 +299,8 @@ ALONE: dict[str, Case] = {
     "reference": forward(ReferenceJob, "prefer", reference, mask="formatting"),
     "likelihood": forward(LikelihoodJob, "rl", likelihood),
 }
-# Not the exchange of experts and the handover in a pipeline, which wait for numbers of other ranks,
-# nor Muon, some of whose functions have no form without content.
+# Not the exchange of experts, pipelines and Muon: those are in `test_memory_steps`, since they wait
+# for numbers of other ranks, or have no form without content.
 MANY: dict[str, Case] = {
     "sharded": placed(),
     "replicated": plain(

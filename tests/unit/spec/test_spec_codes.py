@@ -108,6 +108,13 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E211", train(data="¦{ web 50%, math 50 }"), "both percentages and plain weights"),
     ("E212", train(data="{ ¦web }"), "not a name and a share"),
     ("E212", train(data="{ ¦web = 50% }"), "not a name and a share"),
+    (
+        "E212",
+        train(parallel="{ pipeline 2, ¦schedule = zero_bubble_v }"),
+        "no `=` here: write `schedule zero_bubble_v`",
+    ),
+    ("E212", train(parallel="{ ¦zero_bubble_v }"), "write `schedule zero_bubble_v`"),
+    ("E212", train(parallel="{ ¦tensor }"), "write `tensor 8`"),
     ("E213", train(data="{ web 50%, ¦web 50% }"), "named twice"),
     ("E214", train(data="¦{ web 50%, math 47% }"), "add up to 97%, not 100%"),
     ("E214", train(data="¦{ web 50%, math 47% }"), "raise one of them by 3%"),
