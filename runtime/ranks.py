@@ -65,7 +65,7 @@ class Ranks:
         """Called before a problem ends this process; it has `PARTING_SECONDS`."""
         self._store = _join(place)
         self._number = 0
-        self._received = self._told = 0, 0
+        self._received = self._told = self._met = 0, 0
         self._tick = max(TICK_SECONDS, self.world_size / 1000)
         self._ending = threading.Lock()
         self._over = threading.Event()
@@ -141,20 +141,18 @@ class Ranks:
 
     def received(self) -> bytes | None:
         """See `Peers.received`."""
-        job, number = self._received
-        number = number + 1 if job == self._number else 1
-        key = f"sent/{self._number}/{number}"
+        number = self._next(self._received)
+        key = "sent/{}/{}".format(*number)
         if not self._store.check([key]):
             return None
-        self._received = self._number, number
+        self._received = number
         message = self._store.get(key)
         self._store.delete_key(key)
         return message
 
     def told(self, message: bytes) -> bytes:
         """See `Peers.told`."""
-        job, number = self._told
-        self._told = self._number, number + 1 if job == self._number else 1
+        self._told = self._next(self._told)
         key = "told/{}/{}".format(*self._told)
         if self.rank == 0:
             self._store.set(key, message)
@@ -163,7 +161,8 @@ class Ranks:
 
     def meet(self, first: int) -> tuple[str, int]:
         """See `Peers.meet`."""
-        key = f"meet/{self._number}/{first}"
+        self._met = self._next(self._met)
+        key = "meet/{}/{}/{}".format(*self._met, first)
         if self.rank == first:
             self._store.set(key, json.dumps([_address(self.place), _free_port()]))
         self._wait(key)
@@ -194,6 +193,11 @@ class Ranks:
         dist.destroy_process_group()
         if int(count.item()) != self.world_size:
             raise RuntimeError(f"a sum over {self.world_size} ranks is {count.item():g}")
+
+    def _next(self, last: tuple[int, int]) -> tuple[int, int]:
+        """The next of what this decision's work does several times: its numbers."""
+        decision, number = last
+        return self._number, number + 1 if decision == self._number else 1
 
     def _send(self, decision: Decision) -> None:
         self._number += 1

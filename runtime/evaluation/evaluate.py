@@ -16,6 +16,7 @@ from transformers.utils import logging
 from ...compiler.plan.measures import Measure, NeedleMeasure, SuiteMeasure
 from ...compiler.values import Resources
 from ..errors import RunError
+from ..peers import SINGLE, Peers
 from ..sampling.drawing import Generator
 from ..sampling.generators import generator
 from .verdict import verdict
@@ -30,6 +31,7 @@ def measure(
     root: Path = Path(),
     mesh: Resources | None = None,
     context: int | None = None,
+    peers: Peers = SINGLE,
     done: Mapping[str, Any] | None = None,
     keep: Callable[[dict[str, Any]], None] = lambda scores: None,
 ) -> dict[str, Any]:
@@ -42,13 +44,14 @@ def measure(
         root: the folder of the spec, which paths of task files and templates are relative to.
         mesh: of the job, whose ranks all call this together; None: one process measures.
         context: tokens of the longest sequence that the job needs; None: the model's.
+        peers: the ranks of the mesh.
         done: scores of finished measures.
         keep: called with all finished scores after each further measure.
 
     Raises: RunError, DataError, Interrupted.
     """
     logging.disable_progress_bar()
-    exported = _Exported(model, mesh, context)
+    exported = _Exported(model, mesh, context, peers)
     scores = dict(done or {})
     for each in measures:
         if each.name not in scores:
@@ -68,14 +71,17 @@ def read_whole(path: Path) -> dict[str, Any]:
 class _Exported:
     """An exported model, loaded once for all measures that need its output."""
 
-    def __init__(self, folder: Path, mesh: Resources | None, context: int | None) -> None:
+    def __init__(
+        self, folder: Path, mesh: Resources | None, context: int | None, peers: Peers
+    ) -> None:
         self.folder = folder
         self.mesh = mesh
         self.context = context
+        self.peers = peers
 
     @cached_property
     def generator(self) -> Generator:
-        return generator(self.folder, self.mesh, self.context)
+        return generator(self.folder, self.mesh, self.context, self.peers)
 
     @property
     def tokenizer(self) -> Any:

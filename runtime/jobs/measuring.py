@@ -123,6 +123,7 @@ def _asked(task: Task, measures: list[Any], number: str, prefix: str) -> dict[st
             root=task.run.root,
             mesh=job.resources,
             context=job.generation.context if job.generation else None,
+            peers=task.run.peers,
             done=done,
             keep=keep,
         )

@@ -68,7 +68,9 @@ def draw(
     model, path = inputs["model"], inputs["prompts"] / "prompts.jsonl"
     replica = Replica.here(job.resources, peers.rank)
     protocol = Protocol(job.dialog, tokenizer.load(model / "tokenizer.json"), root)
-    generate = generate or _loaded(job, model, replica, peers)
+    if generate is None:
+        context = job.generation.context if job.generation else None
+        generate = generator(model, job.resources, context, peers)
     drawing = _Drawing(job, path, folder, protocol, generate, on_event, done, peers, replica)
     with disk(folder / PARTIAL) if peers.rank == 0 else nullcontext():
         if job.until:
@@ -78,13 +80,6 @@ def draw(
             drawing.add(0, job.window.count if job.window else None)
             if peers.rank == 0:
                 finish(folder, job.draws)
-
-
-def _loaded(job: DrawJob, model: Path, replica: Replica, peers: Peers) -> Generator:
-    context = job.generation.context if job.generation else None
-    on_gpus = job.resources is not None and job.resources.device != "cpu"
-    with replica.apart(peers) if on_gpus else nullcontext():
-        return generator(model, job.resources, context)
 
 
 class _Drawing:

@@ -14,9 +14,11 @@ from transformers.utils import logging
 from ...compiler.as_written import counted
 from ...compiler.values import Resources
 from ..errors import RunError
+from ..peers import SINGLE, Peers
 from ..stopping import check
 from .decoding import Decoder
 from .drawing import Generator, Request, Settings
+from .replicas import Replica
 
 BATCH_TOKENS = 16_384
 """The most tokens, including those to come, in a CPU's cache of keys and values."""
@@ -33,32 +35,42 @@ def with_vllm() -> bool:
     return find_spec("vllm") is not None and torch.cuda.is_available()
 
 
-def generator(model: Path, mesh: Resources | None = None, context: int | None = None) -> Generator:
+def generator(
+    model: Path,
+    mesh: Resources | None = None,
+    context: int | None = None,
+    peers: Peers = SINGLE,
+) -> Generator:
     """vLLM if it is installed and there is a GPU, else transformers.
 
     Args:
-        mesh: of the job, whose ranks all call this together, each replica with an environment of
-            its own (`Replica.apart`); None: one process draws.
+        mesh: of the job, whose ranks all call this together; None: one process draws.
         context: tokens of the longest sequence that the job needs; None: the model's.
+        peers: the ranks of the mesh.
 
     Raises: RunError: the model cannot be loaded, or needs vLLM, which is not installed.
     """
     if with_vllm() and (mesh is None or mesh.device != "cpu"):
-        return _vllm(model, mesh, context)
+        return _vllm(model, mesh, context, peers)
     require_vllm(mesh)
     return Transformers(model)
 
 
-def _vllm(model: Path, mesh: Resources | None, context: int | None) -> Generator:
+def _vllm(model: Path, mesh: Resources | None, context: int | None, peers: Peers) -> Generator:
     """An engine, which stays for the next job: the sources of a policy's prompts are answered by
-    the same weights. Two engines would not fit on the same GPUs."""
+    the same weights. Two engines would not fit on the same GPUs.
+
+    The ranks of each meet at a place of their own: where an earlier engine's have met, torch finds
+    the addresses of a group that is gone.
+    """
     from .vllm_engine import Vllm
 
     asked = (model, mesh, context)
     if not _engine or _engine[0][0] != asked:
         _engine.clear()
         gc.collect()
-        _engine.append((asked, Vllm.load(model, mesh, context)))
+        with Replica.here(mesh, peers.rank).apart(peers):
+            _engine.append((asked, Vllm.load(model, mesh, context)))
     return _engine[0][1]
 
 

@@ -59,7 +59,7 @@ class Replica:
 
         LOCAL_RANK stays: it is the number of this rank's GPU on its node.
         """
-        if self.of == 1:
+        if self.of * self.ranks == 1:
             yield
             return
         address, port = peers.meet(self.number * self.ranks)

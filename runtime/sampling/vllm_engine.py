@@ -14,11 +14,20 @@ from typing import Any
 
 from ...compiler.costs.generation import CHUNK, MOST, SHARE
 from ...compiler.values import Resources
+from .. import stopping
 from ..errors import RunError
 from .drawing import Request, Settings
 
 AHEAD = 4 * MOST
 """The most requests in vLLM at once: it never waits for one, and need not hold a million."""
+ENVIRONMENT = {
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # what a run prints may be JSON
+    "VLLM_NO_USAGE_STATS": "1",
+    # An engine in a process of its own outlives a killed run, and keeps the GPU's memory. With
+    # several ranks, it would also be in another process than its worker.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+"""What vLLM finds in its environment (its `envs.py`)."""
 
 
 def settings(mesh: Resources | None, context: int | None) -> dict[str, Any]:
@@ -43,7 +52,6 @@ def settings(mesh: Resources | None, context: int | None) -> dict[str, Any]:
         told["max_model_len"] = context
     if mesh is not None and mesh.world_size > 1:
         told["distributed_executor_backend"] = "external_launcher"
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return told
 
 
@@ -68,6 +76,7 @@ class Vllm:
 
         Raises: RunError: vLLM rejects it.
         """
+        os.environ |= ENVIRONMENT
         vllm: Any = import_module("vllm")
         try:
             return cls(vllm.LLM(model=str(model), **settings(mesh, context)), model)
@@ -77,17 +86,35 @@ class Vllm:
     def draw(
         self, requests: Sequence[Request], settings: Settings
     ) -> Iterator[tuple[int, list[int]]]:
-        """See `Generator.draw`; vLLM draws each request with its own seed."""
+        """See `Generator.draw`; vLLM draws each request with its own seed.
+
+        Raises:
+            RunError: vLLM has ended.
+            Interrupted: asked to stop, as vLLM's own process was.
+        """
         first = self._drawn  # no two requests of an engine have the same name
         self._drawn += len(requests)
         waiting = iter(enumerate(requests, first))
         asked = self._ask(waiting, settings, AHEAD)
         while asked:
-            for output in self._engine.step():
+            for output in self._step():
                 if output.finished:
                     asked -= 1
                     yield int(output.request_id) - first, _tokens(output.outputs[0])
             asked += self._ask(waiting, settings, AHEAD - asked)
+
+    def _step(self) -> list[Any]:
+        """What vLLM has drawn since the last time."""
+        try:
+            return self._engine.step()
+        except Exception as problem:  # of many kinds, and its engine is gone after any of them
+            stopping.check("what vLLM has not finished is drawn again")
+            reason = " ".join(str(problem).split())[:300]
+            raise RunError(
+                f"vLLM failed while it wrote answers with {self._model}: {reason}",
+                "its own messages say more; answers that are finished are kept, so run again to "
+                "continue",
+            ) from None
 
     def in_harness(self, load: Callable[[str], Any], tokenizer: Any, *, begins: bool) -> Any:
         """See `Generator.in_harness`: the harness's vLLM model, with the existing engine. Two would

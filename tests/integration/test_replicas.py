@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -197,6 +198,8 @@ def test_rank_0_gets_every_message_of_a_job_once(monkeypatch: pytest.MonkeyPatch
 
 def test_replicas_meet_at_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     every = gang(monkeypatch, 4)
+    free = count(20_000)
+    monkeypatch.setattr(gangs, "_free_port", lambda: next(free))
     for name, value in (("RANK", "9"), ("MASTER_PORT", "12345"), (AGENT, "True")):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -215,4 +218,7 @@ def test_replicas_meet_at_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) ->
     assert len({"12345", told[0][3], told[2][3]}) == 3
     # Rank 0's node is known to all by this name; the other node by where it reaches rank 0 from.
     assert told[0][2] == "localhost"
+    again = [peers.meet(2 * (rank // 2)) for rank, peers in enumerate(every)]
+    assert again[0] == again[1] != again[2] == again[3]
+    assert not {str(port) for _, port in again} & {each[3] for each in told}, "each time elsewhere"
     assert told[2][2] in ("127.0.0.1", "::1")

@@ -1,10 +1,12 @@
 """Which calls vLLM gets, against a stand-in for its module.
 
 The signatures are those that vLLM 0.21 documents (docs.vllm.ai: `vllm.LLM`, `EngineArgs`,
-`SamplingParams`, `LLMEngine`, `RequestOutput`). Nothing here shows what vLLM does with them.
+`SamplingParams`, `LLMEngine`, `RequestOutput`). What vLLM does with them is in
+`test_vllm_itself.py`.
 """
 
 import os
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,9 @@ import torch
 from sampling_models import CONTEXT, policy
 
 from etude.compiler.lowering.writing import mesh
-from etude.runtime.errors import RunError
+from etude.runtime import stopping
+from etude.runtime.errors import Interrupted, RunError
+from etude.runtime.peers import Single
 from etude.runtime.sampling import generators, vllm_engine
 from etude.runtime.sampling.drawing import Request, Settings, all_of
 from etude.runtime.sampling.vllm_engine import Vllm
@@ -93,6 +97,7 @@ class LLM:
         if "too_large" in model:
             raise ValueError("No available memory\n for the cache blocks")
         self.told = dict(vars(), self=None)
+        self.port = os.environ.get("MASTER_PORT")
         self.llm_engine = Engine(SimpleNamespace(max_model_len=max_model_len or CONTEXT))
         LLM.made.append(self)
 
@@ -104,10 +109,22 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setattr(generators, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    for name in vllm_engine.ENVIRONMENT:
+        monkeypatch.setenv(name, "else")
     monkeypatch.setattr(LLM, "made", [])
     monkeypatch.setattr(generators, "_engine", [])
     return LLM
+
+
+class Meeting(Single):
+    """A rank whose peers meet at another port each time."""
+
+    def __init__(self) -> None:
+        self.port = 0
+
+    def meet(self, first: int) -> tuple[str, int]:
+        self.port += 1
+        return "localhost", self.port
 
 
 def requests(count: int) -> list[Request]:
@@ -132,19 +149,22 @@ def test_one_gpu_needs_no_launcher(vllm: type[LLM], tmp_path: Path) -> None:
         "disable_log_stats": True,
         "max_model_len": 4096,
     }
-    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1"
+    # An engine in a process of its own would outlive a killed run.
+    assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    assert os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
+    assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
 
 
 def test_several_gpus_are_ranks_that_somebody_else_has_started(
     vllm: type[LLM], tmp_path: Path
 ) -> None:
-    generators.generator(tmp_path, mesh("H100", 8, 2), None)
+    generators.generator(tmp_path, mesh("H100", 8, 2), None, Meeting())
     (engine,) = vllm.made
     assert engine.told["tensor_parallel_size"] == 8
     assert engine.told["pipeline_parallel_size"] == 2
     assert engine.told["distributed_executor_backend"] == "external_launcher"
     assert engine.told["max_model_len"] is None
-    # Without this each rank's engine would be in another process than its worker.
+    # In a process of its own, each rank's engine would be apart from its worker.
     assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
 
 
@@ -152,7 +172,7 @@ def test_each_of_several_models_on_one_gpu_is_a_rank_of_its_own(
     vllm: type[LLM], tmp_path: Path
 ) -> None:
     """vLLM takes the GPU of LOCAL_RANK where somebody else has started it, and else the first."""
-    generators.generator(tmp_path, mesh("H100", replicas=16, node=8), None)
+    generators.generator(tmp_path, mesh("H100", replicas=16, node=8), None, Meeting())
     (engine,) = vllm.made
     assert engine.told["tensor_parallel_size"] == engine.told["pipeline_parallel_size"] == 1
     assert engine.told["distributed_executor_backend"] == "external_launcher"
@@ -184,15 +204,15 @@ def test_requests_go_in_one_stream_with_their_own_seeds(
 
 
 def test_an_engine_stays_for_jobs_with_the_same_weights(vllm: type[LLM], tmp_path: Path) -> None:
-    of = mesh("H100", 2)
-    first = generators.generator(tmp_path / "a", of, 4096)
+    of, peers = mesh("H100", 2), Meeting()
+    first = generators.generator(tmp_path / "a", of, 4096, peers)
     settings = Settings(1.0, 1.0, frozenset([STOP]))
     drawn = all_of(first, requests(3), settings)
-    assert generators.generator(tmp_path / "a", mesh("H100", 2), 4096) is first
+    assert generators.generator(tmp_path / "a", mesh("H100", 2), 4096, peers) is first
     assert all_of(first, requests(3), settings) == drawn
     assert list(vllm.made[0].llm_engine.asked) == ["0", "1", "2", "3", "4", "5"]
-    assert generators.generator(tmp_path / "b", of, 4096) is not first
-    assert len(vllm.made) == 2
+    assert generators.generator(tmp_path / "b", of, 4096, peers) is not first
+    assert [engine.port for engine in vllm.made] == ["1", "2"], "each engine meets elsewhere"
 
 
 def test_greedy_drawing_has_no_nucleus(vllm: type[LLM], tmp_path: Path) -> None:
@@ -205,6 +225,32 @@ def test_greedy_drawing_has_no_nucleus(vllm: type[LLM], tmp_path: Path) -> None:
 def test_what_vllm_refuses_is_said(vllm: type[LLM], tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"does not load .*: No available memory for the cache"):
         generators.generator(tmp_path / "too_large")
+
+
+@pytest.fixture
+def broken(vllm: type[LLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(_: Engine) -> list[Any]:
+        raise ZeroDivisionError("the engine\nis dead")
+
+    monkeypatch.setattr(Engine, "step", step)
+
+
+@pytest.mark.usefixtures("broken")
+def test_an_engine_that_ends_while_it_draws_is_a_message(tmp_path: Path) -> None:
+    made = generators.generator(tmp_path)
+    with pytest.raises(RunError, match=r"failed while it wrote .*: the engine is dead") as problem:
+        all_of(made, requests(1), Settings(1.0, 1.0, frozenset([STOP])))
+    assert "run again" in problem.value.help
+
+
+@pytest.mark.usefixtures("broken")
+def test_an_engine_that_was_asked_to_stop_too_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = generators.generator(tmp_path)
+    monkeypatch.setattr(stopping._flag, "asked", signal.SIGTERM)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        all_of(made, requests(1), Settings(1.0, 1.0, frozenset([STOP])))
 
 
 def test_several_gpus_without_vllm_are_refused(
@@ -223,7 +269,7 @@ def test_several_models_on_one_gpu_each_need_no_vllm(monkeypatch: pytest.MonkeyP
 
 def test_the_harness_gets_the_engine_that_is_there(vllm: type[LLM], tmp_path: Path) -> None:
     """lm-evaluation-harness's own model of vLLM, whose arguments are those of its version here."""
-    made = generators.generator(tmp_path, mesh("H100", 2, 1), 4096)
+    made = generators.generator(tmp_path, mesh("H100", 2, 1), 4096, Meeting())
 
     class Harness:
         def __init__(
