@@ -60,6 +60,10 @@ def surroundings(
         from .answers import check_answers  # most recipes have none
 
         check_answers(program, root, report, matched)
+    if any(each.fim for each in program.recipe.datasets.values()):
+        from .fill_in import check_fill_in  # likewise
+
+        check_fill_in(program, root, report)
     for look in LOOKS:
         look(program, root, report)
     silence(report, program.recipe.allowances, whole=False)

@@ -120,6 +120,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E528": ("teacher", _START),
     "E529": ("on_policy", "batch", "prompts", "max_tokens", _LENGTH, _START),
     "E535": ("kind",),
+    "E536": ("dialog", _START),
     "E541": ("rope_scaling.low", "rope_scaling.high"),
     "E545": ("tokenized", "kind"),
     "E546": ("tokenized|train",),

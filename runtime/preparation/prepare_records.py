@@ -25,7 +25,7 @@ from ..data.records.answers import right_answers
 from ..data.records.fields import Fields
 from ..data.records.shards import Record, Records, write_records
 from ..data.records.similar import unlike
-from ..data.records.tokens import Tokens
+from ..data.records.tokens import Tokens, require_text
 from ..disk import write
 from ..errors import DataError
 from ..run_folder.recorder import OnEvent
@@ -71,6 +71,7 @@ class RecordMaker:
         if made is not None:
             rendered = renderer(job.dialog, made, root) if job.dialog else None
             self._tokens = Tokens(made, rendered)
+            require_text(job.separator or "", made)
             self._vocab = max(made.get_vocab(with_added_tokens=True).values()) + 1
         # No one can fix records in what a stage has drawn.
         allowed = None if job.source["kind"] == "job" else job.bad_lines

@@ -1,5 +1,6 @@
 """Records as tokens."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +112,19 @@ class Tokens:
         if self._renderer is None:
             raise DataError("the record is a dialog, and the recipe declares no dialog protocol")
         return self._renderer
+
+
+def require_text(separator: str, tokenizer: Tokenizer) -> None:
+    """Raises: DataError: the separator of steps has a special token of the tokenizer in it, which
+    no answer has: as text it is other tokens, and what a model writes is read without it."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    taken = [each.content for each in added if each.special and each.content in separator]
+    if taken:
+        raise DataError(
+            f"the separator {json.dumps(separator)} has {taken[0]} in it, a special token of the "
+            "tokenizer, which stands around what is said and never in it",
+            "write a `separator` that stands between steps, such as a line feed",
+        )
 
 
 def _record(*parts: Rendered) -> Record:

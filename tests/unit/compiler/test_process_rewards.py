@@ -4,6 +4,8 @@ import pytest
 from specs import HEAD, check, jobs, plan, stage
 
 from etude.compiler.plan.plan import DatasetJob, HeldOutJob, JudgeJob, Plan, Prm, StepScores
+from etude.compiler.stages.prm import TOKENS
+from etude.runtime.data.dialogs.dialog import special_tokens
 
 AFTER = HEAD + stage()
 AFTER += 'dataset pairs { files = "p.jsonl", kind = preferences, pairs = 100 }\n'
@@ -62,6 +64,28 @@ def test_steps_of_epochs_of_solutions(epochs: str, filled: int, dropped: int) ->
 )
 def test_what_is_wrong_with_a_prm_stage_is_said(given: dict[str, str], code: str) -> None:
     assert [d.code for d in check(prm(**given)) if d.severity == "error"] == [code]
+
+
+@pytest.mark.parametrize(
+    ("dialog", "separator"),
+    [
+        ("protocol = chatml", "<|im_end|>"),
+        ("protocol = llama3", "\\n<|eom_id|>\\n"),
+        ('header = "<role:{role}>", end_of_turn = "<end>"', " <end>"),
+    ],
+)
+def test_a_separator_is_no_token_of_the_protocol(dialog: str, separator: str) -> None:
+    declared = f"dialog used {{ {dialog} }}\n"
+    (found,) = check(declared + prm(separator=f'"{separator}"'))
+    assert found.code == "E536"
+    assert separator.replace("\\n", "").strip() in found.message
+    assert check(declared + prm(separator='"<step>"')) == []
+
+
+def test_the_tokens_of_protocols_are_those_that_are_rendered() -> None:
+    for name, tokens in TOKENS.items():
+        made = {*tokens} - {"<|begin_of_text|>", "<|end_of_text|>"}
+        assert made == {*special_tokens({"protocol": name})}
 
 
 def test_a_process_reward_model_is_measured_on_solutions_alone() -> None:

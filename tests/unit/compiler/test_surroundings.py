@@ -1,7 +1,9 @@
 """What `check` says of the files beside a spec, and that no plan depends on them."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from specs import HEAD, after, compiled, only, place, stage
@@ -34,6 +36,40 @@ def found(folder: Path, more: str, *codes: str) -> list[Diagnostic]:
 
 def books(attributes: str) -> str:
     return f"dataset books {{ {attributes} }}\n{READS}"
+
+
+FILLED = """tokenizer t { file = "t.json" }
+dataset code { sample = python_docs, fim = { rate = 10% MORE } }
+stage second: train { steps = 10, data = { code 50%, web 50% } }
+stage third: train { steps = 10, data = code }
+"""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [{"vocab": {"a": 0, "<PRE>": 1, "<SUF>": 2}}, {"vocab": [["<PRE>", 0.0], ["<SUF>", -1.0]]}],
+)
+def test_a_tokenizer_without_tokens_for_the_middle_is_reported_once(
+    model: dict[str, Any], tmp_path: Path
+) -> None:
+    added = [{"content": "<fim_prefix>"}, {"content": "<fim_suffix>"}, {"content": "<MID>"}]
+    (tmp_path / "t.json").write_text(json.dumps({"model": model, "added_tokens": added}))
+    error = only(found(tmp_path, FILLED.replace("MORE", "")))
+    assert (error.code, error.message) == (
+        "E550",
+        "the tokenizer in `t.json` lacks `<fim_middle>`; it has `<fim_prefix>`, `<fim_suffix>`",
+    )
+    assert found(tmp_path, FILLED.replace("MORE", ', middle = "<MID>"')) == []
+    named = ', prefix = "<PRE>", suffix = "<SUF>", middle = "<MID>"'
+    assert found(tmp_path, FILLED.replace("MORE", named)) == []
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"model": {"vocab": 3}}'])
+def test_a_tokenizer_that_cannot_be_read_says_nothing_of_its_tokens(
+    content: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.json").write_text(content)
+    assert found(tmp_path, FILLED.replace("MORE", "")) == []
 
 
 MISSING = [

@@ -10,7 +10,7 @@ from etude.runtime.data.order.long import Long, TooLong
 from etude.runtime.data.records.layouts import converted
 from etude.runtime.data.records.records import Fields, Preference, Solution
 from etude.runtime.data.records.records import solution as read_solution
-from etude.runtime.data.records.tokens import Tokens
+from etude.runtime.data.records.tokens import Tokens, require_text
 from etude.runtime.data.tokens import tokenizer
 from etude.runtime.errors import DataError
 from etude.runtime.sampling.prompts import Protocol
@@ -173,6 +173,14 @@ def test_steps_that_share_a_token_are_refused(tmp_path):
     tokens = Tokens(made, renderer(LLAMA3, made, tmp_path))
     with pytest.raises(DataError, match="its 3 steps are 1 once they are joined"):
         tokens.solution(Solution(ASK, ["x", "y", "z"], [True] * 3), "|")
+
+
+def test_a_special_token_is_no_separator(made):
+    """Of a chat template only the tokenizer knows which texts are tokens."""
+    for separator in ("<|eot_id|>", "\n<|eot_id|>"):
+        with pytest.raises(DataError, match=r"has <\|eot_id\|> in it, a special token"):
+            require_text(separator, made)
+    require_text("<|step|>", made)
 
 
 def test_long_solutions_are_cut_after_a_whole_step(tokens):
