@@ -14,6 +14,7 @@ from ..plan.plan import (
 )
 from ..plan.verifiers import Verifier
 from ..program import Scheduled
+from ..record_fields import fields_of
 
 
 class Jobs:
@@ -193,7 +194,7 @@ class Jobs:
         else:
             source = {"kind": "sample", "sample": dataset.sample, "seed": self.seed}
         if dataset.kind != "documents":
-            source["fields"] = _fields(dataset.fields)
+            source["fields"] = fields_of(dataset.fields)
         elif dataset.sample is None and dataset.tokenized is None:
             source["text"] = dataset.fields.text
         sites = [
@@ -210,26 +211,6 @@ class Jobs:
         if dataset.deal:
             source["deal"] = list(dataset.deal)
         return source
-
-
-_LATER = {
-    "system": "system",
-    "role": None,
-    "content": "content",
-    "answer": "answer",
-    "label": "label",
-    "ranked": "ranked",
-    "margin": "margin",
-    "completions": "completions",
-    "labels": "labels",
-    "ignore": None,
-}
-"""Fields added later, and their defaults: they are part of keys only if they differ from these."""
-
-
-def _fields(given: r.Fields) -> dict[str, Any]:
-    named = {name: getattr(given, name) for name in r.FIELDS}
-    return {n: v for n, v in named.items() if n not in _LATER or v != _LATER[n]}
 
 
 def _special(recipe: r.Recipe) -> list[str]:

@@ -18,6 +18,7 @@ from ...spec.schema import recipe as r
 from ...spec.schema.convert_schedule import DIALOGS
 from ..files.estimates import estimate
 from ..program import Program, SourceCount, TrainStage, Unit
+from ..record_fields import COUNTED, fields_of
 
 _UNITS: dict[str, Unit] = {
     "documents": "tokens",
@@ -31,8 +32,6 @@ _DATASET = (
     *("name", "files", "hub", "config", "split", "sample", "tokenized", "layout", "documents"),
     *("skip", "holdout", "bad_lines", "long", "kind", "deal"),
 )
-_LATER = ("ranked", "margin", "completions", "labels")
-"""Fields of records that came later."""
 _FILLED = 0.95
 """Share of a packed row that dialogs fill, for estimates."""
 
@@ -97,13 +96,6 @@ def count(
     )
 
 
-def _named(fields: r.Fields) -> dict[str, Any]:
-    """The fields of records; those that came later only where they are not the usual ones, so that
-    older counts stay valid."""
-    found = {name: getattr(fields, name) for name in r.attributes(r.Fields)}
-    return {n: v for n, v in found.items() if n not in _LATER or v != n}
-
-
 def passes(numbers: Sequence[int | Fraction], epochs: Fraction) -> Fraction:
     """What is read in so many epochs, the last of which may be a part of one."""
     total, left = Fraction(0), epochs
@@ -120,7 +112,7 @@ def _identity(stage: TrainStage, dataset: r.Dataset, recipe: r.Recipe, seq_len: 
     tokenizer = recipe.tokenizers.get(stage.tokenizer or "")
     content: list[Any] = [
         [getattr(dataset, name) for name in _DATASET],
-        _named(dataset.fields),
+        fields_of(dataset.fields, COUNTED),
         [[each.keep, each.what, each.file] for each in dataset.filters],
         recipe.header.seed,
         tokenizer and [tokenizer.file, tokenizer.hub, tokenizer.bytes],
