@@ -5,6 +5,7 @@ Every known key describes the shape, must have the one value that the family com
 not affect the computation. Any other key is reported.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,14 @@ from ..families import FAMILIES
 from ..families.architectures import complete, windowed
 from ..families.config_json import MOST, Problem, Values, attention_factor, head_width
 from ..values import ModelShape
-from .published_keys import FIXED, HARMLESS, KINDS, READ, ROPE
+from .published_keys import FIXED, HARMLESS, KINDS, READ, ROPE, nearest
 from .unread_kinds import UNREAD
 
 CLASSIFIER = "ForSequenceClassification"
 """How transformers' names of classifiers end."""
+_CLASS_END = re.compile(r"(ForCausalLM|LMHeadModel|_ForCausalLM)$")
+_NAMED = {"hunyuan_v1_dense": "hunyuandensev1"}
+"""model_type → what its classes are called, where that is something else."""
 _ROPES = {"default": "none", "none": "none", "llama3": "llama", "yarn": "yarn"}
 
 
@@ -52,8 +56,9 @@ def describe(config: Mapping[str, Any], family: str = "") -> Described:
         why = UNREAD.get(str(kind), "no family works this way")
         problem = Problem(
             key="model_type",
-            message=f"is of the model_type {kind}: {why}" if kind else "names no model_type",
-            help=f"supported model types: {', '.join(KINDS)}",
+            message=(f"is of the model_type {kind}: {why}" if kind else "names no model_type")
+            + ("; the code that comes with it is never run" if config.get("auto_map") else ""),
+            help=nearest(kind),
         )
         return Described(problems=(problem,))
     able = [name for name, of in FAMILIES.items() if kind in of.kinds]
@@ -78,6 +83,7 @@ class _Reader:
         head = self._head()
         for key, (value, why) in self._only().items():
             self._fixed(key, value, why)
+        self._code()
         shape = self._shape()
         rope = self._rope()
         longest, bound = self._longest()
@@ -127,6 +133,24 @@ class _Reader:
                 '"id2label" with one entry',
             )
         return "score"
+
+    def _code(self) -> None:
+        """Reports code of the folder that computes another model than that of the model_type: it is
+        never run. Many folders bring the code of a model that transformers has, too."""
+        given = self.config.get("auto_map")
+        code = given.get("AutoModelForCausalLM") if isinstance(given, dict) else None
+        if not isinstance(code, str):
+            return
+        kind = str(self.config["model_type"])
+        own = _bare(_CLASS_END.sub("", code.rpartition(".")[2]))
+        if own not in (_bare(kind), _bare(kind.removesuffix("_text")), _NAMED.get(kind)):
+            self.values.problem(
+                "auto_map",
+                f"says that the code {code} computes the model, and not transformers' code of the "
+                f"model_type {kind}; the code that comes with it is never run",
+                "if transformers computes the same without `trust_remote_code`, remove `auto_map` "
+                "from config.json; if not, use other weights",
+            )
 
     def _fixed(self, key: str, value: Any, why: str) -> None:
         given = self.values.get(key)
@@ -328,3 +352,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return "{ … }"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _bare(name: str) -> str:
+    """A name of a class, or a model_type, without case and underscores."""
+    return name.replace("_", "").lower()

@@ -4,6 +4,7 @@ because they do not affect the computation."""
 from typing import Any
 
 from ..families import FAMILIES
+from .unread_kinds import UNREAD
 
 _COMPUTED = [(kind, name) for name, family in FAMILIES.items() for kind in family.kinds]
 KINDS = dict(_COMPUTED) | dict(reversed(_COMPUTED))
@@ -11,18 +12,22 @@ KINDS = dict(_COMPUTED) | dict(reversed(_COMPUTED))
 
 _KNOWN = {kind: FAMILIES[name].kinds[kind] for kind, name in KINDS.items()}
 _NEAR = {other: kind for kind, of in _KNOWN.items() for other in of.near}
-"""model_type → the one that comes closest to it; for all others it is `llama`."""
+"""model_type → the one that comes closest to it, where one does."""
 
 
 def nearest(kind: Any) -> str:
-    """Advice on weights of a model_type that no family takes; "" for a type that one does."""
-    if not isinstance(kind, str) or kind in KINDS:
-        return ""
-    near = _NEAR.get(kind, "llama")
-    return (
-        f"the nearest that works is the model_type {near}, such as {_KNOWN[near].example}; all "
-        f"that work: {', '.join(KINDS)}"
-    )
+    """Advice on weights of a model_type that no family takes."""
+    work = f"these model types work: {', '.join(KINDS)}"
+    if not isinstance(kind, str):
+        return work
+    if near := _NEAR.get(kind):
+        return f"the nearest that works is {near}, such as {_KNOWN[near].example}; {work}"
+    if kind in UNREAD:
+        return work
+    import difflib  # only after an error: checking a spec may take only 0.1 s
+
+    alike = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.75)
+    return f"the nearest by its name is {alike[0]}; {work}" if alike else work
 
 
 READ = (

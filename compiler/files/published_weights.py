@@ -170,7 +170,7 @@ def check_published(program: Scheduled, root: Path, report: Report) -> None:
             model = program.recipe.models[stage.name]
             with suppress(OSError, ValueError):
                 folder = _folder(stage.source, root)
-                if folder and (folder / CONFIG).is_file() and any(folder.glob("*.safetensors")):
+                if folder and (folder / CONFIG).is_file():
                     _check(stage, model, folder, report)
 
 

@@ -5,7 +5,6 @@ machine. Only names and small files are read, to keep checks fast.
 """
 
 import glob
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -285,13 +284,10 @@ def weights_folders(program: Scheduled, root: Path, report: Report) -> None:
                 span,
                 help=f"write the folder that holds {CONFIG} and *.safetensors",
             )
-        elif lacking := _lacking(folder):
-            report.add(
-                "E494",
-                f"the folder `{written}` of the model `{model.name}` lacks {lacking}",
-                span,
-                help=_completed(folder),
-            )
+        else:
+            from .weights_folder import report_lacking  # most recipes have no weights
+
+            report_lacking(folder, written, model, report)
 
 
 def repositories(program: Scheduled, root: Path, report: Report) -> None:
@@ -331,28 +327,6 @@ def weights_configurations(program: Scheduled, root: Path, report: Report) -> No
         from .published_weights import check_published  # most recipes have none
 
         check_published(program, root, report)
-
-
-def _lacking(folder: Path) -> str:
-    """What is missing in a folder of weights; weights are read from safetensors."""
-    if not (folder / CONFIG).is_file():
-        return CONFIG
-    if any(folder.glob("*.safetensors")):
-        return ""
-    others = [path.name for kind in ("*.bin", "*.pth") for path in sorted(folder.glob(kind))]
-    return "model.safetensors" + (f"; it has {others[0]}" if others else "")
-
-
-def _completed(folder: Path) -> str:
-    """How to get what a folder of weights lacks."""
-    made = [*folder.glob("*.bin"), *folder.glob("*.pth")]
-    if (folder / CONFIG).is_file() and any(path.suffix == ".bin" for path in made):
-        where = json.dumps(str(folder.absolute()), ensure_ascii=False)
-        return (
-            "convert them, in Python with transformers: "
-            f"`AutoModelForCausalLM.from_pretrained({where}).save_pretrained({where})`"
-        )
-    return f"download the weights with all their files into {folder.absolute()}"
 
 
 def _beside(dataset: r.Dataset, pattern: str, root: Path, matched: Matched) -> str:

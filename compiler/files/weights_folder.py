@@ -8,9 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ...spec.findings.diagnostics import Report
 from ...spec.record import Record
+from ...spec.schema import recipe as r
 from .published_config import Described, describe
-from .published_keys import nearest
 from .published_weights import CONFIG, own_output
 
 TOKENIZER = "tokenizer.json"
@@ -86,8 +87,8 @@ def read_folder(folder: Path, shown: str, family: str = "") -> WeightsFolder:
         problem = described.problems[0]
         raise Unusable(
             "E543",
-            f"{shown}/{CONFIG} {problem.message}{_remote(config)}",
-            nearest(config.get("model_type")) or problem.help,
+            f"{shown}/{CONFIG} {problem.message}",
+            problem.help,
         )
     settings = _optional(contents, SETTINGS, shown)
     generation = _optional(contents, GENERATION, shown)
@@ -107,6 +108,40 @@ def read_folder(folder: Path, shown: str, family: str = "") -> WeightsFolder:
         ),
         files={name: _digest(data) for name, data in contents.items()},
     )
+
+
+def lacking(folder: Path) -> str:
+    """What is missing in a folder of weights; "" if nothing is. Weights are read from
+    safetensors."""
+    if not (folder / CONFIG).is_file():
+        return CONFIG
+    if any(folder.glob("*.safetensors")):
+        return ""
+    others = [path.name for kind in ("*.bin", "*.pth") for path in sorted(folder.glob(kind))]
+    return "model.safetensors" + (f"; it has {others[0]}" if others else "")
+
+
+def completed(folder: Path) -> str:
+    """How to get what a folder of weights lacks."""
+    made = [*folder.glob("*.bin"), *folder.glob("*.pth")]
+    if (folder / CONFIG).is_file() and any(path.suffix == ".bin" for path in made):
+        where = json.dumps(str(folder.absolute()), ensure_ascii=False)
+        return (
+            "convert them, in Python with transformers: "
+            f"`AutoModelForCausalLM.from_pretrained({where}).save_pretrained({where})`"
+        )
+    return f"download the weights with all their files into {folder.absolute()}"
+
+
+def report_lacking(folder: Path, written: str, model: r.Model, report: Report) -> None:
+    """Reports a folder without its configuration, or without weights."""
+    if what := lacking(folder):
+        report.add(
+            "E494",
+            f"the folder `{written}` of the model `{model.name}` lacks {what}",
+            model.at("weights"),
+            help=completed(folder),
+        )
 
 
 def digest(path: Path) -> str | None:
@@ -157,11 +192,6 @@ def _object(data: bytes, shown: str) -> dict[str, Any]:
 
 def _optional(contents: dict[str, bytes], name: str, shown: str) -> dict[str, Any]:
     return _object(contents[name], f"{shown}/{name}") if name in contents else {}
-
-
-def _remote(config: dict[str, Any]) -> str:
-    """What is said of code that would come with the weights."""
-    return "; the code that comes with it is never run" if config.get("auto_map") else ""
 
 
 def _dtype(config: dict[str, Any]) -> str:

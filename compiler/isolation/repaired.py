@@ -223,12 +223,18 @@ class Repairs:
         beyond: set[Key] = set()
         places = {key(item): n for n, item in enumerate(found) if isinstance(item, s.Block)}
         index = _Index(found, self.put)
+        replaced: set[Span] = set()
         for error in errors:
             at = index.block(error.span)
             if at is None:
                 continue
             at = found[places[key(at)]]  # with the earlier errors already repaired
             assert isinstance(at, s.Block)
+            place = _place(at, error.span) if error.span else None
+            if place and place.path and error.span:
+                if error.span in replaced:
+                    continue  # what is there now stands in for the statement
+                replaced.add(error.span)
             repaired = self._repaired(at, error) if at.keyword.name in REPAIRED else None
             if repaired is None:
                 beyond.add(key(at))

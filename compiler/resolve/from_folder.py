@@ -22,6 +22,7 @@ from ..files.weights_folder import (
     Unusable,
     WeightsFolder,
     read_folder,
+    report_lacking,
 )
 from ..program import FromFolder
 from ..values import ModelShape
@@ -56,8 +57,11 @@ def from_folders(recipe: r.Recipe, root: Path | None, report: Report) -> Filled:
         except Unusable as problem:
             where = model.at("weights" if model.weights else "hub")
             report.add(problem.code, problem.message, where, help=problem.help)
+            if problem.code == "E543" and model.weights:
+                report_lacking(root / model.weights, model.weights, model, report)
             continue
         if not _agrees(model, folder, written, report):
+            report_lacking(place, written, model, report)
             continue
         filled = _filled(model, folder)
         models[name] = replace(model, **filled)

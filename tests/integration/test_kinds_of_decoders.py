@@ -29,3 +29,15 @@ def test_what_has_experts_is_no_dense_decoder() -> None:
         counted = [name for name in of if name.startswith(("num_experts", "num_local_experts"))]
         # Doge and Gemma 4 have experts on request, and none by default.
         assert not counted or kind in ("doge", "gemma4_text")
+
+
+def test_code_with_the_name_of_its_kind_is_that_of_transformers() -> None:
+    """Folders of these kinds may bring a copy of it; a class with another name is refused."""
+    for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        if kind in KINDS and name != "LlamaForCausalLM":
+            found = describe(
+                {"model_type": kind, "auto_map": {"AutoModelForCausalLM": f"x.{name}"}}
+            )
+            assert "auto_map" not in {each.key for each in found.problems}, kind
+    found = describe({"model_type": "gemma2", "auto_map": {"AutoModelForCausalLM": "x.Gemma3"}})
+    assert "auto_map" in {each.key for each in found.problems}

@@ -183,14 +183,28 @@ UNUSABLE = [
         lambda at: write_folder(at, {"model_type": "mixtral"}),
         "E543",
         "no family here has its kind of experts",
-        "the nearest that works is the model_type qwen3_moe, such as Qwen3 30B-A3B",
+        "the nearest that works is qwen3_moe, such as Qwen3 30B-A3B",
     ),
     (
         "unknown, with code of its own",
         lambda at: write_folder(at, {"model_type": "mine", "auto_map": {"AutoConfig": "x.Y"}}),
         "E543",
         "the code that comes with it is never run",
-        "the nearest that works is the model_type llama",
+        "these model types work: llama, mistral",
+    ),
+    (
+        "unknown, with a name like a known one",
+        lambda at: write_folder(at, {"model_type": "gemma2x"}),
+        "E543",
+        "is of the model_type gemma2x",
+        "the nearest by its name is gemma2; these model types work",
+    ),
+    (
+        "known, with code of its own that computes something else",
+        lambda at: write_folder(at, {"auto_map": {"AutoModelForCausalLM": "modeling_x.Mine"}}),
+        "E543",
+        "says that the code modeling_x.Mine computes the model",
+        "remove `auto_map` from config.json",
     ),
     (
         "another activation",
@@ -215,6 +229,34 @@ def test_a_folder_that_says_nothing_is_one_finding_with_a_way_out(
     assert (found.code, found.span and found.span.text) == (code, '"base"')
     assert message in found.message
     assert help in found.help
+
+
+def test_code_for_a_model_that_transformers_has_too_changes_nothing(tmp_path: Path) -> None:
+    """As in the repository of DeepSeek-V3, whose code has transformers' name."""
+    write_folder(tmp_path / "base")
+    before = planned(tmp_path, BASE + SFT)
+    ours = {"AutoConfig": "configuration_x.C", "AutoModelForCausalLM": "me/it--x.LlamaForCausalLM"}
+    write_folder(tmp_path / "base", {"auto_map": ours})
+    assert [job.key for job in planned(tmp_path, BASE + SFT).jobs] == [
+        job.key for job in before.jobs
+    ]
+
+
+WRONG = [
+    (BASE, {"hidden_act": "gelu"}, ["E494", "E543"]),
+    (BASE.replace("{", "{ layers = 4,"), {}, ["E494", "E542"]),
+    (TYPED.replace("layers = 2", "layers = 4"), {}, ["E494", "E542"]),
+    (TYPED, {"hidden_act": "gelu"}, ["E494", "E543"]),
+    (TYPED, {}, ["E494"]),
+]
+
+
+@pytest.mark.parametrize(("model", "config", "codes"), WRONG)
+def test_missing_weights_hide_nothing_of_the_configuration(
+    model: str, config: dict[str, Any], codes: list[str], tmp_path: Path
+) -> None:
+    write_folder(tmp_path / "base", config, weights=False)
+    assert sorted(each.code for each in errors(tmp_path, model + SFT)) == codes
 
 
 def test_weights_elsewhere_need_the_shape_or_a_folder(tmp_path: Path) -> None:
