@@ -37,6 +37,7 @@ _FIELDS: dict[str, dict[str, str]] = {
     "llama3.argilla_chat": {},
     "bradley_terry.chat_template": {},
     "chat_template.default": {},
+    "stepwise_supervised": {},
 }
 
 
@@ -65,7 +66,9 @@ def datasets(config: Config, made: Draft, kind: str, unit: str) -> dict[str, Fra
     if held > 1 or (held == 1 and config.text("val_set_size") == "1"):
         config.lost("val_set_size", "a share is held out, not a number of records")
         held = Fraction(1, 200)
-    strategy = config.text("excess_length_strategy", default="drop")
+    # Steps are always cut at the length (axolotl, `prompt_strategies/stepwise_supervised.py`).
+    usual = "truncate" if kind == "prm" else "drop"
+    strategy = config.text("excess_length_strategy", default=usual)
     for path in _paths(config):
         source, wish = _source(config, path)
         name = made.name(wish, "data")
@@ -164,6 +167,8 @@ def _fields(config: Config, made: Draft, path: str, kind: str) -> w.Line:
         names = {"prompt": "field_messages", "chosen": "field_chosen", "rejected": "field_rejected"}
     elif kind == "kto":
         names = {part: f"type.field_{part}" for part in ("prompt", "completion", "label")}
+    elif kind == "prm":
+        names = {}
     elif kind == "sft":
         names = {
             "messages": "field_messages",

@@ -1,4 +1,4 @@
-"""Converts axolotl's YAML to a spec: one stage of the kind train, sft, reward, dpo or kto."""
+"""Converts axolotl's YAML to a spec: one stage of the kind train, sft, reward, dpo, kto or prm."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _SHAPES = (
     "constant",
     "constant_with_warmup",
 )
-_COUNTED = {"train": "seqs", "sft": "dialogs", "kto": "ratings"}
+_COUNTED = {"train": "seqs", "sft": "dialogs", "kto": "ratings", "prm": "solutions"}
 """Kind of stage → what its batch counts; for all others, pairs."""
 OF_PAIRS = ("dpo", "ipo", "simpo", "orpo")
 """Values of `rl` that learn from pairs; their defaults are TRL's."""
@@ -143,10 +143,10 @@ def _kind(config: Config) -> str:
             help=f"of `rl`, {', '.join(OF_PAIRS)} and kto are; etude's stage `grpo` is written by "
             "hand",
         )
-    if config.flag("process_reward_model"):
-        raise ConfigError("etude has no process reward models", help="there are outcome rewards")
     if rl:
         return "kto" if rl == "kto" else "dpo"
+    if config.flag("process_reward_model"):
+        return "prm"
     if config.flag("reward_model"):
         return "reward"
     if "pretraining_dataset" in config.root:
@@ -304,12 +304,34 @@ def _segments(config: Config, kind: str) -> list[str]:
     return [high] if kind == "constant" else [*segments, high]
 
 
+def _steps(config: Config) -> list[w.Line]:
+    """What a process reward model learns of its steps; all data sets have one separator."""
+    paths = [f"datasets[{number}]" for number in range(config.count("datasets"))]
+    for path in paths:
+        reason = "a record is cut after the last whole step that `seq_len` has room for"
+        config.lost_unless(f"{path}.max_completion_length", [], reason, "no limit of its own")
+    separators = {config.text(f"{path}.step_separator", default="\n") for path in paths}
+    last = {config.flag(f"{path}.train_on_last_step_only") for path in paths}
+    if len(separators) > 1 or len(last) > 1:
+        raise ConfigError(
+            "the data sets differ in `step_separator` or `train_on_last_step_only`",
+            help="import them one by one: a stage has one separator and one loss",
+        )
+    separator = separators.pop() if separators else "\n"
+    return [
+        ("separator", w.quoted(separator)) if separator != "\n" else None,
+        ("loss", "last") if True in last else None,
+    ]
+
+
 def _objective(config: Config, kind: str) -> list[w.Line]:
     if kind == "sft":
         return [("loss", "all")] if config.flag("train_on_inputs") else []
     config.irrelevant({"train_on_inputs": "concerns dialogs"})
     if kind == "kto":
         return _kto(config)
+    if kind == "prm":
+        return _steps(config)
     if kind == "reward":
         center = config.number("center_rewards_coefficient", default=Fraction(0))
         return [("center", w.real(center))] if center else []

@@ -86,7 +86,7 @@ def _answers(config: Config) -> w.Line:
 def _long(config: Config, kind: str) -> w.Line:
     if kind == "reward":
         return "long", "drop"
-    if kind not in ("sft", "dpo", "kto"):
+    if kind not in ("sft", "dpo", "kto", "prm"):
         return None
     if config.text("truncation_mode", default="keep_start") != "keep_start":
         config.lost("truncation_mode", "the beginning of a record that is too long is kept")

@@ -44,6 +44,8 @@ def objective(config: Config, kind: str) -> list[w.Line]:
             return _reward(config)
         case "grpo":
             return _grpo(config)
+        case "prm":
+            return _prm(config)
         case _:
             return _texts(config)
 
@@ -112,6 +114,19 @@ def _kto(config: Config) -> list[w.Line]:
         weight = config.number(name, default=Fraction(1))
         lines.append((name, w.real(weight)) if weight != 1 else None)
     return lines
+
+
+def _prm(config: Config) -> list[w.Line]:
+    """What a process reward model learns of its steps."""
+    for name in ("max_prompt_length", "max_completion_length"):
+        reason = "a record is cut after the last whole step that `seq_len` has room for"
+        config.lost_unless(name, [], reason, "no limit of its own")
+    separator = config.text("step_separator", default="\n")
+    last = config.flag("train_on_last_step_only")
+    return [
+        ("separator", w.quoted(separator)) if separator != "\n" else None,
+        ("loss", "last") if last else None,
+    ]
 
 
 def _reward(config: Config) -> list[w.Line]:

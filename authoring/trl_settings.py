@@ -131,6 +131,19 @@ COMMANDS = (
             """
         ),
     ),
+    # Of TRL's `PRMTrainer`, which 1.16 no longer has (0.20, `trl/trainer/prm_config.py`).
+    Command(
+        "prm",
+        "solutions",
+        "1e-5",
+        _names(""),
+        _names(
+            """
+            dataset_num_proc disable_dropout max_completion_length max_length max_prompt_length
+            step_separator train_on_last_step_only
+            """
+        ),
+    ),
 )
 OWN = {command.name: command.own for command in COMMANDS}
 

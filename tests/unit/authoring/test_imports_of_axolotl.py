@@ -11,7 +11,7 @@ from specs import batches, jobs, only, plan, rates
 
 from etude.authoring.draft import Base
 from etude.authoring.tree import ConfigError
-from etude.compiler.plan.plan import Kto, Plan
+from etude.compiler.plan.plan import Kto, Plan, Prm
 
 
 def stage_after(name: str, text: str | None = None, **options: Any) -> tuple[str, Plan]:
@@ -37,6 +37,37 @@ def test_axolotls_batch_is_micro_times_accumulation_times_gpus(
 ) -> None:
     result = jobs(stage_after(name, gpus=gpus)[1], stage)
     assert set(batches(result)) == {batch}
+
+
+STEPS = """base_model: Qwen/Qwen2.5-0.5B
+process_reward_model: true
+datasets:
+  - path: trl-lib/math_shepherd
+    type: stepwise_supervised
+  - path: trl-lib/prm800k
+    type: stepwise_supervised
+sequence_len: 2048
+micro_batch_size: 8
+num_epochs: 1
+learning_rate: 0.0002
+"""
+"""As axolotl's examples/qwen2/prm.yaml."""
+
+
+def test_steps_of_answers() -> None:
+    sizes = {"math_shepherd": 12800, "prm800k": 12800}
+    made = imported("axolotl_prm.yaml", STEPS, gpus=8, sizes=sizes)
+    (job,) = jobs(plan(filled(made.text)), "prm")
+    assert job.objective == Prm()
+    assert (set(batches([job])), job.seq_len, job.steps) == ({64}, 2048, 400)
+    assert made.text.count("kind      = solutions") == made.text.count("= truncate") == 2
+    form = "type: stepwise_supervised"
+    more = f"{form}\n    train_on_last_step_only: true\n    max_completion_length: 512"
+    last = imported("axolotl_prm.yaml", STEPS.replace(form, more), gpus=8)
+    assert "loss      = last" in last.text
+    assert len(found(last, "lost")) == 2
+    with pytest.raises(ConfigError, match="the data sets differ in `step_separator`"):
+        imported("axolotl_prm.yaml", STEPS.replace(form, f'{form}\n    step_separator: "ки"', 1))
 
 
 def cosine(step: int, warmup: int, total: int) -> float:

@@ -10,7 +10,7 @@ from etude.authoring.draft import Options
 from etude.authoring.imports import KINDS, Imported, import_config
 from etude.authoring.tree import ConfigError
 from etude.authoring.trl_settings import OWN
-from etude.compiler.plan.plan import Dpo, Grpo, Plan, RolloutJob, Sft
+from etude.compiler.plan.plan import Dpo, Grpo, Plan, Prm, RolloutJob, Sft
 
 FEW = "model_name_or_path: meta-llama/Llama-3.1-8B\ndataset_name: trl-lib/Capybara\n"
 
@@ -80,6 +80,22 @@ def test_losses_of_preferences(loss: str, lines: list[str]) -> None:
     assert ("objective" in text) == any("objective" in line for line in lines)
 
 
+def test_steps_of_answers() -> None:
+    """What TRL's `PRMConfig` says, and what it leaves to its defaults."""
+    text = 'step_separator: "\\n\\n"\ntrain_on_last_step_only: true\nmax_prompt_length: 300\n'
+    made = of(text, sizes={"capybara": 6400})
+    (job,) = jobs(plan(filled(made.text)), "prm")
+    assert job.objective == Prm(loss_on="last")
+    assert (set(batches([job])), job.seq_len, job.steps) == ({8 * 8}, 1024, 300)
+    assert rates([job])[0] == 1e-5
+    assert r'separator = "\n\n"' in made.text
+    assert [*found(made, "lost")] == ["max_prompt_length"]
+    few = of("train_on_last_step_only: false\nmax_completion_length: null\n")
+    assert "separator" not in few.text
+    assert "loss" not in few.text
+    assert found(few, "lost") == {}
+
+
 def test_a_policys_batch_counts_prompts_and_a_turn_several_steps() -> None:
     few = changed("trl_grpo.yaml", ("max_steps: 500", "max_steps: 4"))
     made = imported("trl_grpo.yaml", few, gpus=8)
@@ -145,6 +161,7 @@ def test_labels_are_smoothed_where_trl_smooths_them(loss: str) -> None:
         ("num_generations: 8\n", "grpo"),
         ("desirable_weight: 1.2\n", "kto"),
         ("center_rewards_coefficient: 0.01\n", "reward"),
+        ("train_on_last_step_only: true\n", "prm"),
         ("loss_type: dapo\n", "grpo"),
         ("loss_type: hinge\n", "dpo"),
     ],
@@ -217,6 +234,7 @@ _VALUES: dict[str, str] = dict.fromkeys(
         "disable_dropout",
         "shuffle_dataset",
         "eval_packing",
+        "train_on_last_step_only",
     ],
     "true",
 ) | {"importance_sampling_level": "token", "num_generations": "8", "truncation_mode": "keep_start"}
