@@ -28,8 +28,9 @@ def run(args: Namespace) -> int:
     from ..runtime.errors import RunError
     from ..runtime.launchers.launched import at_work
     from ..runtime.launchers.record import load
+    from ..runtime.run_folder.homes import owner_of
     from ..runtime.run_folder.progress import is_dead
-    from ..runtime.run_folder.store import Store, owner_of
+    from ..runtime.run_folder.store import Store
 
     try:
         folder = seen(args.folder)
@@ -116,7 +117,7 @@ def _local(folder: Path, holder: "Owner", args: Namespace) -> int:
 
 def _wait(folder: Path, holder: "Owner") -> None:
     """Waits until the process no longer has the run folder."""
-    from ..runtime.run_folder.store import owner_of
+    from ..runtime.run_folder.homes import owner_of
 
     while True:
         now = owner_of(folder)

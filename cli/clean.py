@@ -85,8 +85,8 @@ def _require_idle(folder: Path, name: str) -> None:
     from ..runtime.errors import RunError
     from ..runtime.launchers.launched import at_work
     from ..runtime.launchers.record import load
+    from ..runtime.run_folder.homes import owner_of
     from ..runtime.run_folder.progress import is_dead
-    from ..runtime.run_folder.store import owner_of
     from ..runtime.run_folder.variant_folders import runs
 
     mine = {folder, *runs(folder).values()}

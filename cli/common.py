@@ -123,6 +123,10 @@ def part_of(plan: "Plan", args: Namespace) -> "Plan | None":
         return None
 
 
+ALL = "all"
+"""Stands for a recipe and all of its variants, as the name of one."""
+
+
 def is_plan(path: Path) -> bool:
     """Whether a JSON file is a plan rather than a spec."""
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import compile_file, findings, is_plan, part_of, problem, show
+from .common import ALL, compile_file, findings, is_plan, part_of, problem, show
 from .screen import say
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ def run(args: Namespace) -> int:
         )
         return 2
     try:
+        if args.variant == ALL and not is_plan(Path(args.file)):
+            from .launch_several import launch_variants
+
+            return launch_variants(args)
         plan = _plan(args)
         return plan if isinstance(plan, int) else _launch(plan, args)
     except PlanError as reason:
@@ -139,7 +143,7 @@ def requested(engine: "Engine", plan: "Plan", args: Namespace, site: Path | None
 
 def _own_folder(plan: "Plan", folder: Path, args: Namespace) -> Path:
     """The run folder of a plan's variant; created if the run is submitted."""
-    from ..runtime.run_folder.store import VARIANTS
+    from ..runtime.run_folder.homes import VARIANTS
     from ..runtime.run_folder.variant_folders import variant_folder
 
     if not plan.variant:

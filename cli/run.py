@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import options
-from .common import is_plan
+from .common import ALL, is_plan
 from .work import done, failed, work
 
 if TYPE_CHECKING:
     from ..compiler.plan.plan import Plan
     from ..runtime.run_folder.recorder import OnEvent
-
-ALL = "all"
-"""Stands for the recipe and all of its variants."""
 
 
 def arguments(parser: ArgumentParser) -> None:

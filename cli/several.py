@@ -24,13 +24,7 @@ def run_variants(args: Namespace) -> int:
     recipe = plan_of(Namespace(**{**vars(args), "variant": None}))
     if isinstance(recipe, int):
         return recipe
-    if not recipe.variants:
-        problem(f"{args.file} has no variants", "leave out --variant, or write some")
-        return 1
-    if args.variant in recipe.variants:
-        problem(
-            f"`{args.variant}` stands for all variants, and is also the name of one", "rename it"
-        )
+    if not has_all(recipe, args):
         return 1
     found = in_turn(args, [None, *recipe.variants])
     if isinstance(found, int):
@@ -42,6 +36,19 @@ def run_variants(args: Namespace) -> int:
             problem(reason.message, reason.help)
             return reason.exit_code
     return 0
+
+
+def has_all(recipe: "Plan", args: Namespace) -> bool:
+    """Whether `--variant all` can be said of a recipe; reports it if not."""
+    if not recipe.variants:
+        problem(f"{args.file} has no variants", "leave out --variant, or write some")
+    elif args.variant in recipe.variants:
+        problem(
+            f"`{args.variant}` stands for all variants, and is also the name of one", "rename it"
+        )
+    else:
+        return True
+    return False
 
 
 def refused_here(what: str) -> bool:

@@ -75,10 +75,10 @@ def run(args: Namespace) -> int:
             print(json.dumps({"event": "sweep", "points": _planned_points(found, plans)}))
         return 0
     if args.on:
-        from .sweep_on import launch
+        from .launch_several import launch
 
         try:
-            return launch(plans, args)
+            return launch(plans, args, "sweep")
         except RunError as reason:
             return failed(reason, as_json=args.json)
     # What `etude run` takes besides.

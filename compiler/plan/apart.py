@@ -11,15 +11,12 @@ from typing import NamedTuple
 from .part import cut
 from .plan import Part, Plan
 
-SHARED = "sweep_shared"
-"""The name of the first part that several plans need; further ones have a number."""
-
 
 class Strand(NamedTuple):
     """A part of one of several plans.
 
     Attributes:
-        name: of the plan, or `SHARED`, under which it runs, as a variant.
+        name: of the plan, or one of its own, under which it runs, as a variant.
         after: the strands whose results it begins with.
     """
 
@@ -28,12 +25,14 @@ class Strand(NamedTuple):
     after: tuple[str, ...]
 
 
-def strands(plans: Mapping[str, Plan]) -> list[Strand]:
+def strands(plans: Mapping[str, Plan], shared: str) -> list[Strand]:
     """The parts of plans of one recipe, in an order in which they can run; those without a job are
     left out.
 
     Args:
-        plans: name → plan, with the same tokenizers, data and seeds where they share keys.
+        plans: variant → plan, with the same tokenizers, data and seeds where they share keys; "" is
+            the recipe itself, whose part has the recipe's name.
+        shared: the name of the first part that several plans need; further ones have a number.
     """
     needed: dict[str, list[str]] = {}
     for name, plan in plans.items():
@@ -47,8 +46,8 @@ def strands(plans: Mapping[str, Plan]) -> list[Strand]:
         first, *others = names
         plan = plans[first]
         chosen = {job.id for job in plan.jobs if tuple(needed[job.key]) == names}
-        shared = f"{SHARED}_{len(found) + 1}" if found else SHARED
-        strand = _strand(shared if others else first, plan, chosen, maker)
+        common = f"{shared}_{len(found) + 1}" if found else shared
+        strand = _strand(common if others else first, plan, chosen, maker)
         if strand.plan.phases:
             found.append(strand)
     return found
@@ -57,7 +56,8 @@ def strands(plans: Mapping[str, Plan]) -> list[Strand]:
 def _strand(name: str, plan: Plan, chosen: set[str], maker: dict[str, str]) -> Strand:
     """A strand that makes the chosen jobs, which is noted in `maker`: key → strand."""
     asked = Part(until=None, only=None, since=None, aside=[], left_out={}, beside=True)
-    part = cut(plan, chosen, asked).model_copy(update={"variant": name})
+    part = cut(plan, chosen, asked).model_copy(update={"variant": name or None})
+    name = name or plan.recipe
     keys = {job.id: job.key for job in part.jobs}
     assert part.part
     after = dict.fromkeys(maker[keys[job]] for job in part.part.aside)

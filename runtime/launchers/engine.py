@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ...compiler.plan.plan import Plan
-from ..run_folder.store import VARIANTS
+from ..run_folder.homes import VARIANTS
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class Skypilot:
         Raises: RunError, Stopped.
         """
         first = strands[0].request
-        of_all = job_name(first.plan, of="sweep")
+        of_all = job_name(first.plan, of="all")
         sky.require_not_queued(of_all, first.folder)
         pipeline: list[Task] = [{"name": of_all}]
         for each in strands:

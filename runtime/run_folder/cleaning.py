@@ -13,7 +13,8 @@ from ...compiler.plan.plan_schema import PlanError, read_plan
 from ..disk import disk
 from ..errors import RunError
 from ..stores.views import remove as remove_stored
-from .store import MANIFEST, PROFILES, Store, home_of
+from .homes import home_of
+from .store import MANIFEST, PROFILES, Store
 from .variant_folders import runs
 
 Kind = Literal["artifacts", "work", "checkpoints", "cache", "profiles"]

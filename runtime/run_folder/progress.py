@@ -12,11 +12,12 @@ from typing import Any, Literal
 from ...compiler.plan.plan import GateJob, Plan, TrainJob
 from ...compiler.values import Phase
 from ..errors import RunError
+from .homes import owner_of
 from .json_lines import Follower, is_moment
 from .lease import DEAD_SECONDS, Owner
 from .outcomes import Outcome, evaluations, outcomes, steps
 from .saved import SUMS
-from .store import EVENTS, Store, owner_of
+from .store import EVENTS, Store
 
 State = Literal["done", "running", "dead", "stopped", "waiting"]
 RECENT = 50

@@ -35,9 +35,11 @@ from ..errors import RunError, reason
 from ..stores.pulling import catch_up, pull, renew_result, take_file, take_results
 from ..stores.remote import MANIFEST, SHARDS, Remote, remote_of
 from ..stores.remote import SUMS as CHECKPOINT_SUMS
+from . import homes
+from .homes import home_of
 from .journal import Journal
 from .json_lines import Lines
-from .lease import LEASE, Lease, Owner, owner
+from .lease import Lease
 from .ran import starts
 from .stored_lease import StoredLease
 
@@ -52,9 +54,6 @@ PROFILES = "profiles"
 """The folder with the output and log of each rank of a gang."""
 RANK_LOG = "ETUDE_RANK_LOG"
 """The variable with the log of this rank, if it is not `logs/rank-N.log`."""
-VARIANTS = "variants"
-"""The folder with the runs of a recipe's variants."""
-
 
 CHECKED = 64 << 30
 """Bytes of a result whose checksums are compared before a job reads it, smaller files first: that
@@ -180,13 +179,15 @@ class Store:
             on_wait: called with the reason if this may take a while.
             nodes: whether other nodes may have what a store lacks, so that the gang looks for it
                 (`gathering.send_unsent`).
-            beside: whether other parts of a sweep may work beside this one (`Part.beside`).
+            beside: whether parts of other variants may work beside this one (`Part.beside`).
 
         Raises: RunError: another process is using the folder.
         """
         home, remote = home_of(self.folder), self.remote
-        own = self.folder if beside else home
-        apart = partial(_apart, home, own)
+        own = homes.beside(self.folder) if beside else home
+        with disk(own):
+            own.mkdir(exist_ok=True)
+        apart = partial(homes.apart, home, own)
         lease = StoredLease(home, remote.bucket) if remote else Lease(own, apart)
         self.held = lease
         with disk(self.folder):
@@ -475,25 +476,3 @@ def _elsewhere(result: Path) -> dict[str, dict[str, Any]]:
         for name, entry in json.loads(path.read_bytes())["files"].items():
             found[str(inside / name)] = {"bytes": entry["bytes"], "sha256": entry["sha256"]}
     return found
-
-
-def owner_of(folder: Path) -> Owner | None:
-    """The owner of a run's folder, dead or alive, if any: of the recipe's, or of its own, as parts
-    of a sweep have it. If both have one, the owner whose sign of life is newer."""
-    found = [each for each in map(owner, {home_of(folder), folder}) if each]
-    return max(found, key=lambda each: each.beat, default=None)
-
-
-def _apart(home: Path, own: Path) -> Iterator[Path]:
-    """The folders that nobody may be using beside this one: all variants of a recipe, and the
-    recipe."""
-    if own == home:
-        yield from (path.parent for path in sorted((home / VARIANTS).glob(f"*/{LEASE}")))
-    else:
-        yield home
-
-
-def home_of(folder: Path) -> Path:
-    """The recipe's run folder, whose artifacts a variant's run folder shares."""
-    of_variant = folder.parent.name == VARIANTS and (folder / "artifacts").is_symlink()
-    return folder.parents[1] if of_variant else folder

@@ -16,7 +16,8 @@ from typing import Any
 
 from ..errors import RunError, reason
 from ..stores import places
-from .store import VARIANTS, Store, home_of
+from .homes import VARIANTS, home_of
+from .store import Store
 
 _FOLDERS = ("artifacts", "work", "cache")
 

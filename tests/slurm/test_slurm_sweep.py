@@ -49,3 +49,32 @@ def test_what_points_share_is_trained_once_before_them(clusters: Clusters, tmp_p
         "pretrain.1": 1,
         "anneal.1": 2,
     }
+
+
+VARIANTS = "variant slow { anneal.lr = 1e-4 }\nvariant brief { anneal.steps = 1 }\n"
+
+
+def test_a_recipe_and_its_variants_run_at_the_same_time(clusters: Clusters, tmp_path: Path) -> None:
+    runs = clusters(3)
+    (tmp_path / "r.etude").write_text(TWO + VARIANTS)
+    words = ("launch", "r.etude", "--variant", "all", "--on", "slurm", "--submit", "--json")
+    done = runs.etude(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = {name: Path(folder) for name, folder in json.loads(done.stdout)["folders"].items()}
+    assert list(folders) == ["variants_shared", "small", "slow", "brief"]
+    home = tmp_path / "runs" / "small"
+    assert folders["small"] == home
+    trunk, *others = [list(runs.jobs(folder).values()) for folder in folders.values()]
+    for first, *_ in others:
+        assert runs.waits_for(first) in (set(trunk[-1:]), set())
+    for folder in folders.values():
+        runs.finish(folder)
+    done = runs.etude("run", "r.etude", "--variant", "all", "--ranks", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    started = [
+        event["job"]
+        for journal in home.rglob("journal.jsonl")
+        for event in map(json.loads, journal.read_text().splitlines())
+        if event["event"] == "started"
+    ]
+    assert (started.count("pretrain.1"), started.count("anneal.1")) == (1, 3)

@@ -25,7 +25,7 @@ def made(of: Plan) -> list[str]:
 
 def test_each_job_is_in_one_part_which_waits_for_what_it_begins_with() -> None:
     plans = points((10, "1e-3"), (10, "1e-4"), (12, "1e-3"), (12, "1e-4"))
-    found = {each.name: each for each in strands(plans)}
+    found = {each.name: each for each in strands(plans, "sweep_shared")}
     assert list(found) == ["sweep_shared", "sweep_shared_2", "sweep_shared_3", *plans]
     assert {name: each.after for name, each in found.items()} == {
         "sweep_shared": (),
@@ -47,13 +47,21 @@ def test_each_job_is_in_one_part_which_waits_for_what_it_begins_with() -> None:
 
 
 def test_points_that_are_the_same_are_one_part() -> None:
-    found = strands({"one": plan(HEAD + TWO.format(steps=10, lr="1e-3")), **points((10, "1e-3"))})
-    assert [each.name for each in found] == ["sweep_shared"]
+    same = {"one": plan(HEAD + TWO.format(steps=10, lr="1e-3")), **points((10, "1e-3"))}
+    assert [each.name for each in strands(same, "both")] == ["both"]
+
+
+def test_the_recipe_itself_is_no_variant() -> None:
+    recipe = plan(HEAD + TWO.format(steps=10, lr="1e-3"))
+    common, own, other = strands({"": recipe, **points((10, "1e-4"))}, "common")
+    assert [each.name for each in (common, own, other)] == ["common", recipe.recipe, "10_1e-4"]
+    assert [each.plan.variant for each in (common, own, other)] == ["common", None, "10_1e-4"]
+    assert own.after == other.after == ("common",)
 
 
 @pytest.mark.parametrize("steps", [10, 12])
 def test_one_point_alone_is_a_part_that_waits_for_none(steps: int) -> None:
     plans = points((steps, "1e-3"))
-    (only,) = strands(plans)
+    (only,) = strands(plans, "sweep_shared")
     assert (only.name, only.after) == (f"{steps}_1e-3", ())
     assert made(only.plan) == [job.id for job in plans[only.name].jobs]

@@ -12,6 +12,7 @@ import pytest
 
 from etude.runtime.errors import Interrupted, RunError
 from etude.runtime.run_folder import lease as module
+from etude.runtime.run_folder.homes import owner_of
 from etude.runtime.run_folder.lease import INHERITED, LEASE, Lease
 from etude.runtime.run_folder.store import Store
 from etude.runtime.run_folder.variant_folders import variant_folder
@@ -311,6 +312,28 @@ def test_parts_of_a_sweep_have_folders_beside_each_other_and_keep_out_the_recipe
             pass
         assert not (one.folder / LEASE).exists()
     with two.lease(beside=True):  # nothing is left of those that were refused
+        pass
+
+
+def test_the_part_of_the_recipe_itself_works_beside_those_of_variants(tmp_path: Path) -> None:
+    recipe = Store(tmp_path)
+    one = Store(variant_folder(tmp_path, "one"))
+    with one.lease(beside=True), recipe.lease(beside=True):
+        assert not (tmp_path / LEASE).exists()
+        assert owner_of(tmp_path) is not None
+        with pytest.raises(RunError, match="another run is using"), recipe.lease(beside=True):
+            pass
+    assert owner_of(tmp_path) is None
+    with recipe.lease(beside=True):
+        with pytest.raises(RunError, match="another run is using"), one.lease():
+            pass
+        with pytest.raises(RunError, match="another run is using"), recipe.lease():
+            pass
+    with (
+        recipe.lease(),
+        pytest.raises(RunError, match="another run is using"),
+        recipe.lease(beside=True),
+    ):
         pass
 
 

@@ -1,4 +1,5 @@
-"""Sweeps that are given to Kubernetes and to SkyPilot, whose commands are stand-ins here."""
+"""Sweeps, and recipes with all variants, that are given to Kubernetes and to SkyPilot, whose
+commands are stand-ins here."""
 
 import json
 import time
@@ -79,7 +80,7 @@ def test_skypilot_gets_all_parts_as_one_managed_job(
     assert swept("skypilot", "--submit") == 0
     homes = [folder / "runs" / "small" / "variants" / name for name in RUNS]
     job, *tasks = yaml.safe_load_all((homes[0] / "skypilot.yaml").read_text())
-    assert job == {"name": "etude-small-sweep"}
+    assert job == {"name": "etude-small-all"}
     names = [task["name"] for task in tasks]
     assert names[0] == "sweep-shared-1-cpu"
     assert len(set(names)) == len(names)
@@ -88,10 +89,8 @@ def test_skypilot_gets_all_parts_as_one_managed_job(
     plans = {path for task in tasks for path in task["file_mounts"].values() if "plan" in str(path)}
     assert plans == {str(home / "plan.json.gz") for home in homes}
     records = [load(home) for home in homes]
-    assert [record and record.queued for record in records] == [{"name": "etude-small-sweep"}] * 3
-    (programs.folder / "queue").write_text(
-        '[{"job_name": "etude-small-sweep", "status": "RUNNING"}]'
-    )
+    assert [record and record.queued for record in records] == [{"name": "etude-small-all"}] * 3
+    (programs.folder / "queue").write_text('[{"job_name": "etude-small-all", "status": "RUNNING"}]')
     assert swept("skypilot", "--submit") == 1
     assert "is queued already" in " ".join(capsys.readouterr().err.split())
 
@@ -137,3 +136,77 @@ def test_without_submit_the_manifests_are_shown(capsys: pytest.CaptureFixture[st
         for made in queue.values()
     }
     assert len(labels) == 3
+
+
+VARIANTS = """
+variant cold { pre.lr = 1e-4 }
+variant long { pre.steps = 2 }
+"""
+
+
+def launched(*words: str, engine: str = "kubernetes", text: str = VARIANTS) -> int:
+    spec = SPEC.format(nodes=2, gpus=8, gpu="H100 80GB")
+    Path("small.etude").write_text(spec + text)
+    site = ("--on", engine, "--site", "site.toml")
+    return main(["launch", "small.etude", "--variant", "all", *site, *words])
+
+
+def test_variants_begin_beside_the_recipe_once_what_they_share_is_complete(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[tuple[str | None, Path]] = []
+
+    def submit(self: Kubernetes, request: Request) -> list[str]:
+        told.append((request.plan.variant, request.folder))
+        return ["all phases are complete"]
+
+    monkeypatch.setattr(Kubernetes, "submit", submit)
+    assert launched("--submit", "--json") == 0
+    home = folder / "runs" / "small"
+    assert told[0] == ("variants_shared", home / "variants" / "variants_shared")
+    assert dict(told[1:]) == {
+        None: home,
+        "cold": home / "variants" / "cold",
+        "long": home / "variants" / "long",
+    }
+    said = json.loads(capsys.readouterr().out)
+    assert said["event"] == "variants"
+    assert list(said["folders"]) == ["variants_shared", "small", "cold", "long"]
+
+
+def test_skypilot_names_the_tasks_of_the_recipe_and_its_variants(
+    programs: Programs, folder: Path
+) -> None:
+    programs.write("sky", """case "$2" in queue) echo '[]';; esac""")
+    assert launched("--submit", engine="skypilot") == 0
+    written = folder / "runs" / "small" / "variants" / "variants_shared" / "skypilot.yaml"
+    _, *tasks = yaml.safe_load_all(written.read_text())
+    names = [task["name"] for task in tasks]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if name.startswith("small-")]
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "code", "said"),
+    [
+        (("--until", "pre"), VARIANTS, 2, "--variant all and --until do not go together"),
+        (("--from", "measured"), VARIANTS, 2, "--variant all and --from do not go together"),
+        ((), "", 1, "has no variants"),
+        ((), "variant all { pre.steps = 2 }", 1, "is also the name of one"),
+        ((), "variant cold { pre.lr = 2 steps }", 1, "error[E"),
+    ],
+)
+def test_what_is_wrong_with_all_variants_is_said_before_anything_is_queued(
+    words: tuple[str, ...], text: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launched("--submit", *words, text=text) == code
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not Path("runs").exists()
+
+
+def test_all_variants_are_shown_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert launched() == 0
+    told = capsys.readouterr().out
+    found = {name: told.find(f"|{name} ") for name in ("variants_shared", "small", "cold", "long")}
+    assert -1 not in found.values()
+    assert sorted(found, key=found.__getitem__) == list(found)
