@@ -1,5 +1,5 @@
-"""`etude sweep --on` and `etude launch --variant all`: queues the points of a sweep, or a recipe with
-its variants, on a cluster, and once what they share."""
+"""`etude sweep --on` and `etude launch --variant all`: queue the points of a sweep, or a recipe with
+all of its variants, on a cluster, and once what they share."""
 
 import json
 from argparse import Namespace
