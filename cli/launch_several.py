@@ -1,4 +1,4 @@
-"""`etude sweep --on` and `etude launch --variant all`: queue the points of a sweep, or a recipe with
+"""`etude sweep --on` and `etude launch --variant all`: queue the points of a sweep, or a recipe and
 all of its variants, on a cluster, and once what they share."""
 
 import json
