@@ -269,12 +269,16 @@ def _choices(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _figures(scores: Mapping[str, Any]) -> dict[str, Any]:
     """The scores of an evaluation: those of verifiers with their standard error and pass@k, those
-    of several answers with the best of k."""
+    of several answers with the best of k, those of steps with the accuracies on right and on wrong
+    ones."""
+    from ..runtime.reporting.results import SIDES
+
     found: dict[str, Any] = {}
     for name, score in scores.items():
         shown = found[name] = score["score"]
         if score.get("stderr") is not None:
             found[name] = f"{cell(shown)} ± {cell(score['stderr'])}"
+        found |= {side: score[side] for side in SIDES if score.get(side) is not None}
         of = name.partition("(")[2].rstrip(")")
         for what, mark in (("pass", "pass@"), ("best_of", "best of ")):
             for k, value in score.get(what, {}).items():

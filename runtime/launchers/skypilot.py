@@ -167,7 +167,8 @@ def _resources(phase: Phase, needs: Machines, site: SkypilotSite) -> dict[str, A
         if site.memory:
             made["memory"] = site.memory
     if site.image:
-        made["image_id"] = f"docker:{site.image}"
+        # SkyPilot's own files say `docker:` in front; people copy it.
+        made["image_id"] = f"docker:{site.image.removeprefix('docker:')}"
     if site.disk_size:
         made["disk_size"] = site.disk_size
     if site.network_tier and needs.nodes > 1:

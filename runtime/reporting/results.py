@@ -18,7 +18,10 @@ from ..run_folder.store import Store
 
 STEPS = 10
 """Training figures are means over this many last steps."""
-FIGURES = ("loss", "accuracy", "margin", "nll", "reward", "chosen_reward", "rejected_reward")
+SIDES = ("right_accuracy", "wrong_accuracy")
+"""The accuracies on right and on wrong steps."""
+FIGURES = ("loss", "accuracy", *SIDES, "margin", "nll", "reward", "chosen_reward")
+FIGURES += ("rejected_reward",)
 SECTIONS = ("stages", "data", "evaluations", "gates", "samples", "best")
 
 

@@ -153,6 +153,22 @@ def test_the_tables_have_a_row_a_stage_and_a_column_a_measure(
     assert ["align.2.rm", "reward", "finished", "2", "512", "0.4", "0.75", "0.2"] in rows
 
 
+def test_steps_have_the_accuracies_on_right_and_on_wrong_ones(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where most steps are right, the accuracy on the wrong ones tells most."""
+    sides = {"right_accuracy": 1.0, "wrong_accuracy": 0.25}
+    run.train("align.2.rm.1", [{"loss": 0.5, "accuracy": 0.875, **sides}])
+    score = {"score": 0.9, "steps": 8, "right": 0.875, **sides}
+    run.finish("align.2.ranks", {"scores.json": {"accuracy": score}})
+    assert main(["report", str(run.folder)]) == 0
+    text = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert ["stage", "of", "accuracy", "right_accuracy", "wrong_accuracy"] in rows
+    assert ["align.2.ranks", "align.2.rm", "0.9", "1", "0.25"] in rows
+    assert ["align.2.rm", "reward", "finished", "1", "256", "0.5", "0.875", "1", "0.25"] in rows
+
+
 def test_results_of_another_plan_are_not_reported(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

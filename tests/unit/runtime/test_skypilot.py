@@ -138,6 +138,12 @@ def test_a_volume_or_a_bucket_keeps_the_run_folder(tmp_path: Path) -> None:
         assert MOUNT not in task["file_mounts"]
 
 
+@pytest.mark.parametrize("image", ["registry/etude:1", "docker:registry/etude:1"])
+def test_an_image_may_be_written_as_skypilot_writes_it(image: str, tmp_path: Path) -> None:
+    _, *found = pipeline({**FULL, "image": image}, tmp_path)
+    assert {each["resources"]["image_id"] for each in found} == {"docker:registry/etude:1"}
+
+
 def test_no_secret_is_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_do_not_write_me")
     text = as_yaml(pipeline(FULL, tmp_path))
