@@ -139,7 +139,9 @@ class Vllm:
             number, request = next(waiting, (0, None))
             if request is None:
                 return asked
-            prompt = {"prompt_token_ids": request.tokens.tolist()}
+            # With its type it is what vLLM's own renderer makes of tokens; without, since 0.32,
+            # something to be rendered yet, of which vLLM says that it will refuse it.
+            prompt = {"type": "token", "prompt_token_ids": request.tokens.tolist()}
             self._engine.add_request(str(number), prompt, self._sampling(request, settings))
         return most
 

@@ -54,7 +54,7 @@ class Engine:
 
     def add_request(self, request_id: str, prompt: Any, params: SamplingParams) -> None:
         assert request_id not in self.asked
-        assert set(prompt) == {"prompt_token_ids"}
+        assert set(prompt) == {"type", "prompt_token_ids"}
         assert all(isinstance(token, int) for token in prompt["prompt_token_ids"])
         self.asked[request_id] = prompt["prompt_token_ids"], params
         self.waiting.append(request_id)
