@@ -21,11 +21,12 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from etude.compiler.costs.estimate import Setting, estimate
-from etude.compiler.costs.formulas import ACCOUNT, FITTED, MEMORY, SYMBOLS, TIME, TOTALS
+from etude.compiler.costs.formulas import ACCOUNT, FITTED, SYMBOLS, TIME, TOTALS
 from etude.compiler.costs.generation import DRAWING, GENERATION, STARTING
 from etude.compiler.costs.generation import SYMBOLS as WRITING
 from etude.compiler.costs.hardware import GIB, GPUS, gpu
 from etude.compiler.costs.jobs import Work, step_setting
+from etude.compiler.costs.memory import MEMORY
 from etude.compiler.driver import analyse
 from etude.compiler.families.architectures import published
 from etude.compiler.program import ScheduledStage
@@ -153,10 +154,7 @@ def _written(row: dict[str, Any], group: dict[str, Any]) -> Setting:
 
 
 BOUNDS = {
-    "a_work": (0.3, 4),
-    "a_gather": (0, 12),
     "a_logits": (6, 16),
-    "a_pipeline": (0.3, 3),
     "a_margin": (0.02, 0.15),
     "e_matmul": (0.4, 0.95),
     "e_fp8": (0.2, 0.95),

@@ -2,6 +2,7 @@
 
     python -m benchmarks.memory             # all rows; writes its section of RESULTS.md
     python -m benchmarks.memory NAME…       # these rows
+    python -m benchmarks.memory --planned   # plans anew, against what was measured last
     python -m benchmarks.memory --of NAME   # what the memory of a row is, by where it is allocated
 
 No GPU is needed: etude's engine takes two steps on one that computes nothing
@@ -17,7 +18,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -28,9 +29,10 @@ from etude.compiler.driver import analyse, compile
 from etude.compiler.plan.plan import TrainJob
 from etude.spec.load import reads
 
-from .results import write_section
+from .results import PATH, write_section
 
 SOURCE = Path(__file__).with_name("gpu_without_work.c")
+SECTION = "Memory of a step"
 SPEC = """recipe row {{ title = "a row" }}
 tokenizer bytes {{ bytes }}
 dataset any {{ sample = python_docs }}
@@ -82,7 +84,11 @@ ROWS = (
     ),
     Row("8B, FSDP 64, eager", llama("8B"), "shard 64", 8, batch=64, recompute="full", also=EAGER),
     Row("8B, TP 8, FSDP 8", llama("8B"), "shard 8, tensor 8", 8),
+    Row("8B, FSDP 8, TP 8, selective", llama("8B"), "shard 8, tensor 8", 8, recompute="selective"),
+    Row("8B, FSDP 64, 128Ki", llama("8B"), "shard 64", 8, 131072, 64, "full"),
+    Row("8B, FSDP 64, eager, none", llama("8B"), "shard 64", 8, batch=64, also=EAGER),
     Row("8B, CP 8, 128Ki", llama("8B"), "context 8", 1, 131072, 1, "full"),
+    Row("8B, CP 4, FSDP 16, 512Ki", llama("8B"), "shard 16, context 4", 8, 524288, 16, "full"),
     Row("8B, FSDP 8, 32Ki", llama("8B"), "shard 8", 1, 32768, 8, "full"),
     Row(
         "8B, FSDP 64, offload", llama("8B"), "shard 64", 8, batch=64, recompute="full", also=OFFLOAD
@@ -97,6 +103,14 @@ ROWS = (
         "shard 4, tensor 8, pipeline 4, micro_batch 8",
         16,
         batch=32,
+        recompute="full",
+    ),
+    Row(
+        "8B, PP 8 V, FSDP 8",
+        llama("8B"),
+        "shard 8, pipeline 8, schedule zero_bubble_v, micro_batch 16",
+        8,
+        batch=128,
         recompute="full",
     ),
     Row(
@@ -125,6 +139,84 @@ ROWS = (
         4096,
         16,
         "full",
+    ),
+    Row(
+        "30B of experts, EP 8, FSDP 64, none",
+        'family = qwen3, size = "30B-A3B"',
+        "shard 64, expert 8",
+        8,
+        4096,
+        64,
+    ),
+    Row(
+        "30B of experts, EP 8, FSDP 64, selective",
+        'family = qwen3, size = "30B-A3B"',
+        "shard 64, expert 8",
+        8,
+        4096,
+        64,
+        "selective",
+    ),
+    Row(
+        "30B of experts, EP 8, FSDP 64, 64Ki",
+        'family = qwen3, size = "30B-A3B"',
+        "shard 64, expert 8",
+        8,
+        65536,
+        64,
+        "full",
+    ),
+    Row(
+        "16B with latents, EP 8, FSDP 16",
+        'family = deepseek_v3, size = "16B-A3B"',
+        "shard 16, expert 8",
+        2,
+        4096,
+        16,
+        "selective",
+    ),
+    Row(
+        "16B with latents, EP 8, FSDP 64, 32Ki",
+        'family = deepseek_v3, size = "16B-A3B"',
+        "shard 64, expert 8",
+        8,
+        32768,
+        64,
+        "full",
+    ),
+    Row(
+        "16B with latents, CP 8, EP 8, FSDP 8, 256Ki",
+        'family = deepseek_v3, size = "16B-A3B"',
+        "shard 8, context 8, expert 8",
+        8,
+        262144,
+        8,
+        "full",
+    ),
+    Row(
+        "16B with latents, PP 8 V, EP 8, FSDP 8",
+        'family = deepseek_v3, size = "16B-A3B"',
+        "shard 8, pipeline 8, schedule zero_bubble_v, expert 8, micro_batch 16",
+        8,
+        4096,
+        128,
+        "full",
+    ),
+    Row(
+        "30B of experts, TP 2, EP 8, FSDP 32, 64Ki",
+        'family = qwen3, size = "30B-A3B"',
+        "shard 32, tensor 2, expert 8",
+        8,
+        65536,
+        32,
+        "full",
+    ),
+    Row(
+        "405B, PP 16 × 8, TP 8, none",
+        llama("405B"),
+        "shard 8, tensor 8, pipeline 16, interleave 8, micro_batch 16",
+        128,
+        batch=128,
     ),
 )
 
@@ -177,25 +269,46 @@ def planned(job: TrainJob) -> dict[str, int]:
     return {part: of for part, of in memory.items() if part != "margin"}
 
 
-def table(rows: Sequence[Row], library: Path) -> Iterator[str]:
+class Found(NamedTuple):
+    """What was measured of a row, in GiB: all that is allocated at the peak, and the weights and
+    moments that were there before the step."""
+
+    allocated: float
+    state: float
+
+
+def recorded() -> dict[str, Found]:
+    """What `RESULTS.md` has of each row, by its name."""
+    text = PATH.read_text(encoding="utf-8")
+    section = text.partition(f"## {SECTION}\n")[2].partition("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    return {cell[0]: Found(float(cell[2]), float(cell[5])) for cell in cells[2:]}
+
+
+def found(rows: Sequence[Row], library: Path) -> Iterator[tuple[Row, Found]]:
+    """What is measured of each row that can be, on its fullest rank."""
+    for row, of in zip(rows, measured([job_of(row) for row in rows], library), strict=True):
+        if wrong := [each["wrong"] for each in of if "wrong" in each]:
+            print(row.name, wrong[0][-2500:], file=sys.stderr, flush=True)
+            continue
+        most = max(of, key=lambda each: each["allocated"])
+        yield row, Found(most["allocated"] / GIB, most["state"] / GIB)
+
+
+def table(rows: Iterable[tuple[Row, Found]]) -> Iterator[str]:
     yield "| | planned, GiB | measured | off | state, planned | measured | rest | measured |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     errors = []
-    jobs = [job_of(row) for row in rows]
-    for row, job, found in zip(rows, jobs, measured(jobs, library), strict=True):
-        if wrong := [each["wrong"] for each in found if "wrong" in each]:
-            print(row.name, wrong[0][-2500:], file=sys.stderr, flush=True)
-            continue
-        most = max(found, key=lambda each: each["allocated"])
-        parts = planned(job)
-        total = sum(parts.values())
-        off = total / most["allocated"] - 1
+    for row, of in rows:
+        parts = planned(job_of(row))
+        total = sum(parts.values()) / GIB
+        state = (parts["parameters"] + parts["optimizer"]) / GIB
+        off = total / of.allocated - 1
         errors.append(abs(off))
-        state = parts["parameters"] + parts["optimizer"]
-        figures = (state, most["state"], total - state, most["allocated"] - most["state"])
+        figures = (state, of.state, total - state, of.allocated - of.state)
         yield (
-            f"| {row.name} | {total / GIB:.2f} | {most['allocated'] / GIB:.2f} | {off:+.1%} | "
-            + " | ".join(f"{each / GIB:.2f}" for each in figures)
+            f"| {row.name} | {total:.2f} | {of.allocated:.2f} | {off:+.1%} | "
+            + " | ".join(f"{each:.2f}" for each in figures)
             + " |"
         )
     yield ""
@@ -215,6 +328,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--of", action="store_true")
+    parser.add_argument("--planned", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         library = stand_in(Path(folder))
@@ -228,8 +342,11 @@ def main() -> None:
                     for name, size in parts[:16]:
                         print(f"  {size / GIB:8.3f}  {name[:200]}", flush=True)
             return
+        rows = named(arguments.names)
+        last = recorded() if arguments.planned else {}
+        known = ((row, last[row.name]) for row in rows if row.name in last)
         lines = []
-        for line in table(named(arguments.names), library):
+        for line in table(known if arguments.planned else found(rows, library)):
             print(line, flush=True)
             lines.append(line)
     if not arguments.names:
@@ -240,7 +357,7 @@ def main() -> None:
             "fullest rank in a step, on a GPU that computes nothing, without the plan's `margin`. "
             "`state` is weights and moments."
         )
-        write_section("Memory of a step", about + "\n\n" + "\n".join(lines))
+        write_section(SECTION, about + "\n\n" + "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -185,6 +185,21 @@ def in_flight(resources: Resources, rank: int, micro_batches: int) -> float:
     return min(ahead / each, micro_batches)
 
 
+def between(resources: Resources, rank: int, micro_batches: int) -> float:
+    """Micro-batches that a rank has between their two backward passes at once, at the most: that
+    for gradients of inputs, and that for gradients of weights, if a schedule has them apart.
+
+    As torch 2.14 orders them (`distributed/pipelining/schedules.py`); a test counts them there.
+    """
+    pipeline = resources.pipeline
+    match resources.schedule:
+        case "zero_bubble" | "dualpipe_v":
+            return (rank + 1) / resources.interleave
+        case "zero_bubble_v":
+            return rank + 0.5 if micro_batches > pipeline else 0.5
+    return 0.0
+
+
 Kind = Literal["loop", "split", "vee", "dual"]
 
 

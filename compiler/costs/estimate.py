@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ...spec.record import Record, field
 from ...spec.schema.precision import budget
+from ..families import FAMILIES
 from ..families.architectures import (
     attention_flops_per_token,
     flops_per_token,
@@ -16,8 +17,9 @@ from ..families.architectures import (
 )
 from ..pipelines import bubble_kind
 from ..values import ModelShape, Resources
-from .formulas import FITTED, MEMORY, TIME, Formula, compiled
+from .formulas import FITTED, TIME, Formula, compiled
 from .hardware import GPUS, Gpu
+from .memory import MEMORY
 from .pipeline_ranks import pipeline_ranks
 
 H100 = GPUS["H100 80GB"]
@@ -187,6 +189,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "fills": max(local // setting.micro_batch, 1) if pipelined else 0,
         **_sharded(setting),
         "chunks": setting.chunks,
+        "chunked": setting.chunks > 1 and not setting.reads,
         **_kept(setting),
         "eager": setting.eager,
         **_muon(setting),
@@ -239,7 +242,7 @@ def _muon(setting: Setting) -> dict[str, float]:
     """The symbols of Muon. An iteration of Newton–Schulz on a matrix of m rows and n ≥ m columns
     takes 2 m² n FLOPs for its Gram matrix, 2 m³ for the square of that, and 2 m² n again."""
     if not setting.muon:
-        return {"muon": 0, "z_d": 0, "z_e": 0}
+        return {"muon": 0, "matrix": 0, "z_d": 0, "z_e": 0}
     experts = setting.model.experts
     of = _matrices(setting.model)
 
@@ -250,6 +253,7 @@ def _muon(setting: Setting) -> dict[str, float]:
     layers = flops(of.attention)
     return {
         "muon": 1,
+        "matrix": max(m * n for each in of for m, n in each),
         "z_d": layers + flops(of.feed_forward),
         "z_e": layers
         + (experts.count + experts.shared) * flops(of.expert)
@@ -299,9 +303,8 @@ def _matrices(model: ModelShape) -> _Matrices:
             (keys - model.heads * latent.rotary + values, latent.keys),
             (d, values),
         ]
-    of_ffn = 3 if model.parts is None or model.parts.gated else 2
     each = [(experts.ffn, d)] * 3 if experts else []
-    return _Matrices(attention, [(model.ffn, d)] * of_ffn, each)
+    return _Matrices(attention, [(model.ffn, d)] * (_products(model) + 1), each)
 
 
 def _kept(setting: Setting) -> dict[str, float]:
@@ -333,6 +336,7 @@ def shape_symbols(model: ModelShape) -> Mapping[str, float]:
         "u": values if latent else queries,
         "N_last": of.final_norm + of.start + of.output_bias,
         "normed": model.qk_norm,
+        "scaled": model.qk_norm or (model.parts is not None and model.parts.qk_norm != "none"),
         "biased": model.biased,
         "sinks": model.sinks,
         "apart": _apart(model, queries, keys),
@@ -340,7 +344,9 @@ def shape_symbols(model: ModelShape) -> Mapping[str, float]:
         "r_q": latent.queries if latent else 0,
         "r_k": latent.keys if latent else 0,
         "r": latent.rotary if latent else 0,
+        "turns": _angles(model),
         "f": model.ffn,
+        "g": _products(model),
         "V": model.vocab,
         "E": experts.count if experts else 0,
         "K": experts.active if experts else 0,
@@ -356,6 +362,20 @@ def _apart(model: ModelShape, queries: int, keys: int) -> int:
     of = weights(model)
     llama = 2 * model.dim * (queries + keys) + 3 * model.dim * model.ffn + 2 * model.dim
     return of.attention + of.feed_forward + of.norms - llama
+
+
+def _products(model: ModelShape) -> int:
+    """Products that a feed-forward layer makes of its input: two with a gate, else one."""
+    return 2 if model.parts is None or model.parts.gated else 1
+
+
+def _angles(model: ModelShape) -> float:
+    """Bytes that torchtitan keeps of the angles of a position: a complex number of 8 bytes for
+    each pair of elements that rotates, or cosine and sine of each element in fp32."""
+    if model.parts is not None:
+        return 8 * model.head_dim * model.parts.rotary
+    rotary = model.latent.rotary if model.latent else model.head_dim
+    return (4 if FAMILIES[model.family].complex_rotary else 8) * rotary
 
 
 @cache

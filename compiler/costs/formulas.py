@@ -21,6 +21,7 @@ SYMBOLS = {
     "N_last": "parameters of the last norm, between embedding and first layer, and of the "
     "output's bias",
     "normed": "1 if queries and keys are normalized, else 0",
+    "scaled": "1 if queries and keys are normalized by any kind of norm, else 0",
     "biased": "1 if attention, routers and experts have biases, else 0",
     "sinks": "1 if heads have sinks, else 0",
     "apart": "parameters that a layer has more than a Llama's, by its parts; below 0 if fewer",
@@ -29,7 +30,9 @@ SYMBOLS = {
     "r_q": "width of the latent of queries, 0 if there is none",
     "r_k": "width of the latent of keys and values, 0 if there is none",
     "r": "width of a head's rotary part, besides a latent",
+    "turns": "bytes of the rotary angles of a position, as a layer's table has them",
     "f": "width of the feed-forward layer",
+    "g": "products that a feed-forward layer makes of its input: 2 with a gate, else 1",
     "E": "experts of a layer",
     "K": "experts that a token is routed to",
     "E_s": "shared experts",
@@ -52,6 +55,8 @@ SYMBOLS = {
     "fills": "times per step that a pipeline fills and drains: batch divided by what it "
     "processes at a time",
     "alive": "micro-batches whose activations are held at once",
+    "between": "micro-batches at once between their gradients of inputs and of weights, where a "
+    "schedule has them apart",
     "outs": "1 where the output's work is spread over the pipeline, as its usual split is taken to "
     "do; with others p on the GPU that has the output, 0 on the rest",
     "split": "1 in the schedule `zero_bubble`, else 0",
@@ -61,6 +66,7 @@ SYMBOLS = {
     "`fsdp_reshard_after_forward` says otherwise",
     "offload": "1 where the host keeps weights, gradients and moments, else 0",
     "chunks": "parts that the loss is computed in",
+    "chunked": "1 where the gradients of those parts are added up in fp32, else 0",
     "save_all": "share of the activations that are kept: 1 without recomputation, the share of a "
     "`budget`, else 0",
     "save_some": "1 with selective recomputation, else 0",
@@ -77,6 +83,7 @@ SYMBOLS = {
     "k_e": "the same for a layer with experts, except those that tokens are routed to",
     "k_x": "rows and columns of the experts of a layer, without Adafactor 0",
     "averaged": "1 where a mean of the weights is kept, by `average` or `ema`, else 0",
+    "matrix": "elements of the largest matrix that learns by Muon",
     "z_d": "FLOPs of Newton–Schulz for a layer without experts, without Muon 0",
     "z_e": "the same for a layer with experts, all of them",
     "plain_loss": "1 if the loss is not compiled into one kernel, else 0",
@@ -125,11 +132,8 @@ def _of(text: str, what: str, unit: str = "") -> Formula:
 
 
 FITTED: dict[str, float] = {
-    "a_work": 0.356,
-    "a_gather": 8.25,
-    "a_logits": 13.5,
-    "a_pipeline": 1.39,
-    "a_margin": 0.02,
+    "a_logits": 13.8,
+    "a_margin": 0.15,
     "e_matmul": 0.77,
     "e_fp8": 0.95,
     "e_rowwise": 0.363,
@@ -144,129 +148,6 @@ FITTED: dict[str, float] = {
     "e_shared": 0.228,
 }
 """Constants that `python -m benchmarks.cost_model --fit` fits to published measurements."""
-
-MEMORY: dict[str, Formula] = {
-    "L": _of("L_d + L_e", "layers of the pipeline stage"),
-    "N_attention": _of(
-        "(r_q * (d + 1 + q) if r_q else d * q) + d * (r_k + r) + r_k * (1 + q - H * r + u) + u * d"
-        " if r_k else 2 * d * q + 2 * d * k + 2 * normed * q / H + biased * (q + 2 * k + d)"
-        " + sinks * H",
-        "parameters of attention: through latents (arXiv:2412.19437 §2.1.1), or of grouped queries",
-    ),
-    "N_layer": _of(
-        "N_attention + 3 * d * f + 2 * d + apart",
-        "parameters of a layer without experts: attention, SwiGLU and two norms, or other parts",
-    ),
-    "N_expert": _of("3 * d * e + biased * (2 * e + d)", "parameters of an expert"),
-    "N_mixed": _of(
-        "N_attention + (d + biased) * E + E_s * N_expert + 2 * d",
-        "parameters of a layer with experts, except those that tokens are routed to",
-    ),
-    "N_rest": _of(
-        "L_d * N_layer + L_e * N_mixed + N_in + N_out",
-        "parameters of the pipeline stage, except experts",
-    ),
-    "N_experts": _of("L_e * E * N_expert", "parameters of its experts"),
-    "N": _of("N_rest + N_experts", "parameters of the pipeline stage"),
-    "trained": _of(
-        "adapters if frozen else 1", "parameters that are trained for each of the model's"
-    ),
-    "parameters": _of(
-        "4 * (1 + adapters) * N / (S * t) * (1 - offload)",
-        "fp32 weights, sharded (FSDP2); the host has them where they are offloaded",
-        "bytes",
-    ),
-    "gradients": _of(
-        "4 * backward * trained * N / (S * t) * (1 - offload)",
-        "fp32 gradients, reduced and sharded (FSDP2), on the GPU",
-        "bytes",
-    ),
-    "factors": _of(
-        "adafactor * (L_d * k_d + L_e * (k_e + k_x / x) + (N_in + N_out) * (1 / V + 1 / d))",
-        "numbers that Adafactor keeps (arXiv:1804.04235 §3): one for each row and column",
-    ),
-    "optimizer": _of(
-        "((8 * (1 - adafactor) * N - 4 * muon * (N - N_in - N_out)) * backward * trained"
-        " + 4 * averaged * N) / (S * t) * (1 - offload) + 4 * factors * backward * (1 - offload)",
-        "two fp32 moments of AdamW, one of Muon, and the fp32 mean of the weights where there is "
-        "one, sharded, on the GPU; what Adafactor keeps, as if each GPU had all of it",
-        "bytes",
-    ),
-    "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),
-    "F": _of(
-        "(L_d * f + L_e * e * (K + E_s)) / L",
-        "mean width of the feed-forward layers that a token goes through, per layer",
-    ),
-    "copies": _of("2 * K * d * L_e / L", "width of what goes to experts and comes back, per layer"),
-    "saved_all": _of(
-        "bytes * ((2 * d + q + k + w + u + 2 * F + copies + eager * (2 * d + 2 * F)) / t"
-        " + r_q + r_k)",
-        "bytes a token and layer kept without recomputation: both residuals, queries, keys, values "
-        "and output of attention, and the two products of SwiGLU (arXiv:2205.05198 §4); without "
-        "torch.compile also the norms' outputs and what SwiGLU makes of its products",
-        "bytes",
-    ),
-    "saved_some": _of(
-        "bytes * ((2 * d + q + u + w + F + copies) / t + d * (t > 1))",
-        "the same with selective recomputation: the input, attention, and every second matrix "
-        "product: queries, values, gate, and the layer's last, before it is reduced "
-        "(torchtitan 0.3, distributed/activation_checkpoint.py)",
-        "bytes",
-    ),
-    "saved_full": _of(
-        "bytes * d / t", "the same with full recomputation: a layer's input", "bytes"
-    ),
-    "working": _of(
-        "T * ((a_work * 2 * saved_all if backward else saved_all + bytes * F / t)"
-        " + (a_gather if backward else 3) * bytes * d * (t > 1))",
-        "the current layer, with gradients, and what tensor parallelism gathers for it; where a "
-        "model only reads, all that a layer makes, the third product of SwiGLU too, and of what "
-        "is gathered input, output and the copy that is reduced",
-        "bytes",
-    ),
-    "activations": _of(
-        "alive * L * T * (save_all * saved_all + save_some * saved_some + recompute * saved_full)"
-        " + working",
-        "what is kept for the backward pass, and the current layer",
-        "bytes",
-    ),
-    "logits": _of(
-        "has_out * (a_logits if plain_loss else 2 * bytes) * T * V / (t * chunks)",
-        "logits, their fp32 copy, log-softmax and gradient, in parts; of a compiled loss only "
-        "logits and gradient (torchtitan, components/loss.py)",
-        "bytes",
-    ),
-    "N_gathered": _of(
-        "max((L_d > 0) * N_layer / t, (L_e > 0) * (N_mixed / t + E * N_expert / X))",
-        "parameters of the largest layer that a GPU works with",
-    ),
-    "buffers": _of(
-        "(gathered + 4 * backward * trained) * 2 * N_gathered + bytes * (N_in + N_out) / t"
-        " + once * 4 * backward * trained * (N_rest / t + N_experts / X)"
-        " if p == 1 and kept == 0 else "
-        "a_pipeline * (gathered + 4 * backward * trained) * (N_rest / t + N_experts / X)"
-        " if p > 1 and kept else "
-        "gathered * (N_rest / t + N_experts / X) + 4 * backward * trained * 2 * N_gathered"
-        " if p == 1 else "
-        "a_pipeline * 4 * backward * trained * (N_rest / t + N_experts / X)"
-        " + gathered * 2 * N_gathered",
-        "gathered weights and whole gradients: of two layers. Weights that FSDP2 does not shard "
-        "again after the forward pass, as in a pipeline, stay gathered, and between the "
-        "micro-batches of a pipeline so do whole gradients",
-        "bytes",
-    ),
-    "margin": _of(
-        "a_margin * (parameters + gradients + optimizer + activations + logits + buffers)",
-        "fragmentation of the allocator",
-        "bytes",
-    ),
-    "memory": _of(
-        "parameters + gradients + optimizer + activations + logits + buffers + margin",
-        "memory of the fullest GPU",
-        "bytes",
-    ),
-}
-"""name → formula, in the order in which they are computed."""
 
 TIME: dict[str, Formula] = {
     "effective": _of(
@@ -436,7 +317,7 @@ TIME: dict[str, Formula] = {
         "s",
     ),
 }
-"""The same for the time."""
+"""name → formula of the time, in the order in which they are computed, behind those of memory."""
 
 ACCOUNT: dict[str, Formula] = {
     "P": _of(

@@ -17,8 +17,9 @@ from ..families.architectures import dense_layers
 from ..values import Generation, ModelShape
 from .digits import digits
 from .estimate import evaluate, shape_symbols
-from .formulas import FITTED, MEMORY, Formula, compiled
+from .formulas import FITTED, Formula, compiled
 from .hardware import Gpu
+from .memory import MEMORY
 
 SHARE = 0.9
 """The share of a GPU's memory that vLLM uses for weights, activations and cache

@@ -31,6 +31,7 @@ class Work(Record):
     Attributes:
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
+        compiled: whether it leaves torch.compile on.
         adapters, averaged, muon, adafactor: as in `Setting`.
     """
 
@@ -40,6 +41,7 @@ class Work(Record):
     split: tuple[tuple[str, int], ...] = ()
     reshard: str = "default"
     offload: bool = False
+    compiled: bool = True
     adapters: float = 0.0
     averaged: bool = False
     muon: int = 0
@@ -56,6 +58,7 @@ class Work(Record):
             split=tuple(told_split(stage).items()),
             reshard=told(stage, "parallelism").get("fsdp_reshard_after_forward", "default"),
             offload=told(stage, "training").get("enable_cpu_offload", False),
+            compiled=told(stage, "compile").get("enable", True),
             adapters=adapter_parameters(adapter, stage.model) / parameters(stage.model)
             if adapter
             else 0.0,
@@ -101,7 +104,8 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         precision=f"{work.precision.kind} {work.precision.scaling}".rstrip(),
         low=share(work.precision, work.model) if work.precision.low else 1.0,
         low_output="output" in converted(work.precision, work.model),
-        eager=pipelining(form.resources).split,
+        eager=not work.compiled or pipelining(form.resources).split,
+        plain_loss=not work.compiled,
         reshard=work.reshard,
         offload=work.offload,
         adapters=work.adapters,

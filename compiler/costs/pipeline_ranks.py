@@ -6,6 +6,7 @@ from ...spec.record import Record
 from ..families.architectures import dense_layers
 from ..pipelines import (
     USUAL,
+    between,
     in_flight,
     layers_of_stages,
     split_of,
@@ -14,7 +15,7 @@ from ..pipelines import (
 from ..values import ModelShape, Resources
 
 Ends = dict[str, float]
-"""`L_d`, `L_e`, `N_in`, `N_out`, `has_out`, `outs` and `alive` of a rank."""
+"""`L_d`, `L_e`, `N_in`, `N_out`, `has_out`, `outs`, `alive` and `between` of a rank."""
 
 
 class Ranks(Record):
@@ -50,7 +51,14 @@ def pipeline_ranks(
 
 
 def _ends(
-    dense: int, mixed: int, table: int, output: int, has_out: bool, outs: float, alive: float
+    dense: int,
+    mixed: int,
+    table: int,
+    output: int,
+    has_out: bool,
+    outs: float,
+    alive: float,
+    apart: float = 0.0,
 ) -> Ends:
     return {
         "L_d": dense,
@@ -60,6 +68,7 @@ def _ends(
         "has_out": int(has_out),
         "outs": outs,
         "alive": alive,
+        "between": apart,
     }
 
 
@@ -86,15 +95,16 @@ def _usual(
 def _exact(
     model: ModelShape, resources: Resources, micro_batches: int, table: int, output: int
 ) -> Ranks:
-    """The first, the second, the last and the first of the fullest ranks, with their own layers;
-    those without any are left out."""
+    """The first, the second, the last and the first and the last of the fullest ranks, with their
+    own layers; those without any are left out."""
     pipeline, dense = resources.pipeline, dense_layers(model)
     each = layers_of_stages(model.layers, resources)
     firsts = [0, *accumulate(each)]
     stages = [stages_of_rank(resources, rank) for rank in range(pipeline)]
     layers = [sum(each[stage] for stage in own) for own in stages]
     found = []
-    for rank in sorted({0, 1, pipeline - 1, layers.index(max(layers))}):
+    fullest = [rank for rank in range(pipeline) if layers[rank] == max(layers)]
+    for rank in sorted({0, 1, pipeline - 1, fullest[0], fullest[-1]}):
         if not layers[rank]:
             continue
         own = stages[rank]
@@ -109,6 +119,7 @@ def _exact(
                 last,
                 float(pipeline * last),
                 in_flight(resources, rank, micro_batches),
+                between(resources, rank, micro_batches),
             )
         )
     return Ranks(ends=found, slow=[*range(len(found))])

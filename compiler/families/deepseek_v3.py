@@ -192,4 +192,5 @@ FAMILY = Family(
     score="sigmoid",
     balance=0.001,
     scalings=("none", "yarn"),
+    complex_rotary=True,
 )

@@ -58,6 +58,8 @@ class Family(Record):
         score: how the router scores experts.
         balance: the default speed of the bias that balances the load of experts.
         scalings: of rotary positions.
+        complex_rotary: torchtitan keeps the angles of positions as complex numbers, one for each
+            pair of elements, and not as cosine and sine of each element.
         sparse: every layer has experts.
         biased: attention, routers and experts add biases.
         sinks: attention has sinks.
@@ -85,6 +87,7 @@ class Family(Record):
     score: str = "softmax"
     balance: float = 0.0
     scalings: tuple[str, ...] = ("none", "llama", "yarn")
+    complex_rotary: bool = False
     sparse: bool = False
     biased: bool = False
     sinks: bool = False

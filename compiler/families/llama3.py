@@ -155,6 +155,7 @@ FAMILY = Family(
     kinds=KINDS,
     config_json=config_json,
     known=KNOWN,
+    complex_rotary=True,
     # torchtitan scales rotary frequencies as Llama 3.1 does, at every size.
     flavors={
         "debugmodel": {

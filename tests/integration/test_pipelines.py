@@ -16,6 +16,7 @@ from etude.compiler.costs.formulas import TIME, compiled
 from etude.compiler.pipelines import (
     DEFAULT,
     PIPELINES,
+    between,
     bubble_kind,
     in_flight,
     layers_of_stages,
@@ -122,6 +123,25 @@ def _flat(actions: list[Any]) -> Any:
     for action in actions:
         if action is not None:
             yield from action.sub_actions or [action]
+
+
+@pytest.mark.parametrize("micro_batches", [8, 16, 32])
+@pytest.mark.parametrize("schedule", ["zero_bubble", "zero_bubble_v", "dualpipe_v"])
+def test_as_many_micro_batches_wait_for_their_weights_as_torch_lets_wait(
+    schedule: str, micro_batches: int
+) -> None:
+    for ranks in (2, 4, 8):
+        of = mesh(schedule, ranks)
+        if schedule == "dualpipe_v" and micro_batches < 2 * ranks:
+            continue
+        for rank, actions in order(of, micro_batches).items():
+            kinds = [action.computation_type for action in actions]
+            waiting = [
+                (kinds[:now].count(C.BACKWARD_INPUT) - kinds[:now].count(C.BACKWARD_WEIGHT))
+                for now in range(len(kinds) + 1)
+            ]
+            most = max(*waiting, 1)  # one whole backward pass has both, one after the other
+            assert between(of, rank, micro_batches) == most / 2, (ranks, rank)
 
 
 def run_through(

@@ -143,7 +143,9 @@ def test_the_estimate_knows_what_the_host_keeps_and_what_stays_gathered() -> Non
     state = ("parameters", "gradients", "optimizer")
     assert all(usual[part] for part in state)
     assert not any(offloaded[part] for part in state)
-    assert offloaded["activations"] == usual["activations"]
+    # Without gradients in its memory a GPU is fullest as the backward pass begins, not as it ends.
+    assert usual["activations"] < offloaded["activations"]
+    assert sum(offloaded.values()) < sum(usual.values())
     assert gathered["parameters"] == usual["parameters"]
     assert gathered["buffers"] > usual["buffers"]
 
