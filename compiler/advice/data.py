@@ -1,6 +1,6 @@
 """Advice on data: what stages train on, how often, and what they are measured on."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from itertools import combinations
 
@@ -61,9 +61,10 @@ def _epochs(program: Scheduled, source: str, tokens: Fraction | None) -> Fractio
 def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
     """Other data sets with the same files, and prompts, which have no held-out part."""
     trained = _read(program, r.Training, but=EVALUATE)
-    sampled = _read(program, r.Sample)
     measured = _measured(program)
     datasets = program.recipe.datasets
+    drawn = {name for data in trained if (of := datasets.get(data)) for name in of.stages}
+    sampled = _read(program, r.Sample, of=drawn)
     alike: dict[str, list[str]] = {}
     for other in [*trained, *sampled]:
         for key in _keys(datasets.get(other)):
@@ -133,16 +134,24 @@ def _measured(program: Scheduled) -> dict[str, tuple[str, Span | None]]:
 
 
 def _read(
-    program: Scheduled, kind: type[r.Stage], *, only: str = "", but: str = ""
+    program: Scheduled,
+    kind: type[r.Stage],
+    *,
+    only: str = "",
+    but: str = "",
+    of: Collection[str] | None = None,
 ) -> dict[str, tuple[str, Span | None]]:
     """Data sets that stages of a kind read → the attribute and the place that first name them.
 
     Args:
         only, but: an attribute alone, or all but one.
+        of: the names of stages; None: all.
     """
     found: dict[str, tuple[str, Span | None]] = {}
     for stage in program.stages.values():
-        for each in referring(stage.spec) if isinstance(stage.spec, kind) else ():
+        if not isinstance(stage.spec, kind) or (of is not None and stage.name not in of):
+            continue
+        for each in referring(stage.spec):
             asked = each.attribute == only if only else each.attribute != but
             for name in each.names if each.reads_data and asked else ():
                 found.setdefault(name, (each.attribute, stage.spec.at(each.attribute)))

@@ -199,6 +199,16 @@ def test_data_that_are_trained_on_or_hold_nothing_out_are_told() -> None:
     assert "W623" in codes(empty + stage(evaluate=WATCHED))
 
 
+def test_prompts_are_trained_on_only_if_a_stage_learns_from_their_samples() -> None:
+    text = HEAD + "dataset asked { sample = python_functions, kind = prompts }\n"
+    text += 'dialog chat { protocol = llama3 }\nverifier brief { kind = regex, pattern = "a" }\n'
+    text += stage() + "stage kept: sample { prompts = asked, max_tokens = 8, verify = [brief] }\n"
+    exam = "stage exam: evaluate { prompts = asked, max_tokens = 8, verify = [brief] }\n"
+    assert "W622" not in codes(text + exam)
+    learned = "stage sft: sft { data = kept, steps = 4, lr = 1e-4, batch = 4 seqs }\n"
+    assert "W622" in codes(text + learned + exam)
+
+
 def test_data_that_are_there_for_measuring_alone_can_be_measured_whole() -> None:
     """A note says so where the usual half a percent would be measured."""
 
