@@ -1,5 +1,6 @@
 """Values in spec notation."""
 
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import zip_longest
@@ -20,6 +21,7 @@ __all__ = [
     "measured",
     "settings",
     "written",
+    "written_batch",
 ]
 NOTHING = "{ }"
 """A placement without degrees."""
@@ -66,6 +68,12 @@ def settings(of: r.Optimizer) -> str:
                 text = written(value)
             shown.append(f"{name} {list(value) if isinstance(value, tuple) else text}")
     return ", ".join(shown)
+
+
+def written_batch(value: sc.Schedule | None, spec: r.Training) -> str:
+    """A batch, roughly as a spec writes it: batches of records are sequences inside."""
+    text = written(value)
+    return re.sub(r"\bseqs?\b", spec.counts, text) if spec.padded else text
 
 
 def written(value: Any) -> str:

@@ -7,7 +7,7 @@ from ..spec.findings.diagnostics import Silenced
 from ..spec.quantity import counted, plain, short
 from ..spec.record import fields
 from ..spec.schema.recipe import Recipe, Tracker, Training, attributes
-from .as_written import settings, written
+from .as_written import settings, written, written_batch
 from .families.adapters import adapter_parameters
 from .plan.checkpoints import in_words as saving_in_words
 from .plan.checkpoints import profiled_in_words, saving
@@ -156,7 +156,7 @@ def _trained(stage: ScheduledStage) -> dict[str, str]:
     for knob in ("seq_len", "batch", "lr", "data"):
         given = getattr(stage.spec, knob)
         if given and [segment.shape for segment in given.segments] != ["hold"]:
-            shown[knob] = written(given)
+            shown[knob] = written_batch(given, stage.spec) if knob == "batch" else written(given)
     if asked := stage.spec.profile:
         memory, ranks = ", memory" * asked.memory, ", all ranks" * (asked.ranks == "all")
         steps = Profile(from_step=asked.steps[0], to_step=asked.steps[-1] + 1)

@@ -11,7 +11,7 @@ from ...spec.findings.diagnostics import Report
 from ...spec.quantity import counted
 from ...spec.record import Record, fields, replace
 from ...spec.schema import recipe as r
-from ..as_written import NOTHING, in_full, written
+from ..as_written import NOTHING, in_full, written, written_batch
 from ..passes import SCHEDULED, through
 from ..plan.provenance import shapes
 from ..program import Program, Scheduled, ScheduledStage
@@ -223,8 +223,11 @@ def _stage(
             f"{written(small.tokens)} tokens, {counted(small.steps, 'steps')}",
         )
     for attribute, of in r.attributes(type(before)).items():
+        values = getattr(before, of.field), getattr(after, of.field)
+        if attribute == "batch" and isinstance(before, r.Training):
+            values = written_batch(values[0], before), written_batch(values[1], before)
         if attribute not in ("tokens", "steps", "epochs"):
-            yield from _row(block, attribute, getattr(before, of.field), getattr(after, of.field))
+            yield from _row(block, attribute, *values)
 
 
 def _row(block: str, attribute: str, full: Any, small: Any) -> Iterator[Scaled]:

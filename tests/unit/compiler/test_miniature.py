@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
-from specs import HEAD, POST_TRAINING, after, stage
+from specs import HEAD, POST_TRAINING, after, only, plan, stage
 from specs import miniature as planned_small
 from whole_spec import spec
 
@@ -286,6 +286,21 @@ def test_a_structure_that_differs_is_found() -> None:
     changed = structure(one.program)
     changed["long_context"]["changes"] = changed["long_context"]["changes"][1:]
     assert difference(structure(one.full), changed) == ("long_context", "changes")
+
+
+def test_batches_of_records_are_shown_as_such() -> None:
+    """In the miniature, and in the plan where a batch grows."""
+    text = HEAD + "dataset likes { sample = python_functions, kind = preferences }\n" + stage()
+    text += "stage rm: reward { from = first, data = likes, steps = 40, lr = 1e-4\n"
+    text += "  batch = 8 pairs for 20 steps then 16 pairs }\n"
+    shown = plan(text).stages["rm"].values["batch"]
+    assert shown.value == "8 pairs for 20 steps then 16 pairs"
+    made = planned_small(text).miniature
+    assert made
+    row = only([each for each in made if (each.block, each.attribute) == ("rm", "batch")])
+    assert row.full == shown.value
+    assert "seqs" not in row.miniature
+    assert row.miniature.count("pairs") == 2
 
 
 def test_the_plan_says_what_became_of_what() -> None:
