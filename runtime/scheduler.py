@@ -12,13 +12,14 @@ from typing import Any, Protocol
 from ..compiler.as_written import measured
 from ..compiler.plan.keys import OBSERVER
 from ..compiler.plan.phases import ranks_of, use_of
-from ..compiler.plan.plan import ExportJob, GateJob, Plan, TrainJob
+from ..compiler.plan.plan import ExportJob, ForwardJob, GateJob, Plan, TrainJob
 from ..compiler.values import Resources
 from . import imports, stopping, verification
 from .asked import lacking
 from .decision import Alone, Decision, End, Gang, Together
 from .disk import disk
 from .errors import Stopped
+from .held import make_room
 from .jobs import WORK
 from .jobs.measuring import VERDICT
 from .jobs.task import Run, Task
@@ -224,6 +225,8 @@ class Scheduler:
         with disk(task.work):
             task.work.mkdir(parents=True, exist_ok=True)
             ran.begin(task.work, job)
+        if issubclass(type(job), TrainJob | ForwardJob):
+            make_room()
         # Most jobs say more exactly what the disk has refused.
         with disk(task.work):
             if not together:

@@ -128,10 +128,17 @@ class Trainer(TitanTrainer):
 
     def init_distributed(self) -> ParallelDims:
         """Jobs of the same layout share its meshes: a new mesh creates process groups, whose
-        threads and sockets last as long as the process."""
+        threads and sockets last as long as the process, or as long as its first group: an engine
+        that has written here has ended that."""
         layout = super().init_distributed()
         degrees = (layout.dp_replicate, layout.dp_shard, layout.cp, layout.tp, layout.pp, layout.ep)
-        return _LAYOUTS.setdefault((*degrees, layout.spmd_backend), layout)
+        made_in, known = _LAYOUTS.setdefault(
+            (*degrees, layout.spmd_backend), (dist.group.WORLD, layout)
+        )
+        if made_in is dist.group.WORLD:
+            return known
+        _LAYOUTS.clear()
+        return self.init_distributed()
 
     def train(self) -> None:
         """Trains from the newest checkpoint to the job's end, in torchtitan's loop."""
@@ -421,4 +428,5 @@ class _Trained(Exception):
     """A job has done all its steps."""
 
 
-_LAYOUTS: dict[tuple[int | str, ...], ParallelDims] = {}
+_LAYOUTS: dict[tuple[int | str, ...], tuple[Any, ParallelDims]] = {}
+"""Degrees → torch's first process group when a job had them first, and the layout."""

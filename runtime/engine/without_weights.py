@@ -189,7 +189,7 @@ def _cut_sequence(job: TrainJob, trainer: Any) -> None:
     def passed(*_: Any, **__: Any) -> Any:
         raise Passed
 
-    mesh = next(iter(trainer._LAYOUTS.values())).get_mesh("cp")
+    mesh = next(iter(trainer._LAYOUTS.values()))[1].get_mesh("cp")
     blocks = -(-job.seq_len // 128)
     mask = BlockMask.from_kv_blocks(
         torch.zeros(1, 1, blocks, dtype=torch.int32),

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from ...compiler.as_written import counted
 from ...compiler.values import Resources
 from ..errors import RunError
+from ..held import hold
 from ..peers import SINGLE, Peers
 from ..stopping import check
 from .decoding import Decoder
@@ -67,11 +69,24 @@ def _vllm(model: Path, mesh: Resources | None, context: int | None, peers: Peers
 
     asked = (model, mesh, context)
     if not _engine or _engine[0][0] != asked:
-        _engine.clear()
-        gc.collect()
+        release()
+        hold(release)
         with Replica.here(mesh, peers.rank).apart(peers):
             _engine.append((asked, Vllm.load(model, mesh, context)))
     return _engine[0][1]
+
+
+def release() -> None:
+    """Gives back what the last engine has of the GPU, and what jobs in this process have left.
+
+    Neither an engine nor a trainer can use the other's process group: vLLM ends the one that it
+    finds when it ends itself.
+    """
+    _engine.clear()
+    gc.collect()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    torch.cuda.empty_cache()
 
 
 _engine: list[tuple[Any, Generator]] = []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from engine_jobs import Snapshots, architecture, lr, run, same, tensors, train_job, weights
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -106,6 +107,17 @@ def test_a_job_resumes_where_its_last_finished_checkpoint_is(
     events = run(train_job(steps=12), inputs, folder)
     assert [event["step"] for event in events] == list(range(5, 12))
     assert same(folder / "result" / "state", trained / "result" / "state")
+
+
+def test_a_job_makes_its_own_group_where_an_engine_that_wrote_has_ended_the_last(
+    trained: Path, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """vLLM ends the group of its process with itself, whoever has made it."""
+    run(train_job(steps=1), inputs, tmp_path / "first")
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    run(train_job(steps=12), inputs, tmp_path / "again")
+    assert same(tmp_path / "again" / "result" / "state", trained / "result" / "state")
 
 
 def test_positions_say_where_each_source_goes_on(inputs: dict[str, Path], tmp_path: Path) -> None:

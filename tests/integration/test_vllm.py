@@ -8,6 +8,7 @@ The signatures are those that vLLM 0.21 documents (docs.vllm.ai: `vllm.LLM`, `En
 import os
 import signal
 import sys
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,7 +20,7 @@ import torch
 from sampling_models import CONTEXT, policy
 
 from etude.compiler.lowering.writing import mesh
-from etude.runtime import stopping
+from etude.runtime import held, stopping
 from etude.runtime.errors import Interrupted, RunError
 from etude.runtime.peers import Single
 from etude.runtime.sampling import generators, vllm_engine
@@ -334,3 +335,17 @@ def test_needles_go_in_one_stream(tmp_path: Path) -> None:
         "score": 0.5,
         "grid": {"200": {"0%": 1.0, "100%": 1.0}, "400": {"0%": 0.0, "100%": 0.0}},
     }
+
+
+def test_an_engine_makes_room_for_a_job_that_trains(vllm: type[LLM], tmp_path: Path) -> None:
+    """On one GPU the same process writes and trains."""
+    first = generators.generator(tmp_path)
+    there = weakref.ref(vllm.made[0])
+    vllm.made.clear()
+    del first
+    held.make_room()
+    assert there() is None
+    generators.generator(tmp_path)
+    assert len(vllm.made) == 1
+    held.make_room()
+    held.make_room()  # nothing is left to do

@@ -1,0 +1,20 @@
+"""What this process holds from job to job on its GPU: an engine that writes."""
+
+from collections.abc import Callable
+
+_held: list[Callable[[], None]] = []
+
+
+def hold(release: Callable[[], None]) -> None:
+    """Keeps something on the GPU until a job needs its place.
+
+    Args:
+        release: gives the memory back.
+    """
+    _held.append(release)
+
+
+def make_room() -> None:
+    """Gives back the memory of all that is held, before a job that trains or reads."""
+    while _held:
+        _held.pop()()
