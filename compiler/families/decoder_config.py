@@ -175,6 +175,15 @@ CLASSES = {
 }
 
 
+_ENDS_BEGIN = ("gpt2", "gpt_bigcode", "gpt_neo", "gptj", "starcoder2")
+"""model_types whose texts begin with token 50256, unless told otherwise."""
+_APART = {
+    "gpt2": {"ForCausalLM": "GPT2LMHeadModel"},
+    "gemma3_text": {"ForSequenceClassification": "Gemma3TextForSequenceClassification"},
+}
+"""model_type → classes that transformers calls otherwise than by these names and their ends."""
+
+
 def published(given: Mapping[str, Any], shape: Shape) -> str:
     """The model_type of transformers that computes these parts of a shape; "": none does."""
     stretched = shape.get("rope_scaling", "none") != "none"
@@ -216,8 +225,10 @@ def config_json(model: Architecture) -> dict[str, Any]:
         "head_dim": model.head_dim,
         "hidden_act": ACTIVATIONS[of.activation],
         "rope_parameters": rope,
+        "classes": _APART.get(of.published, {}),
         # Some have one by default, which need not be in the vocabulary.
         "pad_token_id": None,
+        **({"bos_token_id": None} if of.published in _ENDS_BEGIN else {}),
     }
     for key in _UNNAMED.get(of.published, ()):
         del found[key]

@@ -17,6 +17,8 @@ from ..values import ModelShape
 from .published_keys import FIXED, HARMLESS, KINDS, READ, ROPE, nearest
 from .unread_kinds import UNREAD
 
+ENDLESS = MOST - 1
+"""The longest sequence where a configuration names none, and no position is too far."""
 CLASSIFIER = "ForSequenceClassification"
 """How transformers' names of classifiers end."""
 _CLASS_END = re.compile(r"(ForCausalLM|LMHeadModel|_ForCausalLM)$")
@@ -280,7 +282,7 @@ class _Reader:
         """
         # Kinds that need not say it have positions without an end.
         longest = self.values.number(
-            "max_position_embeddings", MOST - 1 if self.kind.names else None
+            "max_position_embeddings", ENDLESS if self.kind.names else None
         )
         window = self.values.get("sliding_window")
         used = self.values.get("use_sliding_window")

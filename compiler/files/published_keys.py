@@ -108,6 +108,7 @@ HARMLESS = frozenset(
         "use_cache",
         "bos_token_id",
         "eos_token_id",
+        "eod_token_id",
         "pad_token_id",
         "sep_token_id",
         "decoder_start_token_id",

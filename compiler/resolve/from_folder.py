@@ -13,6 +13,7 @@ from ...spec.findings.diagnostics import Report
 from ...spec.record import replace
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
+from ..files.published_config import ENDLESS
 from ..files.published_weights import CONFIG, differences, of_head
 from ..files.urls import is_url, shown
 from ..files.weights_folder import (
@@ -150,6 +151,14 @@ def _agrees(model: r.Model, folder: WeightsFolder, written: str, report: Report)
         return True  # compared as a whole, once the size is known to exist
     assert described.model
     agrees = True
+    if model.context is None and described.longest == ENDLESS:
+        agrees = False
+        report.add(
+            "E417",
+            f"the model `{model.name}` lacks `context`: {config} says no {described.bound}",
+            model.at("weights"),
+            help="write the length of the sequences that it was trained on: `context = 2Ki`",
+        )
     for each in differences(described.model, _as_written(model, described.model)):
         agrees = False
         report.add(

@@ -6,6 +6,7 @@ from typing import Any
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
 from ..values import ModelShape, Parts
+from .parts import still
 from .shape import LLAMA_31, NUMBERS
 
 
@@ -55,6 +56,8 @@ def _shape(model: ModelShape) -> dict[str, Any]:
         names.remove("ffn")
     if family.windowed is None:
         names.remove("window")
+    if still(model):
+        names.remove("rope_theta")
     shape = {name: getattr(model, name) for name in names}
     for name, kind in (("latent", r.Latent), ("experts", r.Experts)):
         group = getattr(model, name)

@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "intermediate_size": 96,
     "max_position_embeddings": 64,
     "sliding_window": 16,
-    "pad_token_id": None,
+    "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
@@ -197,6 +197,8 @@ def test_a_model_of_transformers_is_read_computed_and_exported(name: str, tmp_pa
         tmp_path / "export" / "result", output_loading_info=True
     )
     assert not any(again[1][problem] for problem in ("missing_keys", "unexpected_keys"))
+    # By which vLLM, for one, finds the model.
+    assert again[0].config.architectures == [type(again[0]).__name__]
     with torch.no_grad():
         torch.testing.assert_close(
             again[0](tokens).logits, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())

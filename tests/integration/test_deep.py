@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn_parts import drawn, names
 from specs import HEAD, POST_TRAINING, check, jobs, only, plan, stage
 
 from etude.cli.main import main
@@ -97,34 +98,8 @@ class Case:
 
     def parts(self, draw: random.Random) -> None:
         self.model["window"] = draw.choice([0, 32])
-        of = {
-            "norm": draw.choice(["rms", "layer"]),
-            "norms": draw.choice(["before", "after", "both"]),
-            "qk_norm": draw.choice(["none", "none", "head", "width"]),
-            "activation": draw.choice(["silu", "gelu_tanh", "relu2"]),
-            "gated": draw.choice([True, False]),
-            "biases": draw.choice(["none", "qkv", "all"]),
-            "rotary": draw.choice([1, 0.5]),
-            "rotary_skips": draw.choice([0, 2]),
-            "window_skips": draw.choice([0, 2]) if self.model["window"] else 0,
-        }
-        if of["norms"] == "before":
-            of["parallel"] = draw.choice(["none", "one", "two"])
-        for name, value in (
-            ("attention_cap", 50),
-            ("logit_cap", 30),
-            ("scaled", True),
-            ("embedding_norm", True),
-            ("attention_scale", 0.2),
-            ("residual_scale", 0.5),
-            ("logit_scale", 0.25),
-        ):
-            if draw.random() < 0.3:
-                of[name] = value
-        if (place := draw.choice(["rotary", "rotary", "learned", "alibi"])) != "rotary":
-            of[place] = self.seq_len if place == "learned" else True
-            del of["rotary"], of["rotary_skips"]
-        self.groups["parts"] = of
+        window, seq_len = self.model["window"], self.seq_len
+        self.groups["parts"] = drawn(draw, window=window, seq_len=seq_len)
 
     def spec(self) -> str:
         shape = ", ".join(
@@ -252,6 +227,11 @@ def test_checking_and_torchtitan_agree() -> None:
     assert results[-3].differences == []
     assert "Q_LEN 516 is not divisible" in (results[-2].rejected or "")
     assert "global batch size must be multiple" in (results[-1].rejected or "")
+
+
+def test_every_part_is_drawn() -> None:
+    given = [Case(seed, "decoder").groups["parts"] for seed in range(200)]
+    assert {name for of in given for name, value in of.items() if value} == names()
 
 
 @pytest.mark.exhaustive

@@ -38,8 +38,9 @@ def hf_config(architecture: Architecture, *, score: bool = False) -> dict[str, A
     family = FAMILIES[architecture.family]
     config = written(architecture, family.yarn) | family.config_json(architecture)
     kind = "ForSequenceClassification" if score else "ForCausalLM"
+    usual = config.pop("name") + kind
     return {
-        "architectures": [config.pop("name") + kind],
+        "architectures": [config.pop("classes", {}).get(kind, usual)],
         **config,
         "tie_word_embeddings": architecture.tied and not score,
         **({"num_labels": 1} if score else {}),

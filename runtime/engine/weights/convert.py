@@ -43,6 +43,8 @@ _ROPE = (
 _ASIDE = (
     "architectures",
     "model_type",
+    "pad_token_id",
+    "bos_token_id",
     "max_position_embeddings",
     "rope_parameters",
     "rope_theta",

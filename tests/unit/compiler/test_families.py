@@ -103,7 +103,7 @@ def test_the_config_json_of_a_decoder_is_read_as_it_was_written(size: str) -> No
         known = shape.knowing(65536)
         config = written(known, family.yarn) | family.config_json(known)
         config |= {"tie_word_embeddings": shape.tied}
-        found = describe({key: of for key, of in config.items() if key != "name"})
+        found = describe({key: of for key, of in config.items() if key not in ("name", "classes")})
         assert ours.parts
         alone = ours.parts.published in ("olmo3", "gemma3_text")
         if shape.window and shape.rope_scaling != "none" and not alone:

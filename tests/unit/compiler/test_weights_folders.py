@@ -259,6 +259,49 @@ def test_missing_weights_hide_nothing_of_the_configuration(
     assert sorted(each.code for each in errors(tmp_path, model + SFT)) == codes
 
 
+BLOOM: dict[str, Any] = {
+    "model_type": "bloom",
+    "architectures": ["BloomForCausalLM"],
+    "hidden_size": 64,
+    "n_layer": 2,
+    "n_head": 4,
+    "vocab_size": 320,
+    "tie_word_embeddings": True,
+}
+GPT2: dict[str, Any] = {
+    "model_type": "gpt2",
+    "architectures": ["GPT2LMHeadModel"],
+    "n_embd": 64,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 128,
+    "vocab_size": 320,
+}
+
+
+@pytest.mark.parametrize("config", [BLOOM | {"seq_length": 128}, GPT2], ids=["ALiBi", "learned"])
+def test_a_folder_without_rotary_positions_says_everything(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "base").mkdir()
+    write_folder(tmp_path / "base")
+    (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+    plan = planned(tmp_path, BASE + SFT)
+    job = next(job for job in plan.jobs if isinstance(job, TrainJob))
+    assert job.model.parts
+    assert job.model.parts.published == config["model_type"]
+    assert plan.values["model.base"]["context"].value == "128"
+
+
+def test_a_model_without_an_end_of_its_positions_needs_a_context(tmp_path: Path) -> None:
+    write_folder(tmp_path / "base")
+    (tmp_path / "base" / "config.json").write_text(json.dumps(BLOOM))
+    (found,) = errors(tmp_path, BASE + SFT)
+    assert found.code == "E417"
+    assert "lacks `context`: base/config.json says no seq_length" in found.message
+    planned(tmp_path, BASE.replace("{", "{ context = 128,") + SFT)
+
+
 def test_weights_elsewhere_need_the_shape_or_a_folder(tmp_path: Path) -> None:
     (found,) = errors(tmp_path, BASE.replace('weights = "base"', 'hub = "me/base"') + SFT)
     assert found.code == "E417"
