@@ -11,7 +11,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.runtime import Context
+from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
@@ -22,6 +22,7 @@ DAY = datetime(2025, 1, 1)
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Message keys that hold thoughts; transformers passes the first two to templates."""
+_THOUGHTS = frozenset(REASONING)
 
 TURNS = 1_000_000
 """Numbers that `range` may give while a dialog is rendered."""
@@ -31,10 +32,15 @@ PRIVATE = range(0xE000, 0xF900)
 """Private-use characters, used as marks."""
 
 _MARKS = "generation marks"
+_ASKED = "add_generation_prompt"
+_BORDER = "border_of_prompt"
 # Attributes of dict, which take precedence over a dict's entries in templates.
 _OF_DICT = frozenset(dir(dict))
 # Attributes of str that the sandbox leaves unchanged; it wraps the two that format.
 _OF_TEXT = frozenset(n for n in dir(str) if not n.startswith("_")) - {"format", "format_map"}
+
+# Attributes of `loop` that say where it is.
+_OF_LOOP = frozenset(("index", "index0", "first", "last", "length", "revindex", "revindex0"))
 
 
 class _Generation(Extension):
@@ -125,8 +131,15 @@ class _Environment(ImmutableSandboxedEnvironment):
                 return obj[attribute]
             except KeyError:
                 return self.undefined(obj=obj, name=attribute)
-        if kind is str and attribute in _OF_TEXT:
+        if (kind is str and attribute in _OF_TEXT) or (
+            kind is LoopContext and attribute in _OF_LOOP
+        ):
             return getattr(obj, attribute)
+        if kind is _Namespace and not attribute.startswith("_"):
+            try:
+                return getattr(obj, attribute)
+            except AttributeError:
+                return self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -158,8 +171,9 @@ def _to_json(
     )
 
 
-def compiled(text: str) -> jinja2.Template:
-    """Compiles a template in the environment that transformers gives to chat templates.
+def compiled(text: str) -> tuple[jinja2.Template, bool]:
+    """Compiles a template in the environment that transformers gives to chat templates, and says
+    whether it can mark where the assistant's header begins in a prompt.
 
     Raises:
         DataError: it is not a Jinja template.
@@ -175,12 +189,34 @@ def compiled(text: str) -> jinja2.Template:
         "namespace": _Namespace,
     }
     try:
-        return environment.from_string(text)
+        parsed = environment.parse(text)
+        marks = _mark_border(parsed, environment)
+        return environment.from_string(parsed), marks
     except jinja2.TemplateSyntaxError as error:
         raise DataError(
             f"the chat template is broken in line {error.lineno}: {error.message}",
             "fix the Jinja file named by `template` in the dialog",
         ) from None
+
+
+def _mark_border(template: nodes.Template, environment: jinja2.Environment) -> bool:
+    """Lets a template mark the border of a prompt, if only its end depends on
+    `add_generation_prompt`.
+
+    If the last thing in a template is `{% if add_generation_prompt %}` without `else`, and nothing
+    else reads or sets this name, then what it writes before that is all that it writes without the
+    header.
+    """
+    last = template.body[-1] if template.body else None
+    if not isinstance(last, nodes.If) or last.elif_ or last.else_:
+        return False
+    names = [node.name for node in template.find_all(nodes.Name)]
+    asks = isinstance(last.test, nodes.Name) and last.test.name == _ASKED
+    if not asks or names.count(_ASKED) > 1 or _BORDER in names:
+        return False
+    mark = nodes.Output([nodes.Name(_BORDER, "load")]).set_lineno(last.lineno)
+    template.body.insert(-1, mark.set_environment(environment))
+    return True
 
 
 class Template:
@@ -195,7 +231,7 @@ class Template:
     """
 
     def __init__(self, text: str, tokens: Mapping[str, str]) -> None:
-        self._compiled = compiled(text)
+        self._compiled, self._borders = compiled(text)
         self.tokens = dict(tokens)
         lexed = self._compiled.environment.lex(text)
         words = [(kind, value) for _, kind, value in lexed if kind != "whitespace"]
@@ -211,12 +247,14 @@ class Template:
         *,
         prompt: bool = False,
         marks: tuple[str, str] | None = None,
+        border: str = "",
     ) -> str:
         """The text of a dialog.
 
         Args:
             prompt: whether to add the assistant's header (`add_generation_prompt`).
             marks: what to write before and after each `{% generation %}` block.
+            border: what to write before the header, if the template can mark it.
 
         Raises:
             DataError: the template rejects the dialog.
@@ -230,11 +268,32 @@ class Template:
                 add_generation_prompt=prompt,
                 **self.tokens,
                 **({_MARKS: marks} if marks else {}),
+                **({_BORDER: border} if self._borders else {}),
             )
         # A template is someone else's program, in which any operation may fail.
         except Exception as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise DataError(f"the chat template rejects the dialog: {reason}") from None
+
+    def asked(
+        self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None, mark: str
+    ) -> tuple[str, int | None]:
+        """The text of a prompt, and where the assistant's header begins in it: the text before is
+        the dialog's without the header. None: the template does not show that.
+
+        Args:
+            mark: a character that the text hardly contains.
+
+        Raises:
+            DataError: the template rejects the dialog.
+        """
+        text = self.render(messages, tools, prompt=True, border=mark)
+        if not self._borders:
+            return text, None
+        before, *after = text.split(mark)
+        if len(after) != 1:
+            return self.render(messages, tools, prompt=True), None
+        return before + after[0], len(before)
 
     def generations(
         self, messages: Sequence[Mapping[str, Any]], tools: list[dict[str, Any]] | None, text: str
@@ -268,6 +327,8 @@ def free_characters(count: int, *texts: str) -> list[str]:
 
 def _with_thoughts(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message with its thoughts under the keys that templates read, as in transformers."""
+    if type(message) is dict and _THOUGHTS.isdisjoint(message):
+        return message  # templates change nothing
     thoughts = next((message[key] for key in REASONING if message.get(key) is not None), None)
     if thoughts is None:
         return dict(message)

@@ -19,7 +19,8 @@ from .encode import CONTENT, FORMATTING, OTHER, TERMINATION, Encoder, Piece
 from .format_template import quoted
 from .messages import check, normal, unwritten
 from .rendering import Renderer
-from .template_marks import Brought, Left, marked, require_shown
+from .template_gaps import gaps
+from .template_marks import Left, Marked, Places, marked, require_shown
 from .template_parts import SPOKEN, Comparison, Message, NoEnd, common, uncut, undecided
 
 _CALL = {"type": "function", "function": {"name": "f", "arguments": {"x": "y"}}}
@@ -149,9 +150,9 @@ class TemplateRenderer(Renderer):
             answers = {len(given): (header, [(len(text), FORMATTING)])}
             given.append({"role": "assistant"})
         else:
-            answers = self._answers(text, given, tools)
-            _require_apart(answers, known.brought)
-        return list(_pieces(text, given, answers, known.brought, self.encoder))
+            answers = self._answers(text, given, tools, known)
+            _require_apart(answers, known.places)
+        return list(_pieces(text, given, answers, known.places, self.encoder))
 
     def _without_header(
         self, messages: list[Message], tools: list[dict[str, Any]] | None, text: str
@@ -163,14 +164,24 @@ class TemplateRenderer(Renderer):
             return len(text)
 
     def _answers(
-        self, text: str, messages: list[Message], tools: list[dict[str, Any]] | None
+        self,
+        text: str,
+        messages: list[Message],
+        tools: list[dict[str, Any]] | None,
+        known: Marked | None = None,
     ) -> dict[int, tuple[int, list[Cut]]]:
         """Where each message of the assistant begins, and its spans with their parts.
+
+        Args:
+            known: where the dialog's own texts are, to find all answers at once.
 
         Raises:
             DataError: they cannot be determined, or a message says nothing.
         """
-        compared = Comparison(self._template, self.encoder, messages, tools, text, self._ends)
+        found = gaps(self._template, messages, tools, text, known) if known else None
+        compared = Comparison(
+            self._template, self.encoder, messages, tools, text, self._ends, found
+        )
         numbers = [n for n, message in enumerate(messages) if message["role"] == "assistant"]
         if self._template.tells:
             spans = self._template.generations(messages, tools, text)
@@ -178,9 +189,9 @@ class TemplateRenderer(Renderer):
         else:
             answers = {}
             for number in numbers:
-                found = compared.answer(number)
-                cuts = [(found.begin, FORMATTING), (found.stop, CONTENT), (found.end, TERMINATION)]
-                answers[number] = (found.start, [*cuts, (found.after, FORMATTING)])
+                at = compared.answer(number)
+                cuts = [(at.begin, FORMATTING), (at.stop, CONTENT), (at.end, TERMINATION)]
+                answers[number] = (at.start, [*cuts, (at.after, FORMATTING)])
         for number, (start, cuts) in answers.items():
             said = [text[a:b] for a, b, part in _stretches(start, cuts) if part == CONTENT]
             if said and not "".join(said).strip():
@@ -224,21 +235,18 @@ def _stretches(start: int, cuts: Sequence[Cut]) -> Iterator[tuple[int, int, int]
         start = stop
 
 
-def _require_apart(
-    answers: Mapping[int, tuple[int, list[Cut]]], brought: Sequence[Brought]
-) -> None:
+def _require_apart(answers: Mapping[int, tuple[int, list[Cut]]], brought: Places) -> None:
     """Checks that no answer contains text from another message.
 
     Raises: DataError
     """
     for number, (start, cuts) in answers.items():
         for begin, end, part in _stretches(start, cuts):
-            within = (
+            if part in (CONTENT, TERMINATION) and any(
                 max(each.start, begin) < min(each.stop, end)
-                for each in brought
+                for each in brought.near(begin, end)
                 if each.message != number
-            )
-            if part in (CONTENT, TERMINATION) and any(within):
+            ):
                 raise undecided(number, "where it ends and another message begins")
 
 
@@ -246,7 +254,7 @@ def _pieces(
     text: str,
     messages: Sequence[Message],
     answers: Mapping[int, tuple[int, list[Cut]]],
-    brought: Sequence[Brought],
+    brought: Places,
     encoder: Encoder,
 ) -> Iterator[Piece]:
     """The pieces of the whole text, from left to right."""
@@ -268,25 +276,25 @@ def _pieces(
         waiting = number + 1
 
 
-def _after(text: str, message: int, brought: Sequence[Brought], encoder: Encoder, most: int) -> int:
+def _after(text: str, message: int, brought: Places, encoder: Encoder, most: int) -> int:
     """Where another role's message ends: after the special token that follows its text."""
-    own = [each.stop for each in brought if each.message == message]
-    if not own:
+    end = max((each.stop for each in brought.of(message)), default=None)
+    if end is None:
         return 0
-    later = [each.start for each in brought if each.message > message and each.start >= max(own)]
-    most = min([most, *later])
-    for _, stop in encoder.find(text, max(own), most):
+    later = (each.start for each in brought.after(end) if each.message > message)
+    most = min(most, next(later, most))
+    for _, stop in encoder.found(text, end, most):
         return stop + len(text[stop:most]) - len(text[stop:most].lstrip())
     return most
 
 
 def _cut(
-    text: str, start: int, stop: int, brought: Sequence[Brought], about: tuple[int, str, int]
+    text: str, start: int, stop: int, brought: Places, about: tuple[int, str, int]
 ) -> Iterator[Piece]:
     """The pieces of a span, cut where the dialog's texts begin and end."""
     part, role, message = about
     piece = partial(Piece, part=part, role=role, message=message)
-    for each in brought:
+    for each in brought.near(start, stop):
         begin, end = max(each.start, start), min(each.stop, stop)
         if begin < end:
             if start < begin:

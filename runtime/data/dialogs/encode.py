@@ -2,11 +2,12 @@
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import chain
+from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
 OTHER, CONTENT, TERMINATION, FORMATTING, EXCLUDED = 0, 1, 2, 3, 4
@@ -130,42 +131,48 @@ class Encoder:
         """
         pieces = [piece for piece in pieces if piece.text]
         text = "".join(piece.text for piece in pieces)
-        ends = list(accumulate(len(piece.text) for piece in pieces))
+        ends = np.cumsum([len(piece.text) for piece in pieces], dtype=np.int64)
         placed = [span for start, stop in _fixed(pieces) for span in self.find(text, start, stop)]
         ids, lasts = self._tokens(text, placed)
-        within = [pieces[bisect_right(ends, last)] for last in lasts]
+        within = np.searchsorted(ends, lasts, side="right")
+
+        def of_tokens(values: list[Any]) -> list[Any]:
+            return np.array(values, object)[within].tolist()
+
         return Rendered(
             ids,
-            [piece.part for piece in within],
-            [piece.role for piece in within],
-            [piece.message for piece in within],
-            [piece.free for piece in within],
-            [piece.step for piece in within],
+            of_tokens([piece.part for piece in pieces]),
+            of_tokens([piece.role for piece in pieces]),
+            of_tokens([piece.message for piece in pieces]),
+            of_tokens([piece.free for piece in pieces]),
+            of_tokens([piece.step for piece in pieces]),
         )
 
-    def _tokens(self, text: str, placed: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
-        """Token ids, and the position of each one's last character."""
+    def _tokens(self, text: str, placed: list[tuple[int, int]]) -> tuple[list[int], np.ndarray]:
+        """Token ids, and the position of each one's last character: int64, shape (tokens,)."""
         if self.find(text) == placed:
             return _with_ends(self._whole, text, 0)
         ids: list[int] = []
-        lasts: list[int] = []
+        lasts: list[np.ndarray] = []
         begin = 0
         for start, stop in placed:
             made, places = _with_ends(self._plain, text[begin:start], begin)
             ids += [*made, self.special[text[start:stop]]]
-            lasts += [*places, stop - 1]
+            lasts += [places, np.array([stop - 1])]
             begin = stop
         made, places = _with_ends(self._plain, text[begin:], begin)
-        return ids + made, lasts + places
+        return ids + made, np.concatenate([*lasts, places])
 
 
-def _with_ends(tokenizer: Tokenizer, text: str, shift: int) -> tuple[list[int], list[int]]:
+def _with_ends(tokenizer: Tokenizer, text: str, shift: int) -> tuple[list[int], np.ndarray]:
     if not text:
-        return [], []
+        return [], np.zeros(0, np.int64)
     encoding = tokenizer.encode(text, add_special_tokens=False)
+    ids = encoding.ids
+    offsets = np.fromiter(chain.from_iterable(encoding.offsets), np.int64, 2 * len(ids))
+    starts, stops = offsets[::2], offsets[1::2]
     # Some tokenizers give a token empty offsets: such a token is where it begins.
-    lasts = [shift + (stop - 1 if stop > start else start) for start, stop in encoding.offsets]
-    return encoding.ids, lasts
+    return ids, shift + np.maximum(stops - 1, starts)
 
 
 def _fixed(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:

@@ -5,9 +5,11 @@ All texts of the dialog are put between marks, which are then searched for in th
 
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from functools import cached_property
+from itertools import accumulate, count, islice
 from typing import Any
 
 from ...errors import DataError
@@ -44,6 +46,36 @@ class Brought:
     message: int
 
 
+class Places:
+    """The spans of a text that come from the dialog.
+
+    Args:
+        brought: from left to right; they may overlap.
+    """
+
+    def __init__(self, brought: Sequence[Brought]) -> None:
+        self._all = brought
+        self._starts = [each.start for each in brought]
+        # How far spans up to each one reach.
+        self._reach = list(accumulate((each.stop for each in brought), max))
+        self._of: dict[int, list[Brought]] = {}
+        for each in brought:
+            self._of.setdefault(each.message, []).append(each)
+
+    def of(self, message: int) -> Sequence[Brought]:
+        """Those of a message."""
+        return self._of.get(message, ())
+
+    def near(self, start: int, stop: int) -> Sequence[Brought]:
+        """All that overlap a span, and perhaps others."""
+        first = bisect_right(self._reach, start)
+        return self._all[first : bisect_left(self._starts, stop, first)]
+
+    def after(self, place: int) -> Iterator[Brought]:
+        """Those that begin there or later."""
+        return islice(self._all, bisect_left(self._starts, place), None)
+
+
 @dataclass(frozen=True)
 class Marked:
     """What is known about a rendered text.
@@ -57,6 +89,10 @@ class Marked:
     brought: list[Brought]
     whole: bool
     shown: frozenset[tuple[Any, ...]]
+
+    @cached_property
+    def places(self) -> Places:
+        return Places(self.brought)
 
 
 def marked(

@@ -86,6 +86,7 @@ class Comparison:
         messages: in normal form.
         text: the dialog as the template renders it.
         ends: the special tokens known to end answers.
+        gaps: where answers are that have been found already, see `template_gaps`.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Comparison:
         tools: list[dict[str, Any]] | None,
         text: str,
         ends: Sequence[str] = (),
+        gaps: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
         self._template = template
         self._encoder = encoder
@@ -103,6 +105,7 @@ class Comparison:
         self._tools = tools
         self._text = text
         self._ends = ends
+        self._gaps = gaps or {}
 
     @cached_property
     def _mark(self) -> str:
@@ -128,7 +131,7 @@ class Comparison:
         Raises:
             DataError: it cannot be determined.
         """
-        here = self._around(self._messages, number)
+        here = self._here(number)
         if here is None:
             raise undecided(number, "where what the assistant says begins and ends")
         start, begin = self._header(number, here)
@@ -144,7 +147,7 @@ class Comparison:
         Raises:
             DataError: it cannot be determined.
         """
-        here = self._around(self._messages, number)
+        here = self._here(number)
         if here is None:
             raise undecided(number, "where what the assistant says begins")
         return common(self._text, here.before)
@@ -160,6 +163,14 @@ class Comparison:
             return self._template.render(messages, self._tools, prompt=prompt)
         except DataError:
             return None
+
+    def _here(self, number: int) -> _Around | None:
+        """The text around an answer."""
+        if number not in self._gaps:
+            return self._around(self._messages, number)
+        begin, end = self._gaps[number]
+        calls = bool(self._messages[number].get("tool_calls"))
+        return _Around(self._text[:begin], self._text[end:], calls, 0)
 
     def _around(self, messages: Sequence[Message], number: int) -> _Around | None:
         """The text around a message, found by replacing its content.
@@ -186,7 +197,7 @@ class Comparison:
         """The text before and after a message with replaced content, if it is written."""
         said = self._mark
         given = [*messages]
-        given[number] = _changed(messages[number], said, calls)
+        given[number] = changed(messages[number], said, calls)
         shown = self._render(given)
         if shown is None or said not in shown:
             return None
@@ -197,12 +208,13 @@ class Comparison:
 
     def _header(self, number: int, here: _Around) -> tuple[int, int]:
         """Where the assistant's header begins and ends."""
-        before = self._messages[:number]
-        prompt = self._render(before, prompt=True)
-        if prompt is None:
+        try:
+            before = self._messages[:number]
+            prompt, border = self._template.asked(before, self._tools, self._mark)
+        except DataError:  # the template rejects these messages
             lead = common(self._text, here.before)
             return lead, lead
-        start = self._border(number, prompt)
+        start = self._border(number, prompt, border)
         header = prompt[start:]
         if header and self._text.startswith(prompt):
             return start, len(prompt)
@@ -220,10 +232,16 @@ class Comparison:
         begin = uncut(self._encoder, prompt, common(prompt, plain[0], here.before, self._text))
         return start, max(start, begin) if header else self._without_prompt(number, begin)
 
-    def _border(self, number: int, prompt: str) -> int:
-        """Where the messages end and the assistant's header begins in a prompt."""
+    def _border(self, number: int, prompt: str, shown: int | None) -> int:
+        """Where the messages end and the assistant's header begins in a prompt.
+
+        Args:
+            shown: where the template shows that, see `Template.asked`.
+        """
         before = self._messages[:number]
-        border = common(prompt, (self._render(before) or "") if before else "")
+        if shown is None or not before:
+            shown = common(prompt, (self._render(before) or "") if before else "")
+        border = shown
         if border == len(prompt) and before:
             # Some templates always write the header.
             other = self._render([*before, {"role": "user", "content": "U"}])
@@ -249,7 +267,7 @@ class Comparison:
             raise undecided(number, "where the assistant's header begins")
         place = len(self._text) - len(near.after)
         given = self._messages[:number]
-        given[-1] = _changed(given[-1], self._mark, near.calls)
+        given[-1] = changed(given[-1], self._mark, near.calls)
         asked, rest = (self._after(given, near.skip, prompt=prompt) for prompt in (True, False))
         if asked is None:
             raise undecided(number, "where the assistant's header ends")
@@ -353,7 +371,7 @@ class Comparison:
         return bool(others) and all(others)
 
 
-def _changed(message: Mapping[str, Any], said: str, calls: bool) -> Message:
+def changed(message: Mapping[str, Any], said: str, calls: bool) -> Message:
     """A message with other content.
 
     Args:
