@@ -36,15 +36,26 @@ SECTION = "Memory of a step"
 SPEC = """recipe row {{ title = "a row" }}
 tokenizer bytes {{ bytes }}
 dataset any {{ sample = python_docs }}
+dataset chats {{ files = "chats.jsonl", kind = dialogs, dialogs = 1000 }}
+dataset pairs {{ files = "pairs.jsonl", kind = preferences, pairs = 1000 }}
+dialog chat {{ protocol = llama3 }}
 model measured {{ {model} }}
 cluster here {{ nodes = {nodes}, gpus = 8 of "H100 80GB" }}
-stage step: train {{
-  model = measured, steps = 10, lr = 1e-4, data = any, export = none
-  seq_len = {seq_len}, batch = {batch} seqs, recompute = {recompute}
-  parallel = {{ {parallel} }}
+stage step: {stage}
+  steps = 10, lr = 1e-4, export = none, recompute = {recompute}
+  seq_len = {seq_len}, parallel = {{ {parallel} }}
   {also}
 }}
 """
+FRESH = "train {{ model = measured, data = any, batch = {batch} seqs"
+LATER = """train {{
+  model = measured, data = any, batch = {batch} seqs, seq_len = {seq_len}, steps = 10, lr = 1e-4
+  export = none, recompute = {recompute}, parallel = {{ {parallel} }}
+}}
+stage after: """
+TUNED = LATER + "train {{ from = step, data = any, batch = {batch} seqs"
+SFT = LATER + "sft {{ from = step, data = chats, dialog = chat, batch = {batch} seqs"
+DPO = LATER + "dpo {{ from = step, data = pairs, dialog = chat, batch = {batch} pairs"
 
 
 class Row(NamedTuple):
@@ -58,12 +69,14 @@ class Row(NamedTuple):
     batch: int = 8
     recompute: str = "none"
     also: str = ""
+    stage: str = FRESH
 
 
 def llama(size: str, layers: int | None = None) -> str:
     return f'family = llama3, size = "{size}"' + (f", layers = {layers}" if layers else "")
 
 
+LORA = "adapter = lora { rank = 16 }"
 MUON = "optimizer = muon { }"
 OFFLOAD = "torchtitan { training { enable_cpu_offload = true } }"
 EAGER = "torchtitan { compile { enable = false } }"
@@ -94,6 +107,10 @@ ROWS = (
         "8B, FSDP 64, offload", llama("8B"), "shard 64", 8, batch=64, recompute="full", also=OFFLOAD
     ),
     Row("8B, FSDP 8, Muon", llama("8B"), "shard 8", recompute="full", also=MUON),
+    Row("8B, FSDP 8, LoRA", llama("8B"), "shard 8", also=LORA, stage=TUNED),
+    Row("8B, FSDP 8, LoRA, full", llama("8B"), "shard 8", recompute="full", also=LORA, stage=TUNED),
+    Row("8B, FSDP 8, sft", llama("8B"), "shard 8", recompute="selective", stage=SFT),
+    Row("8B, FSDP 8, dpo", llama("8B"), "shard 8", recompute="selective", stage=DPO),
     Row("2B, tied, FSDP 8", 'family = qwen3, size = "1.7B"', "shard 8", recompute="full"),
     Row("70B, FSDP 8, TP 8", llama("70B"), "shard 8, tensor 8", 8, recompute="full"),
     Row("70B, FSDP 128", llama("70B"), "shard 128", 16, batch=128, recompute="full"),
@@ -222,10 +239,11 @@ ROWS = (
 
 
 def job_of(row: Row) -> TrainJob:
-    analysis = analyse(reads(SPEC.format(**row._asdict())))
+    values = row._asdict()
+    analysis = analyse(reads(SPEC.format(**{**values, "stage": row.stage.format(**values)})))
     compiled = compile(analysis)
     assert compiled, analysis.report.errors
-    return next(job for job in compiled.plan.jobs if isinstance(job, TrainJob))
+    return [job for job in compiled.plan.jobs if isinstance(job, TrainJob)][-1]
 
 
 def ranks(job: TrainJob) -> list[int]:

@@ -4,7 +4,7 @@
 
 Each line is {"job": …, "rank": …}; each answer says the peak of the allocator, and of what it was.
 The engine is etude's own, and so is everything that it calls: torchtitan, FSDP2, PyTorch's caching
-allocator. Four things have to be in place of others:
+allocator. Five things have to be in place of others:
 
 - messages: of the group of ranks there is this one, whose collectives do nothing (`FakeStore`);
 - compiled functions: nothing can compile for a GPU here. A function is traced, cut into forward and
@@ -12,7 +12,8 @@ allocator. Four things have to be in place of others:
   Inductor's code would: what matrix products, attention and messages read and write, and what a
   graph returns. Elementwise work and sums between them are taken to be one kernel.
 - attention, where nothing is compiled: its kernels allocate their outputs;
-- tokens for experts: as many for each rank, where on a GPU the router says.
+- tokens for experts: as many for each rank, where on a GPU the router says;
+- preferences: each fills its row, with a prompt and two responses of the same length.
 """
 
 import json
@@ -268,12 +269,15 @@ def block_mask(mod: Any, B: Any, H: Any, Q_LEN: int, KV_LEN: int, **keywords: An
 
 
 def without_others(job: Any) -> None:
-    """What other ranks would say: as many tokens for each expert, and the shapes of stages."""
+    """What other ranks or a GPU would say: as many tokens for each expert, the shapes of stages,
+    and how many tokens a response has."""
     from torch.distributed.pipelining import schedules
 
     stages: Any = import_module("torch.distributed.pipelining.stage")
     from torchtitan.distributed.flex_shard import dist_muon
     from torchtitan.models.common.token_dispatcher import AllToAllTokenDispatcher
+
+    from etude.runtime.engine import objectives
 
     def splits(self: Any, counts: torch.Tensor, exchanged: torch.Tensor, size: int) -> Any:
         experts, r = job.model.experts, job.resources
@@ -299,6 +303,11 @@ def without_others(job: Any) -> None:
         for each in own:
             each._inference_mode = stages.InferenceMode.DYNAMIC
 
+    def sums(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        return values.sum().expand(len(counts))
+
+    put(objectives, sums_of=sums)
+    put(objectives.RecordLoss, collect=lambda *_: ({}, None))
     put(schedules._PipelineSchedule, _warmup_p2p=asks)
     put(stages.PipelineStage, _recv_meta=told, _send_meta=lambda *_: None)
 
@@ -404,13 +413,40 @@ def rows() -> Any:
         def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
         def __iter__(self) -> Iterator[Any]:
+            from etude.compiler.plan.objectives import makes_logits
+
             while True:
+                if not makes_logits(self.job.objective):
+                    yield preferences(self.job, self.batch)
+                    continue
                 shape = (self.batch, self.job.seq_len)
                 row = torch.zeros(shape, dtype=torch.int64)
                 places = torch.arange(self.job.seq_len).expand(shape).contiguous()
                 yield {"input": row, "positions": places}, row.clone()
 
     return Loader
+
+
+def preferences(job: Any, number: int) -> Any:
+    """Full rows of a preference each, of a prompt and two responses as long, and their labels."""
+    import numpy as np
+
+    from etude.runtime.data.dialogs.encode import CONTENT
+    from etude.runtime.data.records.shards import Record
+    from etude.runtime.engine.records.rows import ask_tokens, collate, lay_out
+
+    third = job.seq_len // 3
+    branches = [job.seq_len - 2 * third, third, third]
+    tokens = np.zeros(job.seq_len, np.int64)
+    parts = np.full(job.seq_len, CONTENT, np.uint8)
+    row = lay_out(Record(tokens, parts, branches), (0, 1), job.objective.layout)
+    rows = [row] * number
+    batch = collate(rows, 128, job.seq_len)
+    batch |= ask_tokens(rows, job.seq_len, "none")
+    batch |= {"reference": torch.zeros(2 * number), "tokens": torch.tensor(number * job.seq_len)}
+    labels = torch.full_like(batch["input"], -100)
+    labels.view(-1)[:number] = 0
+    return batch, labels
 
 
 def main() -> None:

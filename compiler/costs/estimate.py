@@ -58,6 +58,7 @@ class Setting(Record):
         reshard: torchtitan's `fsdp_reshard_after_forward`: "default", "always" or "never".
         offload: the host keeps weights, gradients and moments.
         adapters: parameters of adapters for each of the model's, which is frozen if there are some.
+        asked: the loss asks about places in rows, whose logits are made piece by piece.
         scores: its head gives one score, not a logit for each token.
         muon: iterations of Newton–Schulz in Muon, by which the matrices of layers learn; 0: they do
             not.
@@ -82,6 +83,7 @@ class Setting(Record):
     flash2: bool = False
     once: bool = False
     reads: bool = False
+    asked: bool = False
     scores: bool = False
     adapters: float = 0.0
     averaged: bool = False
@@ -189,7 +191,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "fills": max(local // setting.micro_batch, 1) if pipelined else 0,
         **_sharded(setting),
         "chunks": setting.chunks,
-        "chunked": setting.chunks > 1 and not setting.reads,
+        "chunked": setting.chunks > 1 and not (setting.reads or setting.asked),
         **_kept(setting),
         "eager": setting.eager,
         **_muon(setting),

@@ -16,10 +16,11 @@ from ..pipelines import pipelining, told, told_split
 from ..program import Form, Hardware, ModelStage, ScheduledStage, Segment
 from ..values import BatchPiece, ModelShape
 from .digits import digits
-from .estimate import Estimate, Setting, estimate
+from .estimate import LOSS_CHUNKS, Estimate, Setting, estimate
 from .evaluations import evaluations
 from .failures import with_failures
 from .hardware import gpu
+from .reading import PIECE
 
 RESTART = 600.0
 """Seconds from a failure until training continues, if the cluster does not specify it."""
@@ -32,7 +33,7 @@ class Work(Record):
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
         compiled: whether it leaves torch.compile on.
-        adapters, averaged, muon, adafactor: as in `Setting`.
+        adapters, averaged, muon, adafactor, asked, scores: as in `Setting`.
     """
 
     model: ModelShape
@@ -45,12 +46,15 @@ class Work(Record):
     adapters: float = 0.0
     averaged: bool = False
     muon: int = 0
+    asked: bool = False
+    scores: bool = False
     adafactor: bool = False
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
         """The work of a stage."""
         adapter, of = getattr(stage.spec, "adapter", None), stage.optimizer
+        asked = not getattr(stage.spec, "uniform", True)
         return cls(
             model=stage.model,
             hardware=stage.hardware,
@@ -63,6 +67,8 @@ class Work(Record):
             if adapter
             else 0.0,
             averaged=getattr(stage.spec, "averages", False),
+            asked=asked,
+            scores=asked and not stage.spec.writes_text,
             muon=of.own()["ns_steps"] if of.kind == "muon" else 0,
             adafactor=of.kind == "adafactor",
         )
@@ -105,7 +111,10 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         low=share(work.precision, work.model) if work.precision.low else 1.0,
         low_output="output" in converted(work.precision, work.model),
         eager=not work.compiled or pipelining(form.resources).split,
-        plain_loss=not work.compiled,
+        plain_loss=work.asked or not work.compiled,
+        chunks=max(form.micro_batch * form.seq_len / PIECE, 1) if work.asked else LOSS_CHUNKS,
+        asked=work.asked,
+        scores=work.scores,
         reshard=work.reshard,
         offload=work.offload,
         adapters=work.adapters,

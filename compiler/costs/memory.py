@@ -193,9 +193,11 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "head": _of(
-        "(gathered * (1 if N_out else 2) * (1 - kept) + 4 * chunked * (p == 1) * learned) * N_head",
-        "the output's gathered weights, a table that is also the embedding twice, and the fp32 sum "
-        "of the gradients of all parts, which is among the whole gradients of a pipeline",
+        "(gathered * (1 if N_out and learned else 2) * (1 - kept)"
+        " + 4 * chunked * (p == 1) * learned) * N_head",
+        "the output's gathered weights, a table that is also the embedding twice, and frozen ones, "
+        "which are fullest as they are gathered; and the fp32 sum of the gradients of all parts, "
+        "which is among the whole gradients of a pipeline",
         "bytes",
     ),
     "head_part": _of(

@@ -72,6 +72,14 @@ def test_gradients_that_are_reduced_once_a_step_are_kept_whole() -> None:
     assert once.memory["buffers"] - usual.memory["buffers"] == pytest.approx(whole)
 
 
+def test_a_loss_that_asks_about_places_makes_few_logits_and_no_sum_of_gradients() -> None:
+    usual = estimate(setting(recompute="none"))
+    asked = estimate(setting(recompute="none", asked=True, plain_loss=True, chunks=8192 / 2048))
+    assert asked.memory["logits"] == pytest.approx(FITTED["a_logits"] * 2048 * 128_256)
+    assert asked.values["hidden"] == usual.values["hidden"] - 4 * 8192 * 4096
+    assert asked.values["head"] == usual.values["head"] - 4 * 128_256 * 4096
+
+
 def test_small_micro_batches_are_slower() -> None:
     speeds = [
         estimate(setting(micro_batch=each, sequences=64 * 8)).tokens_per_second

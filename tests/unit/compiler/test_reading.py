@@ -21,6 +21,7 @@ from etude.compiler.plan.plan import (
     Plan,
     ReferenceJob,
     ScoreJob,
+    TrainJob,
 )
 from etude.compiler.values import Reading, Resources
 from etude.runtime.preflight.preflight import Unready, require_all
@@ -199,6 +200,15 @@ def test_every_job_that_reads_has_an_estimate_and_its_phase_the_time() -> None:
     assert losses.reading.seconds
     ratio = score.reading.seconds / losses.reading.seconds
     assert ratio == pytest.approx(1_000_000 / 65_536, rel=0.05)
+
+
+def test_a_reward_model_that_learns_has_no_output_of_the_vocabulary() -> None:
+    costs = {job.id: job.cost.memory for job in recipe().jobs if isinstance(job, TrainJob)}
+    pairs, rewards = costs["align.1"], costs["rm.1"]
+    assert pairs
+    assert rewards
+    assert pairs["parameters"] - rewards["parameters"] == 4 * (TABLE - 4096) / 8
+    assert rewards["buffers"] < pairs["buffers"]
 
 
 def test_what_reads_adds_nothing_to_the_totals_of_training() -> None:
