@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..compiler.plan.apart import strands
 from .common import compile_file, findings, problem, show
-from .launch import engine_of, requested, require_ready
+from .queueing import engine_of, requested, require_ready
 from .report import show_table
 from .report_tables import Table
 from .screen import say

@@ -28,7 +28,7 @@ def arguments(parser: ArgumentParser) -> None:
     from ..authoring.questions import QUESTIONS
     from ..authoring.templates import TEMPLATES
     from ..authoring.tuning import NEEDS
-    from .launch import ENGINES
+    from .queueing import ENGINES
 
     parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe's name, or the site's")
     parser.add_argument(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..compiler.as_written import at_most, counted, measured
 from . import options
 from .common import compile_file, problem, show
-from .launch import ENGINES
+from .queueing import ENGINES
 from .report import MOST_RUNS, gathered, refused, show_table, write_page
 from .report_tables import LOWER, Table
 from .screen import say

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from etude.cli import launch
+from etude.cli import queueing
 from etude.runtime.errors import RunError
 from etude.runtime.launchers import remote, sites
 from etude.runtime.launchers.launched import QUEUES
@@ -183,4 +183,4 @@ def test_without_a_site_file_that_is_said(engine: str) -> None:
 
 
 def test_every_engine_of_launch_has_site_files_and_a_queue() -> None:
-    assert {*launch.ENGINES} == {*sites.ENGINES} == {*QUEUES}
+    assert {*queueing.ENGINES} == {*sites.ENGINES} == {*QUEUES}
