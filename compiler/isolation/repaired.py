@@ -6,15 +6,15 @@ attributes alone (`DEPENDS`): better to show too little than something wrong.
 """
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...spec import syntax as s
 from ...spec.findings.diagnostics import Diagnostic, did_you_mean
 from ...spec.schema import recipe as r
 from ...spec.source import Span
 from ...spec.text.reader import BRACES
+from .places import Found, Index, holds, place_of, put_into, with_block, without
 from .stand_ins import Key, StandIns, blocks, key, statement_name
 from .undeclared import UNKNOWN
 
@@ -161,37 +161,12 @@ _IMPLIED = {"E417": "tokenizer"}
 """Errors that may come from a block that the other one does not name: a model's `vocab`."""
 _STEPPED = {"E441", "E447", "E455", "E456", "E457"}
 _OF_CLOCK = {"seq_len", "batch"}
-_GROUPS = {
-    "train",
-    "fields",
-    "experts",
-    "latent",
-    "needle",
-    "optimizer",
-    "precision",
-    "rope_scaling",
-}
 _BEGINS = re.compile(r"(?:^|[\n,{])\s*([A-Za-z_][\w.]*)(?=\s*[={]|\s+every\b)")
 """The name of an attribute at the beginning of a statement."""
 _NEEDS = re.compile(r"\bneeds `(\w+)`|`(\w+)` is missing")
 _LACKS = {"E407": "steps", "E422": "loss", "E423": "sample", "E405": "model"}
-Put = Sequence[tuple[Span, Span]]
-"""Places of what changes have put into statements, each with the place of the statement."""
 REPAIRED = {*r.BLOCKS, "stage", "rounds"} - {"recipe"}
 """The blocks that are repaired."""
-
-
-class _Found(NamedTuple):
-    """Where in a block something was found.
-
-    Attributes:
-        path: the attribute, `train.vocab` in a group; "" for the head.
-        inner: whether it is in a group.
-    """
-
-    block: s.Block
-    path: str
-    inner: bool = False
 
 
 class Repairs:
@@ -213,7 +188,7 @@ class Repairs:
         self._as_read = {key(b): b for b in blocks(items)}
         self._keywords = {of: block.keyword.name for of, block in self._as_read.items()}
         self._stand_ins = StandIns(items)
-        self._index = _Index(items, self.put)
+        self._index = Index(items, self.put)
 
     def repair(
         self, items: Sequence[s.Item], errors: Iterable[Diagnostic]
@@ -222,7 +197,7 @@ class Repairs:
         found = list(items)
         beyond: set[Key] = set()
         places = {key(item): n for n, item in enumerate(found) if isinstance(item, s.Block)}
-        index = _Index(found, self.put)
+        index = Index(found, self.put)
         replaced: set[Span] = set()
         for error in errors:
             at = index.block(error.span)
@@ -230,7 +205,7 @@ class Repairs:
                 continue
             at = found[places[key(at)]]  # with the earlier errors already repaired
             assert isinstance(at, s.Block)
-            place = _place(at, error.span) if error.span else None
+            place = place_of(at, error.span) if error.span else None
             if place and place.path and error.span:
                 if error.span in replaced:
                     continue  # what is there now stands in for the statement
@@ -245,9 +220,9 @@ class Repairs:
     def holds(self, items: Sequence[s.Item], error: Diagnostic) -> bool:
         """Whether a finding is independent of what was removed from its block."""
         if self._index.items is not items:
-            self._index = _Index(items, self.put)
+            self._index = Index(items, self.put)
         at = self._index.block(error.span)
-        place = _place(at, error.span) if at and error.span else None
+        place = place_of(at, error.span) if at and error.span else None
         if place is None:
             return True
         wrong = self.wrong.get(key(place.block))
@@ -277,7 +252,7 @@ class Repairs:
         return not depends.isdisjoint(_OF_OTHERS)
 
     def _repaired(self, at: s.Block, error: Diagnostic) -> s.Block | None:
-        place = _place(at, error.span) if error.span else None
+        place = place_of(at, error.span) if error.span else None
         if place is None:
             return None
         block = place.block
@@ -292,17 +267,21 @@ class Repairs:
         inner = place.inner
         kept: list[s.Item] = []
         for item in block.items:
-            if not place.path or error.span is None or not _holds(item, error.span):
+            if not place.path or error.span is None or not holds(item, error.span):
                 kept.append(item)
             elif inner:
-                kept.append(_without(item, error.span))
+                kept.append(without(item, error.span))
         if not inner and not again and not any(statement_name(item) == name for item in kept):
             span = error.span if place.path and error.span else block.head
             stand_in = self._stand_ins.of(block._replace(items=tuple(kept)), name, span)
             if stand_in:
                 kept.append(stand_in)
                 wrong.add(statement_name(stand_in))
-        return None if tuple(kept) == block.items else _with(at, block._replace(items=tuple(kept)))
+        return (
+            None
+            if tuple(kept) == block.items
+            else with_block(at, block._replace(items=tuple(kept)))
+        )
 
     def _without_unread(self, at: s.Block, block: s.Block, error: Diagnostic) -> s.Block | None:
         """The block with stand-ins for the statements that could not be parsed; None if it is
@@ -320,7 +299,7 @@ class Repairs:
             if stand_in and not any(statement_name(item) == name for item in block.items):
                 block = block._replace(items=(*block.items, stand_in))
                 wrong.add(statement_name(stand_in))
-        return _with(at, block)
+        return with_block(at, block)
 
 
 def _unread(block: s.Block, error: Diagnostic) -> set[str]:
@@ -350,7 +329,7 @@ def _hidden(one_of: list[str], wrong: set[str], given: set[str]) -> bool:
     )
 
 
-def _depends(code: str, place: _Found) -> tuple[str, ...]:
+def _depends(code: str, place: Found) -> tuple[str, ...]:
     """What an error depends on. In a stage with a length in steps, the end of a schedule in steps
     does not depend on the tokens per step."""
     if code in _STEPPED and place.path not in _OF_CLOCK:
@@ -393,114 +372,3 @@ def _touches(name: str, wrong: set[str]) -> bool:
     return name in wrong or any(
         each.startswith(f"{name}.") or name.startswith(f"{each}.") for each in wrong
     )
-
-
-class _Index:
-    """Finds the top-level block that contains a place."""
-
-    def __init__(self, items: Sequence[s.Item], put: Put) -> None:
-        self.items = items
-        self._put = put
-        self._blocks: dict[int, list[tuple[int, int, s.Block]]] = {}
-        for number, item in enumerate(items):
-            if isinstance(item, s.Block):
-                of = self._blocks.setdefault(id(item.span.source), [])
-                of.append((item.span.start, number, item))
-        for each in self._blocks.values():
-            each.sort(key=lambda found: found[:2])
-
-    def block(self, span: Span | None) -> s.Block | None:
-        if span is None:
-            return None
-        span = home(span, self._put)
-        blocks = self._blocks.get(id(span.source), [])
-        after = bisect_right(blocks, span.start, key=lambda found: found[0])
-        block = blocks[after - 1][2] if after else None
-        return block if block and _covers(block, span) else None
-
-
-def put_into(items: Iterable[s.Item]) -> Put:
-    """What a variant or `--set` has put into statements, whose source text is outside of them."""
-    found: list[tuple[Span, Span]] = []
-    for item in items:
-        parts = item.items if isinstance(item, s.Block) else ()
-        for span in [part.span for part in parts]:
-            if not within(span, item.span):
-                found.append((span, item.span))
-        found += [(span, item.span) for span, _ in put_into(parts)]
-        if isinstance(item, s.Let) and not within(item.value.span, item.span):
-            found.append((item.value.span, item.span))
-    return found
-
-
-def home(span: Span, put: Put) -> Span:
-    """The place that a place counts as: the statement into which a change has put it, or itself."""
-    return next((of for changed, of in put if within(span, changed)), span)
-
-
-def _covers(item: s.Item, span: Span) -> bool:
-    return within(span, item.span)
-
-
-def within(span: Span, of: Span) -> bool:
-    """Whether one place begins in another one.
-
-    Sources are compared by content, because command line texts are parsed more than once.
-    """
-    same = of.source is span.source or of.source == span.source
-    return same and of.start <= span.start < max(of.end, of.start + 1)
-
-
-def _holds(item: s.Item, span: Span) -> bool:
-    """Whether a place is in a statement, or in one that a change has put into or around it."""
-    if _covers(item, span):
-        return True
-    parts = item.items if isinstance(item, s.Block) else _inner(item)
-    return any(_holds(part, span) for part in parts)
-
-
-def _place(block: s.Block, span: Span) -> _Found | None:
-    """Where in a block a place is."""
-    item = next((each for each in block.items if _holds(each, span)), None)
-    if block.keyword.name == "rounds":
-        return _place(item, span) if isinstance(item, s.Block) else None
-    if item is None:
-        return _Found(block, "")
-    inner = next((each for each in _inner(item) if _covers(each, span)), None)
-    if inner is None:
-        return _Found(block, statement_name(item))
-    return _Found(block, f"{statement_name(item)}.{statement_name(inner)}", True)
-
-
-def _inner(item: s.Item) -> tuple[s.Item, ...]:
-    """The statements of a group of attributes."""
-    if statement_name(item) not in _GROUPS:
-        return ()
-    if isinstance(item, s.Block):
-        return item.items
-    value = item.value if isinstance(item, s.Assign) else None
-    if isinstance(value, s.Tagged):
-        return value.braces.items
-    return value.items if isinstance(value, s.Braces) else ()
-
-
-def _without(item: s.Item, span: Span) -> s.Item:
-    """A group of attributes without the one at a place."""
-    kept = tuple(each for each in _inner(item) if not _covers(each, span))
-    if isinstance(item, s.Block):
-        return item._replace(items=kept)
-    assert isinstance(item, s.Assign)
-    if isinstance(item.value, s.Tagged):
-        braces = item.value.braces._replace(items=kept)
-        return item._replace(value=item.value._replace(braces=braces))
-    assert isinstance(item.value, s.Braces)
-    return item._replace(value=item.value._replace(items=kept))
-
-
-def _with(at: s.Block, block: s.Block) -> s.Block:
-    """A block with another one in place of itself, or of one in it."""
-    if key(at) == key(block):
-        return block
-    same = key(block)
-    inner = (block if isinstance(i, s.Block) and key(i) == same else i for i in at.items)
-    return at._replace(items=tuple(inner))

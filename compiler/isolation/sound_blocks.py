@@ -20,7 +20,8 @@ from ...spec.schema import recipe as r
 from ...spec.source import Source, Span
 from ...spec.text.keywords import BLOCKS
 from ...spec.text.pieces import pieces
-from .repaired import REPAIRED, UNKNOWN, Put, Repairs, home
+from .places import Put, home
+from .repaired import REPAIRED, UNKNOWN, Repairs
 from .stand_ins import Key, key
 from .undeclared import names
 
