@@ -7,7 +7,7 @@ from typing import Any
 
 from ..values import ModelShape
 from .decoder_computed import OLMO, USUAL
-from .decoder_config import config_json, published
+from .decoder_config import UNSCORED, config_json, published
 from .decoder_kinds import KINDS
 from .family import Family, Known, Shape
 from .weights import Weight, swiglu
@@ -240,6 +240,7 @@ FAMILY = Family(
     start=start,
     output=output,
     parts=parts,
+    unscored=UNSCORED,
     known=tuple(_known()),
     windowed=lambda layer: True,
     scalings=("none", "llama", "yarn"),

@@ -175,9 +175,16 @@ CLASSES = {
 }
 
 
+UNSCORED = frozenset(
+    (
+        *("granite", "cohere", "cohere2", "vaultgemma", "hyperclovax", "apertus"),
+        *("nanochat", "jais2", "cwm"),
+    )
+)
+"""model_types that are exported, and of which transformers (5.24) has no classifier."""
 _ENDS_BEGIN = ("gpt2", "gpt_bigcode", "gpt_neo", "gptj", "starcoder2")
 """model_types whose texts begin with token 50256, unless told otherwise."""
-_APART = {
+APART = {
     "gpt2": {"ForCausalLM": "GPT2LMHeadModel"},
     "gemma3_text": {"ForSequenceClassification": "Gemma3TextForSequenceClassification"},
 }
@@ -225,7 +232,7 @@ def config_json(model: Architecture) -> dict[str, Any]:
         "head_dim": model.head_dim,
         "hidden_act": ACTIVATIONS[of.activation],
         "rope_parameters": rope,
-        "classes": _APART.get(of.published, {}),
+        "classes": APART.get(of.published, {}),
         # Some have one by default, which need not be in the vocabulary.
         "pad_token_id": None,
         **({"bos_token_id": None} if of.published in _ENDS_BEGIN else {}),

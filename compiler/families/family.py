@@ -38,7 +38,8 @@ class Family(Record):
         sizes: the published ones, by name.
         kinds: model_type of `config.json` → how to read such a configuration.
         config_json: the keys of `config.json` besides those of every family: model_type, the stem
-            of transformers' class names as `name`, and the family's own keys.
+            of transformers' class names as `name`, those that do not follow from it as `classes`
+            by the end that others have, and the family's own keys.
         yarn: the YaRN keys of `config.json` for the family as built, besides the factor and the
             original length.
         attention, mixture, feed_forward, norms: the weights of a layer's attention, of its experts,
@@ -48,6 +49,7 @@ class Family(Record):
         output: the weights of the output layer besides its matrix.
         parts: fields of `Parts`, complete and with `published`, from a shape with those that
             a spec gives; None: blocks are always the same.
+        unscored: model_types that are exported, and of which transformers has no reward model.
         known: weights published by others, of these sizes or of other shapes.
         flavors: torchtitan's own names of sizes → how its models differ from the published ones;
             the whole shape if there is no such published size.
@@ -78,6 +80,7 @@ class Family(Record):
     start: Callable[[ModelShape], Iterator[Weight]] = nothing
     output: Callable[[ModelShape], Iterator[Weight]] = nothing
     parts: Callable[[Shape], dict[str, Any]] | None = None
+    unscored: frozenset[str] = frozenset()
     known: tuple[Known, ...] = ()
     flavors: Mapping[str, Shape] = {}
     emitted_otherwise: Callable[[ModelShape, Resources], tuple[str, ...]] = _nothing

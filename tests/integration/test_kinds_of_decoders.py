@@ -1,8 +1,14 @@
 """Every decoder of transformers is read, or listed with the reason why not."""
 
 from transformers import AutoConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
+from etude.compiler.families import FAMILIES
+from etude.compiler.families.decoder_computed import COMPUTED
+from etude.compiler.families.decoder_config import APART, CLASSES
 from etude.compiler.files.published_config import describe
 from etude.compiler.files.published_keys import KINDS
 from etude.compiler.files.unread_kinds import DENSE, OTHERS, SAME, UNREAD
@@ -21,6 +27,17 @@ def test_what_is_not_read_is_refused_with_its_reason() -> None:
     for kind, why in UNREAD.items():
         (problem,) = describe({"model_type": kind}).problems
         assert why in problem.message
+
+
+def test_classes_are_those_of_transformers() -> None:
+    decoder = FAMILIES["decoder"]
+    for kind in decoder.kinds.keys() & COMPUTED:
+        classes = APART.get(kind, {})
+        usual = {end: CLASSES[kind] + end for end in ("ForCausalLM", "ForSequenceClassification")}
+        causal, scored = (classes.get(end, name) for end, name in usual.items())
+        assert MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind] == causal
+        theirs = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.get(kind)
+        assert theirs == (None if kind in decoder.unscored else scored), kind
 
 
 def test_what_has_experts_is_no_dense_decoder() -> None:

@@ -231,6 +231,18 @@ def test_what_transformers_computes_a_decoder_is_found_by_its_parts(
     assert job.model.parts.published == model_type
 
 
+def test_a_reward_model_that_transformers_lacks_is_not_exported() -> None:
+    reward = """
+    dataset ranked { sample = python_functions, kind = preferences }
+    stage rm: reward { from = first, data = ranked, steps = 2, batch = 2 pairs, lr = 1e-4 }
+    """
+    granite = spec(f"{DECODER}, parts = {{ residual_scale = 0.5 }}") + reward
+    (found,) = [each for each in check(granite) if each.code == "E594"]
+    assert "transformers has granite only as a language model" in found.message
+    for other in (spec(DECODER) + reward, granite.replace("lr = 1e-4", "lr = 1e-4, export = none")):
+        assert "E594" not in {each.code for each in check(other)}
+
+
 @pytest.mark.parametrize(
     ("model", "code"),
     [
