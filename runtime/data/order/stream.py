@@ -20,6 +20,8 @@ _WINDOWS_KEPT = 2
 _PARTS_KEPT = 2
 _PART_BITS = 12
 """A window is put in order in parts of 2^12 to 2^13 documents."""
+_SUMMED = 2**14
+"""Documents whose tokens are summed at once."""
 
 
 class Pieces(NamedTuple):
@@ -49,11 +51,15 @@ class Window:
     def __init__(self, firsts: np.ndarray, lengths: np.ndarray, numbers: np.ndarray) -> None:
         self._firsts, self._lengths, self._numbers = firsts, lengths, numbers
         bits = (len(numbers) >> _PART_BITS).bit_length()
-        # Numbers of 64 bits cannot be shifted by 64.
-        self._parts = (numbers >> np.uint64(63 - bits) >> np.uint64(1)).astype(np.uint16)
-        # Sums of float64 are exact below 2^53.
-        tokens = np.bincount(self._parts, lengths, 1 << bits).astype(np.int64)
-        self._begins: list[int] = [0, *np.cumsum(tokens).tolist()]
+        # The first bits of the 16 highest ones, without an array of all 64.
+        highest = numbers.astype("<u8", copy=False).view("<u2")[3::4]
+        self._parts = highest >> np.uint16(16 - bits)
+        tokens = np.zeros(1 << bits)
+        # In stretches that stay in the processor's cache. Sums of float64 are exact below 2^53.
+        for begin in range(0, len(numbers), _SUMMED):
+            here = slice(begin, begin + _SUMMED)
+            tokens += np.bincount(self._parts[here], lengths[here], 1 << bits)
+        self._begins: list[int] = [0, *np.cumsum(tokens.astype(np.int64)).tolist()]
         self.part = lru_cache(maxsize=_PARTS_KEPT)(self._make_part)
 
     def part_at(self, place: int) -> int | None:

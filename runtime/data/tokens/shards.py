@@ -381,13 +381,18 @@ class Shards:
         """
         first = np.searchsorted(self._offsets, begins, side="right") - 1
         last = np.searchsorted(self._offsets, ends, side="left")
-        firsts, lasts = [], []
+        firsts, lengths = [], []
         for begin, end, low, high in zip(begins, ends, first, last, strict=True):
-            offsets = self._index.read(low, high + 1 - low).clip(begin, end)
+            offsets = self._index.read(low, high + 1 - low).astype(np.int64)
+            if not len(offsets):
+                raise self.damaged("the index does not ascend")
+            # Only the outer documents reach over the stretch.
+            offsets[0], offsets[-1] = max(offsets[0], begin), min(offsets[-1], end)
             firsts.append(offsets[:-1])
-            lasts.append(offsets[1:])
-        joined = np.concatenate(firsts)
-        return joined, self._ascending(np.concatenate(lasts) - joined)
+            lengths.append(self._ascending(np.diff(offsets)))
+        if len(firsts) == 1:  # a window of all documents: no copies of millions of numbers
+            return firsts[0], lengths[0]
+        return np.concatenate(firsts), np.concatenate(lengths)
 
     def _ascending(self, lengths: np.ndarray) -> np.ndarray:
         if len(lengths) and lengths.min() <= 0:
