@@ -468,7 +468,8 @@ holds, without the imports; torchtitan's hundred is {FEW + 1} batches.
 
 In the middle of {BILLION:,} tokens of {BILLION // 1000:,} documents, etude's first batch comes
 after {continued["warm"]:.0f} ms, which takes {continued["processors"]:.0f} ms of processors, and
-after {continued["cold"]:.0f} ms where no cache holds the files. After 200 batches its loader holds {memory} documents more than of a thousand.
+after {continued["cold"]:.0f} ms where no cache holds the files. After 200 batches its loader holds
+{memory} documents more than of a thousand.
 """
 
 

@@ -3,14 +3,21 @@
     python -m benchmarks.post_training [repeats]
 
 Both read the same JSON lines in TRL's conversational formats, start from the same checkpoint, and
-take the same number of records per step. TRL runs with its defaults, except that it does not
-recompute activations, which a tiny model does not need, and computes the reference's
-log-probabilities in advance, as etude does. In each repeat both run, one after the other, in
-separate processes; figures are medians over the steps of all repeats, without the first few of each
-stage. Writes the section "Post-training" of benchmarks/RESULTS.md.
+take the same number of records per step. TRL runs in two ways. With its defaults, except that it
+does not recompute activations, which a tiny model does not need, and computes the reference's
+log-probabilities in advance, as etude does. And at its best for these records: dialogs are packed
+into full rows (`packing`, "wrapped", which lets them see each other), pairs are grouped by length,
+and nothing is logged. In each repeat all three run, one after the other, in separate processes.
+Figures are medians over the steps of all repeats, without the first few of each stage, of what a
+second of the process's time on processors does, from the end of a step to the end of the next one:
+other work on the machine does not count. Writes the section "Post-training" of
+benchmarks/RESULTS.md.
+
+TRL is taken from `build/trl`, which `make build/trl/.installed` fills, if it is not installed.
 """
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -24,6 +31,7 @@ from typing import Any
 
 from .results import write_section
 
+ROOT = Path(__file__).parent.parent
 WARM = 5
 """Steps at the beginning of a stage that are not measured."""
 STEPS = 30
@@ -60,6 +68,11 @@ stage dpo: dpo {{
 """
 
 Rates = dict[str, list[float]]
+WAYS = {
+    "etude": "etude",
+    "trl": "TRL, defaults",
+    "trl_best": "TRL, best",
+}
 
 
 def make_data(folder: Path) -> None:
@@ -76,7 +89,8 @@ def make_data(folder: Path) -> None:
 
 
 def run_etude(folder: Path) -> Rates:
-    """Runs the recipe; pairs, or tokens without padding, per second of every measured step."""
+    """Runs the recipe; pairs, or tokens without padding, per second of processors of every measured
+    step."""
     import etude
 
     rates: Rates = {stage: [] for stage in UNITS}
@@ -84,25 +98,28 @@ def run_etude(folder: Path) -> Rates:
 
     def on_event(event: dict[str, Any]) -> None:
         nonlocal last
-        now = time.perf_counter()
-        seconds, last = now - last, now
-        if event["event"] != "step" or event["stage"] not in rates or event["step"] < WARM:
+        if event["event"] != "step" or event["stage"] not in rates:
             return
-        pairs = event["sequences"] / seconds
-        rates[event["stage"]].append(
-            event["tokens_per_second"] if event["stage"] == "sft" else pairs
-        )
+        now = time.process_time()
+        seconds, last = now - last, now
+        if event["step"] < WARM:
+            return
+        tokens = event["tokens_per_second"] * event["seconds"]
+        work = tokens if event["stage"] == "sft" else event["sequences"]
+        rates[event["stage"]].append(work / seconds)
 
     plan = etude.compile(etude.load(folder / "bench.etude"))
     etude.run(plan, folder / "run", root=folder, on_event=on_event)
     return rates
 
 
-def run_trl(folder: Path, watch: Any = None) -> Rates:
+# Long because TRL's three trainers are set up side by side.
+def run_trl(folder: Path, watch: Any = None, *, best: bool = False) -> Rates:
     """Trains the same stages with TRL; returns the same as `run_etude`.
 
     Args:
         watch: makes a callback from the one that measures, to be called in its place.
+        best: with the settings that are best for these records.
     """
     from datasets import load_dataset
     from transformers import (
@@ -112,7 +129,8 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
         TrainerCallback,
     )
 
-    # Not a dependency of etude: `pip install trl`.
+    # Not a dependency of etude.
+    sys.path.append(str(ROOT / "build" / "trl"))
     trl: Any = import_module("trl")
     model = folder / "start"
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
@@ -132,7 +150,7 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
             gradient_checkpointing=False,
             report_to=[],
             save_strategy="no",
-            logging_steps=1,
+            logging_steps=10 * STEPS if best else 1,
             max_length=SEQ_LEN,
             disable_tqdm=True,
             learning_rate=1e-4,
@@ -145,14 +163,14 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
         def __init__(self, stage: str) -> None:
             self.stage = stage
             self.tokens = 0
-            self.begin = 0.0
+            self.last = 0.0
 
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.begin = time.perf_counter()
             self.tokens = 0
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            seconds = time.perf_counter() - self.begin
+            now = time.process_time()
+            seconds, self.last = now - self.last, now
             if state.global_step > WARM:
                 work = self.tokens if self.stage == "sft" else PAIRS
                 rates[self.stage].append(work / seconds)
@@ -165,20 +183,31 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
         def compute_loss(model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
             if "attention_mask" in inputs:
                 clock.tokens += int(inputs["attention_mask"].sum())
+            elif "input_ids" in inputs:  # packed rows have no padding
+                clock.tokens += inputs["input_ids"].numel()
             return inner(model, inputs, *rest, **named)
 
         trainer.compute_loss = compute_loss
+        if best and stage != "sft":
+            lengths = [
+                len(row.get("prompt_ids", ()))
+                + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+                for row in trainer.train_dataset
+            ]
+            trainer.train_dataset = trainer.train_dataset.add_column("length", lengths)
         trainer.train()
 
     chats = load_dataset("json", data_files=str(folder / "dialogs.jsonl"), split="train")
     likes = load_dataset("json", data_files=str(folder / "preferences.jsonl"), split="train")
     rows_of_dialogs = median(_dialogs_a_row(folder))
-    batch = max(round(ROWS * rows_of_dialogs), 1)
+    batch = ROWS if best else max(round(ROWS * rows_of_dialogs), 1)
+    packed = {"packing": True, "packing_strategy": "wrapped"} if best else {}
+    grouped = {"train_sampling_strategy": "group_by_length"} if best else {}
     train(
         trl.SFTTrainer(
             AutoModelForCausalLM.from_pretrained(model),
             processing_class=tokenizer,
-            args=arguments(trl.SFTConfig, "sft", per_device_train_batch_size=batch),
+            args=arguments(trl.SFTConfig, "sft", per_device_train_batch_size=batch, **packed),
             train_dataset=chats,
         ),
         "sft",
@@ -190,7 +219,9 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
             classifier,
             processing_class=tokenizer,
             train_dataset=likes,
-            args=arguments(trl.RewardConfig, "reward", per_device_train_batch_size=PAIRS),
+            args=arguments(
+                trl.RewardConfig, "reward", per_device_train_batch_size=PAIRS, **grouped
+            ),
         ),
         "reward",
     )
@@ -204,6 +235,7 @@ def run_trl(folder: Path, watch: Any = None) -> Rates:
                 "dpo",
                 per_device_train_batch_size=PAIRS,
                 precompute_ref_log_probs=True,
+                **grouped,
             ),
         ),
         "dpo",
@@ -240,39 +272,46 @@ def _expose_start(folder: Path) -> None:
 
 
 def main(repeats: int) -> None:
-    rates: dict[str, Rates] = {"etude": {s: [] for s in UNITS}, "trl": {s: [] for s in UNITS}}
+    rates: dict[str, Rates] = {way: {stage: [] for stage in UNITS} for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         for repeat in range(repeats):
             folder = Path(name) / str(repeat)
             folder.mkdir()
             make_data(folder)
-            for who in ("etude", "trl"):
-                command = [sys.executable, "-m", "benchmarks.post_training", who, str(folder)]
+            for way in WAYS:
+                command = [sys.executable, "-m", "benchmarks.post_training", way, str(folder)]
                 output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                found = json.loads(output.stdout.splitlines()[-1])
-                for stage, values in found.items():
-                    rates[who][stage] += values
+                for stage, values in json.loads(output.stdout.splitlines()[-1]).items():
+                    rates[way][stage] += values
+    write_section("Post-training", table(rates, repeats))
+
+
+def table(rates: dict[str, Rates], repeats: int) -> str:
+    """The section of the results."""
     rows = []
     for stage, unit in UNITS.items():
-        ours, theirs = median(rates["etude"][stage]), median(rates["trl"][stage])
-        rows.append(f"| {stage} | {unit} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f} |")
-    versions = ", ".join(
-        f"{n} {version(n)}" for n in ("torch", "torchtitan", "trl", "transformers")
-    )
-    write_section(
-        "Post-training",
+        ours, *theirs = (median(of[stage]) for of in rates.values())
+        shown = " | ".join(f"{each:,.0f} | {ours / each:.2f}" for each in theirs)
+        rows.append(f"| {stage} | {unit} | {ours:,.0f} | {shown} |")
+    names = ("torch", "torchtitan", "trl", "transformers")
+    sys.path.append(str(ROOT / "build" / "trl"))
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    return (
         f"`python -m benchmarks.post_training {repeats}` on {platform.machine()}, Python "
         f"{platform.python_version()}, {versions}; 2 layers, 128 wide, vocabulary 512, "
         f"{STEPS - WARM} steps × {repeats}, {PAIRS} pairs or {ROWS} rows of {SEQ_LEN} tokens a "
-        "step; medians.\n\n| stage | | etude | TRL | ratio |\n| --- | --- | --- | --- | --- |\n"
-        + "\n".join(rows),
+        f"step; medians, a second of processors, OMP_NUM_THREADS {threads}.\n\n"
+        f"| stage | | {' | × | '.join(WAYS.values()).replace(' | × |', ' |', 1)} | × |\n"
+        f"| --- | --- | ---: |{' ---: | ---: |' * (len(WAYS) - 1)}\n" + "\n".join(rows)
     )
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
         place = Path(sys.argv[2])
-        measured = run_etude(place) if sys.argv[1] == "etude" else run_trl(place)
+        best = sys.argv[1] == "trl_best"
+        measured = run_etude(place) if sys.argv[1] == "etude" else run_trl(place, best=best)
         if sys.argv[1] == "etude":
             _expose_start(place)
         print(json.dumps(measured))
