@@ -2,6 +2,7 @@
 them."""
 
 import gc
+import logging
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,9 @@ def engine(device: str) -> None:
 
     Raises: RunError: this process already trains on another one.
     """
+    # On import, torchao does what torch 2.14 advises against: users cannot change it, and would
+    # read it behind the error that has ended their run.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     with uncollected():
         from .engine.device import prepare
 
