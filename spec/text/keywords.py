@@ -143,8 +143,8 @@ _TO_FILL_IN = re.compile(r"\$\{\d:([^}]*)\}")
 
 
 def as_name(text: str) -> str:
-    """What a text with capitals or dashes is as a name; "" if it is not nearly one."""
-    found = re.sub(r"[ -]", "_", text).lower()
+    """What a text with capitals, dashes or a version is as a name; "" if it is not nearly one."""
+    found = re.sub(r"[ -]|\.(?=[0-9])", "_", text).lower()
     return found if re.fullmatch(NAME, found) else ""
 
 

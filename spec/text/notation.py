@@ -344,7 +344,7 @@ def _path(line: str, at: int) -> Answer | None:
             name, start = as_name(text), match.start(1)
             message, help = "paths and addresses are texts, in double quotes", f'write `"{text}"`'
             if name:
-                message = "names have `_` where others have `-`, and texts are in double quotes"
+                message = "names have `_` in place of `-` and `.`, and texts are in double quotes"
                 help = f'write `{name}`, or `"{text}"`'
             return Answer("E107", message, help, start, start + len(text))
     return None

@@ -68,9 +68,15 @@ def test_paths_and_addresses_are_texts(path: str) -> None:
     assert (found.code, found.help) == ("E107", f'write `"{path}"`')
 
 
-def test_a_name_with_a_dash_is_told_in_both_spellings() -> None:
-    found = only(check(HEAD + "model other { family = gpt-oss }\n" + stage()))
-    assert (found.code, found.help) == ("E107", 'write `gpt_oss`, or `"gpt-oss"`')
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("gpt-oss", "gpt_oss"), ("Llama-3.1", "llama_3_1"), ("qwen2.5", "qwen2_5")],
+)
+def test_a_name_with_a_dash_is_told_in_both_spellings(written: str, name: str) -> None:
+    found = only(check(HEAD + f"model other {{ family = {written} }}\n" + stage()))
+    assert (found.code, found.help) == ("E107", f'write `{name}`, or `"{written}"`')
+    found = only(check(HEAD + f'model other {{ family = "{written}" }}\n' + stage()))
+    assert (found.code, f"write `{name}`: names have" in found.help) == ("E201", True)
 
 
 @pytest.mark.parametrize(
