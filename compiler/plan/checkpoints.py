@@ -7,6 +7,7 @@ from ...spec.quantity import Quantity, counted
 from ...spec.schema import recipe as r
 from ...spec.schema.number_kinds import EVERY, LAST, SECONDS, Kept
 from ..families.architectures import parameters
+from ..torchtitan.configuration import ADAFACTOR
 from ..values import Profile, Saving
 from .plan import TrainJob
 
@@ -54,7 +55,10 @@ def profiled_in_words(of: Profile) -> str:
 def size(job: TrainJob) -> int:
     """Bytes of a checkpoint: weights, moments, and the mean if the job averages."""
     mean = WEIGHTS if job.average else 0
-    return parameters(job.model) * (WEIGHTS + MOMENTS + mean)
+    groups = job.torchtitan["optimizer"]["param_groups"]
+    # Adafactor's numbers for rows and columns are few.
+    factored = all(group["optimizer_name"] == ADAFACTOR for group in groups)
+    return parameters(job.model) * (WEIGHTS + (0 if factored else MOMENTS) + mean)
 
 
 def inside(job: TrainJob) -> int | None:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from specs import HEAD, after, check, compiled, jobs, only, plan, stage
 
+from etude.compiler.plan.checkpoints import size
+
 
 def group(optimizer: str, number: int = 0) -> dict[str, Any]:
     (job,) = jobs(plan(HEAD + stage(optimizer=optimizer)))
@@ -52,6 +54,13 @@ def test_a_stage_after_it_goes_on_with_what_it_kept() -> None:
     shown = made.stages["second"].values["optimizer"].value
     assert "adafactor" in shown
     assert "betas" not in shown
+
+
+def test_a_checkpoint_has_hardly_more_than_the_weights() -> None:
+    factored, adamw = (
+        only(jobs(plan(HEAD + stage(optimizer=of)))) for of in ("adafactor", "adamw")
+    )
+    assert size(adamw) == 3 * size(factored)
 
 
 def test_rates_that_are_relative_are_not_compared_with_those_of_adam() -> None:
