@@ -78,6 +78,7 @@ def llama(size: str, layers: int | None = None) -> str:
 
 LORA = "adapter = lora { rank = 16 }"
 MUON = "optimizer = muon { }"
+ADAFACTOR = "optimizer = adafactor { }"
 OFFLOAD = "torchtitan { training { enable_cpu_offload = true } }"
 EAGER = "torchtitan { compile { enable = false } }"
 ROWS = (
@@ -107,6 +108,7 @@ ROWS = (
         "8B, FSDP 64, offload", llama("8B"), "shard 64", 8, batch=64, recompute="full", also=OFFLOAD
     ),
     Row("8B, FSDP 8, Muon", llama("8B"), "shard 8", recompute="full", also=MUON),
+    Row("8B, FSDP 8, Adafactor", llama("8B"), "shard 8", recompute="full", also=ADAFACTOR),
     Row("8B, FSDP 8, LoRA", llama("8B"), "shard 8", also=LORA, stage=TUNED),
     Row("8B, FSDP 8, LoRA, full", llama("8B"), "shard 8", recompute="full", also=LORA, stage=TUNED),
     Row("8B, FSDP 8, sft", llama("8B"), "shard 8", recompute="selective", stage=SFT),
