@@ -436,7 +436,7 @@ def preferences(job: Any, number: int) -> Any:
     from etude.runtime.engine.records.rows import ask_tokens, collate, lay_out
 
     third = job.seq_len // 3
-    branches = [job.seq_len - 2 * third, third, third]
+    branches = (job.seq_len - 2 * third, third, third)
     tokens = np.zeros(job.seq_len, np.int64)
     parts = np.full(job.seq_len, CONTENT, np.uint8)
     row = lay_out(Record(tokens, parts, branches), (0, 1), job.objective.layout)

@@ -11,6 +11,8 @@ from ..spec.record import MISSING, Record, field, fields
 from ..spec.schedule import Shape
 from . import curves
 
+ADAFACTOR = "Adafactor"
+"""torch's name of an optimizer, which torchtitan lacks."""
 LATER = "later"
 """The metadata of a field that was added later."""
 

@@ -7,8 +7,7 @@ from ...spec.quantity import Quantity, counted
 from ...spec.schema import recipe as r
 from ...spec.schema.number_kinds import EVERY, LAST, SECONDS, Kept
 from ..families.architectures import parameters
-from ..torchtitan.configuration import ADAFACTOR
-from ..values import Profile, Saving
+from ..values import ADAFACTOR, Profile, Saving
 from .plan import TrainJob
 
 WEIGHTS = 4

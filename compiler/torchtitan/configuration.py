@@ -9,7 +9,7 @@ from ...spec.schema.precision import budget
 from ..pipelines import LESS_LAYERS, layers_per_stage, pipelining, torch_name
 from ..placement import no_graphs
 from ..program import Form, ModelStage
-from ..values import Architecture, LrPiece, ModelShape, Resources, Value
+from ..values import ADAFACTOR, Architecture, LrPiece, ModelShape, Resources, Value
 from .quantization import SECTION, quantization
 from .told import ATTENTION, WITHOUT_GRAPHS, merged, on_cpus, told, wants_graphs
 
@@ -23,8 +23,6 @@ OUTPUT = r"(^|\.)lm_head\."
 (arXiv:2502.16982 §2.2)."""
 MUON = "DistMuon"
 """Their name of Muon."""
-ADAFACTOR = "Adafactor"
-"""torch's name of Adafactor, which torchtitan lacks."""
 
 FIRST_STEP_SECONDS = 1800
 """The time limit of collectives that may have to wait for compilation in a first step, or for other

@@ -20,10 +20,10 @@ from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
-from ...compiler.torchtitan.configuration import ADAFACTOR, MUON, arguments
+from ...compiler.torchtitan.configuration import MUON, arguments
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION
-from ...compiler.values import LrPiece
+from ...compiler.values import ADAFACTOR, LrPiece
 from .copied import Import, builder, needed
 from .metrics import metrics
 

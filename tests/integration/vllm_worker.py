@@ -125,15 +125,13 @@ CASES: dict[str, Callable[[dict[str, Any], Peers], Any]] = {
 def main() -> None:
     generators.with_vllm = lambda: True  # which asks for a GPU
     place = here()
-    peers = Ranks(place, lambda problem: sys.exit(str(problem))) if place else SINGLE
-    found = CASES[sys.argv[1]](json.load(sys.stdin), peers)
-    if place and place.rank:
-        peers.share("over", None)
-        return
-    print(json.dumps(found), flush=True)
-    if place:
-        peers.share("over", b"")
-        time.sleep(1)  # the store is in this process
+    gang = Ranks(place, lambda problem: sys.exit(str(problem))) if place else None
+    found = CASES[sys.argv[1]](json.load(sys.stdin), gang or SINGLE)
+    if gang is None or gang.rank == 0:
+        print(json.dumps(found), flush=True)
+    if gang is not None:
+        gang.share("over", b"" if gang.rank == 0 else None)
+        time.sleep(1 - gang.rank)  # the store is in the first rank's process
 
 
 if __name__ == "__main__":

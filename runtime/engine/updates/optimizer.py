@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
 
-from ....compiler.torchtitan.configuration import ADAFACTOR, MUON
+from ....compiler.torchtitan.configuration import MUON
+from ....compiler.values import ADAFACTOR
 from .adafactor import Adafactor
 from .muon import muon
 

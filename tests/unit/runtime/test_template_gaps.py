@@ -77,7 +77,7 @@ def test_random_dialogs_are_the_same_tokens_with_the_same_parts(
     name: str, made: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(name)
-    each = rendering(made, tmp_path, TEMPLATES[name])
+    each: Any = rendering(made, tmp_path, TEMPLATES[name])
     dialogs = [dialog(rng) for _ in range(DIALOGS)]
     at_once = [rendered(each, messages) for messages in dialogs]
     monkeypatch.setattr(dialog_template, "gaps", lambda *given: {})
