@@ -9,6 +9,7 @@ from ..families import FAMILIES
 from ..pipelines import split_of
 from ..placement import data_parallel
 from ..program import Scheduled, ScheduledStage
+from ..resolve.parts import still
 from . import Found, rule
 
 JUMP = 4
@@ -235,8 +236,8 @@ def longer_than_known(stage: ScheduledStage, program: Scheduled) -> Iterator[Fou
             f"rows have {counted(length, 'tokens')}, but the model was trained on sequences of "
             f"{known:,}",
             stage.spec.at("seq_len"),
-            f"write `seq_len = {known}`, or extend the context first, in a train stage with a "
-            "larger `rope_theta`",
+            f"write `seq_len = {known}`, or extend the context first, in a train stage with "
+            + ("a longer `seq_len`" if still(stage.model) else "a larger `rope_theta`"),
         )
 
 

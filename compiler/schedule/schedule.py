@@ -309,8 +309,8 @@ class _Scheduler:
                 f"sequences have up to {longest} tokens, but the model has learned positions for "
                 f"{of.learned}",
                 self.spec.at("seq_len") or self.spec.at(),
-                help=f"write `seq_len = {of.learned}`, or `learned = {longest}` in the model's "
-                "`parts`",
+                help=f"write `seq_len = {of.learned}`, or, if the model has no `weights`, "
+                f"`learned = {longest}` in its `parts`",
             )
 
     def _unfit(self, segments: Sequence[Segment]) -> None:

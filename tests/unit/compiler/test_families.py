@@ -305,6 +305,20 @@ def test_sequences_end_with_the_learned_positions() -> None:
     assert check(text + stage(seq_len="16", export="none")) == []
 
 
+@pytest.mark.parametrize(("place", "way"), [("rms", "`rope_theta`"), ("alibi", "`seq_len`")])
+def test_how_sequences_may_become_longer_depends_on_the_positions(place: str, way: str) -> None:
+    parts = "alibi = true" if place == "alibi" else "norm = rms"
+    text = HEAD.replace(MODEL, f"{DECODER}, parts = {{ {parts} }}") + stage(export="none")
+    text += """
+    dataset human { sample = python_functions, kind = dialogs }
+    stage tune: sft {
+      from = first, data = human, steps = 2, seq_len = 64, batch = 4 seqs, lr = 1e-4, export = none
+    }
+    """
+    (found,) = [each for each in check(text) if each.code == "W609"]
+    assert f"a longer {way}" in found.help or f"a larger {way}" in found.help
+
+
 def test_alibi_goes_by_the_order_of_tokens() -> None:
     cluster = 'cluster big { nodes = 1, gpus = 8 of "H100 80GB" }\n'
     text = HEAD.replace(MODEL, DECODER + ", parts = { alibi = true }") + cluster
