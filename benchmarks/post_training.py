@@ -150,7 +150,7 @@ def run_trl(folder: Path, watch: Any = None, *, best: bool = False) -> Rates:
             gradient_checkpointing=False,
             report_to=[],
             save_strategy="no",
-            logging_steps=10 * STEPS if best else 1,
+            **({"logging_steps": 10 * STEPS} if best else {}),
             max_length=SEQ_LEN,
             disable_tqdm=True,
             learning_rate=1e-4,
@@ -202,7 +202,9 @@ def run_trl(folder: Path, watch: Any = None, *, best: bool = False) -> Rates:
     rows_of_dialogs = median(_dialogs_a_row(folder))
     batch = ROWS if best else max(round(ROWS * rows_of_dialogs), 1)
     packed = {"packing": True, "packing_strategy": "wrapped"} if best else {}
-    grouped = {"train_sampling_strategy": "group_by_length"} if best else {}
+    # The column of lengths is unused by the model.
+    by_length = {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
+    grouped = by_length if best else {}
     train(
         trl.SFTTrainer(
             AutoModelForCausalLM.from_pretrained(model),

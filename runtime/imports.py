@@ -47,9 +47,11 @@ def engine(device: str) -> None:
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     with uncollected():
         from .engine.device import prepare
+        from .engine.without_datasets import without_datasets
 
         prepare(device)  # before torchtitan, which chooses its device when it is imported
-        import_module(".engine.config", __package__)
+        with without_datasets():
+            import_module(".engine.config", __package__)
 
 
 @contextmanager
