@@ -79,6 +79,8 @@ class Experts(Block):
     groups: Number | None = None
     groups_used: Number | None = None
     scale: Number | None = None
+    score: Literal["softmax", "sigmoid"] | Let | None = None
+    normalized: bool | Let | None = None
     balance: Number | None = None
 
 

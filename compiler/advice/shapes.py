@@ -5,7 +5,6 @@ from math import log
 
 from ...spec.quantity import counted, literal, short
 from ...spec.schema import recipe as r
-from ..families import FAMILIES
 from ..pipelines import split_of
 from ..placement import data_parallel
 from ..program import Scheduled, ScheduledStage
@@ -156,7 +155,8 @@ def experts_unbalanced(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
 @rule("W620")
 def balance_lost(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     experts = stage.model.experts
-    if stage.spec.model and experts and experts.balance and not FAMILIES[stage.model.family].latent:
+    stored = experts and experts.score == "sigmoid"
+    if stage.spec.model and experts and experts.balance and not stored:
         yield Found(
             "exports of this model cannot store the bias that balances its experts",
             _model(stage, program, "experts"),

@@ -341,7 +341,7 @@ def shape_symbols(model: ModelShape) -> Mapping[str, float]:
         "scaled": model.qk_norm or (model.parts is not None and model.parts.qk_norm != "none"),
         "biased": model.biased,
         "sinks": model.sinks,
-        "apart": _apart(model, queries, keys),
+        **_apart(model, queries, keys),
         "near": windowed_layers(model) / model.layers,
         "r_q": latent.queries if latent else 0,
         "r_k": latent.keys if latent else 0,
@@ -357,13 +357,13 @@ def shape_symbols(model: ModelShape) -> Mapping[str, float]:
     }
 
 
-def _apart(model: ModelShape, queries: int, keys: int) -> int:
+def _apart(model: ModelShape, queries: int, keys: int) -> dict[str, int]:
     """Parameters that a layer has besides those of a Llama's, or fewer than it, by its parts."""
     if model.parts is None:
-        return 0
+        return {"apart": 0, "apart_e": 0}
     of = weights(model)
-    llama = 2 * model.dim * (queries + keys) + 3 * model.dim * model.ffn + 2 * model.dim
-    return of.attention + of.feed_forward + of.norms - llama
+    more = of.attention + of.norms - 2 * model.dim * (queries + keys) - 2 * model.dim
+    return {"apart": more + of.feed_forward - 3 * model.dim * model.ffn, "apart_e": more}
 
 
 def _products(model: ModelShape) -> int:

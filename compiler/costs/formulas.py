@@ -24,7 +24,9 @@ SYMBOLS = {
     "scaled": "1 if queries and keys are normalized by any kind of norm, else 0",
     "biased": "1 if attention, routers and experts have biases, else 0",
     "sinks": "1 if heads have sinks, else 0",
-    "apart": "parameters that a layer has more than a Llama's, by its parts; below 0 if fewer",
+    "apart": "parameters that a layer without experts has more than a Llama's, by its parts; "
+    "below 0 if fewer",
+    "apart_e": "the same of a layer with experts",
     "near": "share of the layers that have a window",
     "window": "tokens of a window, at most those of a sequence",
     "r_q": "width of the latent of queries, 0 if there is none",

@@ -26,7 +26,7 @@ MEMORY: dict[str, Formula] = {
     ),
     "N_expert": _of("3 * d * e + biased * (2 * e + d)", "parameters of an expert"),
     "N_mixed": _of(
-        "N_attention + (d + biased) * E + E_s * N_expert + 2 * d",
+        "N_attention + (d + biased) * E + E_s * N_expert + 2 * d + apart_e",
         "parameters of a layer with experts, except those that tokens are routed to",
     ),
     "N_rest": _of(

@@ -24,6 +24,7 @@ def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape
     """
     kind = FAMILIES[family]
     latent, experts = shape.get("latent"), shape.get("experts")
+    mixed = Experts(**kind.usual_experts(experts.get("score")) | experts) if experts else None
     usual: dict[str, Any] = {
         "kv_heads": shape["heads"],
         "rope_theta": 10_000.0,
@@ -48,8 +49,10 @@ def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape
         | shape
         | {
             "latent": Latent(**{"queries": 0} | latent) if latent else None,
-            "experts": Experts(**kind.usual_experts() | experts) if experts else None,
-            "parts": Parts(**kind.parts(usual | shape)) if kind.parts else None,
+            "experts": mixed,
+            "parts": Parts(**kind.parts(usual | shape | {"experts": mixed}))
+            if kind.parts
+            else None,
         },
     )
 

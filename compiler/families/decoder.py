@@ -54,7 +54,9 @@ _GEMMA2: dict[str, Any] = _GEMMA | {
 # `nn/hf/checkpoint.py`); Qwen/Qwen2.5-0.5B to -72B, base models (also torchtune,
 # `models/qwen2_5/_model_builders.py`); HuggingFaceTB/SmolLM3-3B, with the RoPE base of its last
 # stage (huggingface/smollm, `pretraining/smollm3/long_context_32k_to_64.yaml`; before that
-# 50,000); bigcode/starcoder2-3b. Gemma 2 and 3: google/gemma_pytorch, `gemma/config.py`.
+# 50,000); bigcode/starcoder2-3b.
+# Gemma 2 and 3: google/gemma_pytorch, `gemma/config.py`. Mixtral: arXiv:2401.04088, Table 1, with
+# the epsilon and RoPE base of transformers' configuration (`configuration_mixtral.py`).
 SIZES: dict[str, dict[str, Any]] = {
     "olmo2-7B": _OLMO2 | _OLMO_7B,
     "olmo2-13B": _OLMO2 | {"layers": 40, "dim": 5120, "heads": 40, "ffn": 13824},
@@ -115,6 +117,17 @@ SIZES: dict[str, dict[str, Any]] = {
         "norm_eps": 1e-6,
         "tied": True,
         "parts": {"rotary_skips": 4},
+    },
+    "mixtral-8x7B": {
+        "layers": 32,
+        "dim": 4096,
+        "heads": 32,
+        "kv_heads": 8,
+        "ffn": 14336,
+        "vocab": 32_000,
+        "rope_theta": 1e6,
+        "norm_eps": 1e-5,
+        "experts": {"count": 8, "active": 2, "ffn": 14336},
     },
     "starcoder2-3B": {
         "layers": 30,
@@ -242,6 +255,8 @@ FAMILY = Family(
     parts=parts,
     unscored=UNSCORED,
     known=tuple(_known()),
+    experts=True,
+    routed=True,
     windowed=lambda layer: True,
     scalings=("none", "llama", "yarn"),
 )

@@ -8,6 +8,8 @@ from .config_json import written
 from .decoder_computed import ANY, COMPUTED, USUAL
 from .decoder_written import ACTIVATIONS, UNNAMED, WRITTEN, biases, divisor, layer_types, partial
 from .family import Shape
+from .mixed_computed import routing
+from .mixed_kinds import MIXED_CLASSES, MIXED_WRITTEN
 
 
 def _whole(shape: Shape) -> bool:
@@ -110,6 +112,8 @@ _FITS: Mapping[str, Callable[[Shape], bool]] = {
     "granite": _plain,
     "mistral": lambda shape: True,
     "cwm": lambda shape: shape["window"] > 0,
+    "mixtral": lambda shape: True,
+    "qwen3_moe": _biases("none", "attention"),
     "phi3": lambda shape: _whole(shape) and shape.get("rope_scaling", "none") == "none",
     "gpt2": lambda shape: _multi_head(shape) and shape["parts"]["learned"] > 0,
     "gpt_neox": lambda shape: _multi_head(shape) and shape["parts"]["parallel"] != "one",
@@ -172,6 +176,7 @@ CLASSES = {
     "ernie4_5": "Ernie4_5",
     "codegen": "CodeGen",
     "ministral": "Ministral",
+    **MIXED_CLASSES,
 }
 
 
@@ -194,7 +199,8 @@ APART = {
 def published(given: Mapping[str, Any], shape: Shape) -> str:
     """The model_type of transformers that computes these parts of a shape; "": none does."""
     stretched = shape.get("rope_scaling", "none") != "none"
-    for kind, has in COMPUTED.items():
+    experts = shape.get("experts")
+    for kind, has in routing(experts) if experts else COMPUTED.items():
         wanted = {**USUAL, **has, "published": "", "window_scaled": ANY}
         apart = {name for name, value in wanted.items() if value is ANY}
         same = all(given[name] == value for name, value in wanted.items() if name not in apart)
@@ -390,4 +396,5 @@ _OWN: Mapping[str, Callable[[Architecture, Parts, dict[str, Any]], dict[str, Any
     "bloom": _bloom,
     "falcon": _falcon,
     **WRITTEN,
+    **MIXED_WRITTEN,
 }

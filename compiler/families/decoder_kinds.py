@@ -9,6 +9,7 @@ from .fused_kinds import FUSED
 from .gpt_kinds import GPTS
 from .llama3 import DENSE
 from .llama_kinds import KIN
+from .mixed_kinds import MIXED_KINDS
 
 
 def _alone(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -360,5 +361,6 @@ KINDS = {
     **FUSED,
     **GPTS,
     **KIN,
+    **MIXED_KINDS,
 }
 """model_type → how its configuration is read."""

@@ -190,7 +190,7 @@ FAMILY = Family(
     latent=True,
     experts=True,
     score="sigmoid",
-    balance=0.001,
+    routed=True,
     scalings=("none", "yarn"),
     complex_rotary=True,
 )

@@ -8,6 +8,8 @@ from ..values import Architecture, ModelShape, Resources
 from .config_json import Kind
 from .weights import Weight, dense, grouped_attention, last_norm, mixture, nothing, two_norms
 
+BALANCE = 0.001
+"""The usual speed of the bias that balances the load of experts (arXiv:2412.19437 §4.2)."""
 Shape = Mapping[str, Any]
 """Fields of `ModelShape` by name; `latent` and `experts` as their fields by name."""
 
@@ -57,8 +59,8 @@ class Family(Record):
         qk_norm: queries and keys are normed per head.
         latent: attention uses latents.
         experts: feed-forward layers may be mixtures of experts.
-        score: how the router scores experts.
-        balance: the default speed of the bias that balances the load of experts.
+        score: how the router scores experts, unless a spec says otherwise.
+        routed: a spec says how experts are scored, and whether some are shared.
         scalings: of rotary positions.
         complex_rotary: torchtitan keeps the angles of positions as complex numbers, one for each
             pair of elements, and not as cosine and sine of each element.
@@ -88,7 +90,7 @@ class Family(Record):
     latent: bool = False
     experts: bool = False
     score: str = "softmax"
-    balance: float = 0.0
+    routed: bool = False
     scalings: tuple[str, ...] = ("none", "llama", "yarn")
     complex_rotary: bool = False
     sparse: bool = False
@@ -96,15 +98,20 @@ class Family(Record):
     sinks: bool = False
     windowed: Callable[[int], bool] | None = None
 
-    def usual_experts(self) -> dict[str, Any]:
-        """Default fields of `Experts`."""
+    def usual_experts(self, score: str | None = None) -> dict[str, Any]:
+        """Default fields of `Experts`; a bias balances those that are scored by a sigmoid.
+
+        Args:
+            score: how the router scores experts; None: as usual in the family.
+        """
+        score = score or self.score
         return {
             "shared": 1 if self.latent else 0,
             "dense": 0,
             "groups": None,
             "groups_used": None,
-            "score": self.score,
+            "score": score,
             "normalized": True,
             "scale": 1.0,
-            "balance": self.balance,
+            "balance": BALANCE if score == "sigmoid" else 0.0,
         }

@@ -6,6 +6,7 @@ from typing import Any
 from ..values import Architecture, ModelShape
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
 from .family import Family, Known
+from .mixed_kinds import QWEN3_MOE, SPARSE, initial, written_qwen3
 from .weights import Weight, grouped_attention
 
 _QWEN3: dict[str, Any] = {
@@ -50,22 +51,9 @@ def _experts(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
             "count": values.number("num_experts", values.config.get("num_local_experts", 128)),
             "active": values.number("num_experts_per_tok"),
             "ffn": values.number("moe_intermediate_size"),
-            "dense": _dense(values, shape["layers"]),
+            "dense": initial(values, shape["layers"]),
         }
     }
-
-
-def _dense(values: Values, layers: int) -> int:
-    """The number of layers at the beginning without experts."""
-    plain = values.config.get("mlp_only_layers") or []
-    if not isinstance(plain, list) or plain != list(range(len(plain))) or len(plain) > layers:
-        values.problem(
-            "mlp_only_layers",
-            f"says mlp_only_layers = {plain}: layers without experts are the first ones",
-            "use weights whose first layers are those without experts",
-        )
-        return 0
-    return len(plain)
 
 
 KINDS = {
@@ -85,24 +73,12 @@ KINDS = {
         shape=head_width,
     ),
     "qwen3_moe": Kind(
-        near=("qwen2_moe", "mixtral", "olmoe", "llama4", "llama4_text", "qwen3_next"),
+        near=("qwen2_moe", "olmoe", "llama4", "llama4_text", "qwen3_next"),
         example="Qwen3 30B-A3B",
-        defaults={
-            **LLAMA_DEFAULTS,
-            "vocab_size": 151_936,
-            "hidden_size": 2048,
-            "intermediate_size": 6144,
-            "num_hidden_layers": 24,
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 32_768,
-            "num_experts_per_tok": 8,
-            "moe_intermediate_size": 768,
-            "sliding_window": 4096,
-            "norm_topk_prob": False,
-        },
+        defaults=QWEN3_MOE,
         read=("num_experts", "num_local_experts", "mlp_only_layers"),
         fixed={
-            "decoder_sparse_step": (1, "all layers after the dense ones have experts"),
+            **SPARSE,
             "norm_topk_prob": (True, "the scores of a token's experts add up to 1"),
         },
         shape=_experts,
@@ -112,19 +88,14 @@ KINDS = {
 
 def config_json(model: Architecture) -> dict[str, Any]:
     """The `config.json` of a Qwen3."""
-    width, experts = {"head_dim": model.head_dim}, model.experts
-    if experts is None:
+    width = {"head_dim": model.head_dim}
+    if model.experts is None:
         return {"name": "Qwen3", "model_type": "qwen3", **width}
     return {
         "name": "Qwen3Moe",
         "model_type": "qwen3_moe",
         **width,
-        "num_experts": experts.count,
-        "num_experts_per_tok": experts.active,
-        "moe_intermediate_size": experts.ffn,
-        "norm_topk_prob": experts.normalized,
-        "decoder_sparse_step": 1,
-        "mlp_only_layers": list(range(min(experts.dense, model.layers))),
+        **written_qwen3(model),
     }
 
 

@@ -43,7 +43,7 @@ _KEYS = {
 }
 """Attributes of a model → keys of config.json."""
 _ROPE = ("scaling", "factor", "original", "low", "high")
-_TRAINED_WITH = ("balance", "score")
+_TRAINED_WITH = ("balance",)
 """Fields of experts that config.json lacks, because only training needs them."""
 
 

@@ -43,7 +43,7 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
         *("ernie4_5_moe", "exaone_moe", "flex_olmo", "flint", "glm4_moe", "glm4_moe_lite"),
         *("granitemoe", "granitemoe_swa", "granitemoeshared", "hunyuan_v1_moe", "hy_v3"),
         *("jetmoe", "kolibri1", "laguna", "llama4", "llama4_text", "longcat_flash", "mellum"),
-        *("mimo_v2_flash", "minimax_m2", "minimax_m3_vl_text", "mixtral", "olmoe", "phimoe"),
+        *("mimo_v2_flash", "minimax_m2", "minimax_m3_vl_text", "olmoe", "phimoe"),
         *("qwen2_moe", "sarvam_mla", "sarvam_moe", "solar_open", "zaya"),
     ),
     _SPARSE: (

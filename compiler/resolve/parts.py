@@ -9,6 +9,12 @@ from ..families.family import Family
 from ..values import ModelShape
 from .scope import Scope
 
+_OF_EXPERTS: Mapping[str, tuple[Any, ...]] = {
+    "activation": ("silu",),
+    "gated": (True,),
+    "biases": ("none", "qkv", "attention"),
+}
+"""Parts that feed-forward layers have, too → their values in models with experts."""
 _ROTARY = ("rotary", "rotary_skips", "window_theta", "window_scaled", "qk_norm_late")
 
 
@@ -59,6 +65,13 @@ def _excluded(found: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[tu
                 name,
                 f"`{name}` is about layers with a window, and the model has none",
                 f"write `window = 4Ki` in the model, or remove `{name}`",
+            )
+    for name, usual in _OF_EXPERTS.items() if shape.get("experts") else ():
+        if found.get(name, usual[0]) not in usual:
+            yield (
+                name,
+                "experts are SwiGLU without biases (arXiv:2002.05202)",
+                f"remove `{name}`, or `experts` of the model",
             )
     if found.get("window_first") and not found.get("window_skips"):
         yield (

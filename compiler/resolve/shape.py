@@ -202,7 +202,7 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     family = FAMILIES[model.family]
     latent = _latent(scope, model, family, shape.get("latent", {}))
     experts = _experts(scope, model, family, shape.get("experts", {}))
-    parts = chosen(scope, model, family, shape)
+    parts = chosen(scope, model, family, shape | {"experts": experts})
     if latent is None or experts is None or parts is None:
         return None
     heads = shape["heads"]
@@ -308,7 +308,8 @@ def _experts(
     found = published | _given(model.experts, r.Experts)
     if missing := [name for name in _EXPERTS if name not in found]:
         return _lacks(scope, model, "experts", missing)
-    problem = _contradiction(model.family, family, family.usual_experts() | found)
+    usual = family.usual_experts(found.get("score"))
+    problem = _contradiction(model.family, family, usual | found)
     if problem:
         attribute, message, help = problem
         place = (model.experts and model.experts.at(attribute)) or model.at("experts")
@@ -341,11 +342,13 @@ def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[st
             )
     if family.sparse and found["dense"]:
         return "dense", f"every layer of {name} has experts", "remove `dense`"
-    if not family.latent:
-        for attribute, default in (("shared", 0), ("scale", 1.0)):
-            if found[attribute] != default:
-                return attribute, f"experts of {name} have no `{attribute}`", "leave it out"
-    elif not found["shared"]:
+    if not family.routed:
+        usual = family.usual_experts()
+        for attribute in ("shared", "scale", "score", "normalized"):
+            if found[attribute] != usual[attribute]:
+                other = "" if attribute in ("shared", "scale") else "other "
+                return attribute, f"experts of {name} have no {other}`{attribute}`", "leave it out"
+    elif family.latent and not found["shared"]:
         return "shared", f"{name} has at least one shared expert", "write `shared = 1`"
     return None
 

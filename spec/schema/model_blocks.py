@@ -24,7 +24,7 @@ class Experts(Declaration):
         nk.Whole(least=0, most=nk.MOST),
         None,
         otherwise="from the size, else 1 for `deepseek_v3` and none for the others",
-        doc="experts that every token goes through",
+        doc="experts that every token goes through; none for `qwen3` and `gpt_oss`",
     )
     ffn: int | None = attribute(
         nk.Whole(most=nk.MOST), None, otherwise="from the size", doc="width of an expert"
@@ -53,12 +53,25 @@ class Experts(Declaration):
         otherwise="from the size, else 1",
         doc="factor for the scores",
     )
+    score: str | None = attribute(
+        k.OneOf("softmax", "sigmoid"),
+        None,
+        otherwise="from the size, else `sigmoid` for `deepseek_v3` and `softmax` for the others",
+        doc="how a router scores experts: all together, or each alone (arXiv:2412.19437 §2.1.2); "
+        "for `decoder` and `deepseek_v3`",
+    )
+    normalized: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `true`",
+        doc="the scores of a token's experts add up to 1, before `scale`",
+    )
     balance: float | None = attribute(
         nk.Real(least=0),
         None,
-        otherwise="0.001 for `deepseek_v3`, 0 for the others",
+        otherwise="0.001 where `score` is `sigmoid`, else 0",
         doc="step size of the routing bias towards experts with little load (arXiv:2408.15664); "
-        "0: no balancing. Qwen3 and gpt-oss have no such bias in transformers",
+        "0: no balancing. Models with `score = softmax` have no such bias in transformers",
     )
 
 

@@ -146,7 +146,7 @@ def test_a_spec_that_tunes_weights_is_fine_and_what_is_wrong_is_one_message(tmp_
     text = (tmp_path / "my_sft.etude").read_text()
     assert '{ messages = "turns", content = "text" }' in text
     assert "epochs  = 3" in text
-    write_folder(tmp_path / "odd", {"model_type": "mixtral"})
+    write_folder(tmp_path / "odd", {"model_type": "llama4_text"})
     sft = ("new", "x", "--template", "sft")
     wrong = [
         ((*sft, "--data", "talk.jsonl"), "name their folder: --weights FOLDER", 2),

@@ -101,6 +101,13 @@ OWN: dict[str, dict[str, Any]] = {
     "internlm3": {"head_dim": 16, "rope_parameters": PLAIN},
     "iquestcoder": {"head_dim": 16, "rope_parameters": PLAIN},
     **{kind: {"head_dim": 16} for kind in ("glm", "glm4", "qwen3", "seed_oss", "ministral")},
+    "qwen3_moe": {
+        "head_dim": 16,
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "mlp_only_layers": [0],
+    },
     **{kind: {"head_dim": 16} for kind in ("gemma", "gemma2", "gemma3_text", "vaultgemma")},
 }
 """model_type → what it calls its shape, and options that its defaults leave out."""

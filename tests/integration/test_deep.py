@@ -84,22 +84,29 @@ class Case:
                 "values": 16,
             }
         if family != "qwen3" or draw.random() < 0.7:
-            self.groups["experts"] = {
-                "count": draw.choice([4, 6, 8]),
-                "active": 2,
-                "ffn": draw.choice([32, 36]),
-                "shared": draw.choice([1, 2]) if family == "deepseek_v3" else 0,
-                "dense": 0 if family == "gpt_oss" else draw.choice([0, 1]),
-            }
+            self.experts(draw, shared=draw.choice([1, 2]) if family == "deepseek_v3" else 0)
             if family == "gpt_oss":
                 del self.model["ffn"]
-            if (degree := draw.choice((1, 1, 2, 4))) > 1:
-                self.degrees["expert"] = degree
 
     def parts(self, draw: random.Random) -> None:
         self.model["window"] = draw.choice([0, 32])
         window, seq_len = self.model["window"], self.seq_len
-        self.groups["parts"] = drawn(draw, window=window, seq_len=seq_len)
+        of = drawn(draw, window=window, seq_len=seq_len)
+        if draw.random() < 0.4:
+            of |= {"activation": "silu", "gated": True, "biases": draw.choice(["none", "qkv"])}
+            self.experts(draw, shared=draw.choice([0, 1]))
+        self.groups["parts"] = of
+
+    def experts(self, draw: random.Random, *, shared: int) -> None:
+        self.groups["experts"] = {
+            "count": draw.choice([4, 6, 8]),
+            "active": 2,
+            "ffn": draw.choice([32, 36]),
+            "shared": shared,
+            "dense": 0 if self.family == "gpt_oss" else draw.choice([0, 1]),
+        }
+        if (degree := draw.choice((1, 1, 2, 4))) > 1:
+            self.degrees["expert"] = degree
 
     def spec(self) -> str:
         shape = ", ".join(

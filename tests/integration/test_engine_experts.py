@@ -7,6 +7,7 @@ import pytest
 import torch
 from engine_jobs import (
     architecture,
+    decoder,
     experts,
     latent,
     run,
@@ -33,6 +34,11 @@ DEEPSEEK = architecture(
 
 GPT_OSS = architecture(
     family="gpt_oss", biased=True, sinks=True, window=8, experts=experts(balance=0.01)
+)
+PARTS = decoder(
+    layers=2,
+    parts={"qk_norm": "width", "biases": "qkv", "rotary": 0.5},
+    experts=experts(shared=1, score="sigmoid", dense=1, balance=0.01, scale=2.0),
 )
 PIPELINED: dict[str, int | str] = {
     "pipeline_parallel_degree": 2,
@@ -103,15 +109,16 @@ def test_the_bias_moves_towards_experts_with_little_load(two_ranks: Workplace) -
 
 
 @pytest.mark.exhaustive
-def test_windows_sinks_and_biases_compute_the_same_however_they_are_placed(
-    inputs: dict[str, Path], tmp_path: Path
+@pytest.mark.parametrize("model", [GPT_OSS, PARTS], ids=["gpt_oss", "decoder"])
+def test_experts_compute_the_same_however_they_are_placed(
+    model: Architecture, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    expected = run(job(1, model=GPT_OSS), inputs, tmp_path / "job")
+    expected = run(job(1, model=model), inputs, tmp_path / "job")
     place = Workplace(inputs, tmp_path)
     layouts = {"together": {}, "tensor": {"tensor_parallel_degree": 2}, "pipeline": PIPELINED}
-    runs = [Run(job(2, model=GPT_OSS, **layout), name) for name, layout in layouts.items()]
+    runs = [Run(job(2, model=model, **layout), name) for name, layout in layouts.items()]
     assert place.run(*runs) == 0
-    assert place.run(Run(job(2, 2, model=GPT_OSS), "apart")) == 0
+    assert place.run(Run(job(2, 2, model=model), "apart")) == 0
     for name in (*layouts, "apart"):
         for what in ("loss", "grad_norm"):
             found = [event[what] for event in place.events(name)]

@@ -244,6 +244,7 @@ SHAPES = {
         ffn=384,
         tied=True,
     ),
+    "mixtral": decoder(window=16, experts=experts()),
     "falcon, two norms": decoder(parts={**GELU, "parallel": "two"}, tied=True),
     "falcon, one norm": decoder(parts={**GELU, "parallel": "one"}, kv_heads=1),
 }

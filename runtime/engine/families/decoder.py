@@ -32,10 +32,14 @@ from torchtitan.models.common.decoder_sharding import (
     set_gqa_inner_attention_local_map,
 )
 from torchtitan.models.common.linear import ScaledBiasRowwiseLinear
+from torchtitan.models.common.moe_sharding import set_moe_sharding_config
 from torchtitan.models.common.nn_modules import LayerNorm
 from torchtitan.models.common.param_init import depth_scaled_std
-from torchtitan.models.llama3 import parallelize_llama
-from torchtitan.models.utils import get_dense_model_nparams_and_flops
+from torchtitan.models.qwen3 import parallelize_qwen3
+from torchtitan.models.utils import (
+    get_dense_model_nparams_and_flops,
+    get_moe_model_nparams_and_flops,
+)
 from torchtitan.protocols.sharding import LocalMapConfig, ShardingConfig
 
 from .decoder_attention import HeadsNorm, PartsAttention, Rotary, WideNorm
@@ -50,7 +54,7 @@ from .decoder_blocks import (
 )
 from .decoder_weights import PartsAdapter
 from .family import Family
-from .parts import Init, cut, linear, norm, whole
+from .parts import Init, cut, linear, mixture, norm, whole
 
 
 class PartsModel(Decoder):
@@ -67,11 +71,19 @@ class PartsModel(Decoder):
             alibi = any(layer.attention.alibi for layer in self.layers)
             if alibi and config.parallelism.context_parallel_degree > 1:
                 raise ValueError("Context parallelism reorders tokens, which ALiBi cannot follow.")
-            shard_parts(self, enable_sp=config.parallelism.enable_sequence_parallel)
+            shard_parts(
+                self,
+                enable_sp=config.parallelism.enable_sequence_parallel,
+                enable_ep=config.parallelism.expert_parallel_degree > 1,
+            )
 
         def get_nparams_and_flops(self, model: nn.Module, seq_len: int) -> tuple[int, int]:
             """Parameters, and FLOPs of a token in training."""
             attention = self.layers[0].attention
+            if any(layer.moe for layer in self.layers):
+                return get_moe_model_nparams_and_flops(
+                    self, model, attention.n_heads, 2 * attention.head_dim, seq_len
+                )
             return get_dense_model_nparams_and_flops(
                 model,
                 n_layers=len(self.layers),
@@ -99,9 +111,9 @@ class PartsModel(Decoder):
         }
 
 
-def shard_parts(config: Any, *, enable_sp: bool) -> None:
+def shard_parts(config: Any, *, enable_sp: bool, enable_ep: bool) -> None:
     """How tensor and sequence parallelism share weights and activations: as in torchtitan's
-    Llama 3, with biases and further norms."""
+    Llama 3, with biases and further norms; experts as in its Qwen3."""
     layout = (
         dense_sequence_parallel_placement() if enable_sp else dense_activation_placement(tp=spmd.I)
     )
@@ -127,24 +139,34 @@ def shard_parts(config: Any, *, enable_sp: bool) -> None:
         for of in (layer.attention.qk_norm, layer.attention.k_norm):
             if of is not None:
                 shard_norm_of_heads(of)
-        fed = layer.feed_forward
-        if fed.learned is not None:
-            hidden = dense_activation_placement(tp=spmd.S(-1))
-            fed.learned.sharding_config = ShardingConfig(
-                state_shardings=dict.fromkeys(
-                    ("alpha_p", "alpha_n"), dense_param_placement(tp=spmd.R)
-                ),
-                in_src_shardings={"x": hidden},
-                out_src_shardings=hidden,
+        if layer.moe is None:
+            shard_feed_forward(layer.feed_forward, layout, enable_sp=enable_sp)
+        else:
+            set_moe_sharding_config(
+                layer.moe,
+                enable_ep=enable_ep,
+                enable_sp=enable_sp,
+                expert_param_layout={"w1_EFD": spmd.S(1), "w2_EDF": spmd.S(2), "w3_EFD": spmd.S(1)},
             )
-        fed.sharding_config = ShardingConfig(
-            in_src_shardings={"x": layout},
-            in_dst_shardings={"x": dense_activation_placement(tp=spmd.R)},
+
+
+def shard_feed_forward(fed: PartsFeedForward.Config, layout: Any, *, enable_sp: bool) -> None:
+    """The same for a feed-forward layer."""
+    if fed.learned is not None:
+        hidden = dense_activation_placement(tp=spmd.S(-1))
+        fed.learned.sharding_config = ShardingConfig(
+            state_shardings=dict.fromkeys(("alpha_p", "alpha_n"), dense_param_placement(tp=spmd.R)),
+            in_src_shardings={"x": hidden},
+            out_src_shardings=hidden,
         )
-        fed.w1.sharding_config = colwise_config()
-        if fed.w3 is not None:
-            fed.w3.sharding_config = colwise_config()
-        fed.w2.sharding_config = rowwise_config(output_sp=enable_sp)
+    fed.sharding_config = ShardingConfig(
+        in_src_shardings={"x": layout},
+        in_dst_shardings={"x": dense_activation_placement(tp=spmd.R)},
+    )
+    fed.w1.sharding_config = colwise_config()
+    if fed.w3 is not None:
+        fed.w3.sharding_config = colwise_config()
+    fed.w2.sharding_config = rowwise_config(output_sp=enable_sp)
 
 
 def shard_norm_of_heads(of: Any) -> None:
@@ -364,6 +386,7 @@ def decoder(
     kv_heads: int,
     head_dim: int,
     ffn: int,
+    experts: dict[str, Any] | None,
     vocab: int,
     tied: bool,
     norm_eps: float,
@@ -378,6 +401,7 @@ def decoder(
     def block(layer: int) -> PartsBlock.Config:
         last = cut(depth_scaled_std(0.02, layer))
         near = window > 0 and not is_whole(parts, layer)
+        mixed = experts is not None and layer >= experts["dense"]
         both, made = parts["norms"] == "both", partial(norm_of, parts["norm"], dim, norm_eps)
         return PartsBlock.Config(
             norms=parts["norms"],
@@ -402,7 +426,8 @@ def decoder(
                 near=near,
                 skipped=unrotated or is_nth(parts["rotary_skips"], layer),
             ),
-            feed_forward=feed_forward_of(parts, dim, ffn, drawn, last),
+            feed_forward=None if mixed else feed_forward_of(parts, dim, ffn, drawn, last),
+            moe=mixture(dim, drawn, drawn, last, last, **experts) if experts and mixed else None,
         )
 
     made = whole(
@@ -418,4 +443,4 @@ def decoder(
     return made
 
 
-FAMILY = Family(build=decoder, parallelize=parallelize_llama, adapter=PartsAdapter)
+FAMILY = Family(build=decoder, parallelize=parallelize_qwen3, adapter=PartsAdapter)

@@ -140,12 +140,14 @@ class PartsFeedForward(Module):
 
 
 class PartsBlock(TransformerBlock):
-    """Attention and feed-forward layer, one after the other or side by side, with their norms."""
+    """Attention, and a feed-forward layer or experts, one after the other or side by side, with
+    their norms."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(TransformerBlock.Config):
         ffn_norm: Any  # None: one norm for both
-        feed_forward: Any = None
+        feed_forward: Any = None  # None: the layer has experts
+        moe: Any = None
         norms: str
         parallel: bool
         near: bool  # the layer has the window
@@ -161,7 +163,11 @@ class PartsBlock(TransformerBlock):
         self.share = config.share
         self.mask = "sliding_window_mask" if config.near else "basic_mask"
         self.attention = config.attention.build()
-        self.feed_forward = config.feed_forward.build()
+        self.moe_enabled = config.moe is not None
+        if self.moe_enabled:
+            self.moe: Any = config.moe.build()
+        else:
+            self.feed_forward = config.feed_forward.build()
         self.attention_norm = config.attention_norm.build()
         self.ffn_norm = config.ffn_norm.build() if config.ffn_norm else None
         both = config.norms == "both"
@@ -186,7 +192,8 @@ class PartsBlock(TransformerBlock):
         h = x if self.parallel else x + mixed
         if self.ffn_norm is not None:
             normed = h if self.after else self.ffn_norm(h)
-        fed = self._normed(self.feed_forward(normed), self.ffn_norm, self.after_ffn_norm)
+        feed: Any = self.moe if self.moe_enabled else self.feed_forward
+        fed = self._normed(feed(normed), self.ffn_norm, self.after_ffn_norm)
         return x + mixed + fed if self.parallel else h + fed
 
     def _normed(self, x: torch.Tensor, norm: Any, after: Any) -> torch.Tensor:

@@ -13,6 +13,10 @@ LAYER = {
     "feed_forward.activation_bias": "mlp.act_fn",
     "attention_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
+    "moe.router.gate": "mlp.gate",
+    "moe.shared_experts.w1": "mlp.shared_experts.gate_proj",
+    "moe.shared_experts.w2": "mlp.shared_experts.down_proj",
+    "moe.shared_experts.w3": "mlp.shared_experts.up_proj",
 }
 """Our modules of a layer → transformers', as most of its models name them."""
 OLMO = {
@@ -111,6 +115,7 @@ APART = {
     },
     "opt": FAIRSEQ,
     "biogpt": FAIRSEQ,
+    "mixtral": {"moe.router.gate": "block_sparse_moe.gate"},
 }
 """model_type → what it names otherwise."""
 WHOLE = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
@@ -210,3 +215,21 @@ ADDED = ("nemotron", "gemma", "gemma2", "gemma3_text", "vaultgemma")
 `modeling_gemma.py`, `modeling_gemma2.py` and `modeling_gemma3.py`)."""
 OFFSET = {"opt": 2, "biogpt": 2}
 """model_type → rows before the first position, which are for padding (`modeling_opt.py`)."""
+ROUTED = "moe.routed_experts.inner_experts"
+EXPERTS = {
+    "w1_EFD": "mlp.experts.{}.gate_proj",
+    "w2_EDF": "mlp.experts.{}.down_proj",
+    "w3_EFD": "mlp.experts.{}.up_proj",
+}
+"""Our weights of all experts → transformers' modules of one, as most of its models name them."""
+EXPERTS_APART = {
+    "mixtral": {
+        "w1_EFD": "block_sparse_moe.experts.{}.w1",
+        "w2_EDF": "block_sparse_moe.experts.{}.w2",
+        "w3_EFD": "block_sparse_moe.experts.{}.w3",
+    },
+}
+"""model_type → what it names otherwise."""
+CHOICE = "moe.expert_bias_E"
+CHOICES = {"dots1": "mlp.gate.e_score_correction_bias"}
+"""model_type → the bias on the choice of experts; the others have none."""

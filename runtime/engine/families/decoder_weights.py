@@ -10,6 +10,10 @@ from .decoder_names import (
     ADDED,
     APART,
     ASIDE,
+    CHOICE,
+    CHOICES,
+    EXPERTS,
+    EXPERTS_APART,
     FLIPPED,
     FUSED,
     GATED,
@@ -20,6 +24,7 @@ from .decoder_names import (
     PIECES,
     POSITIONS,
     QKV,
+    ROUTED,
     WHOLE,
     WHOLES,
     K,
@@ -36,12 +41,14 @@ class PartsAdapter(StateDictAdapter):
     def __init__(self, model_config: Any, hf_assets_path: str | None) -> None:
         super().__init__(model_config, hf_assets_path)
         kind, layer = model_config.published, model_config.layers[0]
-        attention, fed = layer.attention, layer.feed_forward
+        attention = layer.attention
+        # Of layers without experts, if there are any.
+        fed = next((each.feed_forward for each in model_config.layers if not each.moe), None)
         self.kind, self.tied = kind, model_config.enable_weight_tying
         self.layer = LAYER | dict(APART.get(kind, {}))
         if kind == "falcon" and layer.ffn_norm is None:
             self.layer["attention_norm"] = "input_layernorm"
-        if fed.w3 is None:
+        if fed is not None and fed.w3 is None:
             # Its name is then that of the first matrix.
             del self.layer["feed_forward.w3"]
         self.whole = WHOLES.get(kind, WHOLE)
@@ -55,7 +62,9 @@ class PartsAdapter(StateDictAdapter):
         keys = attention.n_kv_heads * self.width
         rows = (attention.n_heads * self.width, keys, keys)
         self.rows: dict[str, int] = dict(zip(QKV, rows, strict=True))
-        self.rows |= dict.fromkeys(GATED, fed.w1.out_features)
+        self.rows |= dict.fromkeys(GATED, fed.w1.out_features if fed is not None else 0)
+        self.experts: dict[str, str] = EXPERTS_APART.get(kind, EXPERTS)
+        self.choice = CHOICES.get(kind)
         self.fused: dict[Any, str] = dict(FUSED.get(kind, {}))
         self.joined: dict[str, Any] = {part: of for of in self.fused for part in of}
         self.more = 1.0 if kind in ADDED else 0.0
@@ -86,6 +95,15 @@ class PartsAdapter(StateDictAdapter):
                 continue
             of = _LAYER.fullmatch(ours)
             assert of is not None
+            if of[2] == ROUTED:
+                theirs = f"{self.layers}.{of[1]}.{self.experts[last]}.weight"
+                found |= {theirs.format(expert): each for expert, each in enumerate(weight)}
+                continue
+            if f"{of[2]}.{last}" == CHOICE:
+                # Where transformers has no such bias, it is left out.
+                if self.choice:
+                    found[f"{self.layers}.{of[1]}.{self.choice}"] = weight
+                continue
             if parts := self.joined.get(of[2]):
                 fused = f"{self.layers}.{of[1]}.{self.fused[parts]}.{last}"
                 have = self.waiting.setdefault(fused, {})
@@ -110,7 +128,7 @@ class PartsAdapter(StateDictAdapter):
         layer = {theirs: ours for ours, theirs in self.layer.items() if ours not in self.joined}
         whole = {theirs: ours for ours, theirs in self.whole.items()}
         fused = {theirs: parts for parts, theirs in self.fused.items()}
-        found = {}
+        found = self._routed(hf_state_dict)
         for name, weight in self._whole_norms(hf_state_dict).items():
             theirs, _, last = name.rpartition(".")
             of = re.fullmatch(rf"{re.escape(self.layers)}\.(\d+)\.(.+)", theirs)
@@ -128,6 +146,20 @@ class PartsAdapter(StateDictAdapter):
         if self.tied and "lm_head.weight" not in found:
             found["lm_head.weight"] = found["tok_embeddings.weight"]
         return found
+
+    def _routed(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The weights of experts, of all in one, and the bias on their choice."""
+        found, apart = {}, {}
+        ours = {theirs: name for name, theirs in self.experts.items()}
+        for name, weight in given.items():
+            of = re.fullmatch(rf"{re.escape(self.layers)}\.(\d+)\.(.+)", name)
+            if of and of[2] == self.choice:
+                found[f"layers.{of[1]}.{CHOICE}"] = weight
+            part = re.fullmatch(r"(.+\.experts\.)(\d+)(\..+)\.weight", of[2]) if of else None
+            if of and part and (last := ours.get(f"{part[1]}{{}}{part[3]}")):
+                apart.setdefault(f"layers.{of[1]}.{ROUTED}.{last}", {})[int(part[2])] = weight
+        stacked = {name: [of[expert] for expert in sorted(of)] for name, of in apart.items()}
+        return found | {name: torch.stack(each) for name, each in stacked.items()}
 
     def _whole_norms(self, given: dict[str, Any]) -> dict[str, Any]:
         """Norms that are a module for each head there, as one."""

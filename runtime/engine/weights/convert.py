@@ -51,6 +51,7 @@ _ASIDE = (
     "tie_word_embeddings",
     "sliding_window",
     "layer_types",
+    "head_dim",
     "intermediate_size",
     "original_max_position_embeddings",
     "new_decoder_architecture",

@@ -61,6 +61,7 @@ def test_a_model_of_ones_own_has_windows_and_no_feed_forward_width() -> None:
 
 
 # config.json and the published weights; OLMo 2: arXiv:2501.00656; Qwen2.5: its model card.
+# Mixtral: arXiv:2401.04088, Table 1.
 @pytest.mark.parametrize(
     ("size", "total"),
     [
@@ -80,6 +81,7 @@ def test_a_model_of_ones_own_has_windows_and_no_feed_forward_width() -> None:
         ("gemma2-27B", 27_227_128_320),
         ("gemma3-1B", 999_885_952),
         ("smollm3-3B", 3_075_098_624),
+        ("mixtral-8x7B", 46_702_792_704),
         ("starcoder2-3B", 3_030_371_328),
     ],
 )
@@ -171,6 +173,7 @@ def test_its_miniature_keeps_the_parts_of_a_decoder() -> None:
 
 
 DECODER = f"family = decoder, {MODEL}"
+MIXED = f"{DECODER}, experts = {{ count = 4, active = 2, ffn = 32 }}"
 GPT = "norm = layer, activation = gelu, gated = false"
 GPT_TANH = GPT.replace("gelu", "gelu_tanh")
 
@@ -244,6 +247,35 @@ def test_a_reward_model_that_transformers_lacks_is_not_exported() -> None:
 
 
 @pytest.mark.parametrize(
+    ("experts", "parts", "model_type"),
+    [
+        ("", "", "mixtral"),
+        ("dense = 1", "", ""),
+        ("normalized = false, dense = 1", "qk_norm = head, biases = attention", "qwen3_moe"),
+        ("scale = 2", "qk_norm = head", ""),
+        ("", "qk_norm = plain", ""),
+    ],
+)
+def test_what_transformers_computes_a_decoder_with_experts_is_found_by_both(
+    experts: str, parts: str, model_type: str
+) -> None:
+    text = spec(MIXED.replace("ffn = 32", f"ffn = 32, {experts}") + f", parts = {{ {parts} }}")
+    job = only(jobs(plan(text.replace("lr =", "export = none, lr ="))))
+    assert job.model.parts
+    assert job.model.parts.published == model_type
+    refused = [each.code for each in check(text) if each.severity == "error"]
+    assert refused == ([] if model_type else ["E594"])
+
+
+def test_experts_that_are_scored_alone_are_balanced_by_a_bias() -> None:
+    for score, balance in (("softmax", 0.0), ("sigmoid", 0.001)):
+        text = spec(MIXED.replace("ffn = 32", f"ffn = 32, score = {score}"))
+        job = only(jobs(plan(text.replace("lr =", "export = none, lr ="))))
+        assert job.model.experts
+        assert (job.model.experts.score, job.model.experts.balance) == (score, balance)
+
+
+@pytest.mark.parametrize(
     ("model", "code"),
     [
         (DECODER + ", parts = { window_skips = 4 }", "E592"),
@@ -271,6 +303,14 @@ def test_a_reward_model_that_transformers_lacks_is_not_exported() -> None:
         (DECODER + ", parts = { window_scaled = true }", "E592"),
         (DECODER + ", window = 16, parts = { window_first = true }", "E592"),
         (DECODER + ", parts = { qk_norm_late = true }", "E592"),
+        (MIXED, None),
+        (MIXED + ", parts = { activation = relu }", "E592"),
+        (MIXED + ", parts = { gated = false }", "E592"),
+        (MIXED + ", parts = { biases = all }", "E592"),
+        (MIXED.replace("active = 2", "active = 5"), "E419"),
+        (MIXED.replace("active = 2", "active = 2, groups = 2, groups_used = 1"), "E419"),
+        (MIXED.replace("decoder", "qwen3").replace("active", "score = sigmoid, active"), "E419"),
+        (MIXED.replace("decoder", "qwen3").replace("active", "scale = 2, active"), "E419"),
         (DECODER + ", window = 16, rope_scaling = yarn { factor = 4, original = 64 }", "E419"),
         (GPT_OSS.replace("family = gpt_oss", "family = qwen3, ffn = 128"), "E419"),
         (MODEL + ", window = 16", "E419"),

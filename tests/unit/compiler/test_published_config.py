@@ -165,12 +165,6 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "experts": (LLAMA | {"num_local_experts": 8}, "num_local_experts", "no experts"),
     "experts now and then": (MIXED | {"decoder_sparse_step": 2}, "decoder_sparse_step", "experts"),
-    "scores as they are": (MIXED | {"norm_topk_prob": False}, "norm_topk_prob", "add up"),
-    "scores that nothing is said of": (
-        {key: value for key, value in MIXED.items() if key != "norm_topk_prob"},
-        "norm_topk_prob",
-        "add up",
-    ),
     "experts first": (MIXED | {"mlp_only_layers": [3]}, "mlp_only_layers", "the first ones"),
     "another router": (DEEPSEEK | {"scoring_func": "softmax"}, "scoring_func", "sigmoid"),
     "another clamp": (GPT_OSS | {"swiglu_limit": 6.0}, "swiglu_limit", "clamped at 7"),
@@ -199,7 +193,7 @@ def test_what_is_computed_otherwise_is_refused_with_the_reason(
     [
         ("qwen2_moe", "experts"),
         ("gemma3", "gemma3_text"),
-        ("mixtral", "experts"),
+        ("phimoe", "experts"),
         ("bert", "an encoder"),
         (None, "names no model_type"),
         (7, "no family"),

@@ -179,8 +179,8 @@ UNUSABLE = [
         "download",
     ),
     (
-        "Mixtral",
-        lambda at: write_folder(at, {"model_type": "mixtral"}),
+        "Llama 4",
+        lambda at: write_folder(at, {"model_type": "llama4_text"}),
         "E543",
         "no family here has its kind of experts",
         "the nearest that works is qwen3_moe, such as Qwen3 30B-A3B",
