@@ -5,6 +5,8 @@ from math import log
 
 from ...spec.quantity import counted, literal, short
 from ...spec.schema import recipe as r
+from ..families import FAMILIES
+from ..families.mixed_computed import BALANCED
 from ..pipelines import split_of
 from ..placement import data_parallel
 from ..program import Scheduled, ScheduledStage
@@ -155,7 +157,8 @@ def experts_unbalanced(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
 @rule("W620")
 def balance_lost(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     experts = stage.model.experts
-    stored = experts and experts.score == "sigmoid"
+    of = stage.model.parts
+    stored = (of and of.published in BALANCED) or FAMILIES[stage.model.family].latent
     if stage.spec.model and experts and experts.balance and not stored:
         yield Found(
             "exports of this model cannot store the bias that balances its experts",

@@ -114,6 +114,13 @@ _FITS: Mapping[str, Callable[[Shape], bool]] = {
     "cwm": lambda shape: shape["window"] > 0,
     "mixtral": lambda shape: True,
     "qwen3_moe": _biases("none", "attention"),
+    "olmoe": _whole_biases("none", "attention"),
+    "dots1": lambda shape: _biases("none", "attention")(shape) and shape["experts"].shared > 0,
+    "glm4_moe": lambda shape: (
+        _biases("none", "qkv")(shape)
+        and shape["experts"].shared > 0
+        and shape["parts"]["qk_norm"] in ("none", "head")
+    ),
     "phi3": lambda shape: _whole(shape) and shape.get("rope_scaling", "none") == "none",
     "gpt2": lambda shape: _multi_head(shape) and shape["parts"]["learned"] > 0,
     "gpt_neox": lambda shape: _multi_head(shape) and shape["parts"]["parallel"] != "one",

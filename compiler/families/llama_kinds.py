@@ -262,7 +262,7 @@ KIN = {
         shape=_read_olmo,
     ),
     "glm": Kind(near=("chatglm",), example="GLM-4 9B", defaults=_GLM, shape=_read_glm),
-    "glm4": Kind(near=("glm4_moe",), example="GLM-4 9B 0414", defaults=_GLM, shape=_read_glm4),
+    "glm4": Kind(example="GLM-4 9B 0414", defaults=_GLM, shape=_read_glm4),
     "exaone4": Kind(
         example="EXAONE 4.0",
         defaults=_defaults(
@@ -401,7 +401,6 @@ KIN = {
         shape=lambda values, shape: head_width(values, shape) | {"parts": {}},
     ),
     "ernie4_5": Kind(
-        near=("ernie4_5_moe",),
         example="ERNIE 4.5 0.3B",
         defaults=_defaults(
             vocab_size=103_424,

@@ -9,6 +9,11 @@ from .decoder_computed import ANY
 MIXED: Mapping[str, Mapping[str, Any]] = {
     "mixtral": {},
     "qwen3_moe": {"qk_norm": "head", "biases": ANY},
+    "olmoe": {"qk_norm": "width", "biases": ANY},
+    "dots1": {"qk_norm": "head", "biases": ANY},
+    "glm4_moe": {"qk_norm": ANY, "biases": ANY, "rotary": ANY},
+    "minimax_m2": {"qk_norm": "width", "rotary": ANY},
+    "ernie4_5_moe": {},
 }
 """model_type with experts → the parts that it has, besides Llama's."""
 _USUAL: Mapping[str, Any] = {
@@ -18,15 +23,26 @@ _USUAL: Mapping[str, Any] = {
     "shared": 0,
     "dense": 0,
 }
+_ALONE = {"score": "sigmoid", "normalized": ANY, "scale": ANY, "shared": ANY, "dense": ANY}
 _ROUTED: Mapping[str, Mapping[str, Any]] = {
     "qwen3_moe": {"normalized": ANY, "dense": ANY},
+    "olmoe": {"normalized": ANY},
+    "dots1": _ALONE,
+    "glm4_moe": _ALONE,
+    "minimax_m2": {"score": "sigmoid"},
+    "ernie4_5_moe": {"shared": ANY, "dense": ANY},
 }
 """model_type → how it routes otherwise than Mixtral."""
+BALANCED = ("dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe")
+"""model_types with a bias on the choice of experts."""
 
 
 def routing(experts: Experts) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The model_types that route tokens to such experts, and their parts."""
-    for kind, parts in MIXED.items():
+    """The model_types that route tokens to such experts, and their parts: those that have a bias on
+    the choice first, if these experts have one."""
+    for kind, parts in sorted(
+        MIXED.items(), key=lambda of: (of[0] in BALANCED) != (experts.balance > 0)
+    ):
         wanted = {**_USUAL, **_ROUTED.get(kind, {})}
         has = {name: getattr(experts, name) for name in wanted}
         if all(value is ANY or has[name] == value for name, value in wanted.items()):

@@ -5,7 +5,9 @@ from typing import Any
 
 from ..values import Architecture, Experts, Parts
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
-from .decoder_written import Written
+from .decoder_reading import share, whole_heads
+from .decoder_written import Written, partial
+from .family import BALANCE
 
 
 def initial(values: Values, layers: int, key: str = "mlp_only_layers") -> int:
@@ -39,10 +41,100 @@ def _read_qwen3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
         "dense": initial(values, shape["layers"]),
         "normalized": bool(values.get("norm_topk_prob")),
     }
-    of = {"qk_norm": "head", "biases": "attention" if values.get("attention_bias") else "none"}
+    of = {"qk_norm": "head", "biases": _attention(values)}
     return head_width(values, shape) | {"experts": experts, "parts": of}
 
 
+def _read_olmoe(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    experts = {
+        "count": values.number("num_experts"),
+        "active": values.number("num_experts_per_tok"),
+        "ffn": values.number("intermediate_size"),
+        "normalized": bool(values.get("norm_topk_prob")),
+    }
+    of = whole_heads(shape, qk_norm="width", biases=_attention(values))
+    return of | {"experts": experts}
+
+
+def _attention(values: Values) -> str:
+    return "attention" if values.get("attention_bias") else "none"
+
+
+def _alone(values: Values) -> dict[str, Any]:
+    """Experts that are scored one by one, as DeepSeek-V3's."""
+    return {
+        "count": values.number("n_routed_experts"),
+        "active": values.number("num_experts_per_tok"),
+        "ffn": values.number("moe_intermediate_size"),
+        "shared": values.number("n_shared_experts"),
+        "dense": values.number("first_k_dense_replace", 0, least=0),
+        "scale": values.real(values.config, "routed_scaling_factor", 1.0),
+        "normalized": bool(values.get("norm_topk_prob")),
+        "score": "sigmoid",
+    }
+
+
+def _read_dots1(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    window, first = values.get("sliding_window"), values.number("max_window_layers", 62, least=0)
+    if window and first < shape["layers"] and "layer_types" not in values.config:
+        values.problem(
+            "max_window_layers",
+            f"says max_window_layers = {first}: layers from there on have a window, which no "
+            "family here has",
+            "use weights in which all layers see the whole document",
+        )
+    of = {"qk_norm": "head", "biases": _attention(values)}
+    return head_width(values, shape) | {"experts": _alone(values), "parts": of}
+
+
+def _read_glm4(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    of = {
+        "qk_norm": "head" if values.get("use_qk_norm") else "none",
+        "biases": "qkv" if values.get("attention_bias") else "none",
+        "rotary": share(values),
+    }
+    return head_width(values, shape) | {"experts": _alone(values), "parts": of}
+
+
+def _read_minimax(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    found = head_width(values, shape)
+    rope = values.config.get("rope_parameters") or {}
+    said = {**values.config, **rope} if isinstance(rope, dict) else values.config
+    part = values.real(said, "partial_rotary_factor", 1.0)
+    if "partial_rotary_factor" not in said and "rotary_dim" in said:
+        part = values.number("rotary_dim") / found["head_dim"]
+    experts = {
+        "count": values.number("num_local_experts"),
+        "active": values.number("num_experts_per_tok"),
+        "ffn": values.number("intermediate_size"),
+        "score": "sigmoid",
+    }
+    return found | {"experts": experts, "parts": {"qk_norm": "width", "rotary": part}}
+
+
+def _read_ernie(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    last, layers = values.number("moe_layer_end_index", -1, least=-1), shape["layers"]
+    if last not in (-1, layers - 1):
+        values.problem(
+            "moe_layer_end_index",
+            f"says moe_layer_end_index = {last}: all layers after the dense ones have experts",
+            "use weights whose last layers have experts",
+        )
+    experts = {
+        "count": values.number("moe_num_experts"),
+        "active": values.number("moe_k"),
+        "ffn": values.number("moe_intermediate_size"),
+        "shared": values.number("moe_num_shared_experts", 0, least=0),
+        "dense": values.number("moe_layer_start_index", 0, least=0),
+        "balance": BALANCE,
+    }
+    return head_width(values, shape) | {"experts": experts, "parts": {}}
+
+
+_ONE_GROUP = {
+    "n_group": (1, "experts are chosen from all"),
+    "topk_group": (1, "experts are chosen from all"),
+}
 SPARSE = {"decoder_sparse_step": (1, "all layers after the dense ones have experts")}
 QWEN3_MOE: Mapping[str, Any] = {
     **LLAMA_DEFAULTS,
@@ -78,6 +170,118 @@ MIXED_KINDS = {
         read=("num_experts", "num_local_experts", "mlp_only_layers"),
         fixed={**SPARSE, "use_sliding_window": (False, "all layers see the whole document")},
         shape=_read_qwen3,
+    ),
+    "olmoe": Kind(
+        near=("flex_olmo",),
+        example="OLMoE 1B-7B",
+        defaults={
+            **LLAMA_DEFAULTS,
+            "vocab_size": 50_304,
+            "hidden_size": 2048,
+            "intermediate_size": 2048,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 16,
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+            "num_experts_per_tok": 8,
+            "num_experts": 64,
+            "norm_topk_prob": False,
+            "attention_bias": False,
+        },
+        shape=_read_olmoe,
+    ),
+    "dots1": Kind(
+        example="dots.llm1",
+        defaults={
+            **LLAMA_DEFAULTS,
+            "vocab_size": 152_064,
+            "hidden_size": 4608,
+            "intermediate_size": 10_944,
+            "moe_intermediate_size": 1408,
+            "num_hidden_layers": 62,
+            "num_key_value_heads": 32,
+            "sliding_window": 4096,
+            "n_shared_experts": None,
+            "n_routed_experts": None,
+            "num_experts_per_tok": None,
+            "first_k_dense_replace": 0,
+            "norm_topk_prob": False,
+            "routed_scaling_factor": 1.0,
+            "attention_bias": False,
+        },
+        fixed=_ONE_GROUP,
+        shape=_read_dots1,
+    ),
+    "glm4_moe": Kind(
+        near=("glm4_moe_lite", "solar_open"),
+        example="GLM-4.5",
+        defaults={
+            **LLAMA_DEFAULTS,
+            "vocab_size": 151_552,
+            "intermediate_size": 10_944,
+            "num_hidden_layers": 46,
+            "num_attention_heads": 96,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 131_072,
+            "rms_norm_eps": 1e-5,
+            "moe_intermediate_size": 1408,
+            "num_experts_per_tok": 8,
+            "n_shared_experts": 1,
+            "n_routed_experts": 128,
+            "routed_scaling_factor": 1.0,
+            "first_k_dense_replace": 1,
+            "norm_topk_prob": True,
+            "use_qk_norm": False,
+            "attention_bias": False,
+            "partial_rotary_factor": 0.5,
+        },
+        read=("num_mtp_layers",),
+        fixed=_ONE_GROUP,
+        shape=_read_glm4,
+    ),
+    "minimax_m2": Kind(
+        example="MiniMax-M2",
+        defaults={
+            **LLAMA_DEFAULTS,
+            "vocab_size": 200_064,
+            "hidden_size": 3072,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 62,
+            "num_attention_heads": 48,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 196_608,
+            "num_experts_per_tok": 8,
+            "num_local_experts": 256,
+        },
+        read=("rotary_dim", "partial_rotary_factor"),
+        fixed={"scoring_func": ("sigmoid", "experts are scored by a sigmoid")},
+        base=5e6,
+        shape=_read_minimax,
+    ),
+    "ernie4_5_moe": Kind(
+        example="ERNIE 4.5 21B-A3B",
+        defaults={
+            **LLAMA_DEFAULTS,
+            "vocab_size": 103_424,
+            "hidden_size": 2560,
+            "intermediate_size": 12_288,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 20,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 131_072,
+            "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": True,
+            "moe_intermediate_size": 1536,
+            "moe_k": 6,
+            "moe_num_experts": 64,
+            "moe_num_shared_experts": 2,
+            "moe_layer_start_index": 1,
+        },
+        read=("moe_norm_min", "moe_layer_end_index"),
+        fixed={"moe_layer_interval": (1, "all layers after the dense ones have experts")},
+        base=500_000.0,
+        shape=_read_ernie,
     ),
 }
 """model_type → how its configuration is read."""
@@ -115,13 +319,95 @@ def written_qwen3(model: Architecture) -> dict[str, Any]:
     }
 
 
+def _olmoe(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    experts = _experts(model)
+    return {
+        "intermediate_size": experts.ffn,
+        "num_experts": experts.count,
+        "num_experts_per_tok": experts.active,
+        "norm_topk_prob": experts.normalized,
+        "attention_bias": of.biases != "none",
+    }
+
+
+def _deepseek(model: Architecture) -> dict[str, Any]:
+    """Experts that are scored one by one."""
+    experts = _experts(model)
+    return {
+        "n_routed_experts": experts.count,
+        "num_experts_per_tok": experts.active,
+        "moe_intermediate_size": experts.ffn,
+        "n_shared_experts": experts.shared,
+        "first_k_dense_replace": min(experts.dense, model.layers),
+        "n_group": 1,
+        "topk_group": 1,
+        "norm_topk_prob": experts.normalized,
+        "routed_scaling_factor": experts.scale,
+    }
+
+
+def _dots1(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **_deepseek(model),
+        "attention_bias": of.biases != "none",
+        "sliding_window": None,
+        "max_window_layers": model.layers,
+    }
+
+
+def _glm4(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **_deepseek(model),
+        **partial(of),
+        "attention_bias": of.biases != "none",
+        "use_qk_norm": of.qk_norm != "none",
+        "rope_parameters": rope | partial(of),
+        "num_nextn_predict_layers": 0,
+    }
+
+
+def _minimax(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    experts = _experts(model)
+    return {
+        "intermediate_size": experts.ffn,
+        "num_local_experts": experts.count,
+        "num_experts_per_tok": experts.active,
+        "rotary_dim": int(model.head_dim * of.rotary),
+        "rope_parameters": rope | partial(of),
+    }
+
+
+def _ernie(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    experts = _experts(model)
+    return {
+        "use_bias": False,
+        "moe_num_experts": experts.count,
+        "moe_k": experts.active,
+        "moe_intermediate_size": experts.ffn,
+        "moe_num_shared_experts": experts.shared,
+        "moe_layer_start_index": min(experts.dense, model.layers),
+        "moe_layer_end_index": model.layers - 1,
+        "moe_layer_interval": 1,
+    }
+
+
 MIXED_WRITTEN: Mapping[str, Written] = {
     "mixtral": _mixtral,
     "qwen3_moe": _qwen3,
+    "olmoe": _olmoe,
+    "dots1": _dots1,
+    "glm4_moe": _glm4,
+    "minimax_m2": _minimax,
+    "ernie4_5_moe": _ernie,
 }
 """model_type → its own keys."""
 MIXED_CLASSES = {
     "mixtral": "Mixtral",
     "qwen3_moe": "Qwen3Moe",
+    "olmoe": "Olmoe",
+    "dots1": "Dots1",
+    "glm4_moe": "Glm4Moe",
+    "minimax_m2": "MiniMaxM2",
+    "ernie4_5_moe": "Ernie4_5_Moe",
 }
 """model_type → the stem of its classes' names."""

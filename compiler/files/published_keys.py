@@ -37,6 +37,7 @@ READ = (
     "layer_types",
     "sliding_window",
     "use_sliding_window",
+    "max_window_layers",
 )
 """Further keys of every kind that are read and have no default."""
 ROPE = frozenset(
@@ -150,7 +151,6 @@ HARMLESS = frozenset(
         "attn_implementation",
         "is_llama_config",
         "transformers.js_config",
-        "max_window_layers",
         "output_router_logits",
         "router_aux_loss_coef",
         "aux_loss_alpha",

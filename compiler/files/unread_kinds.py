@@ -39,11 +39,11 @@ _OTHER = "it reads more than text: its language model has a model_type of its ow
 _SPARSE = "its attention chooses the tokens that it sees"
 OTHERS: Mapping[str, tuple[str, ...]] = {
     _EXPERTS: (
-        *("afmoe", "aria_text", "axk1", "beam", "cohere2_moe", "dbrx", "deepseek_v2", "dots1"),
-        *("ernie4_5_moe", "exaone_moe", "flex_olmo", "flint", "glm4_moe", "glm4_moe_lite"),
+        *("afmoe", "aria_text", "axk1", "beam", "cohere2_moe", "dbrx", "deepseek_v2"),
+        *("exaone_moe", "flex_olmo", "flint", "glm4_moe_lite"),
         *("granitemoe", "granitemoe_swa", "granitemoeshared", "hunyuan_v1_moe", "hy_v3"),
         *("jetmoe", "kolibri1", "laguna", "llama4", "llama4_text", "longcat_flash", "mellum"),
-        *("mimo_v2_flash", "minimax_m2", "minimax_m3_vl_text", "olmoe", "phimoe"),
+        *("mimo_v2_flash", "minimax_m3_vl_text", "phimoe"),
         *("qwen2_moe", "sarvam_mla", "sarvam_moe", "solar_open", "zaya"),
     ),
     _SPARSE: (

@@ -62,12 +62,12 @@ def _shape(model: ModelShape) -> dict[str, Any]:
     for name, kind in (("latent", r.Latent), ("experts", r.Experts)):
         group = getattr(model, name)
         if group:
-            values = {of: getattr(group, of) for of in r.attributes(kind) if of != "balance"}
-            usual = family.usual_experts() if name == "experts" else {}
+            values = {of: getattr(group, of) for of in r.attributes(kind)}
+            known = _usual(model) if name == "experts" else {}
             shape[name] = {
                 of: value
                 for of, value in values.items()
-                if value is not None and (of not in usual or usual[of] != value)
+                if value is not None and (of not in known or known[of] != value)
             }
     if model.parts:
         usual = Parts(published="")
@@ -79,3 +79,10 @@ def _shape(model: ModelShape) -> dict[str, Any]:
         if not shape["parts"]:
             del shape["parts"]
     return shape
+
+
+def _usual(model: ModelShape) -> dict[str, Any]:
+    """What experts have that a spec does not say; how far a bias moves follows from the score."""
+    family, experts = FAMILIES[model.family], model.experts
+    by_score = family.usual_experts(experts.score if experts else None)
+    return family.usual_experts() | {"balance": by_score["balance"]}

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from engine_jobs import tensors
+from safetensors.torch import load_file, save_file
 from test_engine_weights import job
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -19,6 +20,7 @@ from etude.runtime.engine.attention.documents import by_window, document_mask
 from etude.runtime.engine.families import model_spec
 from etude.runtime.engine.weights.convert import weights as read
 from etude.runtime.engine.weights.export import export
+from etude.runtime.errors import DataError
 
 SMALL: dict[str, Any] = {
     "vocab_size": 300,
@@ -45,6 +47,16 @@ STRETCHED = {
 }
 PLAIN = {"rope_type": "default", "rope_theta": 10_000.0}
 HEADS = {"num_key_value_heads": 4}
+ALONE = {
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "n_shared_experts": 2,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 2.5,
+    "norm_topk_prob": True,
+}
+"""Experts that are scored one by one."""
 OWN: dict[str, dict[str, Any]] = {
     "llama": {"attention_bias": True, "mlp_bias": True},
     "gpt2": GPT,
@@ -101,6 +113,22 @@ OWN: dict[str, dict[str, Any]] = {
     "internlm3": {"head_dim": 16, "rope_parameters": PLAIN},
     "iquestcoder": {"head_dim": 16, "rope_parameters": PLAIN},
     **{kind: {"head_dim": 16} for kind in ("glm", "glm4", "qwen3", "seed_oss", "ministral")},
+    "mixtral": {"sliding_window": None},
+    "olmoe": {"num_experts": 8, "num_experts_per_tok": 3},
+    "dots1": {**ALONE, "attention_bias": True, "sliding_window": None},
+    "glm4_moe": {**ALONE, "attention_bias": True, "use_qk_norm": True, "head_dim": 32},
+    "minimax_m2": {
+        "head_dim": 32,
+        "rotary_dim": 16,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 3,
+    },
+    "ernie4_5_moe": {
+        "moe_num_experts": 8,
+        "moe_k": 3,
+        "moe_intermediate_size": 32,
+        "moe_num_shared_experts": 2,
+    },
     "qwen3_moe": {
         "head_dim": 16,
         "num_experts": 8,
@@ -126,6 +154,16 @@ OTHERWISE: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon, one norm": ("falcon", {"multi_query": True, "bias": True}),
     "stablelm, plain": ("stablelm", {}),
     "persimmon, without norms of heads": ("persimmon", {"qk_layernorm": False}),
+    "mixtral, with windows": ("mixtral", {"head_dim": 32}),
+    "olmoe, whose scores add up": (
+        "olmoe",
+        {**OWN["olmoe"], "norm_topk_prob": True, "attention_bias": True},
+    ),
+    "glm4_moe, plain": ("glm4_moe", {**ALONE, "norm_topk_prob": False}),
+    "ernie4_5_moe, without shared experts": (
+        "ernie4_5_moe",
+        {**OWN["ernie4_5_moe"], "moe_num_shared_experts": 0, "moe_layer_start_index": 0},
+    ),
     "qwen3, with biases": ("qwen3", {"head_dim": 16, "attention_bias": True}),
     "nanochat, with biases": ("nanochat", {"attention_bias": True}),
     "ministral, in part": (
@@ -153,6 +191,9 @@ def made(kind: str, own: dict[str, Any], folder: Path) -> Any:
     for name, weight in model.named_parameters():
         start = 1.0 if "norm" in name and name.endswith("weight") else 0.0
         torch.nn.init.normal_(weight, mean=start, std=0.2)
+    for name, bias in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            torch.nn.init.normal_(bias, std=0.2)
     model.save_pretrained(folder)
     return model
 
@@ -210,3 +251,20 @@ def test_a_model_of_transformers_is_read_computed_and_exported(name: str, tmp_pa
         torch.testing.assert_close(
             again[0](tokens).logits, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())
         )
+
+
+def test_a_layer_that_predicts_further_tokens_is_left_out_with_a_word(tmp_path: Path) -> None:
+    made("glm4_moe", OWN["glm4_moe"], tmp_path)
+    file, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    further = {"model.layers.3.eh_proj.weight": torch.ones(64, 128)}
+    save_file(load_file(file) | further, file, metadata={"format": "pt"})
+    said = json.loads(config.read_text())
+    assert said["num_nextn_predict_layers"] == 1
+    found = describe(said)
+    assert found.model
+    asked = job(found.model.knowing(64), tmp_path)
+    notes = read(asked, tmp_path / "read", root=tmp_path)["notes"]
+    assert "model.layers.3 predicts further tokens: it is left out, as transformers does" in notes
+    config.write_text(json.dumps(said | {"num_nextn_predict_layers": 0}))
+    with pytest.raises(DataError, match=r"has the tensor model\.layers\.3\.eh_proj\.weight"):
+        read(asked, tmp_path / "again", root=tmp_path)

@@ -116,6 +116,7 @@ APART = {
     "opt": FAIRSEQ,
     "biogpt": FAIRSEQ,
     "mixtral": {"moe.router.gate": "block_sparse_moe.gate"},
+    "minimax_m2": {"moe.router.gate": "block_sparse_moe.gate"},
 }
 """model_type → what it names otherwise."""
 WHOLE = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
@@ -205,7 +206,10 @@ ASIDE = {
     "persimmon": ("self_attn.rotary_emb.inv_freq",),
 }
 """model_type → what published layers have besides weights."""
-PAIRED = ("cohere", "cohere2", "glm", "glm4", "helium", "ernie4_5", "gptj", "codegen")
+PAIRED = (
+    *("cohere", "cohere2", "glm", "glm4", "helium"),
+    *("ernie4_5", "ernie4_5_moe", "gptj", "codegen"),
+)
 """model_types in which neighbours rotate together; here elements half a head apart do, so rows of
 queries and keys are sorted."""
 FLIPPED = ("nanochat",)
@@ -222,14 +226,18 @@ EXPERTS = {
     "w3_EFD": "mlp.experts.{}.up_proj",
 }
 """Our weights of all experts → transformers' modules of one, as most of its models name them."""
-EXPERTS_APART = {
-    "mixtral": {
-        "w1_EFD": "block_sparse_moe.experts.{}.w1",
-        "w2_EDF": "block_sparse_moe.experts.{}.w2",
-        "w3_EFD": "block_sparse_moe.experts.{}.w3",
-    },
+MIXTRAL = {
+    "w1_EFD": "block_sparse_moe.experts.{}.w1",
+    "w2_EDF": "block_sparse_moe.experts.{}.w2",
+    "w3_EFD": "block_sparse_moe.experts.{}.w3",
 }
+EXPERTS_APART = {"mixtral": MIXTRAL, "minimax_m2": MIXTRAL}
 """model_type → what it names otherwise."""
 CHOICE = "moe.expert_bias_E"
-CHOICES = {"dots1": "mlp.gate.e_score_correction_bias"}
+CHOICES = {
+    "dots1": "mlp.gate.e_score_correction_bias",
+    "glm4_moe": "mlp.gate.e_score_correction_bias",
+    "minimax_m2": "block_sparse_moe.e_score_correction_bias",
+    "ernie4_5_moe": "mlp.moe_statics.e_score_correction_bias",
+}
 """model_type → the bias on the choice of experts; the others have none."""

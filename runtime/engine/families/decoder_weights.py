@@ -102,7 +102,9 @@ class PartsAdapter(StateDictAdapter):
             if f"{of[2]}.{last}" == CHOICE:
                 # Where transformers has no such bias, it is left out.
                 if self.choice:
-                    found[f"{self.layers}.{of[1]}.{self.choice}"] = weight
+                    # Ernie has a row for each of its groups, of which there is one.
+                    rows = weight[None] if self.kind == "ernie4_5_moe" else weight
+                    found[f"{self.layers}.{of[1]}.{self.choice}"] = rows
                 continue
             if parts := self.joined.get(of[2]):
                 fused = f"{self.layers}.{of[1]}.{self.fused[parts]}.{last}"
@@ -154,7 +156,7 @@ class PartsAdapter(StateDictAdapter):
         for name, weight in given.items():
             of = re.fullmatch(rf"{re.escape(self.layers)}\.(\d+)\.(.+)", name)
             if of and of[2] == self.choice:
-                found[f"layers.{of[1]}.{CHOICE}"] = weight
+                found[f"layers.{of[1]}.{CHOICE}"] = weight.flatten()
             part = re.fullmatch(r"(.+\.experts\.)(\d+)(\..+)\.weight", of[2]) if of else None
             if of and part and (last := ours.get(f"{part[1]}{{}}{part[3]}")):
                 apart.setdefault(f"layers.{of[1]}.{ROUTED}.{last}", {})[int(part[2])] = weight

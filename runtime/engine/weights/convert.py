@@ -60,6 +60,8 @@ _ASIDE = (
     "no_rope_layer_interval",
     "sliding_window_pattern",
     "attention_types",
+    "max_window_layers",
+    "num_nextn_predict_layers",
 )
 """Fields that are compared elsewhere, or do not concern the weights."""
 
@@ -84,7 +86,9 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
     with _Tensors(source) as there:
         output = there.output() if job.head == "tokens" else None
         notes = check_config(job.model, source, job.id, output=output, head=job.head)
-        model = named(job.model, read_json(source / CONFIG)["model_type"])
+        config = read_json(source / CONFIG)
+        model = named(job.model, config["model_type"])
+        notes += there.leave_out(_further(model, config))
         wanted = parts(model, job.head)
         _check(wanted, there, job.id, model, job.head)
         partial, result = folder / "result.partial", folder / "result"
@@ -104,6 +108,14 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
     if job.model.tied and job.head == "tokens":
         del sizes[HEAD]
     return {"tensors": len(there.places), "parameters": sum(sizes.values()), "notes": notes}
+
+
+def _further(model: Architecture, config: Mapping[str, Any]) -> list[str]:
+    """How the names begin of layers that predict further tokens (arXiv:2412.19437 §2.2), which
+    stand behind the model's own."""
+    said = config.get("num_nextn_predict_layers", config.get("num_mtp_layers"))
+    count = said if isinstance(said, int) else 0
+    return [f"model.layers.{model.layers + number}." for number in range(count)]
 
 
 Parts = dict[str, tuple[torch.Size, dict[str, torch.Size]]]
@@ -182,6 +194,18 @@ class _Tensors:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def leave_out(self, beginnings: list[str]) -> list[str]:
+        """Forgets tensors whose names begin so; returns a note on each beginning that is there."""
+        found = [of for of in beginnings if any(name.startswith(of) for name in self.places)]
+        left = tuple(found)
+        self.places = {
+            name: file for name, file in self.places.items() if not name.startswith(left)
+        }
+        return [
+            f"{of.rstrip('.')} predicts further tokens: it is left out, as transformers does"
+            for of in found
+        ]
 
     def shape(self, name: str) -> torch.Size:
         return torch.Size(self._slice(name).get_shape())

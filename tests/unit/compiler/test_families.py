@@ -250,9 +250,16 @@ def test_a_reward_model_that_transformers_lacks_is_not_exported() -> None:
     ("experts", "parts", "model_type"),
     [
         ("", "", "mixtral"),
-        ("dense = 1", "", ""),
+        ("dense = 1", "qk_norm = width", ""),
         ("normalized = false, dense = 1", "qk_norm = head, biases = attention", "qwen3_moe"),
         ("scale = 2", "qk_norm = head", ""),
+        ("normalized = false", "qk_norm = width", "olmoe"),
+        ("score = sigmoid, shared = 1, scale = 2.5, dense = 1", "qk_norm = head", "dots1"),
+        ("score = sigmoid, shared = 1", "biases = qkv, rotary = 0.5", "glm4_moe"),
+        ("score = sigmoid", "qk_norm = head", ""),
+        ("score = sigmoid", "qk_norm = width, rotary = 0.5", "minimax_m2"),
+        ("shared = 2, dense = 1", "", "ernie4_5_moe"),
+        ("balance = 0.001", "", "ernie4_5_moe"),
         ("", "qk_norm = plain", ""),
     ],
 )

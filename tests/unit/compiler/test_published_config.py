@@ -13,6 +13,13 @@ from etude.compiler.files.published_keys import FIXED, HARMLESS, KINDS, SHAPE
 from etude.compiler.files.published_weights import differences
 from etude.spec.record import replace
 
+DOTS = {
+    "model_type": "dots1",
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+}
+
 llama31 = {"rope_scaling": "llama", "rope_factor": 8.0, "rope_original": 8192}
 
 
@@ -165,6 +172,13 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "experts": (LLAMA | {"num_local_experts": 8}, "num_local_experts", "no experts"),
     "experts now and then": (MIXED | {"decoder_sparse_step": 2}, "decoder_sparse_step", "experts"),
+    "no experts at the end": (
+        {"model_type": "ernie4_5_moe", "moe_layer_end_index": 3},
+        "moe_layer_end_index",
+        "have experts",
+    ),
+    "experts in groups": (DOTS | {"n_group": 2}, "n_group", "chosen from all"),
+    "windows from a layer on": (DOTS | {"max_window_layers": 3}, "max_window_layers", "window"),
     "experts first": (MIXED | {"mlp_only_layers": [3]}, "mlp_only_layers", "the first ones"),
     "another router": (DEEPSEEK | {"scoring_func": "softmax"}, "scoring_func", "sigmoid"),
     "another clamp": (GPT_OSS | {"swiglu_limit": 6.0}, "swiglu_limit", "clamped at 7"),
@@ -256,6 +270,8 @@ def test_every_key_has_one_meaning() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_configuration_that_says_nothing_is_what_transformers_takes_it_for(kind: str) -> None:
-    found = describe({"model_type": kind, "norm_topk_prob": True})
+    # transformers says no numbers of dots1's experts.
+    said = DOTS if kind == "dots1" else {"model_type": kind}
+    found = describe(said | {"norm_topk_prob": True})
     assert found.model
     assert found.model.vocab == kind_of(kind).defaults["vocab_size"]
