@@ -191,6 +191,7 @@ UNSCORED = frozenset(
     (
         *("granite", "cohere", "cohere2", "vaultgemma", "hyperclovax", "apertus"),
         *("nanochat", "jais2", "cwm"),
+        *("olmoe", "dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe"),
     )
 )
 """model_types that are exported, and of which transformers (5.24) has no classifier."""

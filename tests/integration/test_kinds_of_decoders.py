@@ -9,6 +9,7 @@ from transformers.models.auto.modeling_auto import (
 from etude.compiler.families import FAMILIES
 from etude.compiler.families.decoder_computed import COMPUTED
 from etude.compiler.families.decoder_config import APART, CLASSES
+from etude.compiler.families.mixed_computed import MIXED
 from etude.compiler.files.published_config import describe
 from etude.compiler.files.published_keys import KINDS
 from etude.compiler.files.unread_kinds import DENSE, OTHERS, SAME, UNREAD
@@ -31,7 +32,7 @@ def test_what_is_not_read_is_refused_with_its_reason() -> None:
 
 def test_classes_are_those_of_transformers() -> None:
     decoder = FAMILIES["decoder"]
-    for kind in decoder.kinds.keys() & COMPUTED:
+    for kind in decoder.kinds.keys() & {*COMPUTED, *MIXED}:
         classes = APART.get(kind, {})
         usual = {end: CLASSES[kind] + end for end in ("ForCausalLM", "ForSequenceClassification")}
         causal, scored = (classes.get(end, name) for end, name in usual.items())
