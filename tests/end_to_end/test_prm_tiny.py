@@ -14,7 +14,8 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "prm_tiny.etude"
 def test_the_answer_that_it_likes_best_of_eight_is_right_far_more_often(
     tmp_path: Path, seed: int
 ) -> None:
-    done = etude("run", EXAMPLE, "--set", f"recipe.seed={seed}", "--folder", "run", cwd=tmp_path)
+    seeded = ("--set", f"recipe.seed={seed}", "--folder", "run")
+    done = etude("run", EXAMPLE, *seeded, cwd=tmp_path, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stdout
     models = tmp_path / "run" / "models"
