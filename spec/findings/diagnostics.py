@@ -90,6 +90,10 @@ class SpecError(Exception):
         self.diagnostics = diagnostics
 
 
+_OF_VALUES = ("E201", "E202", "E212")
+"""Errors of values that are not of the kind that is wanted."""
+
+
 class Report:
     """Collects diagnostics, each once; if the same is wrong in every round, only the first.
 
@@ -128,7 +132,9 @@ class Report:
         self.take(Diagnostic(code, message, span, label, help, notes))
 
     def take(self, finding: Diagnostic) -> None:
-        """Adds an existing finding, unless it repeats one."""
+        """Adds an existing finding, unless it repeats one, or follows from one."""
+        if finding.code in _OF_VALUES and self._has_open(finding.span):
+            return
         self.failures += finding.stops
         self.taken += 1
         place = finding.span and (finding.span.source.name, finding.span.start, finding.span.end)
@@ -137,6 +143,14 @@ class Report:
         if same not in self._seen:
             self._seen.add(same)
             self.diagnostics.append(finding)
+
+    def _has_open(self, span: Span | None) -> bool:
+        """Whether a bracket in a value is known not to be closed, so that nobody knows what the
+        value was meant to be."""
+        open_ = (d.span for d in self.diagnostics if d.code == "E106" and d.span)
+        return span is not None and any(
+            each.source == span.source and span.start <= each.start < span.end for each in open_
+        )
 
     @property
     def errors(self) -> list[Diagnostic]:

@@ -320,7 +320,7 @@ def test_memory_is_shown_of_jobs_that_train_read_and_write() -> None:
     assert made
     rows = {row["name"]: row for row in memory(made)}
     judged = rows["align.1.drafts.judge … align.6.drafts.judge"]
-    trained = rows["align.1.rm.1 … align.6.dpo.1"]
+    trained = rows["align.1.rm.1 … align.6.rm.1"]
     written = next(row for name, row in rows.items() if name.endswith(".draws"))
     of: dict[str, Any] = {job.id: job for job in made.jobs}
     assert sum(judged["parts"].values()) == of["align.1.drafts.judge"].reading.least

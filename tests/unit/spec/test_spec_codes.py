@@ -38,6 +38,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E105", train(data="{ web 70% ¦math 30% }"), "write `web 70%, math 30%`"),
     ("E105", train(body="¦clip 2.0"), "write `clip = 2.0`"),
     ("E106", train(data="¦{ web 70%, math 30%"), "write `}` after `30%`"),
+    ("E106", train(lr="¦[ 1e-3"), "write `]` after `1e-3`"),
     ("E101", HEAD + "stage first: train {\n  lr ¦=\n  steps = 3\n}", "a value is missing here"),
     ("E107", entry("let a = 'text'").replace("'text'", "¦'text'"), "double quotes"),
     ("E106", HEAD + "stage first: train ¦{\n  steps = 3\n", "write `}` after `3`"),
