@@ -378,6 +378,7 @@ def is_whole(parts: dict[str, Any], layer: int) -> bool:
     return is_nth(parts["window_skips"], layer - 1 if parts["window_first"] else layer)
 
 
+# Long because a block and a model name each of their parts on a line.
 def decoder(
     *,
     layers: int,
