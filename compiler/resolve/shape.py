@@ -348,6 +348,9 @@ def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[st
             if found[attribute] != usual[attribute]:
                 other = "" if attribute in ("shared", "scale") else "other "
                 return attribute, f"experts of {name} have no {other}`{attribute}`", "leave it out"
+    elif family.latent and found["score"] != family.score:
+        message = f"transformers scores the experts of {name} by {family.score} alone"
+        return "score", message, "leave it out"
     elif family.latent and not found["shared"]:
         return "shared", f"{name} has at least one shared expert", "write `shared = 1`"
     return None

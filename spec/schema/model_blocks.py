@@ -58,13 +58,14 @@ class Experts(Declaration):
         None,
         otherwise="from the size, else `sigmoid` for `deepseek_v3` and `softmax` for the others",
         doc="how a router scores experts: all together, or each alone (arXiv:2412.19437 §2.1.2); "
-        "for `decoder` and `deepseek_v3`",
+        "for `decoder`",
     )
     normalized: bool | None = attribute(
         k.Flag(),
         None,
         otherwise="from the size, else `true`",
-        doc="the scores of a token's experts add up to 1, before `scale`",
+        doc="the scores of a token's experts add up to 1, before `scale`; `false` is for `decoder` "
+        "and `deepseek_v3`",
     )
     balance: float | None = attribute(
         nk.Real(least=0),

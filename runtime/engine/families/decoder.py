@@ -398,6 +398,7 @@ def decoder(
     """A decoder of these parts, initialized as torchtitan's Llama 3."""
     parts, drawn = {**ABSENT, **parts}, cut(0.02)
     unrotated = parts["alibi"] or parts["learned"] > 0
+    sizes = {"dim": dim, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}
 
     def block(layer: int) -> PartsBlock.Config:
         last = cut(depth_scaled_std(0.02, layer))
@@ -419,10 +420,7 @@ def decoder(
                 rope,
                 drawn,
                 last,
-                dim=dim,
-                heads=heads,
-                kv_heads=kv_heads,
-                head_dim=head_dim,
+                **sizes,
                 norm_eps=norm_eps,
                 near=near,
                 skipped=unrotated or is_nth(parts["rotary_skips"], layer),

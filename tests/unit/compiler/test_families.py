@@ -318,6 +318,8 @@ def test_experts_that_are_scored_alone_are_balanced_by_a_bias() -> None:
         (MIXED.replace("active = 2", "active = 2, groups = 2, groups_used = 1"), "E419"),
         (MIXED.replace("decoder", "qwen3").replace("active", "score = sigmoid, active"), "E419"),
         (MIXED.replace("decoder", "qwen3").replace("active", "scale = 2, active"), "E419"),
+        ('family = deepseek_v3, size = "16B-A3B", experts = { score = softmax }', "E419"),
+        ('family = deepseek_v3, size = "16B-A3B", experts = { normalized = false }', None),
         (DECODER + ", window = 16, rope_scaling = yarn { factor = 4, original = 64 }", "E419"),
         (GPT_OSS.replace("family = gpt_oss", "family = qwen3, ffn = 128"), "E419"),
         (MODEL + ", window = 16", "E419"),
