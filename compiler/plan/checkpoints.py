@@ -56,7 +56,7 @@ def size(job: TrainJob) -> int:
     mean = WEIGHTS if job.average else 0
     groups = job.torchtitan["optimizer"]["param_groups"]
     # Adafactor's numbers for rows and columns are few.
-    factored = all(group["optimizer_name"] == ADAFACTOR for group in groups)
+    factored = all(group.get("optimizer_name") == ADAFACTOR for group in groups)
     return parameters(job.model) * (WEIGHTS + (0 if factored else MOMENTS) + mean)
 
 
