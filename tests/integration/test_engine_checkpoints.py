@@ -77,6 +77,13 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def unlist(path: Path, name: str) -> None:
+    """Takes a file's checksum away."""
+    sums = json.loads((path / SUMS).read_bytes())
+    del sums["files"][name]
+    (path / SUMS).write_text(json.dumps(sums))
+
+
 def flip(path: Path, at: int) -> None:
     """Turns one bit of a file over."""
     content = bytearray(path.read_bytes())
@@ -99,6 +106,8 @@ def split(events: Events) -> tuple[list[str], list[int]]:
         (lambda path: os.truncate(path / SHARD, 1000), f"{SHARD} has 1,000 bytes, not"),
         (lambda path: (path / SHARD).unlink(), f"{SHARD}: no such file"),
         (lambda path: (path / SUMS).write_text("{}"), f"{SUMS} cannot be read"),
+        (lambda path: unlist(path, SHARD), f"{SUMS} does not list {SHARD}"),
+        (lambda path: unlist(path, ".metadata"), f"{SUMS} does not list .metadata"),
     ],
 )
 def test_a_damaged_checkpoint_is_found_and_the_one_before_it_is_taken(

@@ -7,7 +7,7 @@ with the size and SHA-256 of all files. A checkpoint without it was never finish
 import hashlib
 import json
 import secrets
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +25,7 @@ from ...errors import Interrupted
 from ...run_folder.saved import SUMS
 from ...stores.objects import StoreError
 from ...stores.remote import METADATA, remote_above
-from .lazy_reader import fetched_again, why_not
+from .lazy_reader import CheckpointReader, fetched_again, why_not
 
 THREADS = 4
 """Files that a rank checks in parallel."""
@@ -155,7 +155,21 @@ def damage(path: Path, rank: int = 0, ranks: int = 1) -> str:
         return f"{SUMS} cannot be read"
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda of: _damage(path / of[0], of[1]), share)
-        return next(filter(None, found), "")
+        wrong = next(filter(None, found), "")
+    return wrong or ("" if rank else _unlisted(path, wanted))
+
+
+def _unlisted(path: Path, listed: Collection[str]) -> str:
+    """Which file of a checkpoint has no checksum, as where the list of these is damaged."""
+    names = {METADATA}
+    if METADATA in listed:
+        try:
+            stored = CheckpointReader(path).read_metadata().storage_data or {}
+            names = {each.relative_path for each in stored.values()}
+        except Exception as problem:  # of many kinds: somebody has made the checksum fit
+            return f"{METADATA} cannot be read: {problem}"
+    missing = sorted(names.difference(listed))
+    return f"{SUMS} does not list {missing[0]}" if missing else ""
 
 
 def _writer(name: str) -> int:
