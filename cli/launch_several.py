@@ -35,22 +35,30 @@ def launch_variants(args: Namespace) -> int:
                 "launch the variants one by one, or all of them as a whole",
             )
             return 2
-    plans: dict[str, Plan] = {}
-    names: list[str | None] = [None]
-    for name in names:
-        plan, report = compile_file(
-            args.file, None, variant=name, sets=args.set, miniature=args.miniature
-        )
-        if plan is None or report.errors:
-            print(findings([report])) if args.json else show(report)
+    recipe = _planned(args, None)
+    if recipe is None or not has_all(recipe, args):
+        return 1
+    plans = {"": recipe}
+    for name in recipe.variants:
+        plan = _planned(args, name)
+        if plan is None:
             return 1
-        if name is None:
-            if not has_all(plan, args):
-                return 1
-            show(report)
-            names += plan.variants
-        plans[name or ""] = plan
+        plans[name] = plan
     return launch(plans, args, "variants")
+
+
+def _planned(args: Namespace, variant: str | None) -> "Plan | None":
+    """The plan of a variant, or of the recipe; None after the errors. The recipe's warnings are
+    those of its variants, mostly, and shown once."""
+    plan, report = compile_file(
+        args.file, None, variant=variant, sets=args.set, miniature=args.miniature
+    )
+    if plan is None or report.errors:
+        print(findings([report])) if args.json else show(report)
+        return None
+    if variant is None:
+        show(report)
+    return plan
 
 
 def launch(plans: "Mapping[str, Plan]", args: Namespace, what: str) -> int:

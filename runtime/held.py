@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-_held: list[Callable[[], None]] = []
+_held: set[Callable[[], None]] = set()
 
 
 def hold(release: Callable[[], None]) -> None:
@@ -11,7 +11,7 @@ def hold(release: Callable[[], None]) -> None:
     Args:
         release: gives the memory back.
     """
-    _held.append(release)
+    _held.add(release)
 
 
 def make_room() -> None:

@@ -32,12 +32,21 @@ def strands(plans: Mapping[str, Plan], shared: str) -> list[Strand]:
     Args:
         plans: variant → plan, with the same tokenizers, data and seeds where they share keys; "" is
             the recipe itself, whose part has the recipe's name.
-        shared: the name of the first part that several plans need; further ones have a number.
+        shared: the name of the first part that several plans need; further ones have a number. It
+            and the recipe's name are made longer where a variant has them.
     """
     needed: dict[str, list[str]] = {}
     for name, plan in plans.items():
         for key in {job.key: None for job in plan.jobs}:
             needed.setdefault(key, []).append(name)
+    taken = set(plans)
+
+    def free(name: str) -> str:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
     maker: dict[str, str] = {}
     found: list[Strand] = []
     # The sort is stable: parts of as many plans stay in the order of the plans.
@@ -46,18 +55,20 @@ def strands(plans: Mapping[str, Plan], shared: str) -> list[Strand]:
         first, *others = names
         plan = plans[first]
         chosen = {job.id for job in plan.jobs if tuple(needed[job.key]) == names}
-        common = f"{shared}_{len(found) + 1}" if found else shared
-        strand = _strand(common if others else first, plan, chosen, maker)
+        if others:
+            variant = name = free(f"{shared}_{len(found) + 1}" if found else shared)
+        else:
+            variant, name = first, first or free(plan.recipe)
+        strand = _strand(name, plan, variant, chosen, maker)
         if strand.plan.phases:
             found.append(strand)
     return found
 
 
-def _strand(name: str, plan: Plan, chosen: set[str], maker: dict[str, str]) -> Strand:
+def _strand(name: str, plan: Plan, variant: str, chosen: set[str], maker: dict[str, str]) -> Strand:
     """A strand that makes the chosen jobs, which is noted in `maker`: key → strand."""
     asked = Part(until=None, only=None, since=None, aside=[], left_out={}, beside=True)
-    part = cut(plan, chosen, asked).model_copy(update={"variant": name or None})
-    name = name or plan.recipe
+    part = cut(plan, chosen, asked).model_copy(update={"variant": variant or None})
     keys = {job.id: job.key for job in part.jobs}
     assert part.part
     after = dict.fromkeys(maker[keys[job]] for job in part.part.aside)

@@ -132,13 +132,10 @@ class Trainer(TitanTrainer):
         that has written here has ended that."""
         layout = super().init_distributed()
         degrees = (layout.dp_replicate, layout.dp_shard, layout.cp, layout.tp, layout.pp, layout.ep)
-        made_in, known = _LAYOUTS.setdefault(
-            (*degrees, layout.spmd_backend), (dist.group.WORLD, layout)
-        )
-        if made_in is dist.group.WORLD:
-            return known
-        _LAYOUTS.clear()
-        return self.init_distributed()
+        key = (*degrees, layout.spmd_backend)
+        if key not in _LAYOUTS or _LAYOUTS[key][0] is not dist.group.WORLD:
+            _LAYOUTS[key] = dist.group.WORLD, layout
+        return _LAYOUTS[key][1]
 
     def train(self) -> None:
         """Trains from the newest checkpoint to the job's end, in torchtitan's loop."""
@@ -429,4 +426,4 @@ class _Trained(Exception):
 
 
 _LAYOUTS: dict[tuple[int | str, ...], tuple[Any, ParallelDims]] = {}
-"""Degrees → torch's first process group when a job had them first, and the layout."""
+"""Degrees → the layout, behind torch's first process group when it was made."""

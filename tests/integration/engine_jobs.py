@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 import torch
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -327,6 +328,33 @@ def same(one: Path, other: Path) -> bool:
     return left.keys() == right.keys() and all(
         torch.equal(left[name], right[name]) for name in left
     )
+
+
+def interrupted_and_resumed(
+    job: TrainJob, inputs: dict[str, Path], folder: Path, *, lost: int, again: list[int]
+) -> Events:
+    """Checks that a job that loses power has the bits of one that does not; returns the events of
+    the latter.
+
+    Args:
+        lost: the step after which the power is lost.
+        again: the steps that are taken once it is back.
+    """
+
+    class Lost(Exception):
+        pass
+
+    def lose_power(event: dict[str, Any]) -> None:
+        if event["step"] == lost:
+            raise Lost
+
+    whole = run(job, inputs, folder / "whole")
+    with pytest.raises(Lost):
+        run(job, inputs, folder / "job", on_event=lose_power)
+    events = run(job, inputs, folder / "job")
+    assert [event["step"] for event in events] == again
+    assert same(folder / "whole" / "result" / "state", folder / "job" / "result" / "state")
+    return whole
 
 
 def same_weights(one: Path, other: Path) -> bool:

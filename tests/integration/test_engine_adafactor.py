@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import architecture, experts, lr, run, same, tensors, train_job
+from engine_jobs import (
+    architecture,
+    experts,
+    interrupted_and_resumed,
+    lr,
+    run,
+    same,
+    tensors,
+    train_job,
+)
 from specs import HEAD, jobs, plan, stage
 from test_engine_ranks import Run, Workplace
 
@@ -147,20 +156,8 @@ def test_a_matrix_has_a_number_for_each_row_and_column(
 def test_interrupted_and_resumed_it_ends_bit_for_bit_alike(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    class Lost(Exception):
-        pass
-
-    def lose_power(event: dict[str, Any]) -> None:
-        if event["step"] == 6:
-            raise Lost
-
-    whole = run(job(8), inputs, tmp_path / "whole")
+    whole = interrupted_and_resumed(job(8), inputs, tmp_path, lost=6, again=[4, 5, 6, 7])
     assert whole[-1]["loss"] < whole[0]["loss"]
-    with pytest.raises(Lost):
-        run(job(8), inputs, tmp_path / "job", on_event=lose_power)
-    events = run(job(8), inputs, tmp_path / "job")
-    assert [event["step"] for event in events] == [4, 5, 6, 7]
-    assert same(tmp_path / "whole" / "result" / "state", tmp_path / "job" / "result" / "state")
 
 
 def losses(events: Any) -> list[float]:

@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import architecture, decoder, experts, latent, lr, run, same, train_job, weights
+from engine_jobs import (
+    architecture,
+    decoder,
+    experts,
+    interrupted_and_resumed,
+    latent,
+    lr,
+    run,
+    train_job,
+    weights,
+)
 from test_engine_muon import groups
 from test_engine_ranks import Run, Workplace
 from torch.nn.attention.flex_attention import (
@@ -192,20 +202,8 @@ def test_so_do_a_pipeline_and_four_ranks_that_share_heads_and_data(
 def test_interrupted_and_resumed_it_ends_bit_for_bit_alike(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    class Lost(Exception):
-        pass
-
-    def lose_power(event: dict[str, Any]) -> None:
-        if event["step"] == 3:
-            raise Lost
-
     made = job(SHAPES["latent"], 5, THRESHOLD, checkpoint_every=2)
-    run(made, inputs, tmp_path / "whole")
-    with pytest.raises(Lost):
-        run(made, inputs, tmp_path / "job", on_event=lose_power)
-    events = run(made, inputs, tmp_path / "job")
-    assert [event["step"] for event in events] == [2, 3, 4]
-    assert same(tmp_path / "whole" / "result" / "state", tmp_path / "job" / "result" / "state")
+    interrupted_and_resumed(made, inputs, tmp_path, lost=3, again=[2, 3, 4])
 
 
 def some(length: int, seed: int = 0) -> tuple[torch.Tensor, ...]:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributed import all_reduce
 from torch.distributed.tensor import DTensor, Placement, Replicate
-from torch.optim import Optimizer
+
+from .one_by_one import OneByOne
 
 
-class Adafactor(Optimizer):
+class Adafactor(OneByOne):
     """Adafactor without a first moment, for parameters that are whole or cut in any way.
 
     The last two dimensions of a parameter are rows and columns; a stack of matrices has one size
@@ -22,17 +23,7 @@ class Adafactor(Optimizer):
     of large models are below.
     """
 
-    def __init__(self, groups: list[dict[str, Any]]) -> None:
-        super().__init__(groups, {})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._learn(param, param.grad, group)
-
-    def _learn(self, param: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def learn(self, param: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[param]
         if not state:
             state |= _empty(param)

@@ -11,6 +11,8 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.optim import Optimizer
 from torchtitan.distributed.flex_shard import BucketConfig, ComputeLayout, Owned, build_dist_muon
 
+from .one_by_one import OneByOne
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the polynomial of an iteration, as published and in torch.optim.Muon."""
 EPS = 1e-7
@@ -70,24 +72,14 @@ def _buckets(named: dict[str, Tensor]) -> Iterator[BucketConfig]:
     return (BucketConfig(name=name, patterns=tuple(of)) for name, of in found.items())
 
 
-class Muon(Optimizer):
+class Muon(OneByOne):
     """Muon where every rank makes all matrices orthogonal, in fp32, so that all have the same bits.
 
     Parameters are matrices or stacks of matrices, whole or cut in any way. torch.optim.Muon takes
     neither stacks nor parameters that are cut.
     """
 
-    def __init__(self, groups: list[dict[str, Any]]) -> None:
-        super().__init__(groups, {})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._learn(param, param.grad, group)
-
-    def _learn(self, param: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def learn(self, param: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[param]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(gradient)

@@ -59,6 +59,21 @@ def test_the_recipe_itself_is_no_variant() -> None:
     assert own.after == other.after == ("common",)
 
 
+def test_no_two_parts_have_one_name() -> None:
+    """A variant may be called as the recipe is, or as what several plans share."""
+    recipe = plan(HEAD + TWO.format(steps=10, lr="1e-3"))
+    others = list(points((10, "1e-4"), (10, "1e-5")).values())
+    found = strands({"": recipe, recipe.recipe: others[0], "common": others[1]}, "common")
+    assert [each.name for each in found] == [
+        "common_",
+        f"{recipe.recipe}_",
+        recipe.recipe,
+        "common",
+    ]
+    assert [each.plan.variant for each in found] == ["common_", None, recipe.recipe, "common"]
+    assert {each.after for each in found[1:]} == {("common_",)}
+
+
 @pytest.mark.parametrize("steps", [10, 12])
 def test_one_point_alone_is_a_part_that_waits_for_none(steps: int) -> None:
     plans = points((steps, "1e-3"))
