@@ -38,6 +38,19 @@ def test_what_the_package_names_is_there() -> None:
     assert used <= settings | {of["command"] for of in given["commands"]}
 
 
+def test_the_snapshots_are_of_the_examples_as_they_are() -> None:
+    """Without Node too: a changed example whose snapshot was forgotten is found everywhere."""
+    snapshots = EXTENSION / "test" / "snapshots"
+    old = []
+    for file in EXTENSION.parents[1].joinpath("examples").glob("*.etude"):
+        snapshot = snapshots / f"{file.name}.txt"
+        lines = [f"> {line}" for line in file.read_text(encoding="utf-8").split("\n")]
+        of = snapshot.read_text(encoding="utf-8").split("\n") if snapshot.is_file() else []
+        if [line for line in of if line.startswith("> ")] != lines:
+            old.append(file.name)
+    assert old == [], "run: cd editors/vscode && UPDATE=1 npm test"
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node")
 @pytest.mark.skipif(
     not (EXTENSION / "node_modules" / "vscode-textmate").is_dir(),
