@@ -1,5 +1,6 @@
 """A spec that is being written: its blocks, its names, and code shared by importers."""
 
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,8 @@ from .config import Config
 from .published_models import by_config, by_name, of_config
 
 MOST_ON_A_NODE = 8
+LION = re.compile("(paged_)?lion_(8|32)bit")
+"""What transformers calls Lion, which is that of bitsandbytes there."""
 NO_TOKENIZER = 'the configuration has none; declare one: tokenizer words { hub = "…" }'
 
 
@@ -284,6 +287,18 @@ def optimizer(betas: tuple[Fraction, Fraction], decay: Fraction, eps: Fraction) 
         f"weight_decay = {w.real(decay)}, eps = {w.real(eps)} }}"
     )
     return "optimizer", shown
+
+
+def lion(config: Config) -> tuple[str, str]:
+    """Lion as the trainer of transformers 5.24 has it, with the decay rates that it has for Adam
+    (`trainer_optimizer.py`)."""
+    config.irrelevant({"adam_epsilon": "of AdamW"})
+    first, second, decay = (
+        config.number(name, default=Fraction(default))
+        for name, default in (("adam_beta1", "0.9"), ("adam_beta2", "0.999"), ("weight_decay", "0"))
+    )
+    betas = f"betas = [{w.real(first)}, {w.real(second)}]"
+    return "optimizer", f"lion {{ {betas}, weight_decay = {w.real(decay)} }}"
 
 
 def adafactor(config: Config) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from . import writing as w
 from .axolotl_data import datasets
 from .axolotl_reasons import IRRELEVANT, OFF, PLUGINS, SPEED, UNLESS
 from .config import Config
-from .draft import Draft, Options, adafactor, optimizer, placement
+from .draft import LION, Draft, Options, adafactor, lion, optimizer, placement
 from .tree import ConfigError, Leaf
 
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
@@ -375,6 +375,10 @@ def _optimizer(config: Config, made: Draft) -> w.Line:
     kind = config.text("optimizer", default="adamw_torch_fused")
     if kind == "adafactor":
         return adafactor(config)
+    if LION.fullmatch(kind):
+        if "8bit" in kind:
+            config.assumed("optimizer", "Lion with its moment in fp32")
+        return lion(config)
     if not _ADAMW.fullmatch(kind):
         return made.open_optimizer(kind)
     if _QUANTIZED.fullmatch(kind):

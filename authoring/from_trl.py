@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from . import writing as w
 from .config import Config
-from .draft import Draft, Options, adafactor, optimizer
+from .draft import LION, Draft, Options, adafactor, lion, optimizer
 from .tree import ConfigError
 from .trl_adapter import adapter
 from .trl_data import datasets, dialog
@@ -183,6 +183,10 @@ def _optimizer(config: Config, made: Draft) -> w.Line:
     kind = config.text("optim", default="adamw_torch_fused")
     if kind == "adafactor":
         return adafactor(config)
+    if LION.fullmatch(kind):
+        if "8bit" in kind:
+            config.assumed("optim", "Lion with its moment in fp32")
+        return lion(config)
     if kind not in _FUSED:
         return made.open_optimizer(kind)
     if "8bit" in kind:

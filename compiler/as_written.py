@@ -59,7 +59,7 @@ def in_full(block: r.Declaration) -> str:
 def settings(of: r.Optimizer) -> str:
     """The settings of an optimizer; those that are words only if they are not the default."""
     shown = [of.kind]
-    lacking = r.OF_ADAM if of.kind == "adafactor" else ()
+    lacking = r.LACKING.get(of.kind, ())
     for name, attribute in r.attributes(type(of)).items():
         value = None if name in lacking else getattr(of, attribute.field)
         if value is not None and (not isinstance(value, str) or value != attribute.default):

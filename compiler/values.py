@@ -13,6 +13,8 @@ from . import curves
 
 ADAFACTOR = "Adafactor"
 """torch's name of an optimizer, which torchtitan lacks."""
+LION = "Lion"
+"""The name of an optimizer in pytorch-optimizer, which torch and torchtitan lack."""
 LATER = "later"
 """The metadata of a field that was added later."""
 

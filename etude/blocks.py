@@ -354,7 +354,7 @@ class Optimizer(Attributes):
     """The optimizer's settings. Those of `muon` that AdamW has too are those of the AdamW that the
     parameters besides matrices learn by; the weight decay is that of both."""
 
-    kind: Literal["adamw", "adam", "muon", "adafactor"] = "adamw"
+    kind: Literal["adamw", "adam", "muon", "adafactor", "lion"] = "adamw"
     betas: Numbers | None = None
     weight_decay: Schedule | None = None
     decay: Literal["all", "matrices"] | Let | None = None

@@ -40,7 +40,9 @@ class Training(Stage):
     lr_scaling: Literal["none", "sqrt", "linear"] | Let | None = None
     data: Schedule | None = None
     parallel: Schedule | None = None
-    optimizer: Literal["adamw", "adam", "muon", "adafactor", "last"] | Optimizer | Let | None = None
+    optimizer: (
+        Literal["adamw", "adam", "muon", "adafactor", "lion", "last"] | Optimizer | Let | None
+    ) = None
     clip: Schedule | None = None
     balance: Schedule | None = None
     spikes: Spikes | Let | None = None

@@ -63,6 +63,7 @@ class Setting(Record):
         muon: iterations of Newton–Schulz in Muon, by which the matrices of layers learn; 0: they do
             not.
         adafactor: all parameters learn by Adafactor.
+        lion: all parameters learn by Lion.
     """
 
     model: ModelShape
@@ -91,6 +92,7 @@ class Setting(Record):
     offload: bool = False
     muon: int = 0
     adafactor: bool = False
+    lion: bool = False
 
 
 class Estimate(Record):
@@ -196,6 +198,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "eager": setting.eager,
         **_muon(setting),
         **_adafactor(setting),
+        "lion": setting.lion,
         "plain_loss": setting.plain_loss,
         "flash2": setting.flash2,
         "once": setting.once,

@@ -80,6 +80,7 @@ SYMBOLS = {
     "eager": "1 without torch.compile, else 0",
     "muon": "1 where the matrices of layers learn by Muon, else 0",
     "adafactor": "1 where all parameters learn by Adafactor, else 0",
+    "lion": "1 where all parameters learn by Lion, else 0",
     "k_d": "rows and columns of a layer without experts, and elements of its norms, without "
     "Adafactor 0",
     "k_e": "the same for a layer with experts, except those that tokens are routed to",
@@ -307,9 +308,10 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "update": _of(
-        "(28 + 32 * adafactor) * backward * trained * N / (S * t) / hbm"
+        "(28 + 32 * adafactor + 24 * lion) * backward * trained * N / (S * t) / hbm"
         " + backward * (L_d * z_d + L_e * z_e) / S / (e_matmul * effective)",
         "AdamW: 28 bytes read and written per parameter, by one kernel; Adafactor: 60, by nine; "
+        "Lion: 52, by five; "
         "Muon: Newton–Schulz, whose matrices the GPUs share",
         "s",
     ),

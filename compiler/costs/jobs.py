@@ -33,7 +33,7 @@ class Work(Record):
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
         compiled: whether it leaves torch.compile on.
-        adapters, averaged, muon, adafactor, asked, scores: as in `Setting`.
+        adapters, averaged, muon, adafactor, lion, asked, scores: as in `Setting`.
     """
 
     model: ModelShape
@@ -49,6 +49,7 @@ class Work(Record):
     asked: bool = False
     scores: bool = False
     adafactor: bool = False
+    lion: bool = False
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
@@ -71,6 +72,7 @@ class Work(Record):
             scores=asked and not stage.spec.writes_text,
             muon=of.own()["ns_steps"] if of.kind == "muon" else 0,
             adafactor=of.kind == "adafactor",
+            lion=of.kind == "lion",
         )
 
 
@@ -121,6 +123,7 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         averaged=work.averaged,
         muon=work.muon,
         adafactor=work.adafactor,
+        lion=work.lion,
     )
 
 

@@ -53,10 +53,12 @@ MEMORY: dict[str, Formula] = {
         "numbers that Adafactor keeps (arXiv:1804.04235 §3): one for each row and column",
     ),
     "optimizer": _of(
-        "((8 * (1 - adafactor) * N - 4 * muon * (N - N_in - N_out)) * backward * trained"
-        " + 4 * averaged * N) / (S * t) * (1 - offload) + 4 * factors * backward * (1 - offload)",
-        "two fp32 moments of AdamW, one of Muon, and the fp32 mean of the weights where there is "
-        "one, sharded, on the GPU; what Adafactor keeps, as if each GPU had all of it",
+        "(((8 * (1 - adafactor) - 4 * lion) * N - 4 * muon * (N - N_in - N_out)) * backward"
+        " * trained + 4 * averaged * N) / (S * t) * (1 - offload)"
+        " + 4 * factors * backward * (1 - offload)",
+        "two fp32 moments of AdamW, one of Muon and of Lion, and the fp32 mean of the weights "
+        "where there is one, sharded, on the GPU; what Adafactor keeps, as if each GPU had all of "
+        "it",
         "bytes",
     ),
     "T": _of("b * s / c", "tokens of a micro-batch that the GPU works on"),

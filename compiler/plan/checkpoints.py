@@ -7,13 +7,14 @@ from ...spec.quantity import Quantity, counted
 from ...spec.schema import recipe as r
 from ...spec.schema.number_kinds import EVERY, LAST, SECONDS, Kept
 from ..families.architectures import parameters
-from ..values import ADAFACTOR, Profile, Saving
+from ..values import ADAFACTOR, LION, Profile, Saving
 from .plan import TrainJob
 
 WEIGHTS = 4
 """Bytes per parameter: weights are kept in float32."""
-MOMENTS = 8
-"""Bytes per parameter for both moments of Adam, float32."""
+MOMENTS = {ADAFACTOR: 0, LION: 4}
+"""Bytes per parameter for what an optimizer keeps in float32; other than here, two moments:
+Adafactor's numbers for rows and columns are few."""
 FOR_ROLLBACKS = 4
 """Checkpoints that rollbacks keep besides the newest (`engine/checkpoints/checkpoint.py`)."""
 OTHERWISE = 10
@@ -55,9 +56,8 @@ def size(job: TrainJob) -> int:
     """Bytes of a checkpoint: weights, moments, and the mean if the job averages."""
     mean = WEIGHTS if job.average else 0
     groups = job.torchtitan["optimizer"]["param_groups"]
-    # Adafactor's numbers for rows and columns are few.
-    factored = all(group.get("optimizer_name") == ADAFACTOR for group in groups)
-    return parameters(job.model) * (WEIGHTS + (0 if factored else MOMENTS) + mean)
+    moments = max(MOMENTS.get(group.get("optimizer_name"), 8) for group in groups)
+    return parameters(job.model) * (WEIGHTS + moments + mean)
 
 
 def inside(job: TrainJob) -> int | None:

@@ -11,26 +11,30 @@ def check_settings(scope: Scope, optimizer: r.Optimizer) -> None:
         for name in settings if optimizer.kind != other else ():
             if getattr(optimizer, name) is not None:
                 _lacks(scope, optimizer, name, f"`optimizer = {other} {{ {name} = … }}`")
-    for name in r.OF_ADAM if optimizer.kind == "adafactor" else ():
+    for name in r.LACKING.get(optimizer.kind, ()):
         if name in optimizer.places:
             _lacks(scope, optimizer, name, f"`optimizer = adamw {{ {name} = … }}`")
 
 
 _INSTEAD = {
-    "momentum": "; `betas` has the decay rates of both moments",
-    "betas": "; `beta2_decay` says how fast its decay rate rises",
-    "eps": "; `eps1` bounds what gradients are divided by",
+    "adafactor": {
+        "betas": "; `beta2_decay` says how fast its decay rate rises",
+        "eps": "; `eps1` bounds what gradients are divided by",
+    },
+    "adam": {"momentum": "; `betas` has the decay rates of both moments"},
+    "lion": {"momentum": "; `betas` has its share in an update and its decay rate"},
 }
-"""What else may have been meant, by setting."""
+"""What else may have been meant, by optimizer and setting."""
+_INSTEAD["adamw"] = _INSTEAD["adam"]
 
 
 def _lacks(scope: Scope, optimizer: r.Optimizer, name: str, other: str) -> None:
-    of_adam = name == "momentum" and optimizer.kind == "adafactor"
+    instead = _INSTEAD.get(optimizer.kind, {}).get(name, "")
     scope.error(
         "E325",
         f"`{optimizer.kind}` has no `{name}`",
         optimizer.at(name),
-        f"remove it, or write {other}{'' if of_adam else _INSTEAD.get(name, '')}",
+        f"remove it, or write {other}{instead}",
     )
 
 

@@ -1,6 +1,6 @@
 """The configuration of jobs under torchtitan's names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...spec.schedule import Schedule
@@ -9,7 +9,7 @@ from ...spec.schema.precision import budget
 from ..pipelines import LESS_LAYERS, layers_per_stage, pipelining, torch_name
 from ..placement import no_graphs
 from ..program import Form, ModelStage
-from ..values import ADAFACTOR, Architecture, LrPiece, ModelShape, Resources, Value
+from ..values import ADAFACTOR, LION, Architecture, LrPiece, ModelShape, Resources, Value
 from .quantization import SECTION, quantization
 from .told import ATTENTION, WITHOUT_GRAPHS, merged, on_cpus, told, wants_graphs
 
@@ -129,12 +129,19 @@ def _groups(optimizer: r.Optimizer, peak: float) -> list[dict[str, Any]]:
     return _named([*found, (pattern, name, settings), (".*", MUON, _muon(optimizer, peak))])
 
 
+def optimizers(sections: Mapping[str, Any]) -> set[str]:
+    """The names of the optimizers by which a job with these sections learns."""
+    return {group["optimizer_name"] for group in sections["optimizer"]["param_groups"]}
+
+
 def _of_vectors(optimizer: r.Optimizer, peak: float) -> tuple[str, dict[str, Any]]:
     """What norms and biases learn by, and what else but the matrices that learn by Muon."""
     decay = {"weight_decay": _most(optimizer.weight_decay)}
+    whole = {"fused": False, "foreach": False}
     if optimizer.kind == "adafactor":
-        whole = {"fused": False, "foreach": False}
         return ADAFACTOR, {"lr": peak, **optimizer.own(), **decay, **whole}
+    if optimizer.kind == "lion":
+        return LION, {"lr": peak, "betas": list(optimizer.betas), **decay, **whole}
     name = "Adam" if optimizer.kind == "adam" else "AdamW"
     return name, {"lr": peak, "betas": list(optimizer.betas), "eps": optimizer.eps, **decay}
 

@@ -20,10 +20,10 @@ from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
-from ...compiler.torchtitan.configuration import MUON, arguments
+from ...compiler.torchtitan.configuration import MUON, arguments, optimizers
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION
-from ...compiler.values import ADAFACTOR, LrPiece
+from ...compiler.values import ADAFACTOR, LION, LrPiece
 from .copied import Import, builder, needed
 from .metrics import metrics
 
@@ -199,12 +199,13 @@ def _left_out(job: TrainJob) -> str | None:
             "torchtitan does not end a job when the loss on held-out data no longer falls, nor go "
             "back to the best checkpoint"
         )
-    groups = job.torchtitan["optimizer"]["param_groups"]
-    learns = {group["optimizer_name"] for group in groups}
+    learns = optimizers(job.torchtitan)
     if MUON in learns:
         return "torchtitan's Muon wants the place of every matrix, which etude gives it at run time"
     if ADAFACTOR in learns:
         return "torchtitan has no Adafactor, and torch's takes no weights that FSDP shards"
+    if LION in learns:
+        return "torchtitan has no Lion, and takes no optimizers of other packages"
     if not isinstance(job.objective, NextToken | Sft):
         return f"torchtitan has no loss for the objective {job.objective.name}"
     if not makes_logits(job.objective):

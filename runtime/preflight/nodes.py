@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from ...compiler.plan.measures import SuiteMeasure
-from ...compiler.plan.plan import DatasetJob, Plan, WritingJob
+from ...compiler.plan.plan import DatasetJob, Plan, TrainJob, WritingJob
+from ...compiler.torchtitan.configuration import optimizers
 from ...compiler.torchtitan.quantization import SECTION
+from ...compiler.values import LION
 from ..errors import RunError
 from ..stores.objects import StoreError
 from ..stores.remote import Remote, remote_above
@@ -175,6 +177,8 @@ def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
             found["vllm"] = ("a model on several GPUs", "")
         if SECTION in getattr(job, "torchtitan", {}):
             found["torchao"] = ("`precision` in 8 or 4 bits", "fp8")
+        if isinstance(job, TrainJob) and LION in optimizers(job.torchtitan):
+            found["pytorch_optimizer"] = ("`optimizer = lion`", "lion")
     return found
 
 

@@ -30,8 +30,9 @@ from ...compiler.plan.plan import (
     TrainJob,
     WeightsJob,
 )
+from ...compiler.torchtitan.configuration import optimizers
 from ...compiler.torchtitan.quantization import SECTION
-from ...compiler.values import Resources
+from ...compiler.values import LION, Resources
 from .. import stopping, verification, weight_files
 from ..asked import require_before
 from ..data.dialogs import dialog
@@ -188,6 +189,8 @@ class _Preflight:
         would be the first to tell, and that the package that converts layers is there."""
         if SECTION in job.torchtitan:
             _require_package("torchao", "`precision` in 8 or 4 bits", "fp8")
+        if LION in optimizers(job.torchtitan):
+            _require_package("pytorch_optimizer", "`optimizer = lion`", "lion")
         require_attention(job)
         for key in job.inputs.values():
             data = self.jobs.get(key)

@@ -94,16 +94,22 @@ NOT_YET = (
         "stage long: train { from = pretrain, steps = 10, optimizer = muon { momentum = 0.95 } }",
     ),
     Answer(
-        "lion sophia shampoo soap",
+        "sophia shampoo soap",
         ANY,
-        "the optimizers in this version are `adamw`, `adam`, `muon` and `adafactor`; learning "
-        "rates for other optimizers do not suit them",
+        "the optimizers in this version are `adamw`, `adam`, `muon`, `adafactor` and `lion`; "
+        "learning rates for other optimizers do not suit them",
     ),
     Answer(
         "adafactor",
         ANY,
         "Adafactor is an `optimizer` of a stage: {}",
         "stage long: train { from = pretrain, steps = 10, optimizer = adafactor }",
+    ),
+    Answer(
+        "lion",
+        ANY,
+        "Lion is an `optimizer` of a stage: {}",
+        "stage long: train { from = pretrain, steps = 10, optimizer = lion }",
     ),
     Answer(
         "mtp mtp_loss mtp_num_layers num_nextn_predict_layers multi_token_prediction",

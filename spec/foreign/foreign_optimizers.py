@@ -19,11 +19,11 @@ OPTIMIZERS = (
         "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
     ),
     Answer(
-        "lion sophia shampoo soap sgd lamb adagrad rmsprop adam_mini adamini galore "
+        "sophia shampoo soap sgd lamb adagrad rmsprop adam_mini adamini galore "
         "galore_adamw apollo came ademamix schedule_free schedule_free_adamw normuon dion",
         "optimizer",
-        "this version has `adamw`, `adam`, `muon` and `adafactor`, and rates that suit others do "
-        "not suit them: {}",
+        "this version has `adamw`, `adam`, `muon`, `adafactor` and `lion`, and rates that suit "
+        "others do not suit them: {}",
         "optimizer = adamw { betas = [0.9, 0.95], weight_decay = 0.1 }",
     ),
     Answer(

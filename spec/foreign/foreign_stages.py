@@ -100,7 +100,7 @@ STAGES = (
     Answer(
         "optim optimizer_name optimizer_type optimiser",
         _TRAIN,
-        "did you mean `optimizer`? There are `adamw`, `adam`, `muon` and `adafactor`: {}",
+        "did you mean `optimizer`? There are `adamw`, `adam`, `muon`, `adafactor` and `lion`: {}",
         "optimizer = adamw { weight_decay = 0.1 }",
     ),
     Answer(

@@ -23,11 +23,16 @@ ADAFACTOR = {"beta2_decay": 0.8, "eps1": 1e-15, "eps2": 1e-3, "d": 1.0, "scale_p
 1e-30 belongs to squares (arXiv:1804.04235, Algorithm 6)."""
 OWN = {"muon": MUON, "adafactor": ADAFACTOR}
 """The attributes of one optimizer alone, with their defaults."""
-OF_ADAM = ("betas", "eps")
-"""What Adafactor lacks: it has no first moment, and two bounds in place of `eps`."""
-OTHER_DEFAULTS = {"adafactor": {"weight_decay": 0.0}}
+LACKING = {"adafactor": ("betas", "eps"), "lion": ("eps",)}
+"""What an optimizer lacks of what the others share: Adafactor has no first moment, and two bounds
+in place of `eps`; Lion divides by nothing."""
+OTHER_DEFAULTS: dict[str, dict[str, Any]] = {
+    "adafactor": {"weight_decay": 0.0},
+    "lion": {"betas": (0.9, 0.99)},
+}
 """Defaults of one optimizer. Adafactor's rates are relative to the size of a parameter: decay at a
-rate of 1e-2 by 0.1 would shrink a parameter faster than its updates can make it grow."""
+rate of 1e-2 by 0.1 would shrink a parameter faster than its updates can make it grow. Lion's are
+those of its paper (arXiv:2302.06675, Program 1)."""
 
 
 LEAST_EPS1 = 1e-18
@@ -39,7 +44,12 @@ class Optimizer(Declaration):
     parameters besides matrices learn by; the weight decay is that of both."""
 
     kind: str = "adamw"
-    betas: tuple[float, ...] = attribute(nk.Betas(), (0.9, 0.95), doc="decay rates of the moments")
+    betas: tuple[float, ...] = attribute(
+        nk.Betas(),
+        (0.9, 0.95),
+        doc="decay rates of the moments; by default [0.9, 0.99] for `lion`, of whose one moment "
+        "the first is the share in an update and the second the decay rate",
+    )
     weight_decay: float | Schedule = attribute(
         cs.Setting(nk.Real(least=0)),
         0.1,
@@ -125,8 +135,8 @@ class Optimizer(Declaration):
 
 
 OPTIMIZERS = g.Optimizers(
-    tags=("adamw", "adam", "muon", "adafactor"),
-    names=("adamw", "adam", "muon", "adafactor", "last"),
+    tags=("adamw", "adam", "muon", "adafactor", "lion"),
+    names=("adamw", "adam", "muon", "adafactor", "lion", "last"),
     holds=Optimizer,
     typical="betas = [0.9, 0.95], weight_decay = 0.1",
     what="an optimizer",

@@ -57,7 +57,7 @@ from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
 from .model_blocks import Parts as Parts
 from .model_blocks import RopeScaling as RopeScaling
-from .optimizer import OF_ADAM as OF_ADAM
+from .optimizer import LACKING as LACKING
 from .optimizer import OPTIMIZERS as OPTIMIZERS
 from .optimizer import OWN as OWN
 from .optimizer import Optimizer as Optimizer

@@ -295,6 +295,11 @@ def test_jobs_with_muon_are_left_out_with_the_reason() -> None:
     assert "left out: torchtitan's Muon wants the place of every matrix" in emit(plan(text))
 
 
+def test_jobs_with_lion_are_left_out_with_the_reason() -> None:
+    text = SPEC.replace("stage pre: train {", "stage pre: train {\n  optimizer = lion")
+    assert "left out: torchtitan has no Lion" in emit(plan(text))
+
+
 def test_jobs_with_adafactor_are_left_out_with_the_reason() -> None:
     text = SPEC.replace("stage pre: train {", "stage pre: train {\n  optimizer = adafactor")
     assert "left out: torchtitan has no Adafactor" in emit(plan(text))

@@ -10,9 +10,17 @@ from torch.optim import Optimizer
 from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
 
 from ....compiler.torchtitan.configuration import MUON
-from ....compiler.values import ADAFACTOR
+from ....compiler.values import ADAFACTOR, LION
 from .adafactor import Adafactor
 from .muon import muon
+
+
+def lion(groups: list[dict[str, Any]]) -> Optimizer:
+    """Lion of the package pytorch-optimizer (arXiv:2302.06675), parameter by parameter: those that
+    lie on several meshes, as experts do, cannot be updated together."""
+    from pytorch_optimizer import Lion
+
+    return Lion([{**group, "foreach": False} for group in groups])
 
 
 class Optimizers(OptimizersContainer):
@@ -40,7 +48,7 @@ class Optimizers(OptimizersContainer):
 
     @staticmethod
     def _resolve_optimizer_factory(name: str) -> Callable[..., Optimizer]:
-        own: dict[str, Callable[..., Optimizer]] = {MUON: muon, ADAFACTOR: Adafactor}
+        own: dict[str, Callable[..., Optimizer]] = {MUON: muon, ADAFACTOR: Adafactor, LION: lion}
         return own.get(name) or OptimizersContainer._resolve_optimizer_factory(name)
 
     def state_dict(self) -> dict[str, Any]:

@@ -36,6 +36,13 @@ def test_sft_learns_what_trl_learns() -> None:
     assert rates([job])[:3] == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(("kind", "said"), [("lion_32bit", False), ("paged_lion_8bit", True)])
+def test_lion_is_that_of_transformers(kind: str, said: bool) -> None:
+    made = of(f"optim: {kind}\nweight_decay: 0.1\nadam_beta2: 0.99\nadam_epsilon: 1e-6\n")
+    assert "lion { betas = [0.9, 0.99], weight_decay = 0.1 }" in made.text
+    assert ("Lion with its moment in fp32" in str(made)) == said
+
+
 def test_adafactor_is_that_of_transformers() -> None:
     made = of("optim: adafactor\nweight_decay: 0.1\nadam_beta2: 0.9\n")
     assert "adafactor { scale_parameter = false, weight_decay = 0.1 }" in made.text

@@ -127,6 +127,12 @@ def test_adafactor_keeps_rows_and_columns_and_reads_more_often() -> None:
     assert alone["factors"] - placed["factors"] == pytest.approx(experts * 7 / 8)
 
 
+def test_lion_keeps_one_moment_and_reads_more_often() -> None:
+    adamw, lion = (estimate(setting(lion=of)) for of in (False, True))
+    assert lion.memory["optimizer"] == pytest.approx(adamw.memory["optimizer"] / 2)
+    assert lion.time["update"] == pytest.approx(52 / 28 * adamw.time["update"])
+
+
 def test_the_page_shows_the_formulas_and_predictions_of_the_code() -> None:
     text = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
     assert MODEL["page"](text) == text, "run: python -m benchmarks.cost_model --docs"

@@ -78,7 +78,7 @@ S = HEAD + "stage first: train {\n  model = tiny\n  "
         ("expect {\n first.steps = 3 within 1% ¦", ["because", "contradicted"], ["within"]),
         (S + "precision = ¦", ["bf16", "fp32"], ["none"]),
         (S + "parallel = { tensor 2, ¦", ["shard", "pipeline"], ["tensor"]),
-        (S + "optimizer = ¦", ["adamw", "adam", "muon", "adafactor", "last"], []),
+        (S + "optimizer = ¦", ["adamw", "adam", "muon", "adafactor", "lion", "last"], []),
         (S + "optimizer = adamw { ¦", ["betas", "eps"], ["lr"]),
         (S + "recompute = ¦", ["none", "full", "budget"], ["fp8"]),
         (S + "precision = ¦", ["bf16", "fp8", "nvfp4 { … }"], ["full"]),

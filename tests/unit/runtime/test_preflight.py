@@ -103,6 +103,12 @@ LIKE = {"prompt": "one", "chosen": "two", "rejected": "three"}
             "pip install 'etude[post]'",
         ),
         (
+            "stage more: train { from = pre, steps = 1, optimizer = lion }\n",
+            ["pytorch_optimizer"],
+            "`optimizer = lion` needs the package pytorch-optimizer",
+            "pip install 'etude[lion]'",
+        ),
+        (
             'stage exam: evaluate { suites = { math ["gsm8k"] } }\n',
             ["lm_eval"],
             "the suite `math` needs the package lm-eval",

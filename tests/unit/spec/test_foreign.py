@@ -184,7 +184,7 @@ HELP: list[Any] = [
     ("train", "eval every 100 steps", "did you mean `evaluate`?"),
     ("train", "LORA = 1", "it is `adapter` here"),
     ("train", 'open lora "the configuration has one"', "it is `adapter` here"),
-    ("train", "optimizer = lion { lr = 0.02 }", "this version has `adamw`, `adam`, `muon` and"),
+    ("train", "optimizer = sophia { lr = 0.02 }", "this version has `adamw`"),
     ("train", "optimizer = adafactor { clip_threshold = 1 }", "did you mean `d`"),
     ("train", "optimizer = adafactor { relative_step = true }", "the rate is the stage's `lr`"),
     ("train", "optimizer = muon_clip { tau = 100 }", "did you mean `muon`?"),

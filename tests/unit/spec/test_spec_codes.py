@@ -291,6 +291,8 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E325", train(optimizer="adam { ns_steps = ¦5 }"), "`optimizer = muon { ns_steps = … }`"),
     ("E325", train(optimizer="muon { d = ¦1 }"), "`optimizer = adafactor { d = … }`"),
     ("E325", train(optimizer="adafactor { betas = ¦[0.9, 0.99] }"), "`beta2_decay` says how fast"),
+    ("E325", train(optimizer="lion { eps = ¦1e-8 }"), "`optimizer = adamw { eps = … }`"),
+    ("E325", train(optimizer="lion { momentum = ¦0.9 }"), "`betas` has its share in an update"),
     ("E325", train(optimizer="adafactor { eps = ¦1e-8 }"), "`eps1` bounds"),
     ("E208", train(optimizer="adafactor { eps1 = ¦1e-30 }"), "at least 1e-18"),
     ("E438", placed("{ tensor 2 }", optimizer="muon"), "with `tensor 2`"),
