@@ -158,7 +158,7 @@ def experts_unbalanced(stage: ScheduledStage, program: Scheduled) -> Iterator[Fo
 def balance_lost(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     experts = stage.model.experts
     of = stage.model.parts
-    stored = (of and of.published in BALANCED) or FAMILIES[stage.model.family].latent
+    stored = (of and of.published in BALANCED) or FAMILIES[stage.model.family].score == "sigmoid"
     if stage.spec.model and experts and experts.balance and not stored:
         yield Found(
             "exports of this model cannot store the bias that balances its experts",

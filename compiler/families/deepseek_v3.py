@@ -98,7 +98,6 @@ def _shape(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 
 KIND = Kind(
-    near=("deepseek_v2",),
     example="Moonlight 16B-A3B",
     defaults={
         **LLAMA_DEFAULTS,
@@ -135,14 +134,12 @@ KIND = Kind(
 )
 
 
-def config_json(model: Architecture) -> dict[str, Any]:
-    """The `config.json` of a DeepSeek-V3."""
+def written_latent(model: Architecture) -> dict[str, Any]:
+    """The keys of `config.json` for latents and experts."""
     latent, experts = model.latent, model.experts
     assert latent
     assert experts
     return {
-        "name": "DeepseekV3",
-        "model_type": "deepseek_v3",
         "q_lora_rank": latent.queries or None,
         "kv_lora_rank": latent.keys,
         "qk_nope_head_dim": latent.plain,
@@ -153,10 +150,21 @@ def config_json(model: Architecture) -> dict[str, Any]:
         "n_shared_experts": experts.shared,
         "num_experts_per_tok": experts.active,
         "moe_intermediate_size": experts.ffn,
+        "routed_scaling_factor": experts.scale,
+    }
+
+
+def config_json(model: Architecture) -> dict[str, Any]:
+    """The `config.json` of a DeepSeek-V3."""
+    experts = model.experts
+    assert experts
+    return {
+        "name": "DeepseekV3",
+        "model_type": "deepseek_v3",
+        **written_latent(model),
         "n_group": experts.groups or 1,
         "topk_group": experts.groups_used or 1,
         "norm_topk_prob": experts.normalized,
-        "routed_scaling_factor": experts.scale,
         "rope_interleave": True,
         "num_nextn_predict_layers": 0,
     }

@@ -60,6 +60,8 @@ class Family(Record):
         latent: attention uses latents.
         experts: feed-forward layers may be mixtures of experts.
         score: how the router scores experts, unless a spec says otherwise.
+        normalized: the scores of a token's experts add up to 1, unless a spec says otherwise;
+            False: they never do.
         routed: a spec says how experts are scored, and whether some are shared.
         scalings: of rotary positions.
         complex_rotary: torchtitan keeps the angles of positions as complex numbers, one for each
@@ -90,6 +92,7 @@ class Family(Record):
     latent: bool = False
     experts: bool = False
     score: str = "softmax"
+    normalized: bool = True
     routed: bool = False
     scalings: tuple[str, ...] = ("none", "llama", "yarn")
     complex_rotary: bool = False
@@ -111,7 +114,7 @@ class Family(Record):
             "groups": None,
             "groups_used": None,
             "score": score,
-            "normalized": True,
+            "normalized": self.normalized,
             "scale": 1.0,
             "balance": BALANCE if score == "sigmoid" else 0.0,
         }

@@ -4,7 +4,7 @@ why: what a dense decoder of text has that no part has, or what the others are i
 from collections.abc import Mapping
 
 _SINUS = "its positions are sinusoids"
-_LATENT = "its dense layers have latents, which here only deepseek_v3 has, with experts"
+_LATENT = "its dense layers have latents, which here only models with experts have"
 _INPUTS = "each of its layers has embeddings of its own"
 _LOOPS = "its tokens go through the same layers several times"
 DENSE: Mapping[str, str] = {
@@ -39,7 +39,7 @@ _OTHER = "it reads more than text: its language model has a model_type of its ow
 _SPARSE = "its attention chooses the tokens that it sees"
 OTHERS: Mapping[str, tuple[str, ...]] = {
     _EXPERTS: (
-        *("afmoe", "aria_text", "axk1", "beam", "cohere2_moe", "dbrx", "deepseek_v2"),
+        *("afmoe", "aria_text", "axk1", "beam", "cohere2_moe", "dbrx"),
         *("exaone_moe", "flex_olmo", "flint", "glm4_moe_lite"),
         *("granitemoe", "granitemoe_swa", "granitemoeshared", "hunyuan_v1_moe", "hy_v3"),
         *("jetmoe", "kolibri1", "laguna", "llama4", "llama4_text", "longcat_flash", "mellum"),

@@ -351,6 +351,9 @@ def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[st
     elif family.latent and found["score"] != family.score:
         message = f"transformers scores the experts of {name} by {family.score} alone"
         return "score", message, "leave it out"
+    elif not family.normalized and found["normalized"]:
+        message = f"transformers lets the scores of {name}'s experts add up to anything"
+        return "normalized", message, "leave it out"
     elif family.latent and not found["shared"]:
         return "shared", f"{name} has at least one shared expert", "write `shared = 1`"
     return None

@@ -102,7 +102,8 @@ def needed(text: str, families: Iterable[str], others: Iterable[Import]) -> str:
     Args:
         others: imports for names that these modules do not define.
     """
-    paths = [FRAME, FAMILIES / "parts.py", *(path for name in families for path in rooms(name))]
+    shared = [FRAME, FAMILIES / "parts.py", FAMILIES / "latent.py"]
+    paths = [*shared, *(path for name in families for path in rooms(name))]
     sources = [source(path) for path in paths]
     known = {each.here: each for each in others}
     wanted, imports, defined = [*_names(ast.parse(text))], set(), set()

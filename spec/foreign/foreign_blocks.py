@@ -125,7 +125,7 @@ BLOCKS = (
     Answer(
         "q_lora_rank kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim mla",
         "model",
-        "attention through latents is a group, of the family `deepseek_v3`: {}",
+        "attention through latents is a group, of the families `deepseek_v2` and `deepseek_v3`: {}",
         f'family = deepseek_v3, size = "16B-A3B", {_LATENT}',
     ),
     Answer(
@@ -170,8 +170,8 @@ BLOCKS = (
     Answer(
         "attention attention_type attn_type",
         "model",
-        "attention is grouped-query, by `heads` and `kv_heads`; through latents in the family "
-        "`deepseek_v3`",
+        "attention is grouped-query, by `heads` and `kv_heads`; through latents in the families "
+        "`deepseek_v2` and `deepseek_v3`",
     ),
     Answer(
         "dtype torch_dtype precision",

@@ -23,7 +23,8 @@ class Experts(Declaration):
     shared: int | None = attribute(
         nk.Whole(least=0, most=nk.MOST),
         None,
-        otherwise="from the size, else 1 for `deepseek_v3` and none for the others",
+        otherwise="from the size, else 1 for `deepseek_v2` and `deepseek_v3`, and none for the "
+        "others",
         doc="experts that every token goes through; none for `qwen3` and `gpt_oss`",
     )
     ffn: int | None = attribute(
@@ -63,9 +64,9 @@ class Experts(Declaration):
     normalized: bool | None = attribute(
         k.Flag(),
         None,
-        otherwise="from the size, else `true`",
-        doc="the scores of a token's experts add up to 1, before `scale`; `false` is for `decoder` "
-        "and `deepseek_v3`",
+        otherwise="from the size, else `false` for `deepseek_v2` and `true` for the others",
+        doc="the scores of a token's experts add up to 1, before `scale`; `false` is for "
+        "`decoder`, `deepseek_v2` and `deepseek_v3`",
     )
     balance: float | None = attribute(
         nk.Real(least=0),
@@ -405,7 +406,7 @@ class Model(Declaration):
         g.Group(Latent, "keys = 512, plain = 128, rotary = 64, values = 128"),
         None,
         otherwise="from the size",
-        doc="[latents](#latent-of-a-model), for `deepseek_v3`",
+        doc="[latents](#latent-of-a-model), for `deepseek_v2` and `deepseek_v3`",
     )
     experts: Experts | None = attribute(
         g.Group(Experts, "count = 64, active = 6, ffn = 1408"),

@@ -419,6 +419,8 @@ SHAPES = {
     "latent = { queries = 24, keys = 32, plain = 16, rotary = 8, values = 16 }, "
     + EXPERTS
     % ", dense = 1, groups = 4, groups_used = 2, scale = 2.5",
+    "deepseek_v2 yarn": 'family = deepseek_v2, size = "236B", '
+    "rope_scaling = yarn { factor = 40, original = 4Ki }",
     "deepseek_v3 yarn": 'family = deepseek_v3, size = "671B", '
     "rope_scaling = yarn { factor = 40, original = 4Ki }",
     "gpt_oss": "family = gpt_oss, layers = 3, dim = 64, heads = 4, kv_heads = 2, vocab = 300, "

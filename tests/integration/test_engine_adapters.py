@@ -52,6 +52,12 @@ FAMILIES = {
     "deepseek_v3": architecture(
         family="deepseek_v3", latent=latent(), kv_heads=4, experts=experts(shared=1, dense=1)
     ),
+    "deepseek_v2": architecture(
+        family="deepseek_v2",
+        latent=latent(),
+        kv_heads=4,
+        experts=experts(shared=2, normalized=False, dense=1, groups=2, groups_used=1),
+    ),
     "olmo2": decoder(parts={"norms": "after", "qk_norm": "width"}),
     "starcoder2": decoder(
         parts={"norm": "layer", "activation": "gelu_tanh", "gated": False, "biases": "all"}

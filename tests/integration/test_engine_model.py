@@ -135,6 +135,18 @@ SHAPES = {
         rope_factor=4.0,
         rope_original=64,
     ),
+    "deepseek v2": architecture(
+        family="deepseek_v2",
+        kv_heads=4,
+        head_dim=24,
+        latent=latent(),
+        layers=3,
+        experts=experts(shared=2, normalized=False, groups=4, groups_used=2, scale=16.0, dense=1),
+        rope_scaling="yarn",
+        rope_factor=4.0,
+        rope_original=64,
+        norm_eps=1e-6,
+    ),
     "gpt_oss": architecture(
         family="gpt_oss", head_dim=32, biased=True, sinks=True, window=16, experts=experts()
     ),

@@ -23,12 +23,18 @@ FLAVORS = {
     ("llama3", "8B"): "8B",
     ("llama3", "70B"): "70B",
     ("llama3", "405B"): "405B",
+    ("deepseek_v2", "16B-A2.4B"): "16B",
+    ("deepseek_v2", "236B"): "236B",
     ("deepseek_v3", "671B"): "671B",
     ("deepseek_v3", "16B-A3B"): "moonlight-16B-A3B",
     ("gpt_oss", "20B"): "20b",
     ("gpt_oss", "120B"): "120b",
 } | {("qwen3", size): size for size in FAMILIES["qwen3"].sizes}
-MODULES = {("deepseek_v3", "16B-A3B"): "kimi_k2_7"}
+MODULES = {
+    ("deepseek_v2", "16B-A2.4B"): "deepseek_v3",
+    ("deepseek_v2", "236B"): "deepseek_v3",
+    ("deepseek_v3", "16B-A3B"): "kimi_k2_7",
+}
 LENGTH = 4096
 
 

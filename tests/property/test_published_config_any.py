@@ -57,6 +57,7 @@ def test_any_configuration_is_described_or_refused(kind: str, config: dict[str, 
 _SIZES = {
     "llama3": ["8B"],
     "qwen3": ["8B"],
+    "deepseek_v2": ["236B"],
     "deepseek_v3": ["671B"],
     "gpt_oss": ["20B"],
     "decoder": ["olmo3-7B"],

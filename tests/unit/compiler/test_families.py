@@ -53,6 +53,19 @@ def test_what_kimi_has_published_has_so_many_parameters(
     assert active_parameters(shape) == pytest.approx(active, rel=0.03)
 
 
+# arXiv:2405.04434 §3.1.2 and Appendix B.1; exact: `num_parameters` of transformers' models.
+@pytest.mark.parametrize(
+    ("size", "total", "active"), [("16B-A2.4B", 15.7e9, 2.4e9), ("236B", 236e9, 21e9)]
+)
+def test_deepseek_v2_has_as_many_parameters_as_published(
+    size: str, total: float, active: float
+) -> None:
+    shape = published("deepseek_v2", size)
+    assert parameters(shape) == pytest.approx(total, rel=2e-3)
+    # What is active is said without the embedding.
+    assert active_parameters(shape) - shape.vocab * shape.dim == pytest.approx(active, rel=0.03)
+
+
 def test_a_model_of_ones_own_has_windows_and_no_feed_forward_width() -> None:
     job = only(jobs(plan(spec(GPT_OSS))))
     assert (job.model.window, job.model.ffn, job.model.kv_heads) == (16, 32, 4)
@@ -320,6 +333,10 @@ def test_experts_that_are_scored_alone_are_balanced_by_a_bias() -> None:
         (MIXED.replace("decoder", "qwen3").replace("active", "scale = 2, active"), "E419"),
         ('family = deepseek_v3, size = "16B-A3B", experts = { score = softmax }', "E419"),
         ('family = deepseek_v3, size = "16B-A3B", experts = { normalized = false }', None),
+        ('family = deepseek_v2, size = "16B-A2.4B"', None),
+        ('family = deepseek_v2, size = "16B-A2.4B", experts = { score = sigmoid }', "E419"),
+        ('family = deepseek_v2, size = "16B-A2.4B", experts = { normalized = true }', "E419"),
+        ('family = deepseek_v2, size = "16B-A2.4B", experts = { shared = 0 }', "E419"),
         (DECODER + ", window = 16, rope_scaling = yarn { factor = 4, original = 64 }", "E419"),
         (GPT_OSS.replace("family = gpt_oss", "family = qwen3, ffn = 128"), "E419"),
         (MODEL + ", window = 16", "E419"),

@@ -70,6 +70,7 @@ def test_names_that_emitted_files_copy_are_defined_once() -> None:
 SHAPES = {
     "llama3": MODEL,
     "qwen3": f"family = qwen3, {MODEL}, experts = {{ count = 4, active = 2, ffn = 32, dense = 1 }}",
+    "deepseek_v2": 'family = deepseek_v2, size = "16B-A2.4B"',
     "deepseek_v3": 'family = deepseek_v3, size = "16B-A3B"',
     "gpt_oss": 'family = gpt_oss, size = "20B"',
     "decoder": 'family = decoder, size = "olmo3-7B"',

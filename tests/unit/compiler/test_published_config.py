@@ -3,7 +3,17 @@
 from typing import Any
 
 import pytest
-from published_configs import DEEPSEEK, GPT_OSS, LLAMA, LONGER, MISTRAL, MIXED, QWEN, SMALL
+from published_configs import (
+    DEEPSEEK,
+    DEEPSEEK_V2,
+    GPT_OSS,
+    LLAMA,
+    LONGER,
+    MISTRAL,
+    MIXED,
+    QWEN,
+    SMALL,
+)
 
 from etude.compiler.families import FAMILIES
 from etude.compiler.families.architectures import published
@@ -59,6 +69,13 @@ llama31 = {"rope_scaling": "llama", "rope_factor": 8.0, "rope_original": 8192}
             {"rope_scaling": "yarn", "rope_factor": 40.0, "rope_original": 4096},
             163840,
         ),
+        (
+            DEEPSEEK_V2,
+            "deepseek_v2",
+            "16B-A2.4B",
+            {"rope_scaling": "yarn", "rope_factor": 40.0, "rope_original": 4096},
+            163840,
+        ),
         (GPT_OSS, "gpt_oss", "20B", {}, 131072),
     ],
     ids=[
@@ -70,6 +87,7 @@ llama31 = {"rope_scaling": "llama", "rope_factor": 8.0, "rope_original": 8192}
         "Qwen3",
         "Qwen3 MoE",
         "DeepSeek-V3",
+        "DeepSeek-V2-Lite",
         "gpt-oss",
     ],
 )
@@ -180,6 +198,21 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
     "experts in groups": (DOTS | {"n_group": 2}, "n_group", "chosen from all"),
     "windows from a layer on": (DOTS | {"max_window_layers": 3}, "max_window_layers", "window"),
     "experts first": (MIXED | {"mlp_only_layers": [3]}, "mlp_only_layers", "the first ones"),
+    "experts by another method": (
+        DEEPSEEK_V2 | {"topk_method": "noaux_tc"},
+        "topk_method",
+        "from the best groups",
+    ),
+    "scores that add up": (
+        DEEPSEEK_V2 | {"norm_topk_prob": True},
+        "norm_topk_prob",
+        "not divided by their sum",
+    ),
+    "V3's YaRN in a V2": (
+        DEEPSEEK_V2 | {"rope_scaling": DEEPSEEK["rope_scaling"]},
+        "rope_scaling",
+        "mscale_all_dim = 1",
+    ),
     "another router": (DEEPSEEK | {"scoring_func": "softmax"}, "scoring_func", "sigmoid"),
     "another clamp": (GPT_OSS | {"swiglu_limit": 6.0}, "swiglu_limit", "clamped at 7"),
     "a classifier": (
@@ -270,8 +303,9 @@ def test_every_key_has_one_meaning() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_configuration_that_says_nothing_is_what_transformers_takes_it_for(kind: str) -> None:
-    # transformers says no numbers of dots1's experts.
-    said = DOTS if kind == "dots1" else {"model_type": kind}
+    # transformers says no numbers of dots1's experts, nor how many a DeepSeek-V2 uses.
+    unsaid = {"dots1": DOTS, "deepseek_v2": {"num_experts_per_tok": 6}}
+    said = {"model_type": kind} | unsaid.get(kind, {})
     found = describe(said | {"norm_topk_prob": True})
     assert found.model
     assert found.model.vocab == kind_of(kind).defaults["vocab_size"]
