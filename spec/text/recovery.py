@@ -91,10 +91,16 @@ def recover(
     return _without_statement(text, offset, reach, character=not problem.kind)
 
 
+def _line_end(text: str, at: int) -> int:
+    """Where a line ends, the last one with or without a line end."""
+    end = text.find("\n", at)
+    return end if end >= 0 else len(text)
+
+
 def _reports_name(text: str, offset: int, source: Source | Piece, report: Report) -> bool:
     """Whether the problem is a reserved word declared as a name; reports it."""
     start = text.rfind("\n", 0, offset) + 1
-    for match in _DECLARED.finditer(text, start, text.find("\n", offset)):
+    for match in _DECLARED.finditer(text, start, _line_end(text, offset)):
         if match[2] in RESERVED and match.start(2) <= offset <= match.end() + 1:
             place = Span(source, match.start(2), match.end(2))
             report.add("E306", why_no_name(match[2]), place, help=advice(match[2], match[1]))
@@ -107,8 +113,7 @@ def _noted(
 ) -> str | None:
     """Reports foreign notation; returns the text to continue with, or None if it is not known."""
     start = text.rfind("\n", 0, offset) + 1
-    end = text.find("\n", start)
-    line = text[start : end if end >= 0 else len(text)]
+    line = text[start : _line_end(text, start)]
     noted = answer(line, min(offset - start, len(line)))
     if noted is None:
         return None
@@ -202,7 +207,7 @@ def _report(
         report.add(
             "E102",
             "this text has no closing quote",
-            Span(source, offset, text.index("\n", offset)),
+            Span(source, offset, _line_end(text, offset)),
             help='close it with `"` on the same line',
         )
         return

@@ -207,18 +207,19 @@ def _balanced(text: str, braces: list[_Brace], reach: Reach) -> Repair | None:
 
 
 def _candidates(text: str, braces: list[_Brace]) -> Iterator[Repair]:
-    opens = sum(brace.kind in _CLOSES for brace in braces)
-    if 2 * opens == len(braces):
-        yield from _changed(text, braces)
-    elif 2 * opens > len(braces):
+    # With two brackets too many or too few, no change of one makes all of them match.
+    more = sum(1 if brace.kind in _CLOSES else -1 for brace in braces)
+    if more == 1:
         yield from _closed(text, braces)
         yield from _never_opened(text, braces)
-    else:
+    elif more == -1:
         yield from _headed(text, braces)
         yield from _taken_out(text, braces)
         yield from _opened(text, braces)
-    if 2 * opens != len(braces):
+    elif more == 0:
         yield from _changed(text, braces)
+    elif -MOST_TRIES < more < 0:
+        yield from _all_taken_out(text, braces)
 
 
 def _changed(text: str, braces: list[_Brace]) -> Iterator[Repair]:
@@ -288,9 +289,9 @@ def _never_opened(text: str, braces: list[_Brace]) -> Iterator[Repair]:
 
 def _where(text: str, at: int, opened: int) -> str:
     """Where a closing bracket belongs, in words."""
-    word = re.search(r"(\S+)\s*$", text[:at])
+    word = text[:at].rsplit(maxsplit=1)[-1:]
     line, last = text.count("\n", 0, opened), text.count("\n", 0, at)
-    place = f"after `{word[1]}`" if word and len(word[1]) < 30 else "at its end"
+    place = f"after `{word[0]}`" if word and len(word[0]) < 30 else "at its end"
     if line == last:
         return place
     return f"after line {last - line + 1} of this block" if last - line > 1 else place
@@ -371,18 +372,21 @@ def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
             brace.at + 1,
             "leave it out",
         )
-    extra = [brace for brace in closing if brace.partner < 0]
-    if len(extra) > 1:
-        places = {brace.at for brace in extra}
-        kinds = "".join(brace.kind for brace in extra)
-        yield Repair(
-            "".join(" " if i in places else c for i, c in enumerate(text)),
-            "E106",
-            f"there are no open brackets for `{kinds}`",
-            extra[0].at,
-            extra[-1].at + 1,
-            "leave them out",
-        )
+
+
+def _all_taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
+    """Removes all closing brackets without a partner."""
+    extra = [brace for brace in braces if brace.kind not in _CLOSES and brace.partner < 0]
+    places = {brace.at for brace in extra}
+    kinds = "".join(brace.kind for brace in extra)
+    yield Repair(
+        "".join(" " if i in places else c for i, c in enumerate(text)),
+        "E106",
+        f"there are no open brackets for `{kinds}`",
+        extra[0].at,
+        extra[-1].at + 1,
+        "leave them out",
+    )
 
 
 def _put(text: str, at: int, bracket: str) -> str:

@@ -145,6 +145,13 @@ def test_an_open_brace_is_one_error_that_names_it(block: str) -> None:
     assert found.notes[0][0].line == SPEC.count("\n") + 3
 
 
+@pytest.mark.parametrize("begun", ['files = "texts/', 'files = "', '"'])
+def test_a_text_that_is_still_being_typed_at_the_end_of_the_file_is_answered(begun: str) -> None:
+    found = check(f"{SPEC}dataset mine {{\n  {begun}")
+    assert [d.code for d in found] == ["E106", "E102"]
+    assert place(found[1]) == (SPEC.count("\n") + 2, 3 + begun.index('"'))
+
+
 @pytest.mark.parametrize("extra", ["}", "}}}", "]", ")", "} then"])
 def test_a_closing_brace_too_many_hides_nothing_else(extra: str) -> None:
     found = check(SPEC + f"{extra}\n" + "modle x { }\n")
