@@ -61,8 +61,8 @@ def _epochs(program: Scheduled, source: str, tokens: Fraction | None) -> Fractio
 def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
     """Other data sets with the same files, and prompts, which have no held-out part."""
     trained = _read(program, r.Training, but=EVALUATE)
-    measured = _measured(program)
-    datasets = program.recipe.datasets
+    measured, datasets = _measured(program), program.recipe.datasets
+    apart = "separate the records with `skip` and `documents`"
     drawn = {name for data in trained if (of := datasets.get(data)) for name in of.stages}
     sampled = _read(program, r.Sample, of=drawn)
     alike: dict[str, list[str]] = {}
@@ -70,12 +70,12 @@ def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
         for key in _keys(datasets.get(other)):
             alike.setdefault(key, []).append(other)
     for name, (kind, place) in measured.items():
-        if kind == "prompts" and name in sampled:
+        if kind == "prompts" and (answered := trained.get(name) or sampled.get(name)):
             yield Found(
-                f"`{name}` is used for measuring, but its samples are trained on",
+                f"`{name}` is used for measuring, but a model learns from answers to it",
                 place,
-                "measure on prompts that no stage has seen",
-                notes=_noted(sampled[name][1], "sampled here"),
+                f"measure on prompts that no stage has seen, or {apart}",
+                notes=_noted(answered[1], "answered here"),
             )
             continue
         near = dict.fromkeys(o for key in _keys(datasets.get(name)) for o in alike.get(key, ()))
@@ -84,8 +84,10 @@ def measured_on_training_data(program: Scheduled) -> Iterator[Found]:
                 yield Found(
                     f"`{name}` has records that are also in `{other}`, which is trained on",
                     place,
-                    f"measure on `{other}`, whose held-out part is never trained on, or separate "
-                    "the records with `skip` and `documents`",
+                    apart
+                    if kind == "prompts"
+                    else f"measure on `{other}`, whose held-out part is "
+                    f"never trained on, or {apart}",
                     notes=_noted(datasets[other].at(), "these files are trained on"),
                 )
                 break

@@ -209,6 +209,25 @@ def test_prompts_are_trained_on_only_if_a_stage_learns_from_their_samples() -> N
     assert "W622" in codes(text + learned + exam)
 
 
+def test_prompts_that_a_policy_answers_are_trained_on() -> None:
+    text = HEAD + "dataset asked { sample = arithmetic, kind = prompts }\n"
+    text += "dataset new { sample = arithmetic, skip = 300, kind = prompts }\n"
+    text += "dialog chat { protocol = llama3 }\nverifier right { kind = exact }\n" + stage()
+    text += "stage rl: grpo { data = asked, steps = 4, batch = 4 prompts, group = 4, "
+    text += "max_tokens = 8, reward = right, lr = 1e-4 }\n"
+    exam = "stage exam: evaluate {{ prompts = {}, max_tokens = 8, verify = [right] }}\n"
+    policy = [analysed(text + exam.format(name)).report.ordered() for name in ("asked", "new")]
+    (found,) = [each for each in policy[0] if each.code == "W622"]
+    assert "a model learns from answers to it" in found.message
+    (alike,) = [each for each in policy[1] if each.code == "W622"]
+    assert alike.help == "separate the records with `skip` and `documents`"
+    first = text.replace(
+        "asked { sample = arithmetic", "asked { sample = arithmetic, documents = 300"
+    )
+    apart = analysed(first + exam.format("new")).report.ordered()
+    assert "W622" not in [each.code for each in apart]
+
+
 def test_data_that_are_there_for_measuring_alone_can_be_measured_whole() -> None:
     """A note says so where the usual half a percent would be measured."""
 
