@@ -12,6 +12,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from etude.compiler.files import store_access
+
 PYTHON = Path(__file__).resolve().parents[1] / "build" / "moto" / "bin" / "python"
 """moto's, whose packages do not go together with those of etude: pip looks for minutes for versions
 of boto3 and of s3fs's own library that do."""
@@ -154,3 +156,8 @@ def server(open_for: int | None = None) -> Iterator[Server]:
     finally:
         process.stdin.close()
         process.wait(30)
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that does not answer is asked once, not for half a minute."""
+    monkeypatch.setattr(store_access, "MOST_TRIES", 1)

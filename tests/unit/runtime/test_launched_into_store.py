@@ -10,7 +10,7 @@ import fsspec
 import pytest
 import yaml
 from specs import HEAD, plan, stage
-from stores import KEY, SECRET, Server, server
+from stores import KEY, SECRET, Server, impatient, server
 
 from etude.cli.main import main as command
 from etude.compiler.plan.plan import Plan
@@ -195,6 +195,7 @@ def test_what_rank_0_has_said_in_this_attempt_counts(store: Server) -> None:
 def test_a_store_that_does_not_answer_at_the_end_is_no_reason_to_give_up(
     store: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    impatient(monkeypatch)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     assert ended(75) == 75

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from stores import KEY, SECRET, Server, guarded, server
+from stores import KEY, SECRET, Server, guarded, impatient, server
 
 from etude.runtime.errors import Interrupted, RunError
 from etude.runtime.run_folder import lease as lease_module
@@ -306,6 +306,7 @@ def test_a_store_that_cannot_be_used_is_one_message(
 ) -> None:
     for name, value in changes.items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+    impatient(monkeypatch)
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     with pytest.raises(RunError) as problem:
         opened(url)
