@@ -38,6 +38,9 @@ tokenizer bytes {{ bytes }}
 dataset any {{ sample = python_docs }}
 dataset chats {{ files = "chats.jsonl", kind = dialogs, dialogs = 1000 }}
 dataset pairs {{ files = "pairs.jsonl", kind = preferences, pairs = 1000 }}
+dataset steps {{ files = "steps.jsonl", kind = solutions, solutions = 1000 }}
+dataset sums {{ sample = arithmetic, kind = prompts }}
+verifier right {{ kind = math }}
 dialog chat {{ protocol = llama3 }}
 model measured {{ {model} }}
 cluster here {{ nodes = {nodes}, gpus = 8 of "H100 80GB" }}
@@ -56,6 +59,15 @@ stage after: """
 TUNED = LATER + "train {{ from = step, data = any, batch = {batch} seqs"
 SFT = LATER + "sft {{ from = step, data = chats, dialog = chat, batch = {batch} seqs"
 DPO = LATER + "dpo {{ from = step, data = pairs, dialog = chat, batch = {batch} pairs"
+REWARD = LATER + "reward {{ from = step, data = pairs, dialog = chat, batch = {batch} pairs"
+PRM = LATER + "prm {{ from = step, data = steps, dialog = chat, batch = {batch} solutions"
+DISTILL = LATER + (
+    "distill {{ from = step, teacher = step, data = chats, dialog = chat, batch = {batch} seqs"
+)
+GRPO = LATER + (
+    "grpo {{ from = step, data = sums, dialog = chat, batch = {batch} prompts, group = 2, "
+    "reward = right, max_tokens = 64, kl = 0.1"
+)
 
 
 class Row(NamedTuple):
@@ -79,6 +91,7 @@ def llama(size: str, layers: int | None = None) -> str:
 LORA = "adapter = lora { rank = 16 }"
 MUON = "optimizer = muon { }"
 ADAFACTOR = "optimizer = adafactor { }"
+LION = "optimizer = lion { }"
 OFFLOAD = "torchtitan { training { enable_cpu_offload = true } }"
 EAGER = "torchtitan { compile { enable = false } }"
 ROWS = (
@@ -113,6 +126,20 @@ ROWS = (
     Row("8B, FSDP 8, LoRA, full", llama("8B"), "shard 8", recompute="full", also=LORA, stage=TUNED),
     Row("8B, FSDP 8, sft", llama("8B"), "shard 8", recompute="selective", stage=SFT),
     Row("8B, FSDP 8, dpo", llama("8B"), "shard 8", recompute="selective", stage=DPO),
+    Row("8B, FSDP 8, reward", llama("8B"), "shard 8", recompute="selective", stage=REWARD),
+    Row("8B, FSDP 8, reward, full", llama("8B"), "shard 8", recompute="full", stage=REWARD),
+    Row("8B, FSDP 8, prm", llama("8B"), "shard 8", recompute="full", stage=PRM),
+    Row("8B, FSDP 8, distill", llama("8B"), "shard 8", recompute="full", stage=DISTILL),
+    Row("8B, FSDP 8, grpo", llama("8B"), "shard 8", recompute="selective", stage=GRPO),
+    Row(
+        "8B, TP 2, FSDP 8, grpo",
+        llama("8B"),
+        "shard 8, tensor 2",
+        2,
+        recompute="full",
+        stage=GRPO,
+    ),
+    Row("8B, FSDP 8, Lion", llama("8B"), "shard 8", recompute="full", also=LION),
     Row("2B, tied, FSDP 8", 'family = qwen3, size = "1.7B"', "shard 8", recompute="full"),
     Row("70B, FSDP 8, TP 8", llama("70B"), "shard 8, tensor 8", 8, recompute="full"),
     Row("70B, FSDP 128", llama("70B"), "shard 128", 16, batch=128, recompute="full"),

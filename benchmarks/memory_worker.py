@@ -13,7 +13,7 @@ allocator. Five things have to be in place of others:
   graph returns. Elementwise work and sums between them are taken to be one kernel.
 - attention, where nothing is compiled: its kernels allocate their outputs;
 - tokens for experts: as many for each rank, where on a GPU the router says;
-- preferences: each fills its row, with a prompt and two responses of the same length.
+- records: each fills its row, with a prompt and as many responses of the same length, or steps.
 """
 
 import json
@@ -278,6 +278,7 @@ def without_others(job: Any) -> None:
     from torchtitan.models.common.token_dispatcher import AllToAllTokenDispatcher
 
     from etude.runtime.engine import objectives
+    from etude.runtime.engine.records import policy, solutions
 
     def splits(self: Any, counts: torch.Tensor, exchanged: torch.Tensor, size: int) -> Any:
         experts, r = job.model.experts, job.resources
@@ -306,8 +307,10 @@ def without_others(job: Any) -> None:
     def sums(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         return values.sum().expand(len(counts))
 
-    put(objectives, sums_of=sums)
-    put(objectives.RecordLoss, collect=lambda *_: ({}, None))
+    for module in (objectives, policy):
+        put(module, sums_of=sums)
+    for loss in (objectives.RecordLoss, solutions.StepLoss):
+        put(loss, collect=lambda *_: ({}, None))
     put(schedules._PipelineSchedule, _warmup_p2p=asks)
     put(stages.PipelineStage, _recv_meta=told, _send_meta=lambda *_: None)
 
@@ -417,7 +420,7 @@ def rows() -> Any:
 
             while True:
                 if not makes_logits(self.job.objective):
-                    yield preferences(self.job, self.batch)
+                    yield records(self.job, self.batch)
                     continue
                 shape = (self.batch, self.job.seq_len)
                 row = torch.zeros(shape, dtype=torch.int64)
@@ -427,26 +430,61 @@ def rows() -> Any:
     return Loader
 
 
-def preferences(job: Any, number: int) -> Any:
-    """Full rows of a preference each, of a prompt and two responses as long, and their labels."""
+RESPONSES = {"dpo": 2, "reward": 2, "grpo": 1}
+"""Of a record, by objective."""
+STEPS_OF_ANSWERS = 32
+"""Scores of an answer in steps."""
+
+
+def records(job: Any, number: int) -> Any:
+    """Full rows of a record each, of a prompt and responses as long, or of one answer, and their
+    labels."""
     import numpy as np
 
     from etude.runtime.data.dialogs.encode import CONTENT
     from etude.runtime.data.records.shards import Record
-    from etude.runtime.engine.records.rows import ask_tokens, collate, lay_out
+    from etude.runtime.engine.records import rows as of
 
-    third = job.seq_len // 3
-    branches = (job.seq_len - 2 * third, third, third)
-    tokens = np.zeros(job.seq_len, np.int64)
-    parts = np.full(job.seq_len, CONTENT, np.uint8)
-    row = lay_out(Record(tokens, parts, branches), (0, 1), job.objective.layout)
+    kind, tokens = job.objective.name, np.zeros(job.seq_len, np.int64)
+    if kind in RESPONSES:
+        each = job.seq_len // (RESPONSES[kind] + 1)
+        branches = (job.seq_len - RESPONSES[kind] * each, *[each] * RESPONSES[kind])
+        record = Record(tokens, np.full(job.seq_len, CONTENT, np.uint8), branches)
+        layout = getattr(job.objective, "layout", "joint")
+        row = of.lay_out(record, range(RESPONSES[kind]), layout)
+    elif kind == "prm":
+        step = job.seq_len // STEPS_OF_ANSWERS
+        row = of.scored(tokens, range(step - 1, job.seq_len, step))
+    else:
+        row = of.window(np.zeros(job.seq_len + 1, np.int64))
     rows = [row] * number
-    batch = collate(rows, 128, job.seq_len)
-    batch |= ask_tokens(rows, job.seq_len, "none")
-    batch |= {"reference": torch.zeros(2 * number), "tokens": torch.tensor(number * job.seq_len)}
+    batch = of.collate(rows, 128, job.seq_len)
+    scored = kind in ("reward", "prm")
+    batch |= of.ask_ends(rows, job.seq_len) if scored else of.ask_tokens(rows, job.seq_len, "none")
+    batch |= beside(job.objective, number, len(batch["places"]))
+    batch["tokens"] = torch.tensor(number * job.seq_len)
     labels = torch.full_like(batch["input"], -100)
     labels.view(-1)[:number] = 0
     return batch, labels
+
+
+def beside(objective: Any, number: int, places: int) -> dict[str, torch.Tensor]:
+    """What else the loss of so many records is told, and of so many places."""
+    from etude.runtime.engine.records.rewards import pairs
+
+    match objective.name:
+        case "dpo":
+            return {"reference": torch.zeros(2 * number)}
+        case "reward":
+            return pairs([2] * number)
+        case "prm":
+            return {"right": torch.ones(places, dtype=torch.bool)}
+        case "grpo":
+            of_answers = {name: torch.zeros(number) for name in ("advantages", "rewards")}
+            return of_answers | {name: torch.zeros(places) for name in ("old", "reference")}
+        case _:
+            shape = (places, objective.top_k)
+            return {"teacher": torch.zeros(shape), "targets": torch.zeros(shape, dtype=torch.int64)}
 
 
 def main() -> None:

@@ -59,6 +59,7 @@ class Setting(Record):
         offload: the host keeps weights, gradients and moments.
         adapters: parameters of adapters for each of the model's, which is frozen if there are some.
         asked: the loss asks about places in rows, whose logits are made piece by piece.
+        likely: it asks about several tokens at each of them.
         scores: its head gives one score, not a logit for each token.
         muon: iterations of Newton–Schulz in Muon, by which the matrices of layers learn; 0: they do
             not.
@@ -85,6 +86,7 @@ class Setting(Record):
     once: bool = False
     reads: bool = False
     asked: bool = False
+    likely: bool = False
     scores: bool = False
     adapters: float = 0.0
     averaged: bool = False
@@ -200,6 +202,7 @@ def _symbols(setting: Setting) -> dict[str, float]:
         **_adafactor(setting),
         "lion": setting.lion,
         "plain_loss": setting.plain_loss,
+        "asked": _asked(setting),
         "flash2": setting.flash2,
         "once": setting.once,
         "bytes": bytes_of,
@@ -266,6 +269,15 @@ def _muon(setting: Setting) -> dict[str, float]:
         if experts
         else 0,
     }
+
+
+def _asked(setting: Setting) -> int:
+    """Bytes for each logit of a piece, as its gradient is made: three numbers in fp32 for the
+    cross-entropy of a token, four where tensor ranks share the vocabulary, and five for
+    log-probabilities of several tokens (`runtime/engine/heads.py`)."""
+    if not setting.asked or setting.scores:
+        return 0
+    return 20 if setting.likely else 16 if setting.resources.tensor > 1 else 12
 
 
 def _adafactor(setting: Setting) -> dict[str, float]:

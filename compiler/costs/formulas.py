@@ -68,6 +68,8 @@ SYMBOLS = {
     "`fsdp_reshard_after_forward` says otherwise",
     "offload": "1 where the host keeps weights, gradients and moments, else 0",
     "chunks": "parts that the loss is computed in",
+    "asked": "bytes for each logit of a loss that asks about places in rows, in pieces of 2,048: "
+    "12, with tensor ranks 16, and 20 for several tokens of a place; else 0",
     "chunked": "1 where the gradients of those parts are added up in fp32, else 0",
     "save_all": "share of the activations that are kept: 1 without recomputation, the share of a "
     "`budget`, else 0",

@@ -33,7 +33,7 @@ class Work(Record):
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
         compiled: whether it leaves torch.compile on.
-        adapters, averaged, muon, adafactor, lion, asked, scores: as in `Setting`.
+        adapters, averaged, muon, adafactor, lion, asked, likely, scores: as in `Setting`.
     """
 
     model: ModelShape
@@ -47,6 +47,7 @@ class Work(Record):
     averaged: bool = False
     muon: int = 0
     asked: bool = False
+    likely: bool = False
     scores: bool = False
     adafactor: bool = False
     lion: bool = False
@@ -69,6 +70,7 @@ class Work(Record):
             else 0.0,
             averaged=getattr(stage.spec, "averages", False),
             asked=asked,
+            likely=isinstance(stage.spec, r.Distill),
             scores=asked and not stage.spec.writes_text,
             muon=of.own()["ns_steps"] if of.kind == "muon" else 0,
             adafactor=of.kind == "adafactor",
@@ -116,6 +118,7 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         plain_loss=work.asked or not work.compiled,
         chunks=max(form.micro_batch * form.seq_len / PIECE, 1) if work.asked else LOSS_CHUNKS,
         asked=work.asked,
+        likely=work.likely,
         scores=work.scores,
         reshard=work.reshard,
         offload=work.offload,

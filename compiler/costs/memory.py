@@ -183,8 +183,8 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "logits_part": _of(
-        "has_out * (a_logits if plain_loss else bytes + (bytes if t == 1 else 8)) * T * V"
-        " / (t * chunks)",
+        "has_out * (asked if asked else a_logits if plain_loss else"
+        " bytes + (bytes if t == 1 else 8)) * T * V / (t * chunks)",
         "logits, their fp32 copy, log-softmax and gradient, in parts; of a compiled loss only "
         "logits and gradient, which is made of two in fp32 where tensor ranks share the vocabulary",
         "bytes",
@@ -203,8 +203,12 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "head_part": _of(
-        "head + bytes * learned * (1 - plain_loss) * (t == 1) * N_head",
-        "the same with the gradient of a part; before that, a loss with copies in fp32 has most",
+        "head + bytes * learned * N_head"
+        " * ((1 - plain_loss) * (t == 1) + (asked > 0) * (chunks > 1))"
+        " + (asked > 0) * gathered * N_gathered * (1 - kept)",
+        "the same with the gradient of a part; before that, a loss with copies in fp32 has most, "
+        "and one that asks about places the gradient of the pieces before, and the last layer, "
+        "which is gathered already",
         "bytes",
     ),
     "head_sent": _of(

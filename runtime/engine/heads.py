@@ -92,7 +92,9 @@ class TokenHead(Linear):
     def _likely(
         self, asked: Likely, hidden_ND: torch.Tensor, targets_NK: torch.Tensor | None = None
     ) -> torch.Tensor:
-        logits_NV = self._logits(hidden_ND)[:, : asked.vocab] / asked.temperature
+        logits_NV = self._logits(hidden_ND)[:, : asked.vocab]
+        if asked.temperature != 1:
+            logits_NV = logits_NV / asked.temperature
         rest_N1 = logits_NV.logsumexp(1, keepdim=True)
         if targets_NK is not None:
             return logits_NV.gather(1, targets_NK) - rest_N1

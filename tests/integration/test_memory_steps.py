@@ -15,7 +15,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks import memory
-from benchmarks.memory import MUON, Row
+from benchmarks.memory import DISTILL, GRPO, MUON, PRM, REWARD, Row
 
 SMALL = (
     "family = qwen3, layers = 6, dim = 64, heads = 4, kv_heads = 2, head_dim = 16, ffn = 128, "
@@ -31,8 +31,8 @@ WORKSPACE = 64 << 20
 """Bytes that matrix products of CUDA keep for themselves, and what is small beside them."""
 
 
-def small(name: str, model: str, parallel: str, also: str = "") -> Row:
-    return Row(name, model, parallel, seq_len=256, recompute="full", also=also)
+def small(name: str, model: str, parallel: str, also: str = "", **stage: str) -> Row:
+    return Row(name, model, parallel, seq_len=256, recompute="full", also=also, **stage)
 
 
 ROWS = (
@@ -44,6 +44,10 @@ ROWS = (
     small("experts, pipeline", EXPERTS, "shard 4, expert 4, pipeline 2, micro_batch 2"),
     small("latent experts", LATENT, "shard 8, expert 8"),
     small("latent experts, tensor", LATENT, "shard 4, tensor 2, expert 4"),
+    small("policy", SMALL, "shard 4, tensor 2", stage=GRPO),
+    small("reward", SMALL, "shard 8", stage=REWARD),
+    small("process reward", SMALL, "shard 8", stage=PRM),
+    small("student", SMALL, "shard 8", stage=DISTILL),
 )
 
 pytestmark = pytest.mark.skipif(

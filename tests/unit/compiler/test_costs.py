@@ -74,8 +74,13 @@ def test_gradients_that_are_reduced_once_a_step_are_kept_whole() -> None:
 
 def test_a_loss_that_asks_about_places_makes_few_logits_and_no_sum_of_gradients() -> None:
     usual = estimate(setting(recompute="none"))
-    asked = estimate(setting(recompute="none", asked=True, plain_loss=True, chunks=8192 / 2048))
-    assert asked.memory["logits"] == pytest.approx(FITTED["a_logits"] * 2048 * 128_256)
+    changes: dict[str, Any] = {"recompute": "none", "asked": True, "plain_loss": True}
+    asked = estimate(setting(**changes, chunks=8192 / 2048))
+    assert asked.memory["logits"] == pytest.approx(12 * 2048 * 128_256)
+    likely = estimate(setting(**changes, chunks=8192 / 2048, likely=True))
+    assert likely.memory["logits"] == pytest.approx(20 * 2048 * 128_256)
+    (scores, whole) = (estimate(setting(**changes, chunks=of)) for of in (8192 / 2048, 1))
+    assert scores.values["head_part"] - whole.values["head_part"] == 2 * 128_256 * 4096
     assert asked.values["hidden"] == usual.values["hidden"] - 4 * 8192 * 4096
     assert asked.values["head"] == usual.values["head"] - 4 * 128_256 * 4096
 
