@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..families import FAMILIES
 from .plan import VERSION, Plan
 
@@ -51,7 +53,12 @@ def read_plan(path: Path) -> Plan:
     problem = _problem(data)
     if problem is not None:
         raise PlanError(f"{path} is not a valid plan: {problem}", rewrite)
-    plan = Plan.model_validate(data)
+    try:
+        plan = Plan.model_validate(data)
+    except ValidationError as problem:  # a number that the schema allows and Python's int does not
+        first = problem.errors()[0]
+        reason = f"{_path(list(first['loc']))}: {first['msg']}"
+        raise PlanError(f"{path} is not a valid plan: {reason}", rewrite) from None
     keys: set[str] = set()
     for job in plan.jobs:
         family = getattr(getattr(job, "model", None), "family", None)

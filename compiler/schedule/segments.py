@@ -48,6 +48,7 @@ def cut(
         checkpoints: steps at which a segment has to end.
     """
     found: list[Segment] = []
+    ends = frozenset(checkpoints)
     lengths = [(start, seq_len) for start, _, seq_len in clock.lengths]
     for start, stop in pairwise(_cuts(clock, thetas, places, meshes, checkpoints)):
         seq_len, theta, degrees = (at(changes, start) for changes in (lengths, thetas, places))
@@ -71,7 +72,7 @@ def cut(
         )
         previous = found[-1] if found else None
         same = previous and replace(previous, from_step=start, to_step=stop) == segment
-        if previous and same and start not in checkpoints:
+        if previous and same and start not in ends:
             found[-1] = replace(previous, to_step=stop)
         else:
             found.append(segment)

@@ -152,3 +152,12 @@ def test_a_plan_of_a_family_that_is_not_there_is_refused(tmp_path: Path) -> None
     (tmp_path / "plan.json").write_text(json.dumps(data))
     with pytest.raises(PlanError, match="family `llama9`, but this version of etude has llama3"):
         read_plan(tmp_path / "plan.json")
+
+
+def test_a_plan_with_a_number_that_no_int_can_hold_is_refused(tmp_path: Path) -> None:
+    """JSON Schema takes 1e308 for an integer, and pydantic does not."""
+    data = json.loads(plan(HEAD + stage(steps="10")).to_json())
+    next(job for job in data["jobs"] if job["kind"] == "train")["steps"] = 1e308
+    (tmp_path / "plan.json").write_text(json.dumps(data))
+    with pytest.raises(PlanError, match=r"not a valid plan: jobs\[\d+\]\S*steps: .*integer"):
+        read_plan(tmp_path / "plan.json")

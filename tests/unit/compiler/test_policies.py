@@ -1,5 +1,6 @@
 """Stages that learn from their own answers: what is planned, and what is refused."""
 
+import time
 from typing import Any
 
 import pytest
@@ -72,6 +73,12 @@ def test_turns_end_where_the_model_writes_anew() -> None:
     assert [job.prompts for job in rollouts] == [[64] * 4, [64] * 4, [64] * 2]
     windows = [(job.window.first, job.window.count) for job in jobs if job.kind == "draw"]
     assert windows == [(0, 256), (256, 256), (512, 128)]
+
+
+def test_sixty_thousand_turns_are_checked_in_seconds() -> None:
+    begin = time.process_time()
+    assert refused("steps = 60_000, refresh = 1 step") == []
+    assert time.process_time() - begin < 10
 
 
 def test_likelihoods_are_computed_where_the_loss_needs_them() -> None:
