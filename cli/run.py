@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
     if args.variant == ALL and not is_plan(Path(args.file)):
         from .several import run_variants
 
-        return run_variants(args)
+        return _ended(run_variants(args), args)
     try:
         place = here()
     except RunError as reason:
@@ -42,7 +42,16 @@ def run(args: Namespace) -> int:
 
         with listening(last=args.alone):
             return run_rank(args, place)
-    return work(args, _run, done)
+    return _ended(work(args, _run, done), args)
+
+
+def _ended(code: int, args: Namespace) -> int:
+    """The exit code; ends the process with it at once if torch is still being imported."""
+    from ..runtime.imports import leave
+
+    if code and args.alone:
+        leave(code)
+    return code
 
 
 def _run(plan: "Plan", folder: Path, root: Path, on_event: "OnEvent") -> None:

@@ -3,6 +3,8 @@ them."""
 
 import gc
 import logging
+import os
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -79,3 +81,16 @@ def wait() -> None:
     be imported by two threads at once."""
     for thread in _threads:
         thread.join()
+
+
+def leave(code: int) -> None:
+    """Ends this process at once if something is still being imported; returns if nothing is.
+
+    A usual exit would wait for the thread, and keep users waiting for seconds after the message
+    that ended their run.
+    """
+    if any(thread.is_alive() for thread in _threads):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
