@@ -77,6 +77,7 @@ SECTIONS = {
     "N62": "Data and reproducibility",
     "N65": "What nothing uses",
     "N66": "Memory and time",
+    "N67": "Published weights",
 }
 """The first characters of codes → the heading of their section."""
 

@@ -21,7 +21,7 @@ ENDLESS = MOST - 1
 """The longest sequence where a configuration names none, and no position is too far."""
 CLASSIFIER = "ForSequenceClassification"
 """How transformers' names of classifiers end."""
-_CLASS_END = re.compile(r"(ForCausalLM|LMHeadModel|_ForCausalLM)$")
+_CLASS_END = re.compile(r"(ForCausalLM|LMHeadModel|_ForCausalLM|ForSequenceClassification)$")
 _NAMED = {"hunyuan_v1_dense": "hunyuandensev1"}
 """model_type → what its classes are called, where that is something else."""
 _ROPES = {"default": "none", "none": "none", "llama3": "llama", "yarn": "yarn"}
@@ -36,6 +36,8 @@ class Described(Record):
         bound: the key that sets this limit.
         head: "tokens" of a language model, "score" of a classifier with one label.
         unknown: keys with a value that are not known here.
+        code: the class of the folder's own code that computes the model, by the name of
+            transformers' class; "" if it names none.
     """
 
     family: str = ""
@@ -45,6 +47,7 @@ class Described(Record):
     head: str = "tokens"
     problems: tuple[Problem, ...] = ()
     unknown: tuple[str, ...] = ()
+    code: str = ""
 
 
 def describe(config: Mapping[str, Any], family: str = "") -> Described:
@@ -85,7 +88,7 @@ class _Reader:
         head = self._head()
         for key, (value, why) in self._only().items():
             self._fixed(key, value, why)
-        self._code()
+        code = self._code(head)
         shape = self._shape()
         rope = self._rope()
         longest, bound = self._longest()
@@ -106,6 +109,7 @@ class _Reader:
             head=head,
             problems=tuple(problems),
             unknown=unknown,
+            code=code,
         )
 
     def _only(self) -> dict[str, tuple[Any, str]]:
@@ -136,13 +140,15 @@ class _Reader:
             )
         return "score"
 
-    def _code(self) -> None:
-        """Reports code of the folder that computes another model than that of the model_type: it is
-        never run. Many folders bring the code of a model that transformers has, too."""
+    def _code(self, head: str) -> str:
+        """The class of the folder's code that computes the model. Reports one that computes another
+        model than that of the model_type: it is never run. Many folders bring the code of a model
+        that transformers has, too."""
         given = self.config.get("auto_map")
-        code = given.get("AutoModelForCausalLM") if isinstance(given, dict) else None
+        name = f"AutoModel{CLASSIFIER}" if head == "score" else "AutoModelForCausalLM"
+        code = given.get(name) if isinstance(given, dict) else None
         if not isinstance(code, str):
-            return
+            return ""
         kind = str(self.config["model_type"])
         own = _bare(_CLASS_END.sub("", code.rpartition(".")[2]))
         if own not in (_bare(kind), _bare(kind.removesuffix("_text")), _NAMED.get(kind)):
@@ -153,6 +159,7 @@ class _Reader:
                 "if transformers computes the same without `trust_remote_code`, remove `auto_map` "
                 "from config.json; if not, use other weights",
             )
+        return code
 
     def _fixed(self, key: str, value: Any, why: str) -> None:
         given = self.values.get(key)

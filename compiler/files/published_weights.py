@@ -249,6 +249,14 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
         _own_output(name, model, ours.tied, report)
     for key in found.unknown:
         _unknown(f"{name} has {key}", model.at(where), report)
+    if found.code:
+        report.add(
+            "N671",
+            f"{name} says that the code {found.code} computes the model, which etude does not run",
+            model.at(where),
+            help=f"etude computes what transformers' own {config['model_type']} does: if the code "
+            "differs from that, use other weights",
+        )
 
 
 def _unknown(what: str, at: Span | None, report: Report) -> None:

@@ -207,6 +207,20 @@ UNUSABLE = [
         "remove `auto_map` from config.json",
     ),
     (
+        "a reward model, with code of its own that computes something else",
+        lambda at: write_folder(
+            at,
+            {
+                "architectures": ["LlamaForSequenceClassification"],
+                "id2label": {"0": "LABEL_0"},
+                "auto_map": {"AutoModelForSequenceClassification": "modeling_x.LlamaOfGates"},
+            },
+        ),
+        "E543",
+        "says that the code modeling_x.LlamaOfGates computes the model",
+        "remove `auto_map` from config.json",
+    ),
+    (
         "another activation",
         lambda at: write_folder(at, {"hidden_act": "gelu"}),
         "E543",
@@ -240,6 +254,23 @@ def test_code_for_a_model_that_transformers_has_too_changes_nothing(tmp_path: Pa
     assert [job.key for job in planned(tmp_path, BASE + SFT).jobs] == [
         job.key for job in before.jobs
     ]
+
+
+def test_code_that_is_not_run_is_noted_once(tmp_path: Path) -> None:
+    """Under the name of transformers' class it may have been changed, and nobody would see it."""
+    ours = {
+        "AutoConfig": "configuration_x.C",
+        "AutoModelForCausalLM": "modeling_x.LlamaForCausalLM",
+    }
+    write_folder(tmp_path / "base", {"auto_map": ours})
+    (found,) = [
+        each for each in analysed(tmp_path, BASE + SFT).report.ordered() if each.code == "N671"
+    ]
+    assert (found.severity, found.span and found.span.text) == ("note", '"base"')
+    assert "the code modeling_x.LlamaForCausalLM computes the model" in found.message
+    assert "what transformers' own llama does" in found.help
+    write_folder(tmp_path / "base", {"auto_map": {"AutoConfig": "configuration_x.C"}})
+    assert "N671" not in [each.code for each in analysed(tmp_path, BASE + SFT).report.ordered()]
 
 
 WRONG = [

@@ -13,7 +13,7 @@ from etude.spec.findings import codes
 ELSEWHERE = (
     *("E481", "E482", "E491", "E492", "E525", "E542", "E543", "E549", "E552", "E561"),
     *("E562", "E563"),
-    *("W676", "W677", "W678", "W679"),
+    *("W676", "W677", "W678", "W679", "N671"),
 )
 """What only `--miniature` and `plan --deep` find, what is found in folders of weights, in large
 files, in files of data and in object stores."""
