@@ -330,6 +330,20 @@ def same(one: Path, other: Path) -> bool:
     )
 
 
+def interrupted(job: TrainJob, inputs: dict[str, Path], folder: Path, *, lost: int) -> None:
+    """Runs a job until the power is lost after a step."""
+
+    class Lost(Exception):
+        pass
+
+    def lose_power(event: dict[str, Any]) -> None:
+        if event.get("step") == lost:
+            raise Lost
+
+    with pytest.raises(Lost):
+        run(job, inputs, folder, on_event=lose_power)
+
+
 def interrupted_and_resumed(
     job: TrainJob, inputs: dict[str, Path], folder: Path, *, lost: int, again: list[int]
 ) -> Events:
@@ -341,18 +355,10 @@ def interrupted_and_resumed(
         again: the steps that are taken once it is back.
     """
 
-    class Lost(Exception):
-        pass
-
-    def lose_power(event: dict[str, Any]) -> None:
-        if event["step"] == lost:
-            raise Lost
-
     whole = run(job, inputs, folder / "whole")
-    with pytest.raises(Lost):
-        run(job, inputs, folder / "job", on_event=lose_power)
+    interrupted(job, inputs, folder / "job", lost=lost)
     events = run(job, inputs, folder / "job")
-    assert [event["step"] for event in events] == again
+    assert [event["step"] for event in events if event["event"] == "step"] == again
     assert same(folder / "whole" / "result" / "state", folder / "job" / "result" / "state")
     return whole
 

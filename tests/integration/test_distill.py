@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_jobs import architecture, run, same
+from engine_jobs import architecture, interrupted_and_resumed
 from record_jobs import Roles, forward_job, preference, record_job, transformers_model
 from test_engine_records import check_against_transformers
 
@@ -144,21 +144,9 @@ def test_a_teacher_keeps_its_likeliest_tokens_of_each_record(roles: Roles, tmp_p
 def test_it_resumes_bit_for_bit_and_ends_nearer_to_the_teacher(
     roles: Roles, tmp_path: Path
 ) -> None:
-    class Lost(Exception):
-        pass
-
-    def lose_power(event: dict[str, Any]) -> None:
-        if event["step"] == 8:
-            raise Lost
-
     given = taught(roles, tmp_path / "teacher")
     objective = Distill(temperature=1.0, top_k=16)
     job = record_job(objective, steps=12, batch=8, checkpoint_every=6)
-    events = run(job, given, tmp_path / "whole")
+    events = interrupted_and_resumed(job, given, tmp_path, lost=8, again=[*range(6, 12)])
     assert events[-1]["loss"] < 0.9 * events[0]["loss"]
     assert 0 < events[0]["kept"] < 1
-    with pytest.raises(Lost):
-        run(job, given, tmp_path / "killed", on_event=lose_power)
-    assert [event["step"] for event in run(job, given, tmp_path / "killed")] == [*range(6, 12)]
-    whole, killed = (tmp_path / name / "result" / "state" for name in ("whole", "killed"))
-    assert same(whole, killed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import Events, architecture, lr, run, same, train_job
+from engine_jobs import Events, architecture, interrupted, lr, run, same, train_job
 from torch.distributed.checkpoint.filesystem import FileSystem
 
 from etude.compiler.plan.plan import Averaging
@@ -150,17 +150,8 @@ def test_a_checkpoint_of_the_job_itself_that_cannot_be_read_is_named(
     inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is damaged gives way to the one before it: see test_engine_checkpoints.py."""
-
-    class Lost(Exception):
-        pass
-
-    def lose_power(event: dict[str, Any]) -> None:
-        if event["step"] == 6:
-            raise Lost
-
     folder = tmp_path / "job"
-    with pytest.raises(Lost):
-        run(train_job(steps=12), inputs, folder, on_event=lose_power)
+    interrupted(train_job(steps=12), inputs, folder, lost=6)
     checkpoint = folder / "checkpoints" / "step-5"
 
     def refuse(*_: Any, **__: Any) -> None:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_jobs import Events, architecture, experts, lr, run, same, same_weights, train_job
+from engine_jobs import (
+    Events,
+    architecture,
+    experts,
+    interrupted,
+    lr,
+    run,
+    same,
+    same_weights,
+    train_job,
+)
 from record_jobs import (
     ACCURACY,
     SEQ_LEN,
@@ -273,13 +283,7 @@ class Enough(Exception):
 
 def test_evaluations_may_come_to_a_job_that_has_begun(inputs: Roles, tmp_path: Path) -> None:
     """They are not part of its key, so it goes on from a checkpoint that knows of none."""
-
-    def until(event: dict[str, Any]) -> None:
-        if event.get("step") == 7:
-            raise Enough
-
-    with pytest.raises(Enough):
-        run(train_job(steps=10), inputs, tmp_path / "job", on_event=until)
+    interrupted(train_job(steps=10), inputs, tmp_path / "job", lost=7)
     job = watching(train_job(steps=10), WEB)
     found = evaluations(run(job, given(job, inputs), tmp_path / "job"))
     assert [event["step"] for event in found] == [5, 8, 9]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_jobs import architecture, lr, run, same, weights
+from engine_jobs import architecture, interrupted_and_resumed, lr, run, weights
 from record_jobs import (
     Roles,
     dpo,
@@ -83,23 +83,10 @@ KTO = Kto(beta=0.1, desirable_weight=1, undesirable_weight=1, mask="none")
 
 @pytest.mark.parametrize("objective", [Sft(), Reward(), dpo(), KTO])
 def test_a_job_resumes_bit_for_bit(roles: Roles, tmp_path: Path, objective: Objective) -> None:
-    class Lost(Exception):
-        pass
-
-    def lose_power(event: dict[str, Any]) -> None:
-        if event["step"] == 4:
-            raise Lost
-
     # Several epochs of the sixty records.
     job = record_job(objective, steps=6, batch=16, checkpoint_every=3)
     given = {**roles, "reference:prefer": roles["none"], "reference:rated": roles["rated none"]}
-    run(job, given, tmp_path / "whole")
-    with pytest.raises(Lost):
-        run(job, given, tmp_path / "killed", on_event=lose_power)
-    events = run(job, given, tmp_path / "killed")
-    assert [event["step"] for event in events] == list(range(3, 6))
-    whole, killed = (tmp_path / name / "result" / "state" for name in ("whole", "killed"))
-    assert same(whole, killed)
+    interrupted_and_resumed(job, given, tmp_path, lost=4, again=[3, 4, 5])
 
 
 def test_a_reward_model_goes_on_with_its_own_head(roles: Roles, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_jobs import lr, make_inputs, run, same, train_job
+from engine_jobs import interrupted_and_resumed, lr, make_inputs, run, same, train_job
 from torch import nn
 from torchtitan.config import TrainingConfig
 
@@ -61,16 +61,7 @@ def test_a_job_that_is_interrupted_goes_on_with_them(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     changing = job(clip=CLIP, weight_decay=DECAY)
-    run(changing, inputs, tmp_path / "whole")
-
-    def die(event: dict[str, Any]) -> None:
-        if event.get("step") == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(changing, inputs, tmp_path / "job", on_event=die)
-    run(changing, inputs, tmp_path / "job")
-    assert same(tmp_path / "job/result/state", tmp_path / "whole/result/state")
+    interrupted_and_resumed(changing, inputs, tmp_path, lost=4, again=[4, 5])
     # The values of each step alone, as constants, end elsewhere.
     run(job(clip=CLIP[:1], weight_decay=DECAY), inputs, tmp_path / "other")
     assert not same(tmp_path / "other/result/state", tmp_path / "whole/result/state")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from engine_jobs import (
     Events,
+    interrupted_and_resumed,
     rolling,
     run,
     same,
@@ -84,18 +85,11 @@ def test_resumed_it_decides_as_it_would_have(
     """The norms before the checkpoint count: without them, nothing would be usual yet."""
     assert BAD - 15 < LEAST <= BAD
     disturb({BAD: 1000.0})
-    run(job("skip", every=5), inputs, tmp_path / "undisturbed")
-
-    def die(event: dict[str, Any]) -> None:
-        if event.get("step") == 17:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(job("skip", every=5), inputs, tmp_path / "job", on_event=die)
-    events = run(job("skip", every=5), inputs, tmp_path / "job")
+    skipping = job("skip", every=5)
+    events = interrupted_and_resumed(
+        skipping, inputs, tmp_path, lost=17, again=[*range(15, skipping.steps)]
+    )
     assert [event["step"] for event in events if event["event"] == "spike"] == [BAD]
-    assert min(event["step"] for event in events) == 15
-    assert same(tmp_path / "job/result/state", tmp_path / "undisturbed/result/state")
 
 
 def test_before_anything_is_usual_only_what_is_not_finite_is_a_spike(

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from engine_jobs import Snapshots, architecture, lr, run, same, tensors, train_job, weights
+from engine_jobs import (
+    Snapshots,
+    architecture,
+    interrupted,
+    lr,
+    run,
+    same,
+    tensors,
+    train_job,
+    weights,
+)
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -91,16 +101,8 @@ def test_a_finished_job_is_not_run_again(trained: Path, inputs: dict[str, Path])
 def test_a_job_resumes_where_its_last_finished_checkpoint_is(
     trained: Path, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    class Lost(Exception):
-        pass
-
-    def lose_power(event: dict[str, object]) -> None:
-        if event["step"] == 8:
-            raise Lost
-
     folder = tmp_path / "job"
-    with pytest.raises(Lost):
-        run(train_job(steps=12), inputs, folder, on_event=lose_power)
+    interrupted(train_job(steps=12), inputs, folder, lost=8)
     unfinished = folder / "checkpoints" / "step-7"
     unfinished.mkdir()
     (unfinished / "__0_0.distcp").write_bytes(b"half of it")
@@ -330,17 +332,8 @@ def test_a_profile_counts_the_stages_steps_in_a_later_job_and_after_a_kill(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     """The job continues from its checkpoint within the profile, whose second part has its file."""
-
-    class Lost(Exception):
-        pass
-
-    def lose_power(event: dict[str, Any]) -> None:
-        if event.get("step") == 105:
-            raise Lost
-
     job = profiled(104, 106, steps=8, first_step=100)
-    with pytest.raises(Lost):
-        run(job, inputs, tmp_path / "job", on_event=lose_power)
+    interrupted(job, inputs, tmp_path / "job", lost=105)
     run(job, inputs, tmp_path / "job")
     traces = {path.name: recorded(path) for path in (tmp_path / "profiles" / "toy").iterdir()}
     assert traces == {
