@@ -41,11 +41,15 @@ def counted(
     from ..runtime.preparation.counting import count
     from ..runtime.run_folder.store import Store
 
+    folder = None
     for _ in range(MOST):
         if not plan.counts:
             return plan
-        folder = prepared(plan, _prepare)
-        found = count(plan, Store(folder))
+        # The data of the first plan are those of the next: no need to look at each job again.
+        found = count(plan, Store(folder)) if folder else []
+        if len(found) < len(plan.counts):
+            folder = prepared(plan, _prepare)
+            found = count(plan, Store(folder))
         if all(each.exact and numbers == each.numbers for each, numbers in found):
             return plan
         _keep(found, args)

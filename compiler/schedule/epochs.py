@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import ceil
 
 from ...spec.findings.diagnostics import Report
-from ...spec.quantity import Quantity, measured, short
+from ...spec.quantity import Quantity, counted, short
 from ...spec.schema import recipe as r
 from ..ids import DataId
 from ..program import Program, SourceCount, TrainStage
@@ -84,9 +84,11 @@ def _whole_batches(
     steps = sum(n // 1 for n in each[: int(whole)]) + (part * each[-1] // 1 if part else 0)
     if steps:
         return Length("steps", Fraction(steps))
+    has = "has" if epochs == 1 else "have"
     report.add(
         "E459",
-        f"`drop_last` leaves no batch: {short(epochs)} epochs have {short(passes(each, epochs))}",
+        f"`drop_last` leaves no batch: {counted(epochs, 'epochs')} {has} "
+        f"{short(passes(each, epochs))}",
         spec.at("drop_last"),
         help="lower `batch`, or remove `drop_last`",
     )
@@ -107,7 +109,7 @@ def note_estimates(
         report.add(
             "N664",
             f"the stage `{spec.name}` has about {short(int(float(f'{tokens:.2g}')))} tokens: "
-            f"{measured(spec.epochs.value)} epochs of {sources}, {about[0].said}",
+            f"{counted(spec.epochs.value, 'epochs')} of {sources}, {about[0].said}",
             spec.at("epochs"),
             help="known after tokenizing: `etude prepare` counts, and the plan becomes exact; "
             "`etude run` does both by itself",

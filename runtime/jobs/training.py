@@ -22,7 +22,7 @@ def _tell_repetition(task: Task) -> None:
     """Reports once how often the job's stage reads each source whose data exist by now."""
     job, run = task.job, task.run
     stage = job.stage or job.id
-    sources = [name for name in job.data if name != stage and (stage, name) not in run.told]
+    sources = [name for name in job.data if (stage, name) not in run.told]
     made = {job.inputs[f"data:{name}"]: task.inputs[f"data:{name}"] for name in sources}
     allowed = any(found.code in ALLOWED for found in run.plan.silenced)
     for each in of_stage(stage, run.trained[stage], made, rows(run.plan, stage)):

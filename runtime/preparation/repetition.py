@@ -103,10 +103,13 @@ def of_stage(
 ) -> Iterator[Reading]:
     """The readings of a stage's jobs for the data sets that exist; `made` as in `readings`.
 
+    Answers that the stage itself has written are left out: every turn has its own, and learns from
+    each once.
+
     Args:
         rows: source → tokens of an epoch's rows of packed dialogs, where they are counted.
     """
-    for source in dict.fromkeys(source for job in jobs for source in job.data):
+    for source in dict.fromkeys(source for job in jobs for source in job.data if source != name):
         reading = [job for job in jobs if source in job.data]
         folder = made.get(reading[0].inputs[f"data:{source}"])
         if folder is None:

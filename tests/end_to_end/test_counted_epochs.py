@@ -51,6 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = etude("prepare", "s.etude", cwd=place)
     assert done.returncode == 0, done.stderr
     assert "counted: `talk` has" in done.stderr
+    assert done.stdout.count("dataset.talk: already done") == 1  # by what follows the counting
     return place
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from specs import HEAD, plan, stage
 
-from etude.compiler.plan.plan import Plan
+from etude.compiler.plan.plan import Plan, TrainJob
 from etude.runtime.preparation.repetition import MOST, Reading, readings
 
 SFT = """dataset talk { files = "talk.jsonl", kind = dialogs }
@@ -14,6 +14,14 @@ stage chat: sft { from = first, steps = 10, seq_len = 16, batch = 4 seqs, lr = 1
 """
 DPO = """dataset likes { files = "likes.jsonl", kind = preferences }
 stage tune: dpo { from = first, steps = 10, batch = 4 pairs, lr = 1e-4, data = likes }
+"""
+
+GRPO = """dataset asked { files = "asked.jsonl", kind = prompts }
+verifier right { kind = exact }
+stage rl: grpo {
+  from = first, steps = 12, refresh = 2 steps, batch = 2 prompts, group = 2, lr = 1e-4
+  data = asked, max_tokens = 4, reward = right
+}
 """
 
 
@@ -59,6 +67,19 @@ def test_dialogs_are_counted_in_rows_and_preferences_in_records(tmp_path: Path) 
         ("tune", "preferences", 8.0, True),
     ]
     assert str(found[1]) == "tune reads likes 8 times (5 preferences)"
+
+
+def test_answers_that_a_stage_wrote_itself_are_not_data_that_it_repeats(tmp_path: Path) -> None:
+    """Six turns with answers of their own are no six passes."""
+    made = plan(HEAD + stage() + GRPO)
+    turns = [job for job in made.jobs if job.stage == "rl" and isinstance(job, TrainJob)]
+    assert len(turns) == 6
+    results = {job.inputs["data:rl"]: tmp_path / job.id for job in turns}
+    for folder in results.values():
+        folder.mkdir()
+        split = {"train": {"documents": 8, "tokens": 80}}
+        (folder / "records.json").write_text(json.dumps({"splits": split}))
+    assert readings(made, results) == []
 
 
 def test_data_that_are_not_there_yet_are_left_out(tmp_path: Path) -> None:
