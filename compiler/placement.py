@@ -19,7 +19,7 @@ from .pipelines import (
     split_of,
 )
 from .program import Hardware, ModelStage
-from .values import ModelShape, Resources
+from .values import ROUTER_LOSSES, ModelShape, Resources
 
 Degrees = Mapping[str, int | str]
 """A placement as specs write it: degrees by name, and the `schedule` of a pipeline."""
@@ -87,6 +87,8 @@ def no_graphs(stage: ModelStage, resources: Resources) -> str | None:
         return "its rows are of different lengths"
     if stage.settings.get("z_loss"):
         return "the figures of `z_loss` are added up in Python"
+    if any(stage.settings.get(name) for name in ROUTER_LOSSES):
+        return "the losses of its routers are kept from one micro-batch to the next in Python"
     if stage.settings.get("attention") == "varlen":
         return "`varlen` takes as many lengths as a row has documents"
     if resources.pipeline > 1:

@@ -15,6 +15,10 @@ ADAFACTOR = "Adafactor"
 """torch's name of an optimizer, which torchtitan lacks."""
 LION = "Lion"
 """The name of an optimizer in pytorch-optimizer, which torch and torchtitan lack."""
+ROUTER_LOSSES = ("sequence_balance_loss", "batch_balance_loss", "router_z_loss")
+"""Losses of the routers of experts: attributes of a stage, and fields of its schedule."""
+BALANCE_LOSSES = ROUTER_LOSSES[:2]
+"""Those that balance the load of experts."""
 LATER = "later"
 """The metadata of a field that was added later."""
 

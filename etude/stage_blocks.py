@@ -71,6 +71,9 @@ class Train(Training):
     tokenizer: Name | None = None
     gate: Gate | None = None
     z_loss: Number | None = None
+    sequence_balance_loss: Schedule | None = None
+    batch_balance_loss: Schedule | None = None
+    router_z_loss: Schedule | None = None
 
 
 class DialogTraining(Training):

@@ -369,6 +369,9 @@ _OPERANDS: dict[str, tuple[list[str], bool]] = {
     "rope_theta": (["10000", "5e5", "last"], False),
     "clip": (["1", "0.5"], True),
     "balance": (["0.001", "0"], False),
+    "sequence_balance_loss": (["1e-4", "0"], True),
+    "batch_balance_loss": (["0.01", "0"], True),
+    "router_z_loss": (["0.001", "0"], True),
     "weight_decay": (["0.1", "0"], True),
     "parallel": (["{ tensor 8, pipeline 16 }", "{ }", "auto", "{ micro_batch 2 }", "last"], False),
 }

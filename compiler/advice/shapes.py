@@ -11,6 +11,7 @@ from ..pipelines import split_of
 from ..placement import data_parallel
 from ..program import Scheduled, ScheduledStage
 from ..resolve.parts import still
+from ..values import BALANCE_LOSSES
 from . import Found, rule
 
 JUMP = 4
@@ -146,11 +147,12 @@ def pipeline_bubble(stage: ScheduledStage, program: Scheduled) -> Iterator[Found
 @rule("W619")
 def experts_unbalanced(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
     experts = stage.model.experts
-    if stage.spec.model and experts and not experts.balance:
+    learned = any(stage.settings.get(name) for name in BALANCE_LOSSES)
+    if stage.spec.model and experts and not experts.balance and not learned:
         yield Found(
             f"nothing balances the load of the {counted(experts.count, 'experts')}",
             _model(stage, program, "experts"),
-            "write `balance = 0.001`",
+            "write `balance = 0.001` there, or `sequence_balance_loss = 1e-4` in the stage",
         )
 
 

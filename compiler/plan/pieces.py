@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..values import BatchPiece, LrPiece
+from ..values import ROUTER_LOSSES, BatchPiece, LrPiece
 from .value import Value, later
 from .verifiers import Verifier
 
@@ -24,11 +24,15 @@ class Schedule(Value):
     clip: list[LrPiece] | None = later(None)
     weight_decay: list[LrPiece] | None = later(None)
     balance: list[LrPiece] | None = later(None)
+    sequence_balance_loss: list[LrPiece] | None = later(None)
+    batch_balance_loss: list[LrPiece] | None = later(None)
+    router_z_loss: list[LrPiece] | None = later(None)
 
     @property
     def settings(self) -> dict[str, list[LrPiece]]:
         """What is set before each step beside the rate, as far as it changes."""
-        named = {"clip": self.clip, "weight_decay": self.weight_decay, "balance": self.balance}
+        names = ("clip", "weight_decay", "balance", *ROUTER_LOSSES)
+        named = {name: getattr(self, name) for name in names}
         return {name: pieces for name, pieces in named.items() if pieces}
 
 

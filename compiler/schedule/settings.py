@@ -8,7 +8,7 @@ from ...spec.findings.diagnostics import Report
 from ...spec.record import replace
 from ...spec.source import Span
 from ..program import State, TrainStage
-from ..values import LrPiece
+from ..values import ROUTER_LOSSES, LrPiece
 from .clock import Clock
 from .course import Course
 from .learning_rate import pieces
@@ -22,6 +22,7 @@ def of_stage(stage: TrainStage) -> dict[str, Setting]:
         "clip": stage.settings["clip"],
         "weight_decay": stage.optimizer.weight_decay,
         "balance": stage.settings["balance"],
+        **{name: stage.settings[name] for name in ROUTER_LOSSES if name in stage.settings},
     }
 
 
@@ -46,6 +47,7 @@ def settled(stage: TrainStage, last: State | None, report: Report) -> TrainStage
         else:
             found[name] = _begun(value, before, report)
     _has_bias(stage, found["balance"], report)
+    _has_experts(stage, report)
     decay = found.pop("weight_decay")
     if decay is not stage.optimizer.weight_decay:
         stage = replace(stage, optimizer=replace(stage.optimizer, weight_decay=decay))
@@ -84,6 +86,19 @@ def _has_bias(stage: TrainStage, balance: Setting, report: Report) -> None:
     )
 
 
+def _has_experts(stage: TrainStage, report: Report) -> None:
+    """Reports losses of routers in a model without any."""
+    for name in ROUTER_LOSSES:
+        value = getattr(stage.spec, name, None)
+        if value and not stage.model.experts:
+            report.add(
+                "E467",
+                "this model has no experts, and so no routers that could have a loss",
+                stage.spec.at(name),
+                help=f"remove `{name}`, or give the model `experts`",
+            )
+
+
 def schedules(stage: TrainStage) -> dict[str, list[sc.Segment]]:
     """The settings that change, as segments."""
     return {
@@ -96,17 +111,22 @@ def schedules(stage: TrainStage) -> dict[str, list[sc.Segment]]:
 def changing(
     stage: TrainStage, knobs: Mapping[str, list[sc.Segment]], course: Course
 ) -> dict[str, list[LrPiece]]:
-    """The pieces of the settings that change, and of a balance that is not the model's; reports
-    errors."""
+    """The pieces of the settings that change, of a balance that is not the model's, and of losses
+    of routers; reports errors."""
     found = {
         name: pieces(knobs[name], course, place(stage, name), knob=name)
         for name in schedules(stage)
     }
     balance, experts = stage.settings["balance"], stage.model.experts
-    if isinstance(balance, float) and experts and balance != experts.balance:
-        hold = [sc.Segment("hold", None, balance, None, None)]
-        apart = Course(course.length, course.clock, course.report)
-        found["balance"] = pieces(hold, apart, None, knob="balance")
+    constant = {name: stage.settings.get(name) for name in ROUTER_LOSSES}
+    if balance != (experts and experts.balance):
+        constant["balance"] = balance
+    for name, value in constant.items():
+        # Of losses, 0 is as if there were none.
+        if isinstance(value, float) and experts and (value or name == "balance"):
+            hold = [sc.Segment("hold", None, value, None, None)]
+            apart = Course(course.length, course.clock, course.report)
+            found[name] = pieces(hold, apart, None, knob=name)
     return found
 
 

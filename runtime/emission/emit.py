@@ -23,7 +23,7 @@ from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.configuration import MUON, arguments, optimizers
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION
-from ...compiler.values import ADAFACTOR, LION, LrPiece
+from ...compiler.values import ADAFACTOR, LION, ROUTER_LOSSES, LrPiece
 from .copied import Import, builder, needed
 from .metrics import metrics
 
@@ -473,9 +473,11 @@ def _begins(job: TrainJob, before: TrainJob | None) -> str:
 def _departures(job: TrainJob) -> list[str]:
     """How torchtitan's version of a job differs from the recipe, for the top of the file."""
     batches = job.schedule.batch
+    changing = [name for name in job.schedule.settings if name not in ROUTER_LOSSES]
     said = {
         f"one batch, of {batches[-1].sequences} sequences": len(batches) > 1,
-        f"one {' and one '.join(job.schedule.settings)}, the largest": bool(job.schedule.settings),
+        f"one {' and one '.join(changing)}, the largest": bool(changing),
+        "no losses of routers": len(changing) < len(job.schedule.settings),
         "no average of the weights": job.average is not None,
         "takes steps with spikes of the gradient": job.spikes is not None,
         "runs without asking a gate": job.extends is not None,

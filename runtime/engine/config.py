@@ -26,6 +26,7 @@ from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION
+from ...compiler.values import ROUTER_LOSSES
 from ..errors import RunError
 from . import adapters
 from .checkpoints.checkpoint import Checkpoints, Policy, Start
@@ -47,6 +48,7 @@ from .trainer import Trainer
 from .updates.lr import Schedulers
 from .updates.optimizer import Optimizers
 from .updates.qk_clip import watch
+from .updates.router_losses import learn
 from .weights.initial import by_name
 
 RECOMPUTATION = {
@@ -136,6 +138,8 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
         spec.model.lm_head.temperature = job.objective.temperature
     if job.qk_clip is not None:
         watch(spec.model)
+    if job.schedule.settings.keys() & {*ROUTER_LOSSES}:
+        learn(spec.model)
     if job.resources.device != "cpu":
         reset()
     if named := job.torchtitan.get(ATTENTION):

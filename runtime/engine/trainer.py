@@ -24,6 +24,7 @@ from ...compiler.as_written import counted
 from ...compiler.plan.plan import Distill, TrainJob
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
+from ...compiler.values import ROUTER_LOSSES
 from ..disk import move, write
 from ..errors import RunError, Stopped
 from ..stopping import interrupted
@@ -45,6 +46,7 @@ from .objectives import reported
 from .updates.polyak import Mean
 from .updates.qk_clip import QkClip
 from .updates.rollbacks import RollBack, Rollback
+from .updates.router_losses import RouterLosses
 from .updates.settings import Settings
 from .updates.spikes import Spike, Spikes, deciding
 
@@ -88,11 +90,12 @@ class Trainer(TitanTrainer):
         if isinstance(objective, Distill):
             self._likely = Likely(objective.top_k, objective.temperature, objective.vocab)
         self._masked = any(self.model_config.traverse(DocumentAttention.Config))
-        if loss := reported(self.loss_fn):
-            metrics = cast(Metrics, self.metrics_processor)
-            whole = self.parallel_dims.get_optional_mesh("loss")
-            mesh = whole if loss.of_sequence else self.batch_mesh
-            metrics.details = functools.partial(loss.collect, mesh)
+        self.router_losses: RouterLosses | None = None
+        if self.job.schedule.settings.keys() & {*ROUTER_LOSSES}:
+            timeline = Timeline.of(self.job)
+            self.router_losses = RouterLosses(timeline, self.model_parts, self.parallel_dims)
+        if self.router_losses is not None or reported(self.loss_fn):
+            cast(Metrics, self.metrics_processor).details = self._figures
         self.mean: Mean | None = None
         if self.job.average is not None:
             self.mean = Mean(self.job.average, self._weights)
@@ -109,6 +112,17 @@ class Trainer(TitanTrainer):
         if self.job.spikes is not None:
             self.spikes = Spikes(self.job.spikes)
             self.checkpoints.states[SPIKES] = self.spikes
+
+    def _figures(self) -> tuple[dict[str, float], int | None]:
+        """Figures of the step beside its loss, and its tokens if they are not those of full rows;
+        all ranks call this together."""
+        found, tokens = {}, None
+        if loss := reported(self.loss_fn):
+            whole = self.parallel_dims.get_optional_mesh("loss")
+            found, tokens = loss.collect(whole if loss.of_sequence else self.batch_mesh)
+        if self.router_losses is not None:
+            found = {**found, **self.router_losses.collect()}
+        return found, tokens
 
     def evaluate_with(self, evaluations: Evaluating) -> None:
         """Makes `evaluations` after steps, and does what they decide; before anything is loaded."""
@@ -210,6 +224,8 @@ class Trainer(TitanTrainer):
         self.gradient_accumulation_steps = self.loader.micro_batches(step) // together
         if self.settings is not None:
             self.config.training = self.settings.at(step, self.config.training)
+        if self.router_losses is not None:
+            self.router_losses.begin(step)
         if loss := reported(self.loss_fn):
             loss.begin(self, step)
         metrics = cast(Metrics, self.metrics_processor)
@@ -314,7 +330,10 @@ class Trainer(TitanTrainer):
 
     def forward_backward_step(self, **arguments: Any) -> torch.Tensor:
         cast(Metrics, self.metrics_processor).learned = arguments["global_valid_tokens"]
-        return super().forward_backward_step(**arguments)
+        loss = super().forward_backward_step(**arguments)
+        if self.router_losses is not None:
+            self.router_losses.learned()
+        return loss
 
     @property
     def batch_mesh(self) -> DeviceMesh | None:

@@ -123,16 +123,21 @@ NOT_YET = (
         "stage long: train { from = pretrain, steps = 10, z_loss = 1e-4 }",
     ),
     Answer(
-        "router_z_loss router_z_loss_coef",
+        "router_z_loss_coef moe_z_loss_coeff moe_zloss_weight",
         ANY,
-        "this version has no z-loss of routers; `z_loss` of a train stage is that of the logits",
+        "the coefficient of log² Z of routers is `router_z_loss` of a train stage",
     ),
     Answer(
         "aux_loss aux_loss_alpha aux_loss_coef router_aux_loss_coef moe_aux_loss_coeff "
-        "load_balance_loss load_balance_coeff load_balancing_loss",
+        "load_balance_loss load_balancing_loss balance_loss moe_loss_weight",
         ANY,
-        "this version has no auxiliary loss: `balance` in `experts` of a model balances experts "
-        "by a bias on the choice",
+        "a train stage has `sequence_balance_loss`, within a sequence, and `batch_balance_loss`, "
+        "over a batch: coefficients of losses that balance experts",
+    ),
+    Answer(
+        "load_balance_coeff",
+        ANY,
+        "`balance` in `experts` of a model balances experts by a bias on the choice",
     ),
     Answer(
         "dropout hidden_dropout attention_dropout attn_dropout resid_pdrop embd_pdrop "

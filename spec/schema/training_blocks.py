@@ -280,6 +280,28 @@ class Train(Training):
         inherits=None,
         doc="coefficient of [log² Z](#z_loss) in the loss, such as 1e-4",
     )
+    sequence_balance_loss: float | Schedule | None = attribute(
+        cs.Setting(nk.Real(least=0)),
+        None,
+        otherwise="0",
+        inherits=None,
+        doc="coefficient of the [loss of a router](#losses-of-routers) whose experts have unequal "
+        "loads within a sequence, such as 1e-4",
+    )
+    batch_balance_loss: float | Schedule | None = attribute(
+        cs.Setting(nk.Real(least=0)),
+        None,
+        otherwise="0",
+        inherits=None,
+        doc="the same within a batch, such as 0.01",
+    )
+    router_z_loss: float | Schedule | None = attribute(
+        cs.Setting(nk.Real(least=0)),
+        None,
+        otherwise="0",
+        inherits=None,
+        doc="coefficient of log² Z of [routers](#losses-of-routers), such as 0.001",
+    )
     gate: Gate | None = attribute(
         g.Block("gate seq_len { require needle >= 90% }", Gate), None, doc="see [gates](#gates)"
     )

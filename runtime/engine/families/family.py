@@ -69,15 +69,15 @@ class Family(NamedTuple):
         )
 
 
-def _configs(config: Any) -> Iterator[Any]:
+def configurations(config: Any) -> Iterator[Any]:
     """The configurations of a module and of all modules in it."""
     if isinstance(config, Module.Config):
         yield config
         for _, inner in _inner(config):
-            yield from _configs(inner)
+            yield from configurations(inner)
     elif isinstance(config, list):
         for inner in config:
-            yield from _configs(inner)
+            yield from configurations(inner)
 
 
 def _inner(config: Any) -> list[tuple[str, Any]]:
@@ -86,7 +86,7 @@ def _inner(config: Any) -> list[tuple[str, Any]]:
 
 def replace_modules(model: Module.Config, modules: Mapping[type, Any]) -> None:
     """Replaces modules of a model by others, keeping the settings that both have."""
-    for config in _configs(model):
+    for config in configurations(model):
         for name, inner in _inner(config):
             owner = inner._owner if isinstance(inner, Configurable.Config) else None
             if owner and (module := modules.get(owner)):

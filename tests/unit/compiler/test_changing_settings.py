@@ -103,6 +103,35 @@ def test_the_routing_bias_of_a_stage() -> None:
     assert set(settings(jobs(plan(text), "second"), "balance")) == {0.0}
 
 
+def test_losses_of_routers_have_coefficients_at_every_step() -> None:
+    def of(**given: Any) -> TrainJob:
+        return only(segments(MODEL + stage(model="sparse", **given)))
+
+    plain = of()
+    assert plain.schedule.settings == {}
+    assert of(sequence_balance_loss="0", router_z_loss="0").key == plain.key
+    given = of(sequence_balance_loss="1e-4", router_z_loss="0.001 -> 0")
+    assert set(given.schedule.settings) == {"sequence_balance_loss", "router_z_loss"}
+    assert set(settings([given], "sequence_balance_loss")) == {1e-4}
+    assert settings([given], "router_z_loss")[50] == pytest.approx(0.0005)
+    assert len({each.key for each in (plain, given, of(batch_balance_loss="1e-4"))}) == 3
+    text = HEAD + MODEL + stage(model="sparse", batch_balance_loss="0.01 for 50% then 0.02")
+    found = plan(text + after() + after("third", batch_balance_loss="0"))
+    assert set(settings(jobs(found, "second"), "batch_balance_loss")) == {0.02}
+    assert only(jobs(found, "third")).schedule.settings == {}
+    said = emit(found)
+    assert "no losses of routers" in said
+    assert "batch_balance_loss, the largest" not in said
+
+
+@pytest.mark.parametrize("loss", ["sequence_balance_loss", "batch_balance_loss"])
+def test_a_loss_of_balance_is_a_balance(loss: str) -> None:
+    mixed = MODEL.replace("balance = 0.001", "balance = 0")
+    assert codes(HEAD + mixed + stage(model="sparse")) == ["W619"]
+    assert codes(HEAD + mixed + stage(model="sparse", router_z_loss="1e-3")) == ["W619"]
+    assert codes(HEAD + mixed + stage(model="sparse", **{loss: "1e-3"})) == []
+
+
 @pytest.mark.parametrize(
     ("given", "code"),
     [
@@ -117,6 +146,9 @@ def test_the_routing_bias_of_a_stage() -> None:
         ({"balance": "0.001 for 50% then 0"}, "E467"),
         ({"balance": "0.001 -> 0"}, "E446"),
         ({"balance": "0"}, "E467"),
+        ({"sequence_balance_loss": "1e-4"}, "E467"),
+        ({"batch_balance_loss": "0.01 -> 0"}, "E467"),
+        ({"router_z_loss": "0.001"}, "E467"),
     ],
 )
 def test_what_is_refused(given: dict[str, str], code: str) -> None:
