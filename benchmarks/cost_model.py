@@ -38,7 +38,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "cost.md"
 LEFT_OUT = HERE / "left_out.json"
 
-ENGINE = ("eager", "pipeline_batch", "plain_loss", "flash2", "once")
+ENGINE = ("eager", "pipeline_batch", "plain_loss", "flash2", "once", "dispatcher", "reached")
 """Fields of a row, or of its source, about how its engine worked, if different from etude's."""
 
 Constants = dict[str, float]

@@ -93,7 +93,7 @@ def no_graphs(stage: ModelStage, resources: Resources) -> str | None:
         return "`varlen` takes as many lengths as a row has documents"
     if resources.pipeline > 1:
         return "torchtitan has none of pipelines"
-    if resources.expert > 1:
+    if resources.expert > 1 and stage.settings.get("dispatcher") != "minimal_async_ep":
         return "with `expert`, the CPU has to know how many tokens every expert gets"
     return None
 

@@ -53,6 +53,7 @@ SECTIONS = {
     "E565": "Precision and recomputation",
     "E566": "Precision and recomputation",
     "E567": "Attention",
+    "E568": "Experts on other GPUs",
     "E573": "Adapters",
     "E574": "Adapters",
     "E575": "Adapters",

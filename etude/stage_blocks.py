@@ -49,6 +49,7 @@ class Training(Stage):
     precision: Literal["bf16", "fp32", "fp8", "mxfp8", "nvfp4"] | Precision | Let | None = None
     recompute: Literal["none", "selective", "full"] | Budget | Let | None = None
     attention: Literal["flex", "flex_flash", "varlen"] | Let | None = None
+    dispatcher: Literal["all_to_all", "deepep", "hybridep", "minimal_async_ep"] | Let | None = None
     adapter: Literal["lora"] | Adapter | Let | None = None
     cluster: Name | None = None
     average: str | None = None

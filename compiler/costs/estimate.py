@@ -36,6 +36,9 @@ MEMORY_PARTS = (
 )
 TIME_PARTS = ("compute", "tensor", "context", "expert", "bubble", "pipeline", "data", "update")
 
+ONCE = ("deepep", "hybridep")
+"""Dispatchers that send a token once to each GPU that has experts for it."""
+
 
 class Setting(Record):
     """The input of an estimate: a model in a placement on a kind of GPU.
@@ -65,6 +68,8 @@ class Setting(Record):
             not.
         adafactor: all parameters learn by Adafactor.
         lion: all parameters learn by Lion.
+        dispatcher: how tokens reach experts on other GPUs.
+        reached: GPUs that have the experts of a token, if it is not routed at random.
     """
 
     model: ModelShape
@@ -95,6 +100,8 @@ class Setting(Record):
     muon: int = 0
     adafactor: bool = False
     lion: bool = False
+    dispatcher: str = "all_to_all"
+    reached: float = 0.0
 
 
 class Estimate(Record):
@@ -218,8 +225,42 @@ def _symbols(setting: Setting) -> dict[str, float]:
         "bw_r": link(r.tensor * shard, r.replicate),
         "bw_p": gpu.link if r.world_size <= near else gpu.network,
         # On the same GPUs as shard, context and tensor, which are next to each other.
-        "bw_e": link(1, r.expert),
+        **_sent(setting),
     }
+
+
+def _sent(setting: Setting) -> dict[str, float]:
+    """Copies of a token that leave a GPU for its experts, at random, and the bandwidth on the way.
+
+    With `all_to_all` there is one for each expert. DeepEP sends one to each node, over the network,
+    and from there one to each GPU (github.com/deepseek-ai/DeepEP, "normal kernels").
+    """
+    r, gpu, experts = setting.resources, setting.gpu, setting.model.experts
+    bandwidth = {"bw_near": gpu.link, "bw_far": gpu.network}
+    if experts is None or r.expert == 1:
+        return {"sent_near": 0, "sent_far": 0, **bandwidth}
+    near = min(r.expert, setting.gpus_per_node)
+    nodes = r.expert / near
+    if setting.dispatcher not in ONCE:
+        at_home, away = near - 1, r.expert - near
+        return {
+            "sent_near": experts.active * at_home / r.expert,
+            "sent_far": experts.active * away / r.expert,
+            **bandwidth,
+        }
+    limited = min(nodes, experts.groups_used or nodes)
+    places = setting.reached or _different(r.expert, experts.active)
+    of_nodes = 1 if setting.reached else _different(limited, experts.active)
+    return {
+        "sent_near": places * (r.expert - 1) / r.expert,
+        "sent_far": of_nodes * (nodes - 1) / nodes,
+        **bandwidth,
+    }
+
+
+def _different(places: float, draws: int) -> float:
+    """How many of some places are hit by independent draws, on average."""
+    return places * (1 - (1 - 1 / places) ** draws)
 
 
 def _sharded(setting: Setting) -> dict[str, float]:

@@ -113,7 +113,10 @@ SYMBOLS = {
     "bw_r": "bandwidth between replicas",
     "bw_c": "bandwidth between context-parallel GPUs",
     "bw_p": "bandwidth between pipeline stages",
-    "bw_e": "bandwidth between expert-parallel GPUs",
+    "sent_near": "copies of a token that are sent to other GPUs by NVLink, for its experts",
+    "sent_far": "copies of a token that are sent to other nodes",
+    "bw_near": "bandwidth between GPUs of a node",
+    "bw_far": "bandwidth of a GPU to other nodes",
 }
 """The inputs of the formulas, in words."""
 
@@ -139,18 +142,18 @@ def _of(text: str, what: str, unit: str = "") -> Formula:
 FITTED: dict[str, float] = {
     "a_logits": 13.8,
     "a_margin": 0.15,
-    "e_matmul": 0.77,
+    "e_matmul": 0.768,
     "e_fp8": 0.95,
-    "e_rowwise": 0.363,
-    "e_attention": 0.389,
-    "e_flash2": 0.2,
-    "e_power": 0.148,
-    "e_memory": 3.38,
-    "e_eager": 1.17,
-    "e_weights": 3.99,
-    "e_link": 0.533,
-    "e_network": 0.5,
-    "e_shared": 0.228,
+    "e_rowwise": 0.362,
+    "e_attention": 0.403,
+    "e_flash2": 0.194,
+    "e_power": 0.11,
+    "e_memory": 3.02,
+    "e_eager": 1.47,
+    "e_weights": 4.86,
+    "e_link": 0.5,
+    "e_network": 0.508,
+    "e_shared": 0.204,
 }
 """Constants that `python -m benchmarks.cost_model --fit` fits to published measurements."""
 
@@ -217,9 +220,10 @@ TIME: dict[str, Formula] = {
         "s",
     ),
     "elementwise": _of(
-        "(e_memory + eager * e_eager) * L * T * bytes * (12 * d + 6 * F + 2 * copies) / t"
+        "L * T * bytes * ((e_memory + eager * e_eager) * (12 * d + 6 * F) + 4 * copies) / t"
         " * (1 + 2 * backward + recompute + 0.5 * save_some) / hbm",
-        "norms, rotations, activations and residuals: bound by memory",
+        "norms, rotations, activations and residuals: bound by memory; and copies of tokens for "
+        "experts, each read and written twice on the way there and twice on the way back",
         "s",
     ),
     "tensor": _of(
@@ -237,9 +241,10 @@ TIME: dict[str, Formula] = {
     ),
     "context": _of("max(context_all - attention, 0)", "the part that attention does not hide", "s"),
     "expert": _of(
-        "(x > 1) * L_e * T / t * K * bytes * d * (x - 1) / x * 2 * (1 + backward + recompute)"
-        " / (e_network * bw_e)",
-        "tokens sent to the GPUs of their experts and back, in both passes (arXiv:2006.16668 §3.2)",
+        "L_e * T / t * bytes * d * 2 * (1 + backward + recompute)"
+        " * max(sent_near / bw_near, sent_far / bw_far) / e_network",
+        "tokens sent to the GPUs of their experts and back, in both passes (arXiv:2006.16668 "
+        "§3.2): within nodes and, beside it, between them, where each GPU has its own network card",
         "s",
     ),
     "micro_batch": _of(

@@ -33,7 +33,8 @@ class Work(Record):
         split: of pipelines, if `torchtitan` sets it: `first_less` and `last_less` by name.
         reshard, offload: what else it sets, as in `Setting`.
         compiled: whether it leaves torch.compile on.
-        adapters, averaged, muon, adafactor, lion, asked, likely, scores: as in `Setting`.
+        adapters, averaged, muon, adafactor, lion, dispatcher, asked, likely, scores: as in
+            `Setting`.
     """
 
     model: ModelShape
@@ -51,6 +52,7 @@ class Work(Record):
     scores: bool = False
     adafactor: bool = False
     lion: bool = False
+    dispatcher: str = "all_to_all"
 
     @classmethod
     def of(cls, stage: ModelStage) -> "Work":
@@ -75,6 +77,7 @@ class Work(Record):
             muon=of.own()["ns_steps"] if of.kind == "muon" else 0,
             adafactor=of.kind == "adafactor",
             lion=of.kind == "lion",
+            dispatcher=stage.settings.get("dispatcher") or "all_to_all",
         )
 
 
@@ -127,6 +130,7 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         muon=work.muon,
         adafactor=work.adafactor,
         lion=work.lion,
+        dispatcher=work.dispatcher,
     )
 
 

@@ -129,6 +129,10 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "E564": ("precision", "cluster", _START),
     "E565": ("recompute", "torchtitan", "cluster", _START),
     "E566": (_START,),
+    "E568": (
+        *("dispatcher", "parallel", "precision", "recompute", "cluster", "torchtitan", "experts"),
+        _START,
+    ),
     "E567": ("attention", "precision", "batch", "cluster", "torchtitan", _START),
     "E572": _CLOCK,
     "E581": (*_CLOCK, "max_tokens"),

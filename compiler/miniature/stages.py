@@ -110,6 +110,7 @@ class Stages:
             "precision": None,
             "recompute": None,
             "attention": None,
+            "dispatcher": None,
             "torchtitan": None,
             "checkpoint": None,
             "keep": None,

@@ -212,6 +212,7 @@ def _how(job: Any) -> dict[str, Any]:
     if "activation_checkpoint" in titan:
         found["recompute"] = _recomputation(titan["activation_checkpoint"])
     found["attention"] = titan.get("attention", {}).get("backend", "flex")
+    found["dispatcher"] = titan.get("dispatcher", {}).get("backend", "all_to_all")
     found["compile"] = titan.get("compile")
     return found
 

@@ -64,6 +64,7 @@ _HOW = (
     "optimizer.implementation",
     "activation_checkpoint",
     "attention",
+    "dispatcher",
     "compile",
     "debug.deterministic",
     "debug.deterministic_warn_only",

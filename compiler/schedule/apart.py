@@ -45,6 +45,21 @@ def together(spec: r.Training, parallel: Sequence[sc.Segment], report: Report) -
                 )
 
 
+def sent(stage: TrainStage, segments: Iterable[Segment], report: Report) -> None:
+    """Reports a stage that says how tokens reach experts on other GPUs, and has none there."""
+    written = stage.spec.dispatcher
+    if written in (None, "all_to_all") or stage.spec.parallel == sc.AUTO:
+        return
+    meshes = [each.resources for each in segments if each.resources.device != "cpu"]
+    if meshes and all(mesh.expert == 1 for mesh in meshes):
+        report.add(
+            "E568",
+            f"`dispatcher = {written}` sends tokens to other GPUs, and each has all experts here",
+            stage.spec.at("dispatcher"),
+            help="write `parallel = { expert 8 }`, or remove `dispatcher`",
+        )
+
+
 def replayed(stage: TrainStage, segments: Iterable[Segment], report: Report) -> None:
     """Reports a stage that asks for CUDA graphs and cannot have them on GPUs."""
     told = stage.spec.torchtitan and stage.spec.torchtitan.training

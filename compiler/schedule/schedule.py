@@ -33,7 +33,7 @@ from ..program import (
 )
 from ..values import Resources
 from . import learning_rate, mixture_parts, settings
-from .apart import replayed, together
+from .apart import replayed, sent, together
 from .auto import place
 from .clock import Clock, note_rounding, run_clock
 from .course import Course
@@ -257,6 +257,7 @@ class _Scheduler:
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
         self._unfit(stretches)
         replayed(self.stage, stretches, self.report)
+        sent(self.stage, stretches, self.report)
         self._beyond(stretches)
         evaluated(self.spec, clock.steps, len(stretches), self.report)
         if self.report.failures > before:

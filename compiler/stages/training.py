@@ -19,6 +19,7 @@ from ..torchtitan.told import refused
 from ..values import ModelShape
 from .adapter import check_adapter
 from .attention import in_force
+from .dispatcher import sending
 from .evaluating import check_evaluation
 from .optimizer import check_clipped, check_settings
 from .precision import Chosen, check
@@ -103,6 +104,7 @@ def resolve_training(
     _told(scope, where, settings["torchtitan"])
     precision = setting("precision", default_precision(where))
     recompute = setting("recompute", DEFAULTS["recompute"])
+    settings = sending(scope, spec, settings, where, model, (precision, recompute))
     check(scope, spec, Chosen(precision, recompute, settings), where, model)
     check_adapter(scope, spec, model, random=start.parent is None)
     dialog = _dialog(scope, spec, start, origins)

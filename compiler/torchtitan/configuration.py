@@ -11,7 +11,7 @@ from ..placement import no_graphs
 from ..program import Form, ModelStage
 from ..values import ADAFACTOR, LION, Architecture, LrPiece, ModelShape, Resources, Value
 from .quantization import SECTION, quantization
-from .told import ATTENTION, WITHOUT_GRAPHS, merged, on_cpus, told, wants_graphs
+from .told import ATTENTION, DISPATCHER, WITHOUT_GRAPHS, merged, on_cpus, told, wants_graphs
 
 NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 """torchtitan's names of embeddings, norms (including those of queries, keys and latents), biases
@@ -84,6 +84,7 @@ def torchtitan(
         },
         **({} if on_cpu or measures else _quantization(stage)),
         **({} if on_cpu else _attention(stage, resources)),
+        **({} if on_cpu else _dispatcher(stage, resources)),
     }
     given = told(stage.hardware.torchtitan, stage.settings["torchtitan"])
     if wants_graphs(given) and (measures or no_graphs(stage, resources)):
@@ -107,6 +108,15 @@ def _attention(stage: ModelStage, resources: Resources) -> dict[str, Any]:
     if backend == "flex" or clipped or (backend == "varlen" and not whole):
         return {}
     return {ATTENTION: {"backend": backend}}
+
+
+def _dispatcher(stage: ModelStage, resources: Resources) -> dict[str, Any]:
+    """The section with the token dispatcher, where it is not torchtitan's default; none where no
+    token leaves its GPU."""
+    kind = stage.settings.get("dispatcher") or "all_to_all"
+    if kind == "all_to_all" or resources.expert == 1:
+        return {}
+    return {DISPATCHER: {"backend": kind}}
 
 
 def _recomputation(recompute: str, *, on_cpu: bool) -> dict[str, Any] | None:

@@ -17,8 +17,9 @@ GPUS_ONLY = {
 }
 """Fields that do not apply to CPUs: they move weights to the host, or memory between GPUs."""
 
-ATTENTION = "attention"
-"""A section of etude's own: the backend of attention, which torchtitan has in its models."""
+ATTENTION, DISPATCHER = "attention", "dispatcher"
+"""Sections of etude's own: the backend of attention, and how tokens reach experts, which torchtitan
+has in its models."""
 WITHOUT_GRAPHS: Sections = {"training": {"disable_cuda_graphs": True}}
 
 SYMMETRIC = 9.0
@@ -57,7 +58,7 @@ def on_cpus(sections: Sections) -> Sections:
         if fields
         else fields
         for section, fields in sections.items()
-        if section not in (SECTION, ATTENTION)
+        if section not in (SECTION, ATTENTION, DISPATCHER)
     }
     return merged(left, WITHOUT_GRAPHS) if wants_graphs(left) else left
 

@@ -22,7 +22,7 @@ from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.configuration import MUON, arguments, optimizers
 from ...compiler.torchtitan.quantization import SECTION, compiles
-from ...compiler.torchtitan.told import ATTENTION
+from ...compiler.torchtitan.told import ATTENTION, DISPATCHER
 from ...compiler.values import ADAFACTOR, LION, ROUTER_LOSSES, LrPiece
 from .copied import Import, builder, needed
 from .metrics import metrics
@@ -239,9 +239,10 @@ def _job(
     for name, value in arguments(job.model, made_by.takes, job.seq_len).items():
         built.append(f"    {name}={value!r},")
     built.append(")")
-    if named := sections.get(ATTENTION):
-        inner = [*built[:-1], f"{built[-1]},", f"{named['backend']!r},"]
-        built = ["attending(", *(f"    {line}" for line in inner), ")"]
+    for way, section in (("attending", ATTENTION), ("dispatching", DISPATCHER)):
+        if named := sections.get(section):
+            inner = (*built[:-1], f"{built[-1]},", f"{named['backend']!r},")
+            built = [f"{way}(", *(f"    {line}" for line in inner), ")"]
     first, *lines = _converted(built, sections) if SECTION in sections else built
     lines[-1] += ","
     yield f"            model={first}"

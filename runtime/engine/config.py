@@ -25,14 +25,14 @@ from ...compiler.plan.plan import (
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
-from ...compiler.torchtitan.told import ATTENTION
+from ...compiler.torchtitan.told import ATTENTION, DISPATCHER
 from ...compiler.values import ROUTER_LOSSES
 from ..errors import RunError
 from . import adapters
 from .checkpoints.checkpoint import Checkpoints, Policy, Start
 from .checkpoints.storage import HEAD
 from .families import Head, model_spec
-from .families.parts import attending
+from .families.parts import attending, dispatching
 from .loader import Loader, NoTokenizer
 from .metrics import Metrics, OnEvent
 from .objectives import DpoLoss, LanguageLoss, RecordLoss
@@ -96,7 +96,12 @@ def trainer_config(
     )
     own = {"training": {"steps": job.steps, "seq_len": job.seq_len}, "debug": {"seed": job.seed}}
     try:
-        for name in (own.keys() | job.torchtitan.keys()) - {SECTION, ADAPTER, ATTENTION}:
+        for name in (own.keys() | job.torchtitan.keys()) - {
+            SECTION,
+            ADAPTER,
+            ATTENTION,
+            DISPATCHER,
+        }:
             if name == "activation_checkpoint":
                 config.activation_checkpoint = _recomputation(job.torchtitan[name])
             else:
@@ -144,6 +149,8 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
         reset()
     if named := job.torchtitan.get(ATTENTION):
         spec.model = _attending(job, spec.model, named["backend"])
+    if named := job.torchtitan.get(DISPATCHER):
+        spec.model = dispatching(spec.model, named["backend"])
     if converters := job.torchtitan.get(SECTION):
         spec.model = convert(spec.model, converters, compiled=compiles(job.torchtitan))
     parallelize = by_name(spec.parallelize_fn, job.seed, drawn)

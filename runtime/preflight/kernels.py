@@ -1,12 +1,15 @@
-"""Packages with kernels of attention that PyTorch does not have itself."""
+"""Packages with kernels that PyTorch does not have itself: of attention, and of exchanges between
+experts."""
 
 import importlib.util
 
 from ...compiler.costs.hardware import BLACKWELL, HOPPER, gpu
 from ...compiler.plan.plan import TrainJob
-from ...compiler.torchtitan.told import ATTENTION
+from ...compiler.torchtitan.told import ATTENTION, DISPATCHER
 from ..errors import RunError
 
+DEEP_EP, DEEP_EP_SOURCE = "deep_ep", "git+https://github.com/deepseek-ai/DeepEP"
+"""Its module, and what pip installs; version 2, as torchtitan 0.3 wants it."""
 FOURTH, THIRD = "flash_attn.cute", "flash_attn_interface"
 """Modules of FlashAttention 4 and 3, as torch 2.14 imports them (`nn/attention/_fa4.py`,
 `_fa3.py`)."""
@@ -30,6 +33,23 @@ def require_attention(job: TrainJob) -> None:
                 else "pip install --pre flash-attn-4"
             ),
         )
+
+
+def require_dispatcher(job: TrainJob) -> None:
+    """
+    Raises: RunError: the kernels by which a job's tokens reach experts are not installed.
+    """
+    if (kind := exchanging(job)) and not there(DEEP_EP):
+        raise RunError(
+            f"`dispatcher = {kind}` needs DeepEP 2, and its module {DEEP_EP} is not installed",
+            f"write `dispatcher = all_to_all`, or install it: pip install {DEEP_EP_SOURCE}",
+        )
+
+
+def exchanging(job: TrainJob) -> str | None:
+    """The dispatcher of a job, if it is one of DeepEP's (torchtitan 0.3, `distributed/deepep`)."""
+    kind = job.torchtitan.get(DISPATCHER, {}).get("backend")
+    return kind if kind in ("deepep", "hybridep") else None
 
 
 def kernels(backend: str, device: str) -> str | None:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ...compiler.plan.measures import SuiteMeasure
@@ -29,6 +30,7 @@ from ..errors import RunError
 from ..stores.objects import StoreError
 from ..stores.remote import Remote, remote_above
 from .disk_space import in_bytes
+from .kernels import DEEP_EP, DEEP_EP_SOURCE, exchanging
 
 FILES = 1024
 """Open files that a rank may need: data shards, checkpoints, connections to other ranks."""
@@ -163,22 +165,24 @@ def _store(remote: Remote, sign: Path, rank: int) -> Sequence[str]:
 
 
 def needed(plan: Plan, jobs: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Module → its purpose, and the extra of etude that provides it, for jobs of a plan."""
+    """Module → its purpose, and what pip installs to provide it, for jobs of a plan."""
     own, found = set(jobs), {}
     for job in plan.jobs:
         if job.id not in own:
             continue
         if isinstance(job, DatasetJob) and job.drop_similar is not None:
-            found["rapidfuzz"] = ("`drop similar`", "post")
+            found["rapidfuzz"] = ("`drop similar`", "etude[post]")
         measures: list[Any] = [*getattr(job, "measures", ()), getattr(job, "measure", None)]
         if any(isinstance(measure, SuiteMeasure) for measure in measures):
-            found["lm_eval"] = ("suites", "eval")
+            found["lm_eval"] = ("suites", "etude[eval]")
         if isinstance(job, WritingJob) and job.resources and job.resources.replica > 1:
-            found["vllm"] = ("a model on several GPUs", "")
+            found["vllm"] = ("a model on several GPUs", "vllm")
         if SECTION in getattr(job, "torchtitan", {}):
-            found["torchao"] = ("`precision` in 8 or 4 bits", "fp8")
+            found["torchao"] = ("`precision` in 8 or 4 bits", "etude[fp8]")
         if isinstance(job, TrainJob) and LION in optimizers(job.torchtitan):
-            found["pytorch_optimizer"] = ("`optimizer = lion`", "lion")
+            found["pytorch_optimizer"] = ("`optimizer = lion`", "etude[lion]")
+        if isinstance(job, TrainJob) and (kind := exchanging(job)):
+            found[DEEP_EP] = (f"`dispatcher = {kind}`", DEEP_EP_SOURCE)
     return found
 
 
@@ -196,11 +200,10 @@ def wrong(
             return problem
     for node in nodes:
         for module in node.lacks:
-            what, extra = needs.get(module, ("the phase", ""))
+            what, source = needs.get(module, ("the phase", module))
             return RunError(
                 f"{node} lacks the package {module.replace('_', '-')}, which {what} needs",
-                "install it on every node: pip install "
-                + (f"'etude[{extra}]'" if extra else module),
+                f"install it on every node: pip install {quote(source)}",
             )
     return None
 

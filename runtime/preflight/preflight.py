@@ -47,7 +47,7 @@ from ..run_folder.outcomes import outcomes
 from ..run_folder.recorder import OnEvent
 from ..run_folder.store import Store
 from .disk_space import require_room
-from .kernels import require_attention
+from .kernels import require_attention, require_dispatcher
 from .trackers import require_tracker
 
 
@@ -192,6 +192,7 @@ class _Preflight:
         if LION in optimizers(job.torchtitan):
             _require_package("pytorch_optimizer", "`optimizer = lion`", "lion")
         require_attention(job)
+        require_dispatcher(job)
         for key in job.inputs.values():
             data = self.jobs.get(key)
             if not isinstance(data, DatasetJob) or "tokenizer" not in data.inputs:

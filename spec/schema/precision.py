@@ -138,6 +138,16 @@ ATTENTION: Any = attribute(
 )
 """torchtitan's backends of attention (torchtitan 0.3, `models/common/config_utils.py`)."""
 
+DISPATCHER: Any = attribute(
+    k.OneOf("all_to_all", "deepep", "hybridep", "minimal_async_ep", foreign="dispatcher"),
+    None,
+    otherwise="`all_to_all`",
+    inherits=None,
+    doc="how tokens [reach the experts](#dispatcher) on other GPUs; changes results only by "
+    "rounding",
+)
+"""torchtitan's token dispatchers (torchtitan 0.3, `models/common/config_utils.py`)."""
+
 
 def budget(recompute: str) -> Fraction | None:
     """The share of "budget 60%"; None for other ways."""

@@ -16,7 +16,7 @@ from .declaration import Declaration, attribute, statement
 from .evaluation import EVALUATION, Evaluation
 from .model_blocks import ROPE_SCALING, RopeScaling
 from .optimizer import OPTIMIZERS, Optimizer
-from .precision import ATTENTION, PRECISION, Precision, Recompute
+from .precision import ATTENTION, DISPATCHER, PRECISION, Precision, Recompute
 from .preference_losses import LOSSES, MEANS, UsualBeta, in_words
 from .stage_groups import POLYAK, Gate, Polyak, Profile, Spikes
 from .torchtitan_fields import TORCHTITAN, Torchtitan
@@ -161,6 +161,7 @@ class Training(Stage):
         doc="activations [recomputed](#recompute) in the backward pass",
     )
     attention: str | None = ATTENTION
+    dispatcher: str | None = DISPATCHER
     adapter: Adapter | None = attribute(
         ADAPTER,
         None,

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from etude.compiler.plan.plan import ExportJob, Sft, TrainJob
 from etude.compiler.torchtitan.quantization import SECTION, quantization
 from etude.runtime.engine.weights.export import export
-from etude.runtime.preflight.kernels import kernels, there
+from etude.runtime.preflight.kernels import DEEP_EP, kernels, there
 from etude.spec.record import replace
 from etude.spec.schema.recipe import Precision
 
@@ -171,6 +171,25 @@ def test_backends_of_attention(place: Workplace, backend: str) -> None:
         pytest.skip(f"{module} is not installed")
     job = train_job(steps=STEPS, seq_len=256, model=WIDE)
     same = on_gpu(job, attention={"backend": backend}, debug={"deterministic": False})
+    check(place, job, same, BF16)
+
+
+@gpus(2)
+@pytest.mark.skipif(ON_CPU, reason="CPUs exchange tokens by collectives alone")
+@pytest.mark.skipif(CAPABILITY < (9, 0), reason="these kernels need Hopper")
+@pytest.mark.parametrize("dispatcher", ["deepep", "hybridep", "minimal_async_ep"])
+def test_dispatchers_of_tokens(place: Workplace, dispatcher: str) -> None:
+    if dispatcher != "minimal_async_ep" and not there(DEEP_EP):
+        pytest.skip(f"{DEEP_EP} is not installed")
+    model = SHAPES["qwen3 moe"]
+    job = train_job(steps=STEPS, seq_len=128, model=model)
+    two = train_job(steps=STEPS, seq_len=128, model=model, world_size=2)
+    same = on_gpu(
+        two,
+        dispatcher={"backend": dispatcher},
+        parallelism={"expert_parallel_degree": 2},
+        activation_checkpoint={"mode": "full"},
+    )
     check(place, job, same, BF16)
 
 

@@ -14,6 +14,7 @@ from torchtitan.models.common.config_utils import (
     make_moe_config,
     make_routed_experts_config,
     make_router_config,
+    make_token_dispatcher_config,
 )
 from torchtitan.models.common.decoder import Decoder
 from torchtitan.models.common.moe import MoE
@@ -75,6 +76,20 @@ def attending(model: Any, backend: str) -> Any:
         if window and backend == "varlen":
             inner = replace(inner, window_size=(window - 1, 0))
         layer.attention.inner_attention = inner
+    return model
+
+
+def dispatching(model: Any, backend: str) -> Any:
+    """A decoder whose tokens reach their experts by another of torchtitan's dispatchers."""
+    for layer in model.layers:
+        if layer.moe is not None:
+            experts = layer.moe.routed_experts
+            experts.token_dispatcher = make_token_dispatcher_config(
+                num_experts=experts.token_dispatcher.num_experts,
+                top_k=experts.token_dispatcher.top_k,
+                comm_backend=backend,
+                hidden_dim=model.dim,
+            )
     return model
 
 

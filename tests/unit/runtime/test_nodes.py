@@ -14,7 +14,7 @@ from etude.runtime.preflight.nodes import FREE, Node, look, needed, require_node
 SAME = {"python": "3.12.1", "torch": "2.14.1", "etude": "0.1.0+12ab"}
 GANG = [Node(rank, f"gpu{rank // 2:03}", SAME, 65536, 100 * FREE) for rank in range(8)]
 FOLDER = Path("/scratch/run")
-NEEDS = {"lm_eval": ("suites", "eval")}
+NEEDS = {"lm_eval": ("suites", "etude[eval]")}
 
 
 def but(**changes: object) -> list[Node]:
@@ -113,5 +113,5 @@ def test_a_phase_needs_the_packages_of_its_own_jobs() -> None:
         + 'stage exam: evaluate { suites = { math ["gsm8k"] } }\n'
     )
     ids = [job.id for job in made.jobs]
-    assert needed(made, ids) == {"lm_eval": ("suites", "eval")}
+    assert needed(made, ids) == {"lm_eval": ("suites", "etude[eval]")}
     assert needed(made, ids[:1]) == {}
