@@ -72,7 +72,7 @@ class Work(Record):
             else 0.0,
             averaged=getattr(stage.spec, "averages", False),
             asked=asked,
-            likely=isinstance(stage.spec, r.Distill),
+            likely=getattr(stage.spec, "likely", False),
             scores=asked and not stage.spec.writes_text,
             muon=of.own()["ns_steps"] if of.kind == "muon" else 0,
             adafactor=of.kind == "adafactor",

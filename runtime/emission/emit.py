@@ -15,16 +15,15 @@ from typing import Any
 from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
 from ...compiler.plan.checkpoints import steps_between
-from ...compiler.plan.objectives import makes_logits
 from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
 from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
-from ...compiler.torchtitan.adapters import SECTION as ADAPTER
-from ...compiler.torchtitan.configuration import MUON, arguments, optimizers
+from ...compiler.torchtitan.configuration import arguments
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION, DISPATCHER
-from ...compiler.values import ADAFACTOR, LION, ROUTER_LOSSES, LrPiece
+from ...compiler.values import LrPiece
 from .copied import Import, builder, needed
+from .departures import departures, left_out
 from .metrics import metrics
 
 HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
@@ -131,10 +130,10 @@ def function(job: TrainJob) -> str:
 
 
 def _module(plan: Plan, jobs: list[TrainJob], name: str, run: str | None) -> str:
-    written = [job for job in jobs if _left_out(job) is None]
+    written = [job for job in jobs if left_out(job) is None]
     lines = [HEAD.format(recipe=plan.recipe, file=f"{name}.py")]
     lines += [f"#   {_command(plan, job, name)}" for job in written]
-    otherwise = [(job, _departures(job)) for job in written]
+    otherwise = [(job, departures(job)) for job in written]
     if any(said for _, said in otherwise):
         lines += ["#", "# Otherwise than in the recipe (the comments in the functions say more):"]
         lines += [f"#   {job.id}: {'; '.join(said)}" for job, said in otherwise if said]
@@ -142,7 +141,7 @@ def _module(plan: Plan, jobs: list[TrainJob], name: str, run: str | None) -> str
     functions = []
     told: set[tuple[str | None, str]] = set()
     for job in jobs:
-        reason = _left_out(job)
+        reason = left_out(job)
         if reason and job.segments < TURNS:
             functions.append(f"\n\n# {job.id} is left out: {reason}.")
         elif reason and (job.stage, reason) not in told:
@@ -186,31 +185,6 @@ def _nodes(plan: Plan, world: int) -> int:
 
 TURNS = 4
 """Segments of a stage from which on what all of them lack is said once."""
-
-
-def _left_out(job: TrainJob) -> str | None:
-    """Why torchtitan alone cannot run a job."""
-    if ADAPTER in job.torchtitan:
-        return (
-            "torchtitan trains adapters, but does not merge them into the weights of the next job"
-        )
-    if job.choice:
-        return (
-            "torchtitan does not end a job when the loss on held-out data no longer falls, nor go "
-            "back to the best checkpoint"
-        )
-    learns = optimizers(job.torchtitan)
-    if MUON in learns:
-        return "torchtitan's Muon wants the place of every matrix, which etude gives it at run time"
-    if ADAFACTOR in learns:
-        return "torchtitan has no Adafactor, and torch's takes no weights that FSDP shards"
-    if LION in learns:
-        return "torchtitan has no Lion, and takes no optimizers of other packages"
-    if not isinstance(job.objective, NextToken | Sft):
-        return f"torchtitan has no loss for the objective {job.objective.name}"
-    if not makes_logits(job.objective):
-        return "torchtitan's batches count rows of one length, and not dialogs"
-    return None
 
 
 def _job(
@@ -464,29 +438,11 @@ def _checkpoint(job: TrainJob, before: TrainJob | WeightsJob | None) -> Iterator
 
 def _begins(job: TrainJob, before: TrainJob | None) -> str:
     """The checkpoint that a job starts from; the user fills it in if none of the jobs makes it."""
-    if before and _left_out(before) is None:
+    if before and left_out(before) is None:
         return f'str(OUTPUTS / "{function(before)}/checkpoint/step-{_all_steps(before)}")'
     made = before.id if before else "an average, or the best of several"
     what = f"initial_load_path of {job.id}: a checkpoint of its first model ({made})"
     return f"fill_in({what!r})"
-
-
-def _departures(job: TrainJob) -> list[str]:
-    """How torchtitan's version of a job differs from the recipe, for the top of the file."""
-    batches = job.schedule.batch
-    changing = [name for name in job.schedule.settings if name not in ROUTER_LOSSES]
-    said = {
-        f"one batch, of {batches[-1].sequences} sequences": len(batches) > 1,
-        f"one {' and one '.join(changing)}, the largest": bool(changing),
-        "no losses of routers": len(changing) < len(job.schedule.settings),
-        "no average of the weights": job.average is not None,
-        "takes steps with spikes of the gradient": job.spikes is not None,
-        "runs without asking a gate": job.extends is not None,
-        "attention for GPUs": job.resources.device == "cpu",
-        "reads where the plan says, also after a gate that failed": job.first_step > 0,
-        "initial weights as torchtitan draws them": job.drawn is not None,
-    }
-    return [what for what, holds in said.items() if holds]
 
 
 def _folder(published: WeightsJob) -> str:

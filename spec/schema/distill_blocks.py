@@ -14,6 +14,7 @@ class Distill(DialogTraining):
 
     kind: ClassVar[str] = "distill"
     apart: ClassVar[tuple[str, ...]] = ("pipeline", "context", "tensor")
+    likely: ClassVar[bool] = True
 
     @property
     def uniform(self) -> bool:

@@ -65,6 +65,7 @@ class Training(Stage):
         rows: what a batch counts, in the plural, if it may count but one thing.
         measured: the kinds of data whose loss it can measure, its own first.
         apart: kinds of parallelism that it cannot use, where rows are not padded.
+        likely: whether its loss asks about several tokens of a place.
         forwards: forward passes over other rows of the same number, beside those of training.
         separator: what stands between the steps of an answer, if it scores each of them.
         combine: how these scores become one.
@@ -79,6 +80,7 @@ class Training(Stage):
     rows: ClassVar[str] = "sequences"
     measured: ClassVar[tuple[str, ...]] = ("documents",)
     apart: ClassVar[tuple[str, ...]] = ()
+    likely: ClassVar[bool] = False
     forwards: ClassVar[Fraction] = Fraction(0)
 
     model: str | None = None

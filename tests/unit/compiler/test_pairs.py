@@ -62,7 +62,7 @@ TYPES = [
     Fault("E208", {"checkpoint": "every 0 steps"}),
     Fault("E206", {"steps": "100 docs"}, ("E441", "E447", "E455", "E457")),
     Fault("E202", {"precision": "fp7"}),
-    Fault("E202", {"optimizer": "lion"}),
+    Fault("E202", {"optimizer": "sophia"}),
     Fault("E308", {"optimizer": "adamw { beta = 1 }"}),
 ]
 """What the binder finds in any stage that trains."""

@@ -143,10 +143,10 @@ def test_the_estimate_knows_the_split() -> None:
 def test_auto_takes_another_split_where_it_helps() -> None:
     head = HEAD.replace(
         "layers = 2, dim = 64, heads = 4, kv_heads = 2, ffn = 128, vocab = 300",
-        "layers = 72, dim = 8192, heads = 64, kv_heads = 8, ffn = 28672, vocab = 8192",
+        "layers = 64, dim = 16384, heads = 128, kv_heads = 8, ffn = 53248, vocab = 8192",
     )
     pod = 'cluster pod { nodes = 16, gpus = 8 of "H100 80GB" }\n'
-    spec = head + pod + stage(batch="256 seqs", parallel="auto", seq_len="4096")
+    spec = head + pod + stage(batch="64 seqs", parallel="auto", seq_len="4096")
     mesh = only(jobs(plan(spec))).resources
     assert mesh.pipeline > 1
     assert (mesh.first_less, mesh.last_less) != (1, 1)
