@@ -214,7 +214,8 @@ def _parsed(text: bytes, report: Callable[[str], None], name: str = "") -> Any:
         where = f"line {error.lineno}, " if error.lineno > 1 else ""
         begun = text.strip() == b"{" and (suffix(name) or "").startswith((".json", ".json."))
         form = "; a .json file has an array of objects, or one object per line" if begun else ""
-        report(f"not valid JSON: {error.msg} at {where}character {error.colno}{form}")
+        what = error.msg.removesuffix(" at")  # as in "Unterminated string starting at"
+        report(f"not valid JSON: {what} at {where}character {error.colno}{form}")
     except (ValueError, RecursionError) as error:
         report(f"not usable JSON: {error}")
     return _NOTHING

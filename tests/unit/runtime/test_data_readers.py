@@ -100,6 +100,7 @@ def test_fsspec_urls(tmp_path):
 
 BAD_LINES = {
     b'{"text": ': "not valid JSON",
+    b'{"text": "begun': "not valid JSON: Unterminated string starting at character 10",
     b'{"text": "a\xff"}': "not valid UTF-8",
     b'["a"]': "not a JSON object",
     b'{"body": "a"}': "no field `text`; the fields are body",
