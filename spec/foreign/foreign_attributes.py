@@ -150,7 +150,8 @@ NOT_YET = (
         "freeze frozen freeze_layers freeze_embeddings unfrozen_parameters trainable_layers "
         "layerwise_lr_decay param_groups embedding_lr embedding_learning_rate",
         ANY,
-        "this version trains every weight, all at the rate that `lr` says. Remove it",
+        "this version trains every weight, or adapters alone, all at the rate that `lr` says. "
+        "Remove it",
     ),
     Answer(
         "teacher_model teacher_model_name_or_path distill distillation kd kd_loss gkd "
@@ -190,8 +191,8 @@ NOT_YET = (
     Answer(
         OBJECTIVES,
         ANY,
-        "of preferences, this version has the objectives `dpo` and `reward`, and `sample` stages "
-        "that keep the best answers by a reward model",
+        "this version has no PPO, which needs a model of values: a grpo stage learns from rewards "
+        "without one, and a dpo stage from preferences",
     ),
     Answer(
         "early_stopping early_stopping_patience early_stopping_threshold",
@@ -214,14 +215,14 @@ OUTSIDE = (
         "save_dir save_path ckpt_dir ckpt_path dump_folder out_dir output_path output_folder "
         "run_folder folder logging_dir log_dir save_to s3 bucket",
         ANY,
-        "name a run's folder when you start it: `etude run SPEC --folder FOLDER`. It is a "
-        "local folder; this version writes to no S3 and no other object storage",
+        "name a run's folder when you start it: `etude run SPEC --folder FOLDER`. It may be in an "
+        "object store: `--folder s3://BUCKET/PATH`",
     ),
     Answer(
         "push_to_hub hub_model_id hub_strategy hub_token hub_private_repo",
         ANY,
-        "nothing is uploaded. Results, `models/STAGE` in the run folder, are folders for `hf "
-        "upload`",
+        "a run uploads nothing. When it is done, push the model of a stage: `etude push FOLDER "
+        "STAGE --to hf://ORG/NAME`",
     ),
     Answer(
         "resume resume_from_checkpoint auto_resume auto_resume_from_checkpoints resume_path "

@@ -3,6 +3,7 @@
 from .foreign_attributes import Answer
 from .foreign_optimizers import SETTINGS
 
+_DECODER = "family = decoder, layers = 8, dim = 512, heads = 8, ffn = 2Ki, vocab = 32_000"
 _EXPERTS = "experts = { count = 64, active = 6, ffn = 1408 }"
 _LATENT = "latent = { queries = 1536, keys = 512, plain = 128, rotary = 64, values = 128 }"
 
@@ -131,36 +132,42 @@ BLOCKS = (
     Answer(
         "sliding_window window_size attention_window sliding_window_size",
         "model",
-        "did you mean `window`? Only the family `gpt_oss` has windows, in every other layer: {}",
-        'family = gpt_oss, size = "20B", window = 128',
+        "did you mean `window`? The family `gpt_oss` has windows in every other layer, `decoder` "
+        "in the layers that its parts say: {}",
+        'family = decoder, size = "olmo3-7B", window = 8Ki',
     ),
     Answer(
         "hidden_act activation activation_function act_fn mlp_type ffn_type",
         "model",
-        "feed-forward layers are SwiGLU, in all families. Remove it",
+        "feed-forward layers are SwiGLU, unless the parts of a `decoder` say otherwise: {}",
+        f"{_DECODER}, parts = {{ activation = relu2, gated = false }}",
     ),
     Answer(
         "norm norm_type normalization layer_norm layernorm norm_position post_norm pre_norm",
         "model",
-        "norms are RMSNorm before each layer, in all families. Remove it",
+        "norms are RMSNorm before each layer, unless the parts of a `decoder` say otherwise: {}",
+        f"{_DECODER}, parts = {{ norms = after, qk_norm = width }}",
     ),
     Answer(
         "attention_bias qkv_bias bias use_bias mlp_bias add_bias_linear",
         "model",
-        "of the families, only `gpt_oss` has biases, as published. Remove it",
+        "`gpt_oss` has biases, as published, and `decoder` those that its parts say: {}",
+        f"{_DECODER}, parts = {{ biases = qkv }}",
     ),
     Answer(
         "qk_norm use_qk_norm qk_layernorm",
         "model",
-        "queries and keys are normalized only in the family `qwen3`: {}",
-        'family = qwen3, size = "0.6B"',
+        "queries and keys are normalized in the family `qwen3`, and in a `decoder` as its parts "
+        "say: {}",
+        f"{_DECODER}, parts = {{ qk_norm = head }}",
     ),
     Answer(
         "position_embedding_type pos_emb positional_encoding position_embedding rope alibi nope "
         "use_rope",
         "model",
-        "positions are rotary, by `rope_theta` and `rope_scaling`: {}",
-        'size = "8B", rope_theta = 500000',
+        "positions are rotary, by `rope_theta` and `rope_scaling`; the parts of a `decoder` may "
+        "say otherwise: {}",
+        f"{_DECODER}, parts = {{ rotary_skips = 4 }}",
     ),
     Answer(
         "initializer_range init_std init init_method weight_init initialization",

@@ -483,7 +483,7 @@ VALUES = (
     Answer(
         "lora qlora peft adapter quantization",
         "block",
-        "this version has no adapters and no quantization: remove it",
+        "adapters are `adapter = lora` in a stage that trains, and nothing is quantized",
     ),
     Answer(
         "wandb logging logger tracking report",

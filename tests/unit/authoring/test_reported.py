@@ -101,7 +101,7 @@ MISTAKES = {
         STAGE + ' data = web\n  checkpoint_folder = "s3://bucket/run" }',
         ("E308", (6, 3)),
         "a stage has no attribute `checkpoint_folder`",
-        "writes to no S3",
+        "`--folder s3://BUCKET/PATH`",
     ),
     "a rate that ends before it begins": (
         RATE + "\n  lr = 0 -> 4e-4 for 2000 steps then 4e-4 until 1000 steps then -> 4e-5 cosine }",
