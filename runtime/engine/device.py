@@ -1,5 +1,6 @@
 """The device that torchtitan trains on, chosen once per process, before torchtitan is imported."""
 
+import ctypes
 import os
 import sys
 from types import ModuleType, SimpleNamespace
@@ -8,6 +9,11 @@ from typing import Any
 import torch
 
 from ..errors import RunError
+
+KEPT = 1 << 30
+"""Bytes that a process which trains on a CPU keeps at most when they are free."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt, in malloc.h."""
 
 
 def prepare(device: str) -> None:
@@ -31,6 +37,8 @@ def prepare(device: str) -> None:
         )
     from torchtitan.tools import utils
 
+    if on_cpu:
+        keep_memory()
     if on_cpu == (utils.device_type == "cpu"):
         return
     if "torchtitan.distributed.utils" in sys.modules:
@@ -40,6 +48,18 @@ def prepare(device: str) -> None:
         )
     utils.device_type = "cpu"
     utils.device_module = CpuModule("torch.cpu")
+
+
+def keep_memory() -> None:
+    """Lets the C library keep what tensors have freed, up to `KEPT`, for the next tensors.
+
+    By default glibc gives it back to the system, which then has to fill every page with zeros
+    again, in each step. Other C libraries, which have no `mallopt`, stay as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if sys.platform == "linux" and mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, KEPT)
+        mallopt(_TRIM_THRESHOLD, KEPT)
 
 
 def twice_backward(wanted: bool) -> None:
