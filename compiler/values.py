@@ -96,6 +96,7 @@ class Experts(Value):
     normalized: bool  # the scores of a token's experts add up to 1
     scale: float  # and are then multiplied by this
     balance: float  # how far the bias moves per step; 0: no bias
+    shared_gate: bool = later(False)  # the shared experts' output is multiplied by a sigmoid
 
 
 class Parts(Value):

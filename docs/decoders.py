@@ -13,6 +13,8 @@ published: Any = import_module("etude.compiler.files.published_config")
 keys: Any = import_module("etude.compiler.files.published_keys")
 unread: Any = import_module("etude.compiler.files.unread_kinds")
 
+LENGTH = 4096
+"""Of sequences, which no model_type depends on."""
 PAGE = Path(__file__).with_name("decoders.md")
 
 
@@ -32,7 +34,10 @@ def _read() -> Iterator[str]:
         of = families.FAMILIES[family].kinds[kind]
         # What its configuration describes where it says nothing is one of its usual models.
         found = published.describe({"model_type": kind, "norm_topk_prob": True}, family).model
-        written = found.parts.published if found and found.parts else kind
+        written = kind
+        if found is not None:
+            config = families.FAMILIES[family].config_json(found.knowing(LENGTH))
+            written = config["model_type"]
         yield f"| `{kind}` | {of.example or '—'} | `{family}` | `{written}` |"
 
 

@@ -82,6 +82,7 @@ class Experts(Block):
     score: Literal["softmax", "sigmoid"] | Let | None = None
     normalized: bool | Let | None = None
     balance: Number | None = None
+    shared_gate: bool | Let | None = None
 
 
 class Parts(Block):

@@ -27,7 +27,7 @@ def adapted(adapter: Adapter, model: ModelShape) -> Iterator[tuple[str, Weight, 
             if len(weight.shape) == 2:  # not biases
                 yield "feed_forward", weight, dense
         for weight in family.mixture(model) if model.experts else ():
-            if weight.part == "shared":
+            if weight.part == "shared" and weight.cut is not None:  # not their gate
                 yield "feed_forward", weight, model.layers - dense
 
 

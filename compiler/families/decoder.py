@@ -48,6 +48,16 @@ _GEMMA2: dict[str, Any] = _GEMMA | {
         "logit_cap": 30.0,
     },
 }
+_GLM: dict[str, Any] = {
+    "heads": 96,
+    "kv_heads": 8,
+    "head_dim": 128,
+    "vocab": 151_552,
+    "rope_theta": 1e6,
+    "norm_eps": 1e-5,
+    "experts": {"active": 8, "shared": 1, "score": "sigmoid"},
+    "parts": {"biases": "qkv", "rotary": 0.5},
+}
 
 # config.json of the published weights: allenai/OLMo-2-1124-7B, -13B and OLMo-2-0325-32B;
 # allenai/Olmo-3-1025-7B and Olmo-3-1125-32B, whose vocabulary is cut to the tokenizer's (OLMo-core,
@@ -56,7 +66,10 @@ _GEMMA2: dict[str, Any] = _GEMMA | {
 # stage (huggingface/smollm, `pretraining/smollm3/long_context_32k_to_64.yaml`; before that
 # 50,000); bigcode/starcoder2-3b.
 # Gemma 2 and 3: google/gemma_pytorch, `gemma/config.py`. Mixtral: arXiv:2401.04088, Table 1, with
-# the epsilon and RoPE base of transformers' configuration (`configuration_mixtral.py`).
+# the epsilon and RoPE base of transformers' configuration (`configuration_mixtral.py`); 8x22B:
+# NVIDIA/NeMo, `nemo/collections/llm/gpt/model/mixtral.py`. GLM-4.5 and its Air, 106B:
+# arXiv:2508.06471, Table 1, with the RoPE base of its longer texts (§2.4), and NVIDIA's
+# Megatron-Bridge, `docs/models/llm/glm45.md`.
 SIZES: dict[str, dict[str, Any]] = {
     "olmo2-7B": _OLMO2 | _OLMO_7B,
     "olmo2-13B": _OLMO2 | {"layers": 40, "dim": 5120, "heads": 40, "ffn": 13824},
@@ -128,6 +141,32 @@ SIZES: dict[str, dict[str, Any]] = {
         "rope_theta": 1e6,
         "norm_eps": 1e-5,
         "experts": {"count": 8, "active": 2, "ffn": 14336},
+    },
+    "mixtral-8x22B": {
+        "layers": 56,
+        "dim": 6144,
+        "heads": 48,
+        "kv_heads": 8,
+        "ffn": 16384,
+        "vocab": 32_000,
+        "rope_theta": 1e6,
+        "norm_eps": 1e-5,
+        "experts": {"count": 8, "active": 2, "ffn": 16384},
+    },
+    "glm4.5-106B": _GLM
+    | {
+        "layers": 46,
+        "dim": 4096,
+        "ffn": 10_944,
+        "experts": {**_GLM["experts"], "count": 128, "ffn": 1408, "dense": 1},
+    },
+    "glm4.5-355B": _GLM
+    | {
+        "layers": 92,
+        "dim": 5120,
+        "ffn": 12_288,
+        "experts": {**_GLM["experts"], "count": 160, "ffn": 1536, "dense": 3, "scale": 2.5},
+        "parts": {**_GLM["parts"], "qk_norm": "head"},
     },
     "starcoder2-3B": {
         "layers": 30,

@@ -6,8 +6,18 @@ from typing import Any
 from ..values import Architecture, Parts
 from .config_json import written
 from .decoder_computed import ANY, COMPUTED, USUAL
-from .decoder_written import ACTIVATIONS, UNNAMED, WRITTEN, biases, divisor, layer_types, partial
+from .decoder_written import (
+    ACTIVATIONS,
+    UNNAMED,
+    WRITTEN,
+    biases,
+    divisor,
+    factors,
+    layer_types,
+    partial,
+)
 from .family import Shape
+from .further_mixed_kinds import FURTHER_CLASSES, FURTHER_WRITTEN
 from .mixed_computed import routing
 from .mixed_kinds import MIXED_CLASSES, MIXED_WRITTEN
 
@@ -121,6 +131,14 @@ _FITS: Mapping[str, Callable[[Shape], bool]] = {
         and shape["experts"].shared > 0
         and shape["parts"]["qk_norm"] in ("none", "head")
     ),
+    "granitemoe": _plain,
+    "granitemoeshared": _plain,
+    "flex_olmo": _whole_biases("none", "attention"),
+    "hunyuan_v1_moe": _biases("none", "attention"),
+    "qwen2_moe": _biases("none", "qkv"),
+    "exaone_moe": lambda shape: (
+        shape["window"] > 0 and _unrotated_whole(shape) and shape["experts"].shared > 0
+    ),
     "phi3": lambda shape: _whole(shape) and shape.get("rope_scaling", "none") == "none",
     "gpt2": lambda shape: _multi_head(shape) and shape["parts"]["learned"] > 0,
     "gpt_neox": lambda shape: _multi_head(shape) and shape["parts"]["parallel"] != "one",
@@ -184,6 +202,7 @@ CLASSES = {
     "codegen": "CodeGen",
     "ministral": "Ministral",
     **MIXED_CLASSES,
+    **FURTHER_CLASSES,
 }
 
 
@@ -192,6 +211,7 @@ UNSCORED = frozenset(
         *("granite", "cohere", "cohere2", "vaultgemma", "hyperclovax", "apertus"),
         *("nanochat", "jais2", "cwm"),
         *("olmoe", "dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe"),
+        *("granitemoe", "granitemoeshared", "flex_olmo", "exaone_moe"),
     )
 )
 """model_types that are exported, and of which transformers (5.24) has no classifier."""
@@ -228,6 +248,9 @@ _UNNAMED = {
     # transformers computes the width of a head, and lets nobody say it.
     "falcon": ("hidden_act", "head_dim"),
     "granite": ("head_dim",),
+    "granitemoe": ("head_dim",),
+    "granitemoeshared": ("head_dim",),
+    "flex_olmo": ("head_dim",),
     "phi3": ("head_dim",),
 }
 """model_type → the keys that it has under another name, or not at all."""
@@ -271,15 +294,6 @@ def _gemma3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, A
     return _gemma2(model, of, rope) | {
         "layer_types": layer_types(model, of),
         "rope_parameters": {"full_attention": rope, "sliding_attention": near},
-    }
-
-
-def _granite(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "attention_multiplier": of.attention_scale or model.head_dim**-0.5,
-        "embedding_multiplier": of.embedding_scale,
-        "residual_multiplier": of.residual_scale,
-        "logits_scaling": 1 / of.logit_scale,
     }
 
 
@@ -395,7 +409,7 @@ _OWN: Mapping[str, Callable[[Architecture, Parts, dict[str, Any]], dict[str, Any
     "starcoder2": _starcoder2,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
-    "granite": _granite,
+    "granite": factors,
     "mistral": _mistral,
     "phi3": _phi3,
     "seed_oss": _seed_oss,
@@ -405,4 +419,5 @@ _OWN: Mapping[str, Callable[[Architecture, Parts, dict[str, Any]], dict[str, Any
     "falcon": _falcon,
     **WRITTEN,
     **MIXED_WRITTEN,
+    **FURTHER_WRITTEN,
 }

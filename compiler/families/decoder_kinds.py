@@ -4,7 +4,8 @@ from typing import Any
 
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
 from .decoder_computed import COMPUTED, OLMO
-from .decoder_reading import capped, scale, share, whole_heads
+from .decoder_reading import capped, scaled, share, whole_heads
+from .further_mixed_kinds import FURTHER_KINDS
 from .fused_kinds import FUSED
 from .gpt_kinds import GPTS
 from .llama3 import DENSE
@@ -97,22 +98,6 @@ def _read_gemma3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
         window_skips=every,
         window_theta=base,
     )
-
-
-def _read_granite(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
-    width = max(shape["dim"] // shape["heads"], 1)
-    factors = {
-        name: values.real(values.config, key, 1.0)
-        for name, key in (
-            ("attention_scale", "attention_multiplier"),
-            ("embedding_scale", "embedding_multiplier"),
-            ("residual_scale", "residual_multiplier"),
-            ("logit_scale", "logits_scaling"),
-        )
-    }
-    factors["attention_scale"] = scale(factors["attention_scale"], width)
-    factors["logit_scale"] = 1 / factors["logit_scale"]
-    return whole_heads(shape, **factors)
 
 
 def _read_windows(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
@@ -303,7 +288,7 @@ KINDS = {
             "residual_multiplier",
             "logits_scaling",
         ),
-        shape=_read_granite,
+        shape=scaled,
     ),
     "arcee": Kind(
         example="AFM 4.5B",
@@ -362,5 +347,6 @@ KINDS = {
     **GPTS,
     **KIN,
     **MIXED_KINDS,
+    **FURTHER_KINDS,
 }
 """model_type → how its configuration is read."""

@@ -59,3 +59,20 @@ def capped(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any
 def scale(of: float, width: int) -> float:
     """The scale of scores; 0 where it is that by the width of a head."""
     return 0.0 if of == width**-0.5 else of
+
+
+def scaled(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    """Granite's factors on embeddings, scores, what is added to the residual, and logits."""
+    width = max(shape["dim"] // shape["heads"], 1)
+    factors = {
+        name: values.real(values.config, key, 1.0)
+        for name, key in (
+            ("attention_scale", "attention_multiplier"),
+            ("embedding_scale", "embedding_multiplier"),
+            ("residual_scale", "residual_multiplier"),
+            ("logit_scale", "logits_scaling"),
+        )
+    }
+    factors["attention_scale"] = scale(factors["attention_scale"], width)
+    factors["logit_scale"] = 1 / factors["logit_scale"]
+    return whole_heads(shape, **factors)

@@ -98,6 +98,16 @@ def divisor(model: Architecture, of: Parts) -> float:
     return round(found) if abs(found - round(found)) < 1e-9 * found else found
 
 
+def factors(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    """Granite's factors."""
+    return {
+        "attention_multiplier": of.attention_scale or model.head_dim**-0.5,
+        "embedding_multiplier": of.embedding_scale,
+        "residual_multiplier": of.residual_scale,
+        "logits_scaling": 1 / of.logit_scale,
+    }
+
+
 def _hyperclovax(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
     return {
         **biases(of),

@@ -6,6 +6,7 @@ from typing import Any
 from ..values import Architecture, ModelShape
 from .config_json import LLAMA_DEFAULTS, Kind, Values
 from .family import Family
+from .mixed_kinds import dense_first
 from .weights import Weight
 
 _DEEPSEEK: dict[str, Any] = {"rope_theta": 10_000.0, "norm_eps": 1e-6}
@@ -97,6 +98,13 @@ def _shape(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _lite(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    found = _shape(values, shape)
+    scale = values.real(values.config, "routed_scaling_factor", 1.8)
+    dense = dense_first(values, shape["layers"], found["experts"]["dense"])
+    return found | {"experts": {**found["experts"], "scale": scale, "dense": dense}}
+
+
 KIND = Kind(
     example="Moonlight 16B-A3B",
     defaults={
@@ -131,6 +139,35 @@ KIND = Kind(
         "rope_interleave": (True, "neighbouring elements rotate together"),
     },
     shape=_shape,
+)
+
+
+LITE = Kind(
+    example="GLM-4.7-Flash",
+    defaults={
+        **KIND.defaults,
+        "vocab_size": 154_880,
+        "hidden_size": 2048,
+        "intermediate_size": 10_240,
+        "num_hidden_layers": 47,
+        "num_attention_heads": 20,
+        "num_key_value_heads": 20,
+        "max_position_embeddings": 202_752,
+        "rms_norm_eps": 1e-5,
+        "moe_intermediate_size": 1536,
+        "n_routed_experts": 64,
+        "routed_scaling_factor": 1.8,
+        "q_lora_rank": 768,
+        "v_head_dim": 256,
+        "qk_nope_head_dim": 192,
+        "n_group": 1,
+        "topk_group": 1,
+        "num_experts_per_tok": 4,
+        "first_k_dense_replace": 1,
+    },
+    read=(*KIND.read, "mlp_layer_types"),
+    fixed=KIND.fixed,
+    shape=_lite,
 )
 
 
@@ -189,7 +226,7 @@ def attention(model: ModelShape) -> Iterator[Weight]:
 
 FAMILY = Family(
     sizes=SIZES,
-    kinds={"deepseek_v3": KIND},
+    kinds={"deepseek_v3": KIND, "glm4_moe_lite": LITE},
     config_json=config_json,
     # Both are needed: transformers sharpens the softmax by the second, and rotates by their ratio.
     yarn={"mscale": 1.0, "mscale_all_dim": 1.0},

@@ -117,4 +117,5 @@ class Family(Record):
             "normalized": self.normalized,
             "scale": 1.0,
             "balance": BALANCE if score == "sigmoid" else 0.0,
+            "shared_gate": False,
         }

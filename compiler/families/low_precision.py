@@ -55,7 +55,8 @@ def products(model: ModelShape) -> dict[str, list[Weight]]:
         ],
         "feed_forward": list(family.feed_forward(model)) if dense_layers(model) else [],
         "experts": [weight for weight in layer if weight.part == "experts"],
-        "shared_experts": [weight for weight in layer if weight.part == "shared"],
+        # Not their gate, of one row.
+        "shared_experts": [w for w in layer if w.part == "shared" and w.cut is not None],
         "router": [weight for weight in layer if weight.part == "router"],
         "output": [Weight((model.vocab, model.dim), 0)],
     }

@@ -6,6 +6,12 @@ from typing import Any
 from ..values import Experts
 from .decoder_computed import ANY
 
+GRANITE = {
+    "attention_scale": ANY,
+    "embedding_scale": ANY,
+    "residual_scale": ANY,
+    "logit_scale": ANY,
+}
 MIXED: Mapping[str, Mapping[str, Any]] = {
     "mixtral": {},
     "qwen3_moe": {"qk_norm": "head", "biases": ANY},
@@ -14,6 +20,12 @@ MIXED: Mapping[str, Mapping[str, Any]] = {
     "glm4_moe": {"qk_norm": ANY, "biases": ANY, "rotary": ANY},
     "minimax_m2": {"qk_norm": "width", "rotary": ANY},
     "ernie4_5_moe": {},
+    "granitemoe": GRANITE,
+    "granitemoeshared": GRANITE,
+    "flex_olmo": {"norms": "after", "qk_norm": "width", "biases": ANY},
+    "hunyuan_v1_moe": {"qk_norm": "head", "qk_norm_late": True, "biases": ANY},
+    "qwen2_moe": {"biases": ANY},
+    "exaone_moe": {"qk_norm": "head", "rotary_skips": ANY, "window_skips": ANY},
 }
 """model_type with experts → the parts that it has, besides Llama's."""
 _USUAL: Mapping[str, Any] = {
@@ -22,6 +34,7 @@ _USUAL: Mapping[str, Any] = {
     "scale": 1.0,
     "shared": 0,
     "dense": 0,
+    "shared_gate": False,
 }
 _ALONE = {"score": "sigmoid", "normalized": ANY, "scale": ANY, "shared": ANY, "dense": ANY}
 _ROUTED: Mapping[str, Mapping[str, Any]] = {
@@ -31,9 +44,14 @@ _ROUTED: Mapping[str, Mapping[str, Any]] = {
     "glm4_moe": _ALONE,
     "minimax_m2": {"score": "sigmoid"},
     "ernie4_5_moe": {"shared": ANY, "dense": ANY},
+    "granitemoeshared": {"shared": ANY},
+    "flex_olmo": {"normalized": ANY},
+    "hunyuan_v1_moe": {"shared": 1},
+    "qwen2_moe": {"normalized": ANY, "dense": ANY, "shared": ANY, "shared_gate": True},
+    "exaone_moe": _ALONE,
 }
 """model_type → how it routes otherwise than Mixtral."""
-BALANCED = ("dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe")
+BALANCED = ("dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe", "exaone_moe")
 """model_types with a bias on the choice of experts."""
 
 

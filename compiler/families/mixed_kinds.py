@@ -23,6 +23,22 @@ def initial(values: Values, layers: int, key: str = "mlp_only_layers") -> int:
     return len(plain)
 
 
+def dense_first(values: Values, layers: int, otherwise: int) -> int:
+    """The number of layers at the beginning without experts, from a list of kinds."""
+    kinds = values.config.get("mlp_layer_types")
+    if kinds is None:
+        return otherwise
+    dense = kinds.count("dense") if isinstance(kinds, list) else -1
+    if dense < 0 or kinds != ["dense"] * dense + ["sparse"] * (layers - dense):
+        values.problem(
+            "mlp_layer_types",
+            f"says mlp_layer_types = {kinds}: layers without experts are the first ones",
+            "use weights whose first layers are those without experts",
+        )
+        return 0
+    return dense
+
+
 def _read_mixtral(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     experts = {
         "count": values.number("num_local_experts"),
@@ -41,7 +57,7 @@ def _read_qwen3(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
         "dense": initial(values, shape["layers"]),
         "normalized": bool(values.get("norm_topk_prob")),
     }
-    of = {"qk_norm": "head", "biases": _attention(values)}
+    of = {"qk_norm": "head", "biases": attention_biases(values)}
     return head_width(values, shape) | {"experts": experts, "parts": of}
 
 
@@ -52,15 +68,16 @@ def _read_olmoe(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
         "ffn": values.number("intermediate_size"),
         "normalized": bool(values.get("norm_topk_prob")),
     }
-    of = whole_heads(shape, qk_norm="width", biases=_attention(values))
+    of = whole_heads(shape, qk_norm="width", biases=attention_biases(values))
     return of | {"experts": experts}
 
 
-def _attention(values: Values) -> str:
+def attention_biases(values: Values) -> str:
+    """Where attention has biases."""
     return "attention" if values.get("attention_bias") else "none"
 
 
-def _alone(values: Values) -> dict[str, Any]:
+def alone(values: Values) -> dict[str, Any]:
     """Experts that are scored one by one, as DeepSeek-V3's."""
     return {
         "count": values.number("n_routed_experts"),
@@ -83,8 +100,8 @@ def _read_dots1(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
             "family here has",
             "use weights in which all layers see the whole document",
         )
-    of = {"qk_norm": "head", "biases": _attention(values)}
-    return head_width(values, shape) | {"experts": _alone(values), "parts": of}
+    of = {"qk_norm": "head", "biases": attention_biases(values)}
+    return head_width(values, shape) | {"experts": alone(values), "parts": of}
 
 
 def _read_glm4(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +110,7 @@ def _read_glm4(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
         "biases": "qkv" if values.get("attention_bias") else "none",
         "rotary": share(values),
     }
-    return head_width(values, shape) | {"experts": _alone(values), "parts": of}
+    return head_width(values, shape) | {"experts": alone(values), "parts": of}
 
 
 def _read_minimax(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +148,7 @@ def _read_ernie(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     return head_width(values, shape) | {"experts": experts, "parts": {}}
 
 
-_ONE_GROUP = {
+ONE_GROUP = {
     "n_group": (1, "experts are chosen from all"),
     "topk_group": (1, "experts are chosen from all"),
 }
@@ -172,7 +189,6 @@ MIXED_KINDS = {
         shape=_read_qwen3,
     ),
     "olmoe": Kind(
-        near=("flex_olmo",),
         example="OLMoE 1B-7B",
         defaults={
             **LLAMA_DEFAULTS,
@@ -209,11 +225,10 @@ MIXED_KINDS = {
             "routed_scaling_factor": 1.0,
             "attention_bias": False,
         },
-        fixed=_ONE_GROUP,
+        fixed=ONE_GROUP,
         shape=_read_dots1,
     ),
     "glm4_moe": Kind(
-        near=("glm4_moe_lite", "solar_open"),
         example="GLM-4.5",
         defaults={
             **LLAMA_DEFAULTS,
@@ -236,7 +251,7 @@ MIXED_KINDS = {
             "partial_rotary_factor": 0.5,
         },
         read=("num_mtp_layers",),
-        fixed=_ONE_GROUP,
+        fixed=ONE_GROUP,
         shape=_read_glm4,
     ),
     "minimax_m2": Kind(
@@ -287,13 +302,14 @@ MIXED_KINDS = {
 """model_type → how its configuration is read."""
 
 
-def _experts(model: Architecture) -> Experts:
+def experts_of(model: Architecture) -> Experts:
+    """The experts of a model that has some."""
     assert model.experts
     return model.experts
 
 
 def _mixtral(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    experts = _experts(model)
+    experts = experts_of(model)
     return {
         "intermediate_size": experts.ffn,
         "num_local_experts": experts.count,
@@ -308,7 +324,7 @@ def _qwen3(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, An
 
 def written_qwen3(model: Architecture) -> dict[str, Any]:
     """The experts of a Qwen3."""
-    experts = _experts(model)
+    experts = experts_of(model)
     return {
         "num_experts": experts.count,
         "num_experts_per_tok": experts.active,
@@ -320,7 +336,7 @@ def written_qwen3(model: Architecture) -> dict[str, Any]:
 
 
 def _olmoe(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    experts = _experts(model)
+    experts = experts_of(model)
     return {
         "intermediate_size": experts.ffn,
         "num_experts": experts.count,
@@ -330,9 +346,9 @@ def _olmoe(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, An
     }
 
 
-def _deepseek(model: Architecture) -> dict[str, Any]:
+def written_alone(model: Architecture) -> dict[str, Any]:
     """Experts that are scored one by one."""
-    experts = _experts(model)
+    experts = experts_of(model)
     return {
         "n_routed_experts": experts.count,
         "num_experts_per_tok": experts.active,
@@ -348,7 +364,7 @@ def _deepseek(model: Architecture) -> dict[str, Any]:
 
 def _dots1(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
     return {
-        **_deepseek(model),
+        **written_alone(model),
         "attention_bias": of.biases != "none",
         "sliding_window": None,
         "max_window_layers": model.layers,
@@ -357,7 +373,7 @@ def _dots1(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, An
 
 def _glm4(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
     return {
-        **_deepseek(model),
+        **written_alone(model),
         **partial(of),
         "attention_bias": of.biases != "none",
         "use_qk_norm": of.qk_norm != "none",
@@ -367,7 +383,7 @@ def _glm4(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any
 
 
 def _minimax(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    experts = _experts(model)
+    experts = experts_of(model)
     return {
         "intermediate_size": experts.ffn,
         "num_local_experts": experts.count,
@@ -378,7 +394,7 @@ def _minimax(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, 
 
 
 def _ernie(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
-    experts = _experts(model)
+    experts = experts_of(model)
     return {
         "use_bias": False,
         "moe_num_experts": experts.count,

@@ -66,6 +66,8 @@ def mixture(model: ModelShape) -> Iterator[Weight]:
     yield Weight((count, dim), None, "router")
     if experts.shared:
         yield from swiglu(dim, ffn * experts.shared, "shared")
+    if experts.shared_gate:
+        yield Weight((1, dim), None, "shared")
     yield Weight((count, ffn, dim), 1, "experts")
     yield Weight((count, ffn, dim), 1, "experts")
     yield Weight((count, dim, ffn), 2, "experts")

@@ -39,12 +39,11 @@ _OTHER = "it reads more than text: its language model has a model_type of its ow
 _SPARSE = "its attention chooses the tokens that it sees"
 OTHERS: Mapping[str, tuple[str, ...]] = {
     _EXPERTS: (
-        *("afmoe", "aria_text", "axk1", "beam", "cohere2_moe", "dbrx"),
-        *("exaone_moe", "flex_olmo", "flint", "glm4_moe_lite"),
-        *("granitemoe", "granitemoe_swa", "granitemoeshared", "hunyuan_v1_moe", "hy_v3"),
+        *("afmoe", "aria_text", "axk1", "beam", "cohere2_moe", "dbrx", "flint"),
+        *("granitemoe_swa", "hy_v3"),
         *("jetmoe", "kolibri1", "laguna", "llama4", "llama4_text", "longcat_flash", "mellum"),
         *("mimo_v2_flash", "minimax_m3_vl_text", "phimoe"),
-        *("qwen2_moe", "sarvam_mla", "sarvam_moe", "solar_open", "zaya"),
+        *("sarvam_mla", "sarvam_moe", "zaya"),
     ),
     _SPARSE: (
         *("axk2", "deepseek_v32", "deepseek_v4", "dots3_note_text", "glm_moe_dsa", "hy_v4"),

@@ -342,6 +342,10 @@ def _contradiction(name: str, family: Family, found: dict[str, Any]) -> tuple[st
             )
     if family.sparse and found["dense"]:
         return "dense", f"every layer of {name} has experts", "remove `dense`"
+    if found["shared_gate"] and not (family.parts and found["shared"]):
+        message = f"{name} has no gate of shared experts" if family.parts is None else ""
+        message = message or "there are no shared experts whose output could be gated"
+        return "shared_gate", message, "write `shared = 1`, too" if family.parts else "leave it out"
     if not family.routed:
         usual = family.usual_experts()
         for attribute in ("shared", "scale", "score", "normalized"):

@@ -19,6 +19,10 @@ NAMES = {
 """Part of a model → what torchtitan's names of its linear layers contain, and no others'."""
 QUERIES = "attention.qkv_linear."
 """The same for the layers of attention with biases that can be converted: not its output."""
+GATE = "moe.shared_experts.gate"
+"""The gate of shared experts, of one row, which is never converted."""
+MATRICES = "moe.shared_experts.w"
+"""Their other matrices."""
 _CLASSES = {"fp8": "Float8Linear", "mxfp8": "MXFP8Linear", "nvfp4": "NVFP4Linear"}
 
 
@@ -38,17 +42,21 @@ def quantization(precision: Precision, model: ModelShape, *, logits: bool) -> di
     if not parts:
         return {}
     linear = [part for part in parts if part != "experts"]
+    gated = model.experts is not None and model.experts.shared_gate
     every, inside = range(model.layers), layers(precision, model)
     found: dict[str, Any] = {}
     if linear and precision.kind == "fp8":
         left = [NAMES[part] for part in products(model) if part in NAMES and part not in parts]
         left += ["attention.wo"] if model.biased and "attention" in parts else []
+        left += [GATE] if gated else []
         left += [f"layers.{layer}." for layer in every if layer not in inside]
         found["Float8LinearConverter"] = {"recipe_name": precision.scaling, "filter_fqns": left}
     elif linear:
         names = {part: NAMES[part] for part in linear}
         if model.biased and "attention" in names:
             names["attention"] = QUERIES
+        if gated and "shared_experts" in names:
+            names["shared_experts"] = MATRICES
         wanted = list(names.values())
         if inside != every:
             of_layers = [name for part, name in names.items() if part != "output"]

@@ -75,6 +75,13 @@ class Experts(Declaration):
         doc="step size of the routing bias towards experts with little load (arXiv:2408.15664); "
         "0: no balancing. Models with `score = softmax` have no such bias in transformers",
     )
+    shared_gate: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="what the shared experts make of a token is multiplied by a sigmoid of it, as in "
+        "Qwen1.5-MoE; for `decoder`",
+    )
 
 
 class Latent(Declaration):

@@ -57,6 +57,13 @@ ALONE = {
     "norm_topk_prob": True,
 }
 """Experts that are scored one by one."""
+MIXED = {"num_local_experts": 8, "num_experts_per_tok": 3}
+GRANITE_FACTORS = {
+    "attention_multiplier": 0.5,
+    "embedding_multiplier": 12.0,
+    "residual_multiplier": 0.22,
+    "logits_scaling": 8.0,
+}
 LATENT = {
     **{name: value for name, value in ALONE.items() if name != "norm_topk_prob"},
     "kv_lora_rank": 32,
@@ -112,12 +119,7 @@ OWN: dict[str, dict[str, Any]] = {
         "residual_multiplier": 0.22,
         "logits_scaling": 0.125,
     },
-    "granite": {
-        "attention_multiplier": 0.5,
-        "embedding_multiplier": 12.0,
-        "residual_multiplier": 0.22,
-        "logits_scaling": 8.0,
-    },
+    "granite": GRANITE_FACTORS,
     "ernie4_5": {"use_bias": True, "head_dim": 16},
     "helium": {"head_dim": 16},
     "internlm3": {"head_dim": 16, "rope_parameters": PLAIN},
@@ -140,6 +142,26 @@ OWN: dict[str, dict[str, Any]] = {
         "moe_num_shared_experts": 2,
     },
     "deepseek_v2": {**LATENT, "q_lora_rank": None},
+    "glm4_moe_lite": {**LATENT, "norm_topk_prob": True},
+    "granitemoe": {**GRANITE_FACTORS, **MIXED},
+    "granitemoeshared": {**GRANITE_FACTORS, **MIXED, "shared_intermediate_size": 192},
+    "flex_olmo": {"num_experts": 8, "num_experts_per_tok": 3},
+    "solar_open": {**ALONE, "head_dim": 32, "first_k_dense_replace": 0},
+    "hunyuan_v1_moe": {"num_experts": 8, "moe_topk": 3, "head_dim": 16},
+    "qwen2_moe": {
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 64,
+        "mlp_only_layers": [0],
+    },
+    "exaone_moe": {
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "num_shared_experts": 2,
+        "sliding_window_pattern": 2,
+    },
     "qwen3_moe": {
         "head_dim": 16,
         "num_experts": 8,
@@ -192,6 +214,14 @@ OTHERWISE: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
+    "qwen2_moe, whose scores add up": (
+        "qwen2_moe",
+        {**OWN["qwen2_moe"], "norm_topk_prob": True, "qkv_bias": False, "mlp_only_layers": []},
+    ),
+    "exaone_moe, with windows everywhere": (
+        "exaone_moe",
+        {**OWN["exaone_moe"], "layer_types": ["sliding_attention"] * 3, "head_dim": 32},
+    ),
     "qwen3, with biases": ("qwen3", {"head_dim": 16, "attention_bias": True}),
     "nanochat, with biases": ("nanochat", {"attention_bias": True}),
     "ministral, in part": (
@@ -202,7 +232,7 @@ OTHERWISE: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-KINDS = [*FAMILIES["decoder"].kinds, "deepseek_v2"]
+KINDS = [*FAMILIES["decoder"].kinds, "deepseek_v2", "glm4_moe_lite"]
 CASES = {kind: (kind, OWN.get(kind, {})) for kind in KINDS} | OTHERWISE
 SAMPLE = (
     *("codegen", "cohere", "deepseek_v2, of groups", "gpt_neo", "hunyuan_v1_dense", "mpt"),

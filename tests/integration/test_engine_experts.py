@@ -38,7 +38,7 @@ GPT_OSS = architecture(
 PARTS = decoder(
     layers=2,
     parts={"qk_norm": "width", "biases": "qkv", "rotary": 0.5},
-    experts=experts(shared=1, score="sigmoid", dense=1, balance=0.01, scale=2.0),
+    experts=experts(shared=1, score="sigmoid", dense=1, balance=0.01, scale=2.0, shared_gate=True),
 )
 PIPELINED: dict[str, int | str] = {
     "pipeline_parallel_degree": 2,

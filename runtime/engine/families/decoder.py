@@ -10,7 +10,7 @@ from typing import Any
 import spmd_types as spmd
 import torch
 from torch import nn
-from torchtitan.models.common import Embedding, Linear, RMSNorm
+from torchtitan.models.common import Embedding, Linear, RMSNorm, SigmoidGatedFeedForward
 from torchtitan.models.common.attention import (
     FlexAttention,
     QKVLinear,
@@ -148,6 +148,18 @@ def shard_parts(config: Any, *, enable_sp: bool, enable_ep: bool) -> None:
                 enable_sp=enable_sp,
                 expert_param_layout={"w1_EFD": spmd.S(1), "w2_EDF": spmd.S(2), "w3_EFD": spmd.S(1)},
             )
+            if isinstance(layer.moe.shared_experts, SigmoidGatedFeedForward.Config):
+                shard_gate(layer.moe.shared_experts.gate, enable_sp=enable_sp)
+
+
+def shard_gate(gate: Linear.Config, *, enable_sp: bool) -> None:
+    """The same for the gate of shared experts, which every rank has; as torchtitan's Qwen3.5."""
+    whole = dense_activation_placement(tp=spmd.R)
+    gate.sharding_config = ShardingConfig(
+        state_shardings={"weight": dense_param_placement(tp=spmd.R)},
+        out_src_shardings=whole,
+        out_dst_shardings=dense_sequence_parallel_placement() if enable_sp else whole,
+    )
 
 
 def shard_feed_forward(fed: PartsFeedForward.Config, layout: Any, *, enable_sp: bool) -> None:

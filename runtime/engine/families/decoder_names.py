@@ -35,6 +35,10 @@ PER_HEAD = {
     "attention.q_norm": "self_attn.q_layernorm",
     "attention.k_norm": "self_attn.k_layernorm",
 }
+LATE_NORMS = {
+    "attention.q_norm": "self_attn.query_layernorm",
+    "attention.k_norm": "self_attn.key_layernorm",
+}
 GEMMA = {
     "after_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
@@ -91,10 +95,7 @@ APART = {
         "after_ffn_norm": "post_mlp_layernorm",
     },
     "hyperclovax": {"after_attention_norm": "post_norm1", "after_ffn_norm": "post_norm2"},
-    "hunyuan_v1_dense": {
-        "attention.q_norm": "self_attn.query_layernorm",
-        "attention.k_norm": "self_attn.key_layernorm",
-    },
+    "hunyuan_v1_dense": LATE_NORMS,
     "nanochat": NUMBERED,
     "phi": {**NUMBERED, **PER_HEAD, "attention.wo": "self_attn.dense"},
     "persimmon": {**MEGATRON, **PER_HEAD, "attention.wo": "self_attn.dense"},
@@ -116,6 +117,25 @@ APART = {
     "opt": FAIRSEQ,
     "biogpt": FAIRSEQ,
     "mixtral": {"moe.router.gate": "block_sparse_moe.gate"},
+    "granitemoe": {"moe.router.gate": "block_sparse_moe.router.layer"},
+    "granitemoeshared": {
+        "moe.router.gate": "block_sparse_moe.router.layer",
+        "moe.shared_experts.w2": "shared_mlp.output_linear",
+    },
+    "flex_olmo": OLMO,
+    "hunyuan_v1_moe": {
+        **LATE_NORMS,
+        "moe.router.gate": "mlp.gate.wg",
+        "moe.shared_experts.w1": "mlp.shared_mlp.gate_proj",
+        "moe.shared_experts.w2": "mlp.shared_mlp.down_proj",
+        "moe.shared_experts.w3": "mlp.shared_mlp.up_proj",
+    },
+    "qwen2_moe": {
+        "moe.shared_experts.w1": "mlp.shared_expert.gate_proj",
+        "moe.shared_experts.w2": "mlp.shared_expert.down_proj",
+        "moe.shared_experts.w3": "mlp.shared_expert.up_proj",
+        "moe.shared_experts.gate": "mlp.shared_expert_gate",
+    },
     "minimax_m2": {"moe.router.gate": "block_sparse_moe.gate"},
 }
 """model_type → what it names otherwise."""
@@ -179,6 +199,7 @@ K = "attention.qkv_linear.wk"
 V = "attention.qkv_linear.wv"
 QKV = (Q, K, V)
 GATED = ("feed_forward.w1", "feed_forward.w3")
+SHARED = ("moe.shared_experts.w1", "moe.shared_experts.w3")
 FUSED = {
     "gpt2": {QKV: "attn.c_attn"},
     "gpt_bigcode": {QKV: "attn.c_attn"},
@@ -191,9 +212,13 @@ FUSED = {
     "phi3": {QKV: "self_attn.qkv_proj", GATED: "mlp.gate_up_proj"},
     "glm": {GATED: "mlp.gate_up_proj"},
     "glm4": {GATED: "mlp.gate_up_proj"},
+    "granitemoeshared": {SHARED: "shared_mlp.input_linear"},
 }
 """model_type → our modules of a layer that are one there."""
-PIECES = {"gpt2": 1, "phi3": 1, "glm": 1, "glm4": 1, "mpt": 1, "codegen": 4}
+PIECES = {
+    **dict.fromkeys(("gpt2", "phi3", "glm", "glm4", "mpt", "granitemoeshared"), 1),
+    "codegen": 4,
+}
 """model_type → in how many pieces such a matrix holds a part of each module; that of others holds
 the queries, the key and the value of each key-value head."""
 ASIDE = {
@@ -233,10 +258,20 @@ MIXTRAL = {
 }
 EXPERTS_APART = {"mixtral": MIXTRAL, "minimax_m2": MIXTRAL}
 """model_type → what it names otherwise."""
+GRANITE = {
+    "w1_EFD": "block_sparse_moe.input_linear",
+    "w2_EDF": "block_sparse_moe.output_linear",
+    "w3_EFD": "block_sparse_moe.input_linear",
+}
+EXPERTS_TOGETHER = {"granitemoe": GRANITE, "granitemoeshared": GRANITE}
+"""model_type → our weights of all experts → its modules of all; two of ours may be one there, with
+the rows of the first before those of the second."""
 CHOICE = "moe.expert_bias_E"
 CHOICES = {
     "dots1": "mlp.gate.e_score_correction_bias",
     "glm4_moe": "mlp.gate.e_score_correction_bias",
+    "solar_open": "mlp.gate.e_score_correction_bias",
+    "exaone_moe": "mlp.e_score_correction_bias",
     "minimax_m2": "block_sparse_moe.e_score_correction_bias",
     "ernie4_5_moe": "mlp.moe_statics.e_score_correction_bias",
 }

@@ -14,6 +14,7 @@ from .decoder_names import (
     CHOICES,
     EXPERTS,
     EXPERTS_APART,
+    EXPERTS_TOGETHER,
     FLIPPED,
     FUSED,
     GATED,
@@ -25,6 +26,7 @@ from .decoder_names import (
     POSITIONS,
     QKV,
     ROUTED,
+    SHARED,
     WHOLE,
     WHOLES,
     K,
@@ -63,7 +65,11 @@ class PartsAdapter(StateDictAdapter):
         rows = (attention.n_heads * self.width, keys, keys)
         self.rows: dict[str, int] = dict(zip(QKV, rows, strict=True))
         self.rows |= dict.fromkeys(GATED, fed.w1.out_features if fed is not None else 0)
+        mixed = next((each.moe for each in model_config.layers if each.moe), None)
+        beside = mixed.shared_experts if mixed is not None else None
+        self.rows |= dict.fromkeys(SHARED, beside.w1.out_features if beside is not None else 0)
         self.experts: dict[str, str] = EXPERTS_APART.get(kind, EXPERTS)
+        self.together: dict[str, str] = EXPERTS_TOGETHER.get(kind, {})
         self.choice = CHOICES.get(kind)
         self.fused: dict[Any, str] = dict(FUSED.get(kind, {}))
         self.joined: dict[str, Any] = {part: of for of in self.fused for part in of}
@@ -74,6 +80,10 @@ class PartsAdapter(StateDictAdapter):
     def sources(self, name: str, tensor: Any) -> dict[str, Any]:
         """transformers' tensors that one of ours is made from, as tensors of their shapes."""
         of = re.fullmatch(r"layers\.(\d+)\.(.+)\.(\w+)", name)
+        if of and of[2] == ROUTED and self.together:
+            return self.to_hf(
+                {f"layers.{of[1]}.{ROUTED}.{each}": tensor for each in self.beside(of[3])}
+            )
         if not of or of[2] not in self.joined:
             return self.to_hf({name: tensor})
         parts = {
@@ -95,6 +105,14 @@ class PartsAdapter(StateDictAdapter):
                 continue
             of = _LAYER.fullmatch(ours)
             assert of is not None
+            if of[2] == ROUTED and self.together:
+                whole = f"{self.layers}.{of[1]}.{self.together[last]}.weight"
+                have, parts = self.waiting.setdefault(whole, {}), self.beside(last)
+                have[last] = weight
+                if len(have) == len(parts):
+                    del self.waiting[whole]
+                    found[whole] = torch.cat([have[each] for each in parts], dim=1)
+                continue
             if of[2] == ROUTED:
                 theirs = f"{self.layers}.{of[1]}.{self.experts[last]}.weight"
                 found |= {theirs.format(expert): each for expert, each in enumerate(weight)}
@@ -149,6 +167,10 @@ class PartsAdapter(StateDictAdapter):
             found["lm_head.weight"] = found["tok_embeddings.weight"]
         return found
 
+    def beside(self, last: str) -> list[str]:
+        """Our weights of experts that are one module there with this one, by its rows."""
+        return [each for each, theirs in self.together.items() if theirs == self.together[last]]
+
     def _routed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The weights of experts, of all in one, and the bias on their choice."""
         found, apart = {}, {}
@@ -157,6 +179,11 @@ class PartsAdapter(StateDictAdapter):
             of = re.fullmatch(rf"{re.escape(self.layers)}\.(\d+)\.(.+)", name)
             if of and of[2] == self.choice:
                 found[f"layers.{of[1]}.{CHOICE}"] = weight.flatten()
+            stem = of[2].removesuffix(".weight") if of else ""
+            if of and stem in self.together.values():
+                names = [each for each, theirs in self.together.items() if theirs == stem]
+                for last, each in zip(names, weight.chunk(len(names), dim=1), strict=True):
+                    found[f"layers.{of[1]}.{ROUTED}.{last}"] = each.contiguous()
             part = re.fullmatch(r"(.+\.experts\.)(\d+)(\..+)\.weight", of[2]) if of else None
             if of and part and (last := ours.get(f"{part[1]}{{}}{part[3]}")):
                 apart.setdefault(f"layers.{of[1]}.{ROUTED}.{last}", {})[int(part[2])] = weight

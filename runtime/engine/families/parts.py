@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchtitan.models.common import Embedding, Linear, RMSNorm
+from torchtitan.models.common import Embedding, Linear, RMSNorm, SigmoidGatedFeedForward
 from torchtitan.models.common.config_utils import (
     get_attention_config,
     make_ffn_config,
@@ -111,9 +111,22 @@ def mixture(
     scale: float,
     balance: float,
     dense: int,
+    shared_gate: bool = False,
 ) -> MoE.Config:
     """A layer of experts. `first`, `gated` and `last` initialize the experts' SwiGLU; the first
     `dense` layers have no experts."""
+    beside = None
+    if shared:
+        beside = make_ffn_config(
+            dim=dim,
+            hidden_dim=ffn * shared,
+            w1_param_init={"weight": first},
+            w2w3_param_init={"weight": gated},
+        )
+    if beside is not None and shared_gate:
+        beside = SigmoidGatedFeedForward.Config(
+            w1=beside.w1, w2=beside.w2, w3=beside.w3, gate=linear(1, dim, gate)
+        )
     return make_moe_config(
         num_experts=count,
         router=make_router_config(
@@ -135,13 +148,6 @@ def mixture(
             comm_backend="standard",
             param_init={"w1_EFD": first, "w2_EDF": last, "w3_EFD": gated},
         ),
-        shared_experts=make_ffn_config(
-            dim=dim,
-            hidden_dim=ffn * shared,
-            w1_param_init={"weight": first},
-            w2w3_param_init={"weight": gated},
-        )
-        if shared
-        else None,
+        shared_experts=beside,
         load_balance_coeff=balance or None,
     )

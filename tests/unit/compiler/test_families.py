@@ -53,6 +53,25 @@ def test_what_kimi_has_published_has_so_many_parameters(
     assert active_parameters(shape) == pytest.approx(active, rel=0.03)
 
 
+# mistral.ai/news/mixtral-8x22b; arXiv:2508.06471, Table 1, whose active parameters are without
+# embedding and output.
+@pytest.mark.parametrize(
+    ("size", "total", "active"),
+    [
+        ("mixtral-8x22B", 141e9, 39e9),
+        ("glm4.5-106B", 106e9, 12e9),
+        ("glm4.5-355B", 355e9, 32e9),
+    ],
+)
+def test_mixtures_have_about_as_many_parameters_as_published(
+    size: str, total: float, active: float
+) -> None:
+    shape = published("decoder", size)
+    table = 0 if size.startswith("mixtral") else 2 * shape.vocab * shape.dim
+    assert parameters(shape) == pytest.approx(total, rel=0.01)
+    assert active_parameters(shape) - table == pytest.approx(active, rel=0.03)
+
+
 # arXiv:2405.04434 §3.1.2 and Appendix B.1; exact: `num_parameters` of transformers' models.
 @pytest.mark.parametrize(
     ("size", "total", "active"), [("16B-A2.4B", 15.7e9, 2.4e9), ("236B", 236e9, 21e9)]
@@ -328,6 +347,13 @@ def test_experts_that_are_scored_alone_are_balanced_by_a_bias() -> None:
         (MIXED + ", parts = { gated = false }", "E592"),
         (MIXED + ", parts = { biases = all }", "E592"),
         (MIXED.replace("active = 2", "active = 5"), "E419"),
+        (MIXED.replace("active = 2", "active = 2, shared = 1, shared_gate = true"), None),
+        (MIXED.replace("active = 2", "active = 2, shared_gate = true"), "E419"),
+        (
+            MIXED.replace("decoder", "qwen3").replace("active", "shared_gate = true, active"),
+            "E419",
+        ),
+        ('family = deepseek_v3, size = "16B-A3B", experts = { shared_gate = true }', "E419"),
         (MIXED.replace("active = 2", "active = 2, groups = 2, groups_used = 1"), "E419"),
         (MIXED.replace("decoder", "qwen3").replace("active", "score = sigmoid, active"), "E419"),
         (MIXED.replace("decoder", "qwen3").replace("active", "scale = 2, active"), "E419"),

@@ -198,6 +198,31 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
     "experts in groups": (DOTS | {"n_group": 2}, "n_group", "chosen from all"),
     "windows from a layer on": (DOTS | {"max_window_layers": 3}, "max_window_layers", "window"),
     "experts first": (MIXED | {"mlp_only_layers": [3]}, "mlp_only_layers", "the first ones"),
+    "shared experts of no whole number": (
+        {"model_type": "qwen2_moe", "shared_expert_intermediate_size": 2000},
+        "shared_expert_intermediate_size",
+        "a whole number of experts",
+    ),
+    "layers of their own numbers": (
+        {"model_type": "hunyuan_v1_moe", "moe_topk": [1, 2]},
+        "moe_topk",
+        "as many experts",
+    ),
+    "experts before layers without": (
+        {"model_type": "exaone_moe", "mlp_layer_types": ["sparse"] * 31 + ["dense"]},
+        "mlp_layer_types",
+        "the first ones",
+    ),
+    "layers of which none rotates": (
+        {"model_type": "exaone_moe", "layer_types": ["full_attention"] * 32},
+        "layer_types",
+        "no layer has a window",
+    ),
+    "dense layers of Solar": (
+        {"model_type": "solar_open", "first_k_dense_replace": 1},
+        "first_k_dense_replace",
+        "all layers have experts",
+    ),
     "experts by another method": (
         DEEPSEEK_V2 | {"topk_method": "noaux_tc"},
         "topk_method",
@@ -238,9 +263,8 @@ def test_what_is_computed_otherwise_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("qwen2_moe", "experts"),
-        ("gemma3", "gemma3_text"),
         ("phimoe", "experts"),
+        ("gemma3", "gemma3_text"),
         ("bert", "an encoder"),
         (None, "names no model_type"),
         (7, "no family"),
