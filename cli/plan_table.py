@@ -302,6 +302,8 @@ def _parameters(cost: Cost) -> str:
     shown = f"{short(cost.parameters)} parameters"
     if cost.active_parameters < cost.parameters:
         shown += f" ({short(float(f'{cost.active_parameters:.4g}'))} active)"
+    if cost.mtp_parameters:
+        shown += f" and {short(float(f'{cost.mtp_parameters:.4g}'))} for further tokens"
     return shown
 
 

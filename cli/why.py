@@ -180,7 +180,8 @@ def _account(
         "watts": device.watts if device else 0.0,
         "gpu_hour": stage.hardware.price or 0.0,
     }
-    layer = {name: FORMULAS[name] for name in ("N_attention", "N_layer", "N_expert", "N_mixed")}
+    of_layers = ("N_attention", "N_layer", "N_expert", "N_mixed", "N_module")
+    layer = {name: FORMULAS[name] for name in of_layers}
     return evaluate(symbols, compiled(layer | ACCOUNT))
 
 

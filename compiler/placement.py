@@ -63,6 +63,7 @@ def mesh(
     found = _pipelined(found, placement)
     rules = (
         ("E487", _context),
+        ("E488", _further),
         ("E433", _widths),
         ("E483", _schedule),
         ("E433", _pipeline),
@@ -89,6 +90,8 @@ def no_graphs(stage: ModelStage, resources: Resources) -> str | None:
         return "the figures of `z_loss` are added up in Python"
     if any(stage.settings.get(name) for name in ROUTER_LOSSES):
         return "the losses of its routers are kept from one micro-batch to the next in Python"
+    if stage.model.mtp:
+        return "the loss of further tokens is added up in Python"
     if stage.settings.get("attention") == "varlen":
         return "`varlen` takes as many lengths as a row has documents"
     if resources.pipeline > 1:
@@ -171,6 +174,19 @@ def _context(model: ModelShape, mesh: Resources) -> Wrong:
     if mesh.device != "cpu":
         return None
     return "context parallelism needs GPUs, but this stage runs on CPUs", "remove `context`"
+
+
+def _further(model: ModelShape, mesh: Resources) -> Wrong:
+    """Where torchtitan trains no modules that predict further tokens (0.3, `MTPDecoder.Config`)."""
+    apart = [name for name in ("pipeline", "context") if getattr(mesh, name) > 1]
+    if not model.mtp or not apart:
+        return None
+    named = " and ".join(f"`{name}`" for name in apart)
+    return (
+        f"torchtitan predicts no further tokens with {' and '.join(apart)} parallelism",
+        f"write `tensor`, `expert` or `replicate` instead of {named}, or `mtp_loss = 0`, which "
+        "leaves the modules out",
+    )
 
 
 def _widths(model: ModelShape, mesh: Resources) -> Wrong:

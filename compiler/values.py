@@ -5,9 +5,9 @@ pydantic.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
-from ..spec.record import MISSING, Record, field, fields
+from ..spec.record import MISSING, Record, field, fields, replace
 from ..spec.schedule import Shape
 from . import curves
 
@@ -187,6 +187,12 @@ class ModelShape(Value):
     latent: Latent | None
     experts: Experts | None
     parts: Parts | None = later(None)  # of families whose blocks a spec puts together
+    mtp: int = later(0)  # further tokens that modules of their own predict (arXiv:2412.19437 §2.2)
+
+    @property
+    def main(self) -> Self:
+        """The model without the modules that predict further tokens: what reads and writes."""
+        return replace(self, mtp=0) if self.mtp else self
 
     def knowing(self, context: int, rope_theta: float | None = None) -> "Architecture":
         """The architecture for sequences of up to `context` tokens.

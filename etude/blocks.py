@@ -137,6 +137,7 @@ class Model(Block):
     latent: Latent | Let | None = None
     experts: Experts | Let | None = None
     parts: Parts | Let | None = None
+    mtp: Number | None = None
     weights: Text = None
     hub: Text = None
     revision: Text = None

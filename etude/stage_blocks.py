@@ -75,6 +75,7 @@ class Train(Training):
     sequence_balance_loss: Schedule | None = None
     batch_balance_loss: Schedule | None = None
     router_z_loss: Schedule | None = None
+    mtp_loss: Schedule | None = None
 
 
 class DialogTraining(Training):

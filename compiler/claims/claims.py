@@ -5,14 +5,19 @@ from math import fsum
 from ...spec.findings.diagnostics import FAILED_CLAIM, Report, did_you_mean
 from ...spec.quantity import amount, counted
 from ...spec.schema import recipe as r
-from ..families.architectures import active_parameters, flops_per_token, parameters
+from ..families.architectures import (
+    active_parameters,
+    flops_per_token,
+    further_parameters,
+    parameters,
+)
 from ..ids import FigureId
 from ..program import Claimed, Scheduled, ScheduledStage
 from ..resolve.scope import as_written
 from ..values import Claim
 from .in_force import MOMENTS, step_at
 
-COUNTED = ("parameters", "active_parameters", "tokens", "steps", "flops")
+COUNTED = ("parameters", "active_parameters", "mtp_parameters", "tokens", "steps", "flops")
 """Figures that the plan counts, for the whole recipe or a stage."""
 SUMS = ("hours", "gpu_hours", "energy_kwh", "price")
 ESTIMATES = (*SUMS, "memory", "step_seconds", "mfu", "tflops", "tokens_per_second")
@@ -74,16 +79,19 @@ def _exact(program: Scheduled) -> tuple[dict[str, float], dict[str, ScheduledSta
     for name, stage in program.stages.items():
         if isinstance(stage, ScheduledStage):
             per_token = flops_per_token(stage.model)
-            figures.setdefault("parameters", parameters(stage.model))
-            figures.setdefault("active_parameters", active_parameters(stage.model))
+            sizes = {
+                "parameters": parameters(stage.model),
+                "active_parameters": active_parameters(stage.model),
+                "mtp_parameters": further_parameters(stage.model),
+            }
+            figures = sizes | figures
             of = {"tokens": stage.tokens, "steps": stage.steps, "flops": per_token * stage.tokens}
             for figure, value in of.items():
                 figures[figure] = figures.get(figure, 0) + value
             # For a repeated stage, the figures of the last round count.
             written = as_written(name)
             figures |= {str(FigureId(written, figure)): value for figure, value in of.items()}
-            figures[str(FigureId(written, "parameters"))] = parameters(stage.model)
-            figures[str(FigureId(written, "active_parameters"))] = active_parameters(stage.model)
+            figures |= {str(FigureId(written, figure)): size for figure, size in sizes.items()}
             stages[written] = stage
     for total in ("tokens", "steps", "flops"):
         figures.setdefault(total, 0)

@@ -406,6 +406,7 @@ def shape_symbols(model: ModelShape) -> Mapping[str, float]:
         "f": model.ffn,
         "g": _products(model),
         "V": model.vocab,
+        "D": model.mtp,
         "E": experts.count if experts else 0,
         "K": experts.active if experts else 0,
         "E_s": experts.shared if experts else 0,

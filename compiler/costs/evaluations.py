@@ -40,7 +40,7 @@ def evaluations(stage: ModelStage, segment: Segment) -> Evaluations:
     if known is None:
         return Evaluations(times)
     of = Reader(
-        model=stage.model,
+        model=stage.model.main,
         resources=segment.resources,
         seq_len=segment.seq_len,
         micro_batch=segment.micro_batch,

@@ -35,6 +35,8 @@ SYMBOLS = {
     "turns": "bytes of the rotary angles of a position, as a layer's table has them",
     "f": "width of the feed-forward layer",
     "g": "products that a feed-forward layer makes of its input: 2 with a gate, else 1",
+    "D": "further tokens that modules predict (multi-token prediction), each by a layer that "
+    "counts among those of the pipeline stage",
     "E": "experts of a layer",
     "K": "experts that a token is routed to",
     "E_s": "shared experts",
@@ -164,7 +166,7 @@ TIME: dict[str, Formula] = {
         "FLOP/s",
     ),
     "N_active": _of(
-        "L_d * N_layer + L_e * (N_mixed + K * N_expert)",
+        "L_d * N_layer + L_e * (N_mixed + K * N_expert) + D * N_module",
         "parameters of the layers that a token goes through",
     ),
     "matmul_flops": _of(
@@ -176,7 +178,7 @@ TIME: dict[str, Formula] = {
         "FLOPs",
     ),
     "output_flops": _of(
-        "outs * (1 + (2 - frozen) * backward) * 2 * T * d * V / (t * p)",
+        "outs * (1 + D) * (1 + (2 - frozen) * backward) * 2 * T * d * V / (t * p)",
         "the output layer's, over all stages",
         "FLOPs",
     ),
@@ -256,7 +258,7 @@ TIME: dict[str, Formula] = {
     "third": _of(
         "backward * ((1 - low * (1 - wide)) * 2 * T / t * N_active / (e_matmul * effective)"
         " + low * (1 - wide) * 2 * T / t * N_active / rate_low"
-        " + outs * 2 * T * d * V / (t * p)"
+        " + outs * (1 + D) * 2 * T * d * V / (t * p)"
         " / (rate_low if low_out else e_matmul * effective))",
         "one of three equal products: forward, gradients of inputs, gradients of weights",
         "s",
@@ -339,8 +341,12 @@ ACCOUNT: dict[str, Formula] = {
         "dense * N_layer + mixed * (N_mixed + K * N_expert) + N_last + V * d * (2 - tied)",
         "parameters that a token goes through",
     ),
+    "P_further": _of(
+        "D * (N_module + V * d + (N_mixed + K * N_expert if mixed else N_layer))",
+        "parameters that further tokens go through: their modules, and the output again",
+    ),
     "flops": _of(
-        "6 * P_active * tokens",
+        "6 * (P_active + P_further) * tokens",
         "as reports count them (arXiv:2001.08361 §2.1; arXiv:2407.21783 §1)",
         "FLOPs",
     ),

@@ -56,7 +56,18 @@ SYMBOLS = {
 }
 """Inputs of the formulas besides the symbols of a training step."""
 
-_SIZES = ("L", "N_attention", "N_layer", "N_expert", "N_mixed", "N_rest", "N_experts", "N", "F")
+_SIZES = (
+    "L",
+    "N_attention",
+    "N_layer",
+    "N_expert",
+    "N_mixed",
+    "N_module",
+    "N_rest",
+    "N_experts",
+    "N",
+    "F",
+)
 
 
 def _of(text: str, what: str, unit: str = "") -> Formula:
@@ -269,7 +280,7 @@ def _memory(model: ModelShape, tensor: int, pipeline: int, context: int) -> dict
     whole = pipeline == 1
     window = min(model.window, context) if model.window else context
     symbols = {
-        **shape_symbols(model),
+        **shape_symbols(model.main),
         "L_d": layers - mixed,
         "L_e": mixed,
         "N_in": table if whole and not model.tied else 0,

@@ -119,7 +119,7 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         low_output="output" in converted(work.precision, work.model),
         eager=not work.compiled or pipelining(form.resources).split,
         plain_loss=work.asked or not work.compiled,
-        chunks=max(form.micro_batch * form.seq_len / PIECE, 1) if work.asked else LOSS_CHUNKS,
+        chunks=_chunks(work, form),
         asked=work.asked,
         likely=work.likely,
         scores=work.scores,
@@ -132,6 +132,13 @@ def step_setting(work: Work, form: Form, recompute: str, sequences: int) -> Sett
         lion=work.lion,
         dispatcher=work.dispatcher,
     )
+
+
+def _chunks(work: Work, form: Form) -> float:
+    """The parts in which logits are made; those of further tokens are made whole."""
+    if work.asked:
+        return max(form.micro_batch * form.seq_len / PIECE, 1)
+    return 1 if work.model.mtp else LOSS_CHUNKS
 
 
 @lru_cache(maxsize=4096)

@@ -29,8 +29,13 @@ MEMORY: dict[str, Formula] = {
         "N_attention + (d + biased) * E + E_s * N_expert + 2 * d + apart_e",
         "parameters of a layer with experts, except those that tokens are routed to",
     ),
+    "N_module": _of(
+        "(D > 0) * (2 * d * d + 3 * d)",
+        "parameters of a module that predicts a further token, besides its layer: a matrix and "
+        "three norms (arXiv:2412.19437 §2.2)",
+    ),
     "N_rest": _of(
-        "L_d * N_layer + L_e * N_mixed + N_in + N_out",
+        "L_d * N_layer + L_e * N_mixed + D * N_module + N_in + N_out",
         "parameters of the pipeline stage, except experts",
     ),
     "N_experts": _of("L_e * E * N_expert", "parameters of its experts"),
@@ -137,7 +142,7 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "N_gathered": _of(
-        "max((L_d > 0) * N_layer / t, (L_e > 0) * (N_mixed / t + E * N_expert / X))",
+        "max((L_d > 0) * N_layer / t, (L_e > 0) * (N_mixed / t + E * N_expert / X)) + N_module",
         "parameters of the largest layer that a GPU works with",
     ),
     "N_whole": _of(
@@ -177,16 +182,17 @@ MEMORY: dict[str, Formula] = {
         "held if early else held * rest", "activations as a backward pass begins", "bytes"
     ),
     "hidden": _of(
-        "has_out * backward * T * d * (4 * chunked + 3 * bytes)",
+        "has_out * backward * T * d * (4 * chunked + 3 * bytes) * (1 + D)",
         "for the loss: outputs of the last layer and the last norm, the parts of the latter, and "
         "its gradient, which is put together in fp32 (torchtitan, components/loss.py)",
         "bytes",
     ),
     "logits_part": _of(
-        "has_out * (asked if asked else a_logits if plain_loss else"
-        " bytes + (bytes if t == 1 else 8)) * T * V / (t * chunks)",
-        "logits, their fp32 copy, log-softmax and gradient, in parts; of a compiled loss only "
-        "logits and gradient, which is made of two in fp32 where tensor ranks share the vocabulary",
+        "has_out * (asked if asked else a_logits * (1 + D) if plain_loss else"
+        " bytes * (1 + D) + (bytes if t == 1 else 8)) * T * V / (t * chunks)",
+        "logits, of further tokens too, their fp32 copy, log-softmax and gradient, in parts; of a "
+        "compiled loss only logits and gradient, which is made of two in fp32 where tensor ranks "
+        "share the vocabulary",
         "bytes",
     ),
     "logits_sent": _of(

@@ -3,7 +3,7 @@
 from itertools import accumulate
 
 from ...spec.record import Record
-from ..families.architectures import dense_layers
+from ..families.architectures import dense_layers, further_is_dense
 from ..pipelines import (
     USUAL,
     between,
@@ -43,7 +43,12 @@ def pipeline_ranks(
         output = 0 if model.tied and resources.pipeline == 1 else table
     if resources.pipeline == 1:
         dense = dense_layers(model)
-        only = _ends(dense, model.layers - dense, table, output, True, 1.0, 1.0)
+        mixed = model.layers - dense
+        if further_is_dense(model):
+            dense += model.mtp
+        else:
+            mixed += model.mtp
+        only = _ends(dense, mixed, table, output, True, 1.0, 1.0)
         return Ranks(ends=[only], slow=[0])
     if split_of(resources) == USUAL and resources.schedule == "1f1b":
         return _usual(model, resources, micro_batches, table, output)

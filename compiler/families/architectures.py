@@ -8,7 +8,7 @@ from typing import Any
 from ...spec.record import Record
 from ..values import Experts, Latent, ModelShape, Parts
 from . import FAMILIES
-from .weights import Weight
+from .weights import Weight, further_weights
 
 
 def published(family: str, size: str) -> ModelShape:
@@ -139,13 +139,35 @@ def _parameters(model: ModelShape, experts: int) -> int:
     return layers + ends
 
 
+def further_parameters(model: ModelShape) -> int:
+    """Parameters of the modules that predict further tokens, which share embedding and output
+    with the model (arXiv:2412.19437 §2.2): a layer, a matrix, and three norms each."""
+    return model.mtp * _module(model, model.experts.count if model.experts else 0)
+
+
+@lru_cache(maxsize=1024)
+def _module(model: ModelShape, experts: int) -> int:
+    of = weights(model)
+    mixed = of.shared + of.router + experts * of.expert
+    layer = of.feed_forward if further_is_dense(model) else mixed
+    return of.attention + of.norms + layer + _count(further_weights(model))
+
+
+def further_is_dense(model: ModelShape) -> bool:
+    """Whether the layers of modules that predict further tokens have no experts: they are as the
+    last of the model's."""
+    return dense_layers(model) == model.layers
+
+
 def flops_per_token(model: ModelShape) -> int:
-    """Training FLOPs per token without attention scores: 6 N, with N active parameters.
+    """Training FLOPs per token without attention scores: 6 N, with N active parameters, and for
+    each further token those of its module and of the output.
 
     This is the count that reports publish (Kaplan et al., arXiv:2001.08361, §2.1, with embeddings;
     Llama 3, arXiv:2407.21783, §1: 3.8e25 for 405B and 15.6T tokens).
     """
-    return 6 * active_parameters(model)
+    each = _module(model, model.experts.active if model.experts else 0) + model.vocab * model.dim
+    return 6 * (active_parameters(model) + model.mtp * each)
 
 
 def widths(model: ModelShape) -> tuple[int, int, int]:
@@ -169,5 +191,5 @@ def attention_flops_per_token(model: ModelShape, seq_len: int) -> int:
     latent = model.latent
     width = latent.plain + latent.rotary + latent.values if latent else 2 * model.head_dim
     near, window = windowed_layers(model), min(model.window, seq_len)
-    twice = (model.layers - near) * seq_len**2 + near * window * (2 * seq_len - window)
+    twice = (model.layers + model.mtp - near) * seq_len**2 + near * window * (2 * seq_len - window)
     return 3 * model.heads * width * twice // seq_len

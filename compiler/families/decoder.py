@@ -295,6 +295,8 @@ FAMILY = Family(
     unscored=UNSCORED,
     known=tuple(_known()),
     experts=True,
+    # Of the published kinds, only its files have a place for them.
+    further=lambda model: model.parts is not None and model.parts.published == "glm4_moe",
     routed=True,
     windowed=lambda layer: True,
     scalings=("none", "llama", "yarn"),

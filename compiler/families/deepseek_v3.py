@@ -203,7 +203,7 @@ def config_json(model: Architecture) -> dict[str, Any]:
         "topk_group": experts.groups_used or 1,
         "norm_topk_prob": experts.normalized,
         "rope_interleave": True,
-        "num_nextn_predict_layers": 0,
+        "num_nextn_predict_layers": model.mtp,
     }
 
 
@@ -238,4 +238,5 @@ FAMILY = Family(
     routed=True,
     scalings=("none", "yarn"),
     complex_rotary=True,
+    further=lambda model: True,
 )

@@ -18,6 +18,10 @@ def _nothing(model: ModelShape, resources: Resources) -> tuple[str, ...]:
     return ()
 
 
+def _no(model: ModelShape) -> bool:
+    return False
+
+
 class Known(Record):
     """Published weights, recognized by their name.
 
@@ -69,6 +73,7 @@ class Family(Record):
         sparse: every layer has experts.
         biased: attention, routers and experts add biases.
         sinks: attention has sinks.
+        further: whether modules may predict further tokens (multi-token prediction) of a model.
         windowed: whether a layer, counted from 0, has the model's window; None: no layer has one.
     """
 
@@ -99,6 +104,7 @@ class Family(Record):
     sparse: bool = False
     biased: bool = False
     sinks: bool = False
+    further: Callable[[ModelShape], bool] = _no
     windowed: Callable[[int], bool] | None = None
 
     def usual_experts(self, score: str | None = None) -> dict[str, Any]:

@@ -378,7 +378,7 @@ def _glm4(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any
         "attention_bias": of.biases != "none",
         "use_qk_norm": of.qk_norm != "none",
         "rope_parameters": rope | partial(of),
-        "num_nextn_predict_layers": 0,
+        "num_nextn_predict_layers": model.mtp,
     }
 
 

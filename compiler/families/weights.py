@@ -44,6 +44,15 @@ def last_norm(model: ModelShape) -> Iterator[Weight]:
     yield Weight((model.dim,), None)
 
 
+def further_weights(model: ModelShape) -> Iterator[Weight]:
+    """What a module that predicts a further token has besides its layer (arXiv:2412.19437 §2.2):
+    the matrix that joins an embedding to what the depth before gives, a norm of each, and one
+    before the output."""
+    yield Weight((model.dim, 2 * model.dim), None)
+    for _ in range(3):
+        yield Weight((model.dim,), None)
+
+
 def dense(model: ModelShape) -> Iterator[Weight]:
     """The feed-forward layer of a layer without experts."""
     yield from swiglu(model.dim, model.ffn)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,24 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def further_tokens(config: Mapping[str, Any]) -> int:
+    """The further tokens that modules in the files predict, as config.json says."""
+    said = config.get("num_nextn_predict_layers", config.get("num_mtp_layers"))
+    return said if isinstance(said, int) else 0
+
+
+def lacks_modules(config: Mapping[str, Any], ours: ModelShape) -> tuple[str, str] | None:
+    """What is wrong, and the way out, if a model predicts more further tokens than the files;
+    modules that a model does not have are left out of it."""
+    there = further_tokens(config)
+    if ours.mtp <= there:
+        return None
+    return (
+        f"has num_nextn_predict_layers {there}, but the model has `mtp = {ours.mtp}`",
+        f"write `mtp = {there}`" if there else "remove `mtp`: the files have no such modules",
+    )
+
+
 def named(model: Architecture, kind: str) -> Architecture:
     """The model with its weights as models of a model_type name them, which may differ from what
     it is exported as."""
@@ -245,6 +263,8 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
                 model.at(each.attribute),
                 help=f"write `{each.write}`",
             )
+    if lacking := lacks_modules(config, ours):
+        report.add("E542", f"{name} {lacking[0]}", model.at("mtp"), help=lacking[1])
     if own:
         _own_output(name, model, ours.tied, report)
     for key in found.unknown:

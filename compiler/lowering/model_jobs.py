@@ -358,7 +358,7 @@ class Models:
         walked = replace(form, resources=mesh, seq_len=longest, micro_batch=micro_batch)
         rates = trained.lr if isinstance(trained, ScheduledStage) else []
         return {
-            "model": job.model if isinstance(job, TrainJob) else self.shape(trained),
+            "model": (job.model if isinstance(job, TrainJob) else self.shape(trained)).main,
             "seq_len": longest,
             "resources": mesh,
             "torchtitan": torchtitan(trained, walked, 1, self.jobs.seed, rates, measures=True),

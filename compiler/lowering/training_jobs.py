@@ -11,6 +11,7 @@ from ..families.architectures import (
     active_parameters,
     attention_flops_per_token,
     flops_per_token,
+    further_parameters,
     parameters,
 )
 from ..ids import SegmentId
@@ -344,7 +345,7 @@ class Training:
         spec: Any = stage.spec
         segment = stage.segments[0]
         content = {
-            "model": self.models.shape(stage),
+            "model": self.models.shape(stage).main,
             "source": source,
             "seq_len": segment.seq_len,
             "mask": spec.mask,
@@ -395,6 +396,7 @@ def _cost(stage: ScheduledStage, segment: Segment, batch: list[BatchPiece], toke
     return Cost(
         parameters=parameters(stage.model),
         active_parameters=active_parameters(stage.model),
+        mtp_parameters=further_parameters(stage.model),
         flops_per_token=per_token,
         attention_flops_per_token=attention_flops_per_token(stage.model, segment.seq_len),
         flops=per_token * tokens,

@@ -12,7 +12,10 @@ class Cost(Value):
     active_parameters: int = Field(
         description="those that a token goes through: of experts those that it is routed to"
     )
-    flops_per_token: int = Field(description="6 × active_parameters, as reports count")
+    mtp_parameters: int = later(0, description="of modules that predict further tokens, on top")
+    flops_per_token: int = Field(
+        description="6 × active_parameters, as reports count, and as much for further tokens"
+    )
     attention_flops_per_token: int = Field(description="causal attention scores, on top")
     flops: int = Field(description="flops_per_token × tokens")
     memory: dict[str, int] | None = Field(

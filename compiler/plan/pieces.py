@@ -27,11 +27,12 @@ class Schedule(Value):
     sequence_balance_loss: list[LrPiece] | None = later(None)
     batch_balance_loss: list[LrPiece] | None = later(None)
     router_z_loss: list[LrPiece] | None = later(None)
+    mtp_loss: list[LrPiece] | None = later(None)
 
     @property
     def settings(self) -> dict[str, list[LrPiece]]:
         """What is set before each step beside the rate, as far as it changes."""
-        names = ("clip", "weight_decay", "balance", *ROUTER_LOSSES)
+        names = ("clip", "weight_decay", "balance", *ROUTER_LOSSES, "mtp_loss")
         named = {name: getattr(self, name) for name in names}
         return {name: pieces for name, pieces in named.items() if pieces}
 

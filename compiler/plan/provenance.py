@@ -206,6 +206,8 @@ def _all(program: Resolved) -> Iterator[tuple[tuple[str, str], Origin]]:
         model = recipe.models[name]
         for attribute, of in r.attributes(r.Model).items():
             belongs = not of.needs or any(getattr(model, need) for need in of.needs)
+            if attribute == "mtp" and not shape.mtp:
+                continue  # as of any model that does not say it
             if belongs and getattr(shape, attribute, None) is not None:
                 yield (f"model.{name}", attribute), origins.model(model, attribute)
     for name, stage in program.stages.items():

@@ -58,7 +58,7 @@ def architecture(model: r.Model, tokenizer: str | None, scope: Scope) -> ModelSh
             )
             return None
         shape |= sizes[model.size]
-    for name in NUMBERS:
+    for name in (*NUMBERS, "mtp"):
         if getattr(model, name) is not None:
             shape[name] = getattr(model, name)
     reads = scope.recipe.tokenizers.get(tokenizer or "")
@@ -236,6 +236,16 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
         return None
     groups = {"latent": latent, "experts": experts, "parts": parts}
     found = complete(model.family, model.size, shape | groups)
+    if found.mtp and not family.further(found):
+        scope.report.add(
+            "E419",
+            f"this {model.family} predicts the next token alone: no published files have a place "
+            "for more",
+            model.at("mtp"),
+            help="remove `mtp`, write `family = deepseek_v3`, or give a `decoder` the `experts` "
+            "and `parts` of GLM-4.5 (model_type glm4_moe)",
+        )
+        return None
     rotary = found.latent.rotary if found.latent else found.head_dim
     if found.parts:
         rotary = int(found.head_dim * found.parts.rotary)

@@ -259,6 +259,7 @@ class _Scheduler:
         replayed(self.stage, stretches, self.report)
         sent(self.stage, stretches, self.report)
         self._beyond(stretches)
+        settings.ahead(self.stage, stretches, self.report)
         evaluated(self.spec, clock.steps, len(stretches), self.report)
         if self.report.failures > before:
             return None

@@ -1,13 +1,14 @@
 """Settings of training that may change over time: what the trainer sets before each step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...spec import schedule as sc
 from ...spec.findings.diagnostics import Report
+from ...spec.quantity import counted
 from ...spec.record import replace
 from ...spec.source import Span
-from ..program import State, TrainStage
+from ..program import Segment, State, TrainStage
 from ..values import ROUTER_LOSSES, LrPiece
 from .clock import Clock
 from .course import Course
@@ -23,13 +24,14 @@ def of_stage(stage: TrainStage) -> dict[str, Setting]:
         "weight_decay": stage.optimizer.weight_decay,
         "balance": stage.settings["balance"],
         **{name: stage.settings[name] for name in ROUTER_LOSSES if name in stage.settings},
+        "mtp_loss": stage.settings["mtp_loss"],
     }
 
 
 def place(stage: TrainStage, name: str) -> Span | None:
     """Where a stage says a setting; None if it inherits it."""
     given = stage.spec.optimizer if name == "weight_decay" else stage.spec
-    if given is None or isinstance(given, str) or getattr(given, name) is None:
+    if given is None or isinstance(given, str) or getattr(given, name, None) is None:
         return None
     return given.at(name)
 
@@ -99,6 +101,19 @@ def _has_experts(stage: TrainStage, report: Report) -> None:
             )
 
 
+def ahead(stage: TrainStage, segments: Sequence[Segment], report: Report) -> None:
+    """Reports sequences that have no token as far ahead as the model learns to predict."""
+    depth, shortest = stage.model.mtp, min(each.seq_len for each in segments)
+    if shortest <= depth:
+        report.add(
+            "E468",
+            f"sequences of {counted(shortest, 'tokens')} have no token that is {depth} behind "
+            "the next one",
+            stage.spec.at("seq_len") or stage.spec.at(),
+            help=f"write `seq_len = {depth + 1}` or more, or a smaller `mtp` in the model",
+        )
+
+
 def schedules(stage: TrainStage) -> dict[str, list[sc.Segment]]:
     """The settings that change, as segments."""
     return {
@@ -111,8 +126,8 @@ def schedules(stage: TrainStage) -> dict[str, list[sc.Segment]]:
 def changing(
     stage: TrainStage, knobs: Mapping[str, list[sc.Segment]], course: Course
 ) -> dict[str, list[LrPiece]]:
-    """The pieces of the settings that change, of a balance that is not the model's, and of losses
-    of routers; reports errors."""
+    """The pieces of the settings that change, of a balance that is not the model's, of losses of
+    routers, and of the weight of further tokens; reports errors."""
     found = {
         name: pieces(knobs[name], course, place(stage, name), knob=name)
         for name in schedules(stage)
@@ -121,6 +136,8 @@ def changing(
     constant = {name: stage.settings.get(name) for name in ROUTER_LOSSES}
     if balance != (experts and experts.balance):
         constant["balance"] = balance
+    if stage.model.mtp:
+        constant["mtp_loss"] = stage.settings["mtp_loss"]  # the model has none of its own
     for name, value in constant.items():
         # Of losses, 0 is as if there were none.
         if isinstance(value, float) and experts and (value or name == "balance"):

@@ -21,6 +21,7 @@ from .adapter import check_adapter
 from .attention import in_force
 from .dispatcher import sending
 from .evaluating import check_evaluation
+from .further import further
 from .optimizer import check_clipped, check_settings
 from .precision import Chosen, check
 
@@ -107,6 +108,8 @@ def resolve_training(
     settings = sending(scope, spec, settings, where, model, (precision, recompute))
     check(scope, spec, Chosen(precision, recompute, settings), where, model)
     check_adapter(scope, spec, model, random=start.parent is None)
+    learned = further(scope, spec, model, settings["mtp_loss"])
+    model, settings = learned.model, settings | {"mtp_loss": learned.weight}
     dialog = _dialog(scope, spec, start, origins)
     optimizer, carries = _learning(scope, spec, model, start.before, force)
     origins["model"] = f"from {start.name}" if start.name else "spec"
@@ -166,7 +169,7 @@ def same_shape(stage: TrainStage | None, scope: Scope) -> TrainStage | None:
     spec: Any = stage and stage.spec
     if stage and spec.reference:
         other = scope.language_model(spec.reference, spec.at("reference"))
-        if other and scope.trained(other).model != stage.model:
+        if other and scope.trained(other).model.main != stage.model:
             scope.error(
                 "E420",
                 f"`{spec.reference}` has another shape",

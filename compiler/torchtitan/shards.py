@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from math import prod
 
 from ..families import FAMILIES
-from ..families.architectures import dense_layers
-from ..families.weights import Weight
+from ..families.architectures import dense_layers, further_is_dense
+from ..families.weights import Weight, further_weights
 from ..pipelines import Split, first_layer, layers_of_stage, split_of, stages_of_rank
 from ..placement import cut_inside
 from ..values import ModelShape, Resources
@@ -66,6 +66,11 @@ def _weights(
             yield from family.feed_forward(model)
         else:
             yield from family.mixture(model)
+    for _ in range(0 if score else model.mtp):  # there is no pipeline then
+        yield from family.norms(model)
+        yield from family.attention(model)
+        yield from family.feed_forward(model) if further_is_dense(model) else family.mixture(model)
+        yield from further_weights(model)
     if stage == stages - 1:
         yield from family.last_norm(model)
         if score:

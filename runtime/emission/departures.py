@@ -5,6 +5,7 @@ from ...compiler.plan.plan import NextToken, Sft, TrainJob
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.configuration import MUON, optimizers
 from ...compiler.values import ADAFACTOR, LION, ROUTER_LOSSES
+from .loss import changes, lacks, of_modules
 
 
 def left_out(job: TrainJob) -> str | None:
@@ -29,17 +30,23 @@ def left_out(job: TrainJob) -> str | None:
         return f"torchtitan has no loss for the objective {job.objective.name}"
     if not makes_logits(job.objective):
         return "torchtitan's batches count rows of one length, and not dialogs"
-    return None
+    return lacks(job)
 
 
 def departures(job: TrainJob) -> list[str]:
     """How torchtitan's version of a job differs from the recipe, for the top of the file."""
     batches = job.schedule.batch
-    changing = [name for name in job.schedule.settings if name not in ROUTER_LOSSES]
+    routers = {*ROUTER_LOSSES} & job.schedule.settings.keys()
+    changing = [
+        name
+        for name, pieces in job.schedule.settings.items()
+        if name not in routers and (name != "mtp_loss" or changes(pieces))
+    ]
     said = {
         f"one batch, of {batches[-1].sequences} sequences": len(batches) > 1,
         f"one {' and one '.join(changing)}, the largest": bool(changing),
-        "no losses of routers": len(changing) < len(job.schedule.settings),
+        "no losses of routers": bool(routers),
+        **of_modules(job),
         "no average of the weights": job.average is not None,
         "takes steps with spikes of the gradient": job.spikes is not None,
         "runs without asking a gate": job.extends is not None,

@@ -15,7 +15,7 @@ from typing import Any
 from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
 from ...compiler.plan.checkpoints import steps_between
-from ...compiler.plan.plan import NextToken, Plan, Sft, TrainJob, WeightsJob
+from ...compiler.plan.plan import Plan, Sft, TrainJob, WeightsJob
 from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
 from ...compiler.torchtitan.configuration import arguments
@@ -24,6 +24,7 @@ from ...compiler.torchtitan.told import ATTENTION, DISPATCHER
 from ...compiler.values import LrPiece
 from .copied import Import, builder, needed
 from .departures import departures, left_out
+from .loss import loss
 from .metrics import metrics
 
 HEAD = """# The train jobs of the recipe {recipe}, for torchtitan 0.3.
@@ -57,6 +58,7 @@ IMPORTS = {
     "torchtitan.config.configs": ("CommConfig", "DebugConfig"),
     "torchtitan.distributed.activation_checkpoint": ("FullAC", "MemoryBudgetAC", "SelectiveAC"),
     "torchtitan.distributed.pipeline_parallel": ("pipeline_llm",),
+    "torchtitan.models.deepseek_v3.mtp": ("MTPLoss",),
     "torchtitan.protocols.model_spec": ("ModelSpec",),
     "torchtitan.tools.profiler": ("Profiler",),
     "torchtitan.trainer": ("Trainer",),
@@ -227,7 +229,7 @@ def _job(
     yield f"            post_optimizer_build_fn={balanced},"
     yield f"            state_dict_adapter={made_by.adapter},"
     yield "        ),"
-    yield from _loss(job)
+    yield from loss(job)
     for name, kind in SECTIONS.items():
         values = dict(sections[name])
         if name == "training":
@@ -299,17 +301,6 @@ def _call(target: str, values: dict[str, Any]) -> Iterator[str]:
     yield f"        {target}("
     for name, value in values.items():
         yield f"            {name}={value!r},"
-    yield "        ),"
-
-
-def _loss(job: TrainJob) -> Iterator[str]:
-    """torchtitan's cross-entropy; with other terms, etude's loss, whose sum torchtitan shows."""
-    assert isinstance(job.objective, NextToken | Sft)
-    terms, kind, rest = job.objective.terms(), "CrossEntropyLoss", ""
-    if terms:
-        kind, rest = "LanguageLoss", f", terms={terms!r}"
-    yield "        loss=ChunkedLossWrapper.Config("
-    yield f"            loss_fn={kind}.Config(global_vocab_size={job.model.vocab}{rest})"
     yield "        ),"
 
 

@@ -33,6 +33,7 @@ from .checkpoints.checkpoint import Checkpoints, Policy, Start
 from .checkpoints.storage import HEAD
 from .families import Head, model_spec
 from .families.parts import attending, dispatching
+from .further import FurtherLoss
 from .loader import Loader, NoTokenizer
 from .metrics import Metrics, OnEvent
 from .objectives import DpoLoss, LanguageLoss, RecordLoss
@@ -137,7 +138,8 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
     def drawn(name: str) -> bool:
         return start is None or (start.headless and name == HEAD) or adapters.is_adapter(name)
 
-    spec = model_spec(job.model, job.resources.device, job.seq_len, head)
+    further = job.schedule.mtp_loss is not None
+    spec = model_spec(job.model, job.resources.device, job.seq_len, head, further=further)
     if isinstance(job.objective, Grpo):
         # Answers are drawn at this temperature, and learned by their probabilities at it.
         spec.model.lm_head.temperature = job.objective.temperature
@@ -193,6 +195,9 @@ def _objective(job: TrainJob) -> tuple[Head, BaseLoss.Config]:
         return ("score" if scores(job.objective) else "tokens"), of_records
     terms = job.objective.terms()
     vocab = job.model.vocab
+    if job.schedule.mtp_loss is not None:
+        # Its loss reads several logits, which torchtitan's chunks do not have (0.3, `MTPLoss`).
+        return "logits", FurtherLoss.Config(global_vocab_size=vocab, terms=terms)
     loss = (
         LanguageLoss.Config(global_vocab_size=vocab, terms=terms)
         if terms

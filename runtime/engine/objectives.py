@@ -5,7 +5,7 @@ Names carry shapes: N places at which the model has an output, P ordered pairs, 
 # ruff: noqa: N803 (the names of the shapes)
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -167,16 +167,34 @@ class LanguageLoss(CrossEntropyLoss, Reported):
         loss, metrics = super().__call__(pred, labels, global_valid_tokens, **kwargs)
         if self.plain:
             return loss, metrics
+        loss, values = self._with_terms(loss, pred, labels, global_valid_tokens)
+        self._tell(values)
+        return loss, metrics
+
+    def _with_terms(
+        self,
+        loss: torch.Tensor,
+        pred: torch.Tensor,
+        labels: torch.Tensor,
+        global_valid_tokens: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The loss with its terms, and what is reported: the loss without, and each term."""
         values = [loss]
         for name, coefficient in self._terms.items():
             term = share(TERMS[name](pred, labels), global_valid_tokens)
             values.append(term)
             loss = loss + coefficient * term
+        return loss, values
+
+    def _tell(self, values: Sequence[torch.Tensor]) -> None:
         self._add(torch.stack([value.detach().double() for value in values]))
-        return loss, metrics
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return ("loss", *self._terms)
 
     def collect(self, mesh: DeviceMesh | None) -> tuple[dict[str, float], None]:
-        names = ("loss", *self._terms)
+        names = self._names
         return dict(zip(names, self._collected(mesh, len(names)), strict=True)), None
 
 

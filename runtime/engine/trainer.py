@@ -106,7 +106,9 @@ class Trainer(TitanTrainer):
             self.optimizers.register_step_post_hook(self._clip_scores)
         self.settings = None
         if self.job.schedule.settings:
-            self.settings = Settings(Timeline.of(self.job), self.optimizers, self.model_parts)
+            self.settings = Settings(
+                Timeline.of(self.job), self.optimizers, self.model_parts, self.loss_fn
+            )
         self.evaluations: Evaluating | None = None
         self.spikes: Spikes | None = None
         if self.job.spikes is not None:

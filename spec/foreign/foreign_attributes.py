@@ -112,9 +112,17 @@ NOT_YET = (
         "stage long: train { from = pretrain, steps = 10, optimizer = lion }",
     ),
     Answer(
-        "mtp mtp_loss mtp_num_layers num_nextn_predict_layers multi_token_prediction",
+        "mtp_num_layers num_mtp_layers num_nextn_predict_layers multi_token_prediction "
+        "mtp_num_depths",
         ANY,
-        "this version trains no multi-token prediction. Remove it",
+        "how many further tokens a model learns to predict is `mtp` of the model: {}",
+        'model deeper { family = deepseek_v3, size = "16B-A3B", mtp = 1 }',
+    ),
+    Answer(
+        "mtp_scale mtp_loss_scaling_factor mtp_loss_weight mtp_loss_coef",
+        ANY,
+        "the weight of the loss of further tokens is `mtp_loss` of a train stage, whose model has "
+        "`mtp`",
     ),
     Answer(
         "z_loss_weight zloss z_loss_coef z_loss_coefficient z_loss_multiplier",

@@ -427,6 +427,14 @@ class Model(Declaration):
         otherwise="from the size, else as in Llama",
         doc="[parts](#parts-of-a-model), for `decoder`",
     )
+    mtp: int | None = attribute(
+        nk.Whole(least=0, most=8),
+        None,
+        otherwise="none",
+        doc="further tokens that the model learns to predict, each by a module of its own "
+        "([multi-token prediction](#multi-token-prediction)), for `deepseek_v3`, and for a "
+        "`decoder` as GLM-4.5",
+    )
     weights: str | None = attribute(
         k.Text(),
         None,

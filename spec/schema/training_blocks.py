@@ -305,6 +305,14 @@ class Train(Training):
         inherits=None,
         doc="coefficient of log² Z of [routers](#losses-of-routers), such as 0.001",
     )
+    mtp_loss: float | Schedule | None = attribute(
+        cs.Setting(nk.Real(least=0)),
+        None,
+        otherwise="0.3 where the model has `mtp`",
+        inherits=None,
+        doc="weight of the loss of [further tokens](#multi-token-prediction); 0: the modules that "
+        "predict them are left out from here on",
+    )
     gate: Gate | None = attribute(
         g.Block("gate seq_len { require needle >= 90% }", Gate), None, doc="see [gates](#gates)"
     )

@@ -13,18 +13,27 @@ from ...errors import RunError
 from .family import Family, Head
 
 
-def model_spec(architecture: Architecture, device: str, seq_len: int, head: Head = "logits") -> Any:
+def model_spec(
+    architecture: Architecture,
+    device: str,
+    seq_len: int,
+    head: Head = "logits",
+    *,
+    further: bool = False,
+) -> Any:
     """The architecture as torchtitan's `ModelSpec`.
 
     Args:
         device: "cpu", or the name of a GPU.
         seq_len: the longest sequence, in tokens.
         head: "score" gives one output in place of the vocabulary's; weights are then not tied.
+        further: with the modules that predict further tokens, if the architecture has some.
 
     Raises:
         RunError: no such family.
     """
-    return _family(architecture.family).model_spec(architecture, device, seq_len, head)
+    model = architecture if further else architecture.main
+    return _family(architecture.family).model_spec(model, device, seq_len, head)
 
 
 def hf_config(architecture: Architecture, *, score: bool = False) -> dict[str, Any]:

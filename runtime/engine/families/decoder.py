@@ -35,6 +35,7 @@ from torchtitan.models.common.linear import ScaledBiasRowwiseLinear
 from torchtitan.models.common.moe_sharding import set_moe_sharding_config
 from torchtitan.models.common.nn_modules import LayerNorm
 from torchtitan.models.common.param_init import depth_scaled_std
+from torchtitan.models.deepseek_v3.mtp import MTPDecoder
 from torchtitan.models.qwen3 import parallelize_qwen3
 from torchtitan.models.utils import (
     get_dense_model_nparams_and_flops,
@@ -52,22 +53,23 @@ from .decoder_blocks import (
     Xielu,
     slope,
 )
+from .decoder_further import shard_module
 from .decoder_weights import PartsAdapter
 from .family import Family
-from .parts import Init, cut, linear, mixture, norm, whole
+from .parts import Init, cut, further, linear, mixture, norm, whole
 
 
-class PartsModel(Decoder):
+class PartsModel(MTPDecoder):
     """A decoder of such blocks."""
 
     @dataclass(kw_only=True, slots=True)
-    class Config(Decoder.Config):
+    class Config(MTPDecoder.Config):
         window: int
         published: str
 
         def update_from_config(self, *, config: Any, **kwargs: Any) -> None:
             """Takes torchtitan's settings, and says how ranks share weights and activations."""
-            Decoder.Config.update_from_config(self, config=config, **kwargs)
+            MTPDecoder.Config.update_from_config(self, config=config, **kwargs)
             alibi = any(layer.attention.alibi for layer in self.layers)
             if alibi and config.parallelism.context_parallel_degree > 1:
                 raise ValueError("Context parallelism reorders tokens, which ALiBi cannot follow.")
@@ -122,11 +124,13 @@ def shard_parts(config: Any, *, enable_sp: bool, enable_ep: bool) -> None:
         tp=spmd.R if enable_sp else spmd.I
     )
     config.lm_head.sharding_config.state_shardings["bias"] = dense_param_placement(tp=spmd.S(0))
-    for layer in config.layers:
-        if layer.start is not None:
+    for module in config.mtp_layers:
+        shard_module(module, layout, enable_sp=enable_sp)
+    for layer in [*config.layers, *config.mtp_layers]:
+        if getattr(layer, "start", None) is not None:
             shard_start(layer.start, layout, enable_sp=enable_sp)
         names = ("attention_norm", "ffn_norm", "after_attention_norm", "after_ffn_norm")
-        for of in (getattr(layer, name) for name in names):
+        for of in (getattr(layer, name, None) for name in names):
             if of is not None:
                 of.sharding_config = norm_config(enable_sp=enable_sp)
                 states = of.sharding_config.state_shardings
@@ -406,6 +410,7 @@ def decoder(
     window: int,
     parts: dict[str, Any],
     rope: dict[str, Any],
+    mtp: int,
 ) -> Decoder.Config:
     """A decoder of these parts, initialized as torchtitan's Llama 3."""
     parts, drawn = {**ABSENT, **parts}, cut(0.02)
@@ -441,8 +446,10 @@ def decoder(
             moe=mixture(dim, drawn, drawn, last, last, **experts) if experts and mixed else None,
         )
 
+    modules = [further(block(layers + depth), dim, norm_eps) for depth in range(mtp)]
+    own = {"window": window, "published": parts["published"], "mtp_layers": modules}
     made = whole(
-        partial(PartsModel.Config, window=window, published=parts["published"]),
+        partial(PartsModel.Config, **own),
         list(map(block, range(layers))),
         nn.init.normal_,
         dim=dim,

@@ -19,6 +19,14 @@ LAYER = {
     "moe.shared_experts.w3": "mlp.shared_experts.up_proj",
 }
 """Our modules of a layer → transformers', as most of its models name them."""
+FURTHER = {
+    "enorm": "enorm",
+    "hnorm": "hnorm",
+    "eh_proj": "eh_proj",
+    "mtp_norm": "shared_head.norm",
+}
+"""What modules that predict further tokens have besides a layer → their names in published files,
+as vLLM and SGLang read them."""
 OLMO = {
     "attention_norm": "post_attention_layernorm",
     "ffn_norm": "post_feedforward_layernorm",

@@ -16,6 +16,7 @@ from .decoder_names import (
     EXPERTS_APART,
     EXPERTS_TOGETHER,
     FLIPPED,
+    FURTHER,
     FUSED,
     GATED,
     LAYER,
@@ -47,7 +48,10 @@ class PartsAdapter(StateDictAdapter):
         # Of layers without experts, if there are any.
         fed = next((each.feed_forward for each in model_config.layers if not each.moe), None)
         self.kind, self.tied = kind, model_config.enable_weight_tying
+        self.number = len(model_config.layers)
         self.layer = LAYER | dict(APART.get(kind, {}))
+        if model_config.mtp_layers:
+            self.layer |= FURTHER
         if kind == "falcon" and layer.ffn_norm is None:
             self.layer["attention_norm"] = "input_layernorm"
         if fed is not None and fed.w3 is None:
@@ -79,6 +83,7 @@ class PartsAdapter(StateDictAdapter):
 
     def sources(self, name: str, tensor: Any) -> dict[str, Any]:
         """transformers' tensors that one of ours is made from, as tensors of their shapes."""
+        name = self.behind(name)
         of = re.fullmatch(r"layers\.(\d+)\.(.+)\.(\w+)", name)
         if of and of[2] == ROUTED and self.together:
             return self.to_hf(
@@ -98,7 +103,7 @@ class PartsAdapter(StateDictAdapter):
         for name, weight in state_dict.items():
             if self.tied and name == "lm_head.weight":
                 continue
-            ours, _, last = name.rpartition(".")
+            ours, _, last = self.behind(name).rpartition(".")
             weight = self.changed(ours, last, weight, back=True)
             if theirs := self.whole.get(ours):
                 found[f"{theirs}.{last}"] = weight
@@ -165,7 +170,20 @@ class PartsAdapter(StateDictAdapter):
                 found[f"{ours}.{last}"] = self.changed(ours, last, each, back=False)
         if self.tied and "lm_head.weight" not in found:
             found["lm_head.weight"] = found["tok_embeddings.weight"]
-        return found
+        return {self.apart(name): weight for name, weight in found.items()}
+
+    def behind(self, name: str) -> str:
+        """The name of a tensor of ours, with modules that predict further tokens as layers behind
+        the model's, as transformers counts them."""
+        of = re.fullmatch(r"mtp_layers\.(\d+)\.(.+)", name)
+        return f"layers.{self.number + int(of[1])}.{of[2]}" if of else name
+
+    def apart(self, name: str) -> str:
+        """The inverse of `behind`."""
+        of = _LAYER.fullmatch(name)
+        if of is None or int(of[1]) < self.number:
+            return name
+        return f"mtp_layers.{int(of[1]) - self.number}.{of[2]}"
 
     def beside(self, last: str) -> list[str]:
         """Our weights of experts that are one module there with this one, by its rows."""

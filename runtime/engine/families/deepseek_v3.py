@@ -1,5 +1,6 @@
 """DeepSeek-V3 as torchtitan builds it: latent attention, and experts."""
 
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -9,7 +10,7 @@ from torchtitan.models.deepseek_v3.state_dict_adapter import DeepSeekV3StateDict
 
 from .family import Family
 from .latent import latent_block
-from .parts import norm, whole
+from .parts import further, norm, whole
 
 
 def deepseek_v3(
@@ -24,6 +25,7 @@ def deepseek_v3(
     tied: bool,
     norm_eps: float,
     rope: dict[str, Any],
+    mtp: int,
 ) -> Decoder.Config:
     """torchtitan's DeepSeek-V3 in any shape."""
     shared = {"dim": dim, "heads": heads, "ffn": ffn, "norm_eps": norm_eps, "rope": rope}
@@ -31,8 +33,9 @@ def deepseek_v3(
     def block(layer: int) -> Any:
         return latent_block(layer, latent=latent, experts=experts, **shared)
 
+    modules = [further(block(layers + depth), dim, norm_eps) for depth in range(mtp)]
     return whole(
-        DeepSeekV3Model.Config,
+        partial(DeepSeekV3Model.Config, mtp_layers=modules),
         [block(layer) for layer in range(layers)],
         nn.init.normal_,
         dim=dim,

@@ -19,6 +19,7 @@ from torchtitan.protocols.module import Module
 from ....compiler.torchtitan.configuration import arguments
 from ....compiler.values import Architecture
 from ..heads import TokenHead, record_model
+from .further import balance_modules, main_without_gradients, with_modules
 from .on_cpu import STAND_INS
 
 Head = Literal["logits", "tokens", "score"]
@@ -58,13 +59,17 @@ class Family(NamedTuple):
         if head != "logits":
             model = _headed(model, head)
         balanced = architecture.experts and architecture.experts.balance
+        parallelize, balance = self.parallelize, register_moe_load_balancing_hook
+        if architecture.mtp:
+            model = main_without_gradients(model)
+            parallelize, balance = with_modules(parallelize), balance_modules
         return ModelSpec(
             name=architecture.family,
             flavor=architecture.size or "custom",
             model=model,
-            parallelize_fn=_summing(self.parallelize) if on_cpu else self.parallelize,
+            parallelize_fn=_summing(parallelize) if on_cpu else parallelize,
             pipelining_fn=pipeline_llm,
-            post_optimizer_build_fn=register_moe_load_balancing_hook if balanced else None,
+            post_optimizer_build_fn=balance if balanced else None,
             state_dict_adapter=self.fixed_adapter or self.adapter,
         )
 

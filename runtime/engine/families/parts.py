@@ -19,6 +19,7 @@ from torchtitan.models.common.config_utils import (
 from torchtitan.models.common.decoder import Decoder
 from torchtitan.models.common.moe import MoE
 from torchtitan.models.common.param_init import skip_param_init
+from torchtitan.models.deepseek_v3.mtp import MTPTransformerBlock
 
 Init = Callable[[torch.Tensor], object]
 
@@ -65,10 +66,25 @@ def whole(
     )
 
 
+def further(block: Any, dim: int, norm_eps: float) -> MTPTransformerBlock.Config:
+    """A module around a block that predicts a further token (arXiv:2412.19437 §2.2)."""
+    return MTPTransformerBlock.Config(
+        attention_norm=block.attention_norm,
+        ffn_norm=block.ffn_norm,
+        attention=block.attention,
+        feed_forward=block.feed_forward,
+        moe=block.moe,
+        enorm=norm(dim, norm_eps),
+        hnorm=norm(dim, norm_eps),
+        eh_proj=linear(dim, 2 * dim, cut(0.02)),
+        mtp_norm=norm(dim, norm_eps),
+    )
+
+
 def attending(model: Any, backend: str) -> Any:
     """A decoder with another of torchtitan's backends of attention; FlexAttention finds windows in
     masks, and `varlen` is told them."""
-    for layer in model.layers:
+    for layer in [*model.layers, *getattr(model, "mtp_layers", [])]:
         inner = get_attention_config(backend)
         window = getattr(layer.attention, "sliding_window_size", None)
         if getattr(layer, "near", False):
@@ -81,7 +97,7 @@ def attending(model: Any, backend: str) -> Any:
 
 def dispatching(model: Any, backend: str) -> Any:
     """A decoder whose tokens reach their experts by another of torchtitan's dispatchers."""
-    for layer in model.layers:
+    for layer in [*model.layers, *getattr(model, "mtp_layers", [])]:
         if layer.moe is not None:
             experts = layer.moe.routed_experts
             experts.token_dispatcher = make_token_dispatcher_config(

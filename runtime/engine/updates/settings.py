@@ -8,20 +8,28 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ....compiler.schedule.timeline import Timeline
+from ..further import FurtherLoss
 
 
 class Settings:
-    """The settings of a job that change: the norm to clip at, weight decay, and how far the routing
-    bias moves in a step. They follow from the step alone, so a checkpoint holds none of them."""
+    """The settings of a job that change: the norm to clip at, weight decay, how far the routing
+    bias moves in a step, and the weight of further tokens. They follow from the step alone, so a
+    checkpoint holds none of them."""
 
     def __init__(
-        self, timeline: Timeline, optimizers: Iterable[Optimizer], parts: Iterable[nn.Module]
+        self,
+        timeline: Timeline,
+        optimizers: Iterable[Optimizer],
+        parts: Iterable[nn.Module],
+        loss: object = None,
     ) -> None:
         """
         Args:
             optimizers: made with the largest weight decay, or 0 for what does not decay.
             parts: of the model.
+            loss: that the job learns by.
         """
+        self._further = loss if isinstance(loss, FurtherLoss) else None
         self._timeline = timeline
         # By place: loading a checkpoint makes new groups.
         self._decaying = [
@@ -55,6 +63,8 @@ class Settings:
         if "balance" in values:
             for module in self._balanced:
                 module.load_balance_coeff = values["balance"]
+        if self._further and "mtp_loss" in values:
+            self._further.weight = values["mtp_loss"]
         if "clip" in values:
             return dataclasses.replace(training, max_norm=values["clip"])
         return training

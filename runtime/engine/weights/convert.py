@@ -15,7 +15,15 @@ from torch.distributed.checkpoint.planner import WriteItem
 
 from ....compiler.as_written import counted
 from ....compiler.files.published_config import alike, describe
-from ....compiler.files.published_weights import EMBEDDINGS, OUTPUT, OUTPUTS, differences, named
+from ....compiler.files.published_weights import (
+    EMBEDDINGS,
+    OUTPUT,
+    OUTPUTS,
+    differences,
+    further_tokens,
+    lacks_modules,
+    named,
+)
 from ....compiler.plan.plan import WeightsJob
 from ....compiler.values import Architecture
 from ... import stopping
@@ -24,6 +32,7 @@ from ...errors import DataError
 from ...weight_files import CONFIG, WHOLE, files, find, read_json
 from ..checkpoints.storage import HEAD, write_tensors, writing
 from ..device import prepare_any
+from .further import COPIES
 
 SOURCE = "source.json"
 SCORE = "score.weight"
@@ -89,6 +98,7 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
         config = read_json(source / CONFIG)
         model = named(job.model, config["model_type"])
         notes += there.leave_out(_further(model, config))
+        there.shared(model)
         wanted = parts(model, job.head)
         _check(wanted, there, job.id, model, job.head)
         partial, result = folder / "result.partial", folder / "result"
@@ -112,10 +122,9 @@ def weights(job: WeightsJob, folder: Path, *, root: Path) -> dict[str, Any]:
 
 def _further(model: Architecture, config: Mapping[str, Any]) -> list[str]:
     """How the names begin of layers that predict further tokens (arXiv:2412.19437 §2.2), which
-    stand behind the model's own."""
-    said = config.get("num_nextn_predict_layers", config.get("num_mtp_layers"))
-    count = said if isinstance(said, int) else 0
-    return [f"model.layers.{model.layers + number}." for number in range(count)]
+    stand behind the model's own, as far as the model has none of them."""
+    depths = range(model.mtp, further_tokens(config))
+    return [f"model.layers.{model.layers + number}." for number in depths]
 
 
 Parts = dict[str, tuple[torch.Size, dict[str, torch.Size]]]
@@ -147,7 +156,9 @@ def _spec(model: Architecture, head: str = "tokens") -> Any:
 
     # The adapter of a tied model requires the embedding in every input.
     untied = Architecture(**{**vars(model), "tied": False})
-    return model_spec(untied, "cpu", model.context, "score" if head == "score" else "logits")
+    if head == "score":
+        return model_spec(untied, "cpu", model.context, "score")
+    return model_spec(untied, "cpu", model.context, further=True)
 
 
 def _adapter(model: Architecture) -> Any:
@@ -206,6 +217,11 @@ class _Tensors:
             f"{of.rstrip('.')} predicts further tokens: it is left out, as transformers does"
             for of in found
         ]
+
+    def shared(self, model: Architecture) -> None:
+        """Forgets the copies of embedding and output that modules of further tokens have."""
+        copies = {name for of in COPIES.values() for name in of(model)}
+        self.places = {name: file for name, file in self.places.items() if name not in copies}
 
     def shape(self, name: str) -> torch.Size:
         return torch.Size(self._slice(name).get_shape())
@@ -390,6 +406,8 @@ def check_config(
         raise DataError(
             f"{path} describes another model than `{name}`: {shown}", f"write {writing}"
         )
+    if lacking := lacks_modules(given, model):
+        raise DataError(f"{path} {lacking[0]}", lacking[1])
     if model.context > found.longest:
         raise DataError(
             f"{path} has {found.bound} {found.longest}, but `context` of `{name}` is "

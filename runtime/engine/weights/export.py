@@ -19,6 +19,7 @@ from ...disk import move, write
 from ...errors import RunError
 from ..checkpoints.storage import HEAD, model_tensors, read_tensor, reading, weights_of, writing
 from ..device import prepare_any
+from .further import COPIES, MODULE
 
 ROUTER_BIAS = "e_score_correction_bias"
 SHARD_BYTES = 5 * 10**9
@@ -52,7 +53,8 @@ def export(
     score = job.head == "score"
     path = weights_of(inputs["model"])
     context = _context(job, inputs["model"])
-    config = hf_config(job.model, score=score) | {"max_position_embeddings": context}
+    model = job.model.main if score else job.model
+    config = hf_config(model, score=score) | {"max_position_embeddings": context}
     partial = folder / "result.partial"
     shutil.rmtree(partial, ignore_errors=True)
     with writing(partial):
@@ -84,7 +86,9 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     from ..families import model_spec
 
     score = job.head == "score"
-    spec = model_spec(job.model, "cpu", job.model.context, "score" if score else "logits")
+    head = "score" if score else "logits"
+    model = job.model.main if score else job.model
+    spec = model_spec(model, "cpu", model.context, head, further=True)
     assert spec.state_dict_adapter is not None
     adapter = spec.state_dict_adapter(spec.model, None)
     help = f"remove {path.parent}; the next run rebuilds it"
@@ -97,12 +101,17 @@ def _tensors(job: ExportJob, path: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 "plan again with this version of etude",
             )
     for name, entry in tensors.items():
+        if name.startswith(MODULE) and not model.mtp:
+            continue
         stopping.check(f"`{job.id}` starts over")
         with reading(path, help):
             tensor = read_tensor(path, name, entry)
         for theirs, each in adapter.to_hf({name: tensor}).items():
             ours = "score.weight" if score and name == HEAD else theirs
-            yield ours, _rounded(ours, each) if job.dtype == "bf16" else each
+            written = _rounded(ours, each) if job.dtype == "bf16" else each
+            yield ours, written
+            for copy in COPIES[name](model) if name in COPIES else ():
+                yield copy, written.clone()
 
 
 def _rounded(name: str, tensor: torch.Tensor) -> torch.Tensor:
