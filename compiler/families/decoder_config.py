@@ -139,6 +139,9 @@ _FITS: Mapping[str, Callable[[Shape], bool]] = {
     "exaone_moe": lambda shape: (
         shape["window"] > 0 and _unrotated_whole(shape) and shape["experts"].shared > 0
     ),
+    "mellum": lambda shape: (
+        shape["window"] > 0 and shape["parts"]["biases"] in ("none", "attention")
+    ),
     "phi3": lambda shape: _whole(shape) and shape.get("rope_scaling", "none") == "none",
     "gpt2": lambda shape: _multi_head(shape) and shape["parts"]["learned"] > 0,
     "gpt_neox": lambda shape: _multi_head(shape) and shape["parts"]["parallel"] != "one",
@@ -148,7 +151,7 @@ _FITS: Mapping[str, Callable[[Shape], bool]] = {
     ),
 }
 """model_type → whether it has such shapes; the others have none with windows."""
-_NEAR_AS_BEFORE = ("olmo3", "gemma3_text")
+_NEAR_AS_BEFORE = ("olmo3", "gemma3_text", "mellum")
 """model_types whose layers with windows have positions of their own, which no scaling changes."""
 CLASSES = {
     "llama": "Llama",
@@ -212,6 +215,7 @@ UNSCORED = frozenset(
         *("nanochat", "jais2", "cwm"),
         *("olmoe", "dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe"),
         *("granitemoe", "granitemoeshared", "flex_olmo", "exaone_moe"),
+        *("hy_v3", "mellum"),
     )
 )
 """model_types that are exported, and of which transformers (5.24) has no classifier."""

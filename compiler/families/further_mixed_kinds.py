@@ -132,6 +132,41 @@ def _read_exaone(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     return width | {"window": found["window"], "experts": experts, "parts": of}
 
 
+def _read_hy(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    experts = {
+        "count": values.number("num_experts"),
+        "active": values.number("num_experts_per_tok"),
+        "ffn": values.number("moe_intermediate_size"),
+        "shared": values.number("num_shared_experts"),
+        "dense": dense_first(values, shape["layers"], min(1, shape["layers"])),
+        "scale": values.real(values.config, "router_scaling_factor", 2.826),
+        "score": "sigmoid",
+    }
+    of = {"qk_norm": "head", "biases": attention_biases(values)}
+    return head_width(values, shape) | {"experts": experts, "parts": of}
+
+
+def _read_mellum(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"window": 0, "parts": {}}
+    if values.config.get("layer_types") is not None:
+        found = patterned(values, 0)
+    of = {"qk_norm": "head", "biases": attention_biases(values), **found["parts"]}
+    if found["window"]:
+        rope = values.config.get("rope_parameters")
+        near = rope.get("sliding_attention") if isinstance(rope, dict) else None
+        said = near if isinstance(near, dict) else {}
+        of["window_theta"] = values.real(said, "rope_theta", 10_000.0)
+    experts = {
+        "count": values.number("num_experts", values.config.get("num_local_experts", 64)),
+        "active": values.number("num_experts_per_tok"),
+        "ffn": values.number("moe_intermediate_size"),
+        "dense": dense_first(values, shape["layers"], 0),
+        "normalized": bool(values.get("norm_topk_prob")),
+    }
+    width = head_width(values, shape)
+    return width | {"window": found["window"], "experts": experts, "parts": of}
+
+
 _GRANITE: Mapping[str, Any] = {
     **LLAMA_DEFAULTS,
     "num_experts_per_tok": 2,
@@ -252,6 +287,54 @@ FURTHER_KINDS = {
         fixed=ONE_GROUP,
         shape=_read_exaone,
     ),
+    "hy_v3": Kind(
+        example="Hy3",
+        defaults={
+            **LLAMA_DEFAULTS,
+            "vocab_size": 120_832,
+            "intermediate_size": 13_312,
+            "num_hidden_layers": 80,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 131_072,
+            "rms_norm_eps": 1e-5,
+            "num_experts": 192,
+            "num_experts_per_tok": 8,
+            "num_shared_experts": 1,
+            "moe_intermediate_size": 1536,
+            "attention_bias": False,
+        },
+        read=("mlp_layer_types", "router_scaling_factor", "enable_moe_fp32_combine"),
+        base=11_158_840.0,
+        shape=_read_hy,
+    ),
+    "mellum": Kind(
+        example="Mellum 2 12B-A2.5B",
+        defaults={
+            **LLAMA_DEFAULTS,
+            "vocab_size": 98_304,
+            "hidden_size": 2304,
+            "intermediate_size": 7168,
+            "num_hidden_layers": 28,
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "max_position_embeddings": 131_072,
+            "sliding_window": 1024,
+            "moe_intermediate_size": 896,
+            "num_experts_per_tok": 8,
+            "norm_topk_prob": True,
+            "attention_bias": False,
+        },
+        # Its layers with windows have a RoPE base of their own.
+        read=(
+            *("mlp_layer_types", "rope_local_base_freq", "num_mtp_layers"),
+            *("num_experts", "num_local_experts"),
+        ),
+        base=500_000.0,
+        apart=True,
+        shape=_read_mellum,
+    ),
 }
 """model_type → how its configuration is read."""
 
@@ -320,6 +403,39 @@ def _exaone(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, A
     }
 
 
+def _types(model: Architecture) -> list[str]:
+    """Which layers have experts."""
+    dense = min(experts_of(model).dense, model.layers)
+    return ["dense"] * dense + ["sparse"] * (model.layers - dense)
+
+
+def _hy(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    experts = experts_of(model)
+    return {
+        "num_experts": experts.count,
+        "num_experts_per_tok": experts.active,
+        "num_shared_experts": experts.shared,
+        "moe_intermediate_size": experts.ffn,
+        "router_scaling_factor": experts.scale,
+        "mlp_layer_types": _types(model),
+        "attention_bias": of.biases != "none",
+    }
+
+
+def _mellum(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    near = {"rope_type": "default", "rope_theta": of.window_theta or model.rope_theta}
+    said = written_qwen3(model)
+    del said["mlp_only_layers"], said["decoder_sparse_step"]
+    return {
+        **said,
+        "attention_bias": of.biases != "none",
+        "sliding_window": model.window or None,
+        "layer_types": layer_types(model, of),
+        "mlp_layer_types": _types(model),
+        "rope_parameters": {"full_attention": rope, "sliding_attention": near},
+    }
+
+
 FURTHER_WRITTEN: Mapping[str, Written] = {
     "granitemoe": _granite,
     "granitemoeshared": _granite_shared,
@@ -328,6 +444,8 @@ FURTHER_WRITTEN: Mapping[str, Written] = {
     "hunyuan_v1_moe": _hunyuan,
     "qwen2_moe": _qwen2,
     "exaone_moe": _exaone,
+    "hy_v3": _hy,
+    "mellum": _mellum,
 }
 """model_type → its own keys."""
 FURTHER_CLASSES = {
@@ -338,5 +456,7 @@ FURTHER_CLASSES = {
     "hunyuan_v1_moe": "HunYuanMoEV1",
     "qwen2_moe": "Qwen2Moe",
     "exaone_moe": "ExaoneMoe",
+    "hy_v3": "HYV3",
+    "mellum": "Mellum",
 }
 """model_type → the stem of its classes' names."""

@@ -26,6 +26,13 @@ MIXED: Mapping[str, Mapping[str, Any]] = {
     "hunyuan_v1_moe": {"qk_norm": "head", "qk_norm_late": True, "biases": ANY},
     "qwen2_moe": {"biases": ANY},
     "exaone_moe": {"qk_norm": "head", "rotary_skips": ANY, "window_skips": ANY},
+    "mellum": {
+        "qk_norm": "head",
+        "biases": ANY,
+        "window_skips": ANY,
+        "window_first": ANY,
+        "window_theta": ANY,
+    },
 }
 """model_type with experts → the parts that it has, besides Llama's."""
 _USUAL: Mapping[str, Any] = {
@@ -49,6 +56,7 @@ _ROUTED: Mapping[str, Mapping[str, Any]] = {
     "hunyuan_v1_moe": {"shared": 1},
     "qwen2_moe": {"normalized": ANY, "dense": ANY, "shared": ANY, "shared_gate": True},
     "exaone_moe": _ALONE,
+    "mellum": {"normalized": ANY, "dense": ANY},
 }
 """model_type → how it routes otherwise than Mixtral."""
 BALANCED = ("dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe", "exaone_moe")

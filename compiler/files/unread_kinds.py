@@ -40,8 +40,8 @@ _SPARSE = "its attention chooses the tokens that it sees"
 OTHERS: Mapping[str, tuple[str, ...]] = {
     _EXPERTS: (
         *("afmoe", "aria_text", "axk1", "beam", "cohere2_moe", "dbrx", "flint"),
-        *("granitemoe_swa", "hy_v3"),
-        *("jetmoe", "kolibri1", "laguna", "llama4", "llama4_text", "longcat_flash", "mellum"),
+        "granitemoe_swa",
+        *("jetmoe", "kolibri1", "laguna", "llama4", "llama4_text", "longcat_flash"),
         *("mimo_v2_flash", "minimax_m3_vl_text", "phimoe"),
         *("sarvam_mla", "sarvam_moe", "zaya"),
     ),

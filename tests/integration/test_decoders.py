@@ -64,6 +64,16 @@ GRANITE_FACTORS = {
     "residual_multiplier": 0.22,
     "logits_scaling": 8.0,
 }
+MELLUM: dict[str, Any] = {
+    "head_dim": 16,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 32,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+    },
+}
 LATENT = {
     **{name: value for name, value in ALONE.items() if name != "norm_topk_prob"},
     "kv_lora_rank": 32,
@@ -162,6 +172,19 @@ OWN: dict[str, dict[str, Any]] = {
         "num_shared_experts": 2,
         "sliding_window_pattern": 2,
     },
+    "hy_v3": {
+        "head_dim": 32,
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "num_shared_experts": 2,
+        "router_scaling_factor": 2.5,
+    },
+    "mellum": {
+        **MELLUM,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+    },
     "qwen3_moe": {
         "head_dim": 16,
         "num_experts": 8,
@@ -221,6 +244,10 @@ OTHERWISE: dict[str, tuple[str, dict[str, Any]]] = {
     "exaone_moe, with windows everywhere": (
         "exaone_moe",
         {**OWN["exaone_moe"], "layer_types": ["sliding_attention"] * 3, "head_dim": 32},
+    ),
+    "mellum, without windows": (
+        "mellum",
+        {**MELLUM, "layer_types": ["full_attention"] * 3, "norm_topk_prob": False},
     ),
     "qwen3, with biases": ("qwen3", {"head_dim": 16, "attention_bias": True}),
     "nanochat, with biases": ("nanochat", {"attention_bias": True}),

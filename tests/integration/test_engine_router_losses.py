@@ -19,6 +19,7 @@ from engine_jobs import (
 )
 from test_engine_ranks import Run, Workplace
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from etude.compiler.plan.plan import Architecture, TrainJob
@@ -65,14 +66,16 @@ def hidden(rows: int = ROWS) -> torch.Tensor:
     return torch.randn(rows, LENGTH, DIM, generator=generator, requires_grad=True)
 
 
-def gradients(of: Any, x: torch.Tensor, *on: str, bias: torch.Tensor | None = None) -> torch.Tensor:
+def gradients(
+    of: Any, x: torch.Tensor, *on: str, bias: torch.Tensor | None = None, call: Any = None
+) -> torch.Tensor:
     """What the losses add to the gradient of the gate, with their coefficients 1 / tokens."""
     found = []
     for weight in (0.0, 1.0):
         of.zero_grad()
         of.on = tuple(name in on for name in ROUTER_LOSSES)
         of.weights = torch.full((3,), weight / x.shape[0] / x.shape[1])
-        kept, _, _ = of(x, bias)
+        kept, _, _ = (of if call is None else call)(x, bias)
         (kept * torch.arange(kept.numel()).view_as(kept)).sum().backward()
         found.append(of.gate.weight.grad)
     return found[1] - found[0]
@@ -176,11 +179,21 @@ def test_the_loss_of_logits_is_the_mean_square_of_log_z() -> None:
     assert of.seen[2] / of.seen[0] == pytest.approx(float(value), rel=1e-5)
 
 
-def test_a_router_with_losses_compiles_whole() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_a_router_that_is_compiled_or_recomputed_learns_the_same(
+    *, compiled: bool, recomputed: bool
+) -> None:
     of, x = router(), hidden()
     eager = gradients(of, x, *ROUTER_LOSSES)
-    of.compile(backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(gradients(of, x, *ROUTER_LOSSES), eager, rtol=1e-3, atol=1e-3)
+    means = of.seen / of.seen[0]
+    of.seen.zero_()
+    call: Any = checkpoint_wrapper(of) if recomputed else of
+    if compiled:
+        call = torch.compile(call, backend="aot_eager", fullgraph=True)
+    found = gradients(of, x, *ROUTER_LOSSES, call=call)
+    torch.testing.assert_close(found, eager, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(of.seen / of.seen[0], means)
 
 
 def test_without_gradients_nothing_is_counted() -> None:

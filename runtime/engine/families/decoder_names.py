@@ -138,6 +138,12 @@ APART = {
         "moe.shared_experts.w2": "mlp.shared_mlp.down_proj",
         "moe.shared_experts.w3": "mlp.shared_mlp.up_proj",
     },
+    "hy_v3": {
+        "moe.router.gate": "mlp.router.gate",
+        "moe.shared_experts.w1": "mlp.shared_mlp.gate_proj",
+        "moe.shared_experts.w2": "mlp.shared_mlp.down_proj",
+        "moe.shared_experts.w3": "mlp.shared_mlp.up_proj",
+    },
     "qwen2_moe": {
         "moe.shared_experts.w1": "mlp.shared_expert.gate_proj",
         "moe.shared_experts.w2": "mlp.shared_expert.down_proj",
@@ -279,6 +285,7 @@ CHOICES = {
     "dots1": "mlp.gate.e_score_correction_bias",
     "glm4_moe": "mlp.gate.e_score_correction_bias",
     "solar_open": "mlp.gate.e_score_correction_bias",
+    "hy_v3": "mlp.expert_bias",
     "exaone_moe": "mlp.e_score_correction_bias",
     "minimax_m2": "block_sparse_moe.e_score_correction_bias",
     "ernie4_5_moe": "mlp.moe_statics.e_score_correction_bias",
