@@ -192,6 +192,13 @@ def _further(model: ModelShape, mesh: Resources) -> Wrong:
 def _widths(model: ModelShape, mesh: Resources) -> Wrong:
     """The dimensions of a model that tensor parallelism does not divide."""
     tensor, expert = mesh.tensor, mesh.expert
+    keys = model.kv_heads
+    if shares_keys(model) and keys % tensor and tensor % keys:
+        return (
+            f"tensor {tensor} neither divides the model's {keys} kv_heads nor is a multiple of "
+            "them",
+            f"the nearest that divides them is {_nearest(_divisors(keys), tensor)}",
+        )
     for what, number in tensor_widths(model, expert).items():
         if number % tensor:
             near = _nearest_tensor(model, expert, mesh.world_size, tensor)
@@ -376,11 +383,23 @@ def _uneven_experts(model: ModelShape, resources: Resources) -> str | None:
     return None
 
 
+def shares_keys(model: ModelShape) -> bool:
+    """Whether several tensor ranks may have the same head of keys and values, where there are fewer
+    heads than ranks."""
+    normed = model.parts is not None and model.parts.qk_norm in ("width", "layers")
+    return model.family in ("llama3", "qwen3", "decoder") and not normed
+
+
+def shared_keys(model: ModelShape, tensor: int) -> bool:
+    """Whether so many tensor ranks share heads of keys and values."""
+    return model.latent is None and model.kv_heads % tensor > 0
+
+
 def tensor_widths(model: ModelShape, expert: int) -> dict[str, int]:
     """What tensor parallelism splits, in the spec's words; experts only if they stay together."""
     widths = {
         "heads": model.heads,
-        "kv_heads": model.kv_heads,
+        **({} if shares_keys(model) else {"kv_heads": model.kv_heads}),
         "ffn": model.ffn,
         "vocab": model.vocab,
     }

@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 from types import CodeType
 from typing import Any, NamedTuple
 
-from ...spec.record import Record, field
+from ...spec.record import Record, field, replace
 from ...spec.schema.precision import budget
 from ..families import FAMILIES
 from ..families.architectures import (
@@ -132,6 +132,7 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
     Args:
         fitted: constants to use instead of FITTED.
     """
+    model, setting = setting.model, _with_shared_keys(setting)
     base = _symbols(setting)
     base.update(fitted or FITTED)
     ranks = pipeline_ranks(
@@ -150,7 +151,6 @@ def estimate(setting: Setting, fitted: dict[str, float] | None = None) -> Estima
     r = setting.resources
     tokens = setting.sequences * setting.seq_len / r.world_size
     seconds = timed["time"]
-    model = setting.model
     flops = flops_per_token(model) + attention_flops_per_token(model, setting.seq_len)
     time = {part: timed[part] for part in TIME_PARTS}
     for part in ("tensor", "context", "expert"):
@@ -227,6 +227,15 @@ def _symbols(setting: Setting) -> dict[str, float]:
         # On the same GPUs as shard, context and tensor, which are next to each other.
         **_sent(setting),
     }
+
+
+def _with_shared_keys(setting: Setting) -> Setting:
+    """The setting of a model with as many heads of keys as it takes to give each tensor rank what
+    it has: all of them, where ranks share heads. It learns and keeps their weights whole."""
+    tensor, model = setting.resources.tensor, setting.model
+    if model.latent or model.kv_heads % tensor == 0:
+        return setting
+    return replace(setting, model=replace(model, kv_heads=model.kv_heads * tensor))
 
 
 def _sent(setting: Setting) -> dict[str, float]:

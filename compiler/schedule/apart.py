@@ -6,7 +6,7 @@ from ...spec import schedule as sc
 from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
 from ...spec.schema.convert_schedule import DIALOGS
-from ..placement import no_graphs
+from ..placement import no_graphs, shared_keys
 from ..program import Segment, TrainStage
 
 _ONE_ROW = (
@@ -57,6 +57,24 @@ def sent(stage: TrainStage, segments: Iterable[Segment], report: Report) -> None
             f"`dispatcher = {written}` sends tokens to other GPUs, and each has all experts here",
             stage.spec.at("dispatcher"),
             help="write `parallel = { expert 8 }`, or remove `dispatcher`",
+        )
+
+
+def same_keys(stage: TrainStage, segments: Iterable[Segment], report: Report) -> None:
+    """Reports what changes heads of keys and values that several tensor ranks share."""
+    adapter = stage.spec.adapter
+    changed = "adapters of attention" if adapter and "attention" in adapter.on else ""
+    changed = changed or ("heads that `qk_clip` clips" if stage.optimizer.qk_clip else "")
+    degrees = {each.resources.tensor for each in segments}
+    degrees = {degree for degree in degrees if shared_keys(stage.model, degree)}
+    if changed and degrees:
+        report.add(
+            "E433",
+            f"tensor {min(degrees)} does not divide the model's {stage.model.kv_heads} kv_heads, "
+            f"and ranks cannot share {changed}",
+            stage.spec.at("parallel" if stage.spec.parallel else "adapter"),
+            help="write a degree that divides them"
+            + (", or `on = [feed_forward]`" if adapter else ""),
         )
 
 

@@ -20,6 +20,7 @@ from ..placement import (
     mesh,
     rounds,
     sequence_divisor,
+    shared_keys,
     tensor_widths,
     written,
 )
@@ -164,6 +165,8 @@ def _takes(work: Work, resources: Resources, stretch: Stretch) -> bool:
     """Whether the mesh divides the sequences, and an interleaved pipeline the batches, and the
     kernels of the precision take the widths of a rank's part of the model."""
     if unfit_widths(work.precision, work.model, resources):
+        return False
+    if work.adapters and shared_keys(work.model, resources.tensor):
         return False
     if stretch.seq_len % sequence_divisor(resources):
         return False

@@ -33,7 +33,7 @@ from ..program import (
 )
 from ..values import Resources
 from . import learning_rate, mixture_parts, settings
-from .apart import replayed, sent, together
+from .apart import replayed, same_keys, sent, together
 from .auto import place
 from .clock import Clock, note_rounding, run_clock
 from .course import Course
@@ -258,6 +258,7 @@ class _Scheduler:
         self._unfit(stretches)
         replayed(self.stage, stretches, self.report)
         sent(self.stage, stretches, self.report)
+        same_keys(self.stage, stretches, self.report)
         self._beyond(stretches)
         settings.ahead(self.stage, stretches, self.report)
         evaluated(self.spec, clock.steps, len(stretches), self.report)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
+from ...compiler.placement import shared_keys
 from ...compiler.plan.checkpoints import steps_between
 from ...compiler.plan.plan import Plan, Sft, TrainJob, WeightsJob
 from ...compiler.plan.summary import Tracker
@@ -215,10 +216,9 @@ def _job(
     for name, value in arguments(job.model, made_by.takes, job.seq_len).items():
         built.append(f"    {name}={value!r},")
     built.append(")")
-    for way, section in (("attending", ATTENTION), ("dispatching", DISPATCHER)):
-        if named := sections.get(section):
-            inner = (*built[:-1], f"{built[-1]},", f"{named['backend']!r},")
-            built = [f"{way}(", *(f"    {line}" for line in inner), ")"]
+    for way, asked in _ways(job):
+        inner = (*built[:-1], f"{built[-1]},", f"{asked!r},")
+        built = [f"{way}(", *(f"    {line}" for line in inner), ")"]
     first, *lines = _converted(built, sections) if SECTION in sections else built
     lines[-1] += ","
     yield f"            model={first}"
@@ -245,6 +245,16 @@ def _job(
     yield from _indented(metrics(tracking))
     yield from _indented(_profile(job))
     yield "    )"
+
+
+def _ways(job: TrainJob) -> Iterator[tuple[str, str | int]]:
+    """Functions of the engine's `parts` that change a model for a job, with what they are told."""
+    if named := job.torchtitan.get(ATTENTION):
+        yield "attending", named["backend"]
+    if shared_keys(job.model, job.resources.tensor):
+        yield "sharing", job.resources.tensor
+    if named := job.torchtitan.get(DISPATCHER):
+        yield "dispatching", named["backend"]
 
 
 def _converted(model: list[str], sections: dict[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC, SelectiveAC
 from torchtitan.protocols.model_spec import ModelSpec
 
+from ...compiler.placement import shared_keys
 from ...compiler.plan.checkpoints import back_to, size
 from ...compiler.plan.objectives import makes_logits, scores
 from ...compiler.plan.plan import (
@@ -32,7 +33,7 @@ from . import adapters
 from .checkpoints.checkpoint import Checkpoints, Policy, Start
 from .checkpoints.storage import HEAD
 from .families import Head, model_spec
-from .families.parts import attending, dispatching
+from .families.parts import attending, dispatching, sharing
 from .further import FurtherLoss
 from .loader import Loader, NoTokenizer
 from .metrics import Metrics, OnEvent
@@ -151,6 +152,8 @@ def _model(job: TrainJob, head: Head, start: Start | None) -> ModelSpec:
         reset()
     if named := job.torchtitan.get(ATTENTION):
         spec.model = _attending(job, spec.model, named["backend"])
+    if shared_keys(job.model, job.resources.tensor):
+        spec.model = sharing(spec.model, job.resources.tensor)
     if named := job.torchtitan.get(DISPATCHER):
         spec.model = dispatching(spec.model, named["backend"])
     if converters := job.torchtitan.get(SECTION):

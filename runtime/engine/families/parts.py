@@ -1,13 +1,15 @@
 """Parts of models, only torchtitan's configurations: `--emit` copies those that it needs."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import spmd_types as spmd
 import torch
 from torch import nn
 from torchtitan.models.common import Embedding, Linear, RMSNorm, SigmoidGatedFeedForward
+from torchtitan.models.common.attention import QKVLinear
 from torchtitan.models.common.config_utils import (
     get_attention_config,
     make_ffn_config,
@@ -17,9 +19,14 @@ from torchtitan.models.common.config_utils import (
     make_token_dispatcher_config,
 )
 from torchtitan.models.common.decoder import Decoder
+from torchtitan.models.common.decoder_sharding import (
+    dense_activation_placement,
+    dense_param_placement,
+)
 from torchtitan.models.common.moe import MoE
 from torchtitan.models.common.param_init import skip_param_init
 from torchtitan.models.deepseek_v3.mtp import MTPTransformerBlock
+from torchtitan.protocols.sharding import ShardingConfig
 
 Init = Callable[[torch.Tensor], object]
 
@@ -92,6 +99,51 @@ def attending(model: Any, backend: str) -> Any:
         if window and backend == "varlen":
             inner = replace(inner, window_size=(window - 1, 0))
         layer.attention.inner_attention = inner
+    return model
+
+
+class SharedKeys(QKVLinear):
+    """Projections of which each tensor rank makes its own queries, and all keys and values, of
+    which it takes one head: there are more ranks than heads of keys (Shazeer, arXiv:1911.02150;
+    Shoeybi et al., arXiv:1909.08053, §3, whose ranks have heads of their own)."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(QKVLinear.Config):
+        kv_heads: int
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.kv_heads, self.head = config.kv_heads, 0
+
+    def parallelize(self, parallel_dims: Any) -> None:
+        """Shards queries by heads, and keys and values not at all."""
+        mesh = parallel_dims.get_mesh("tp")
+        self.head = mesh.get_local_rank() * self.kv_heads // mesh.size()
+        whole = dense_param_placement(tp=spmd.R)
+        for of in (self.wk, self.wv):
+            of._sharding_config = ShardingConfig(
+                state_shardings={"weight": whole, "bias": whole},
+                out_src_shardings=dense_activation_placement(tp=spmd.R),
+            )
+        super().parallelize(parallel_dims)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Returns queries, shape (B, L, heads of this rank, H), keys and values, (B, L, 1, H)."""
+        xq, xk, xv = self.wq(x), self.wk(x), self.wv(x)
+        with spmd.local():
+            made = [each.view(*each.shape[:2], -1, self.head_dim) for each in (xq, xk, xv)]
+            one = slice(self.head, self.head + 1)
+            return made[0], made[1][:, :, one], made[2][:, :, one]
+
+
+def sharing(model: Any, ranks: int) -> Any:
+    """A decoder whose tensor ranks, of which there are more than heads of keys, share these."""
+    for layer in [*model.layers, *getattr(model, "mtp_layers", [])]:
+        of, attention = layer.attention.qkv_linear, layer.attention
+        attention.qkv_linear = SharedKeys.Config(
+            head_dim=of.head_dim, wq=of.wq, wkv=of.wkv, kv_heads=attention.n_kv_heads
+        )
+        attention.n_kv_heads = ranks
     return model
 
 

@@ -289,7 +289,7 @@ def test_data_parallelism_takes_what_the_other_degrees_leave(
         ({"parallel": "{ tensor 2, pipeline 3 }"}, "is tensor 2 × pipeline 4; the nearest number"),
         ({"parallel": "{ replicate 3 }"}, "the nearest is replicate 2 × shard 32"),
         ({"parallel": "{ pipeline 4 }"}, "is 2"),
-        ({"parallel": "{ tensor 4 }"}, "is 2"),
+        ({"parallel": "{ tensor 8 }"}, "is 4"),
         ({"batch": "100 seqs"}, "64 sequences (1,024 tokens) and 128 sequences (2,048 tokens)"),
         ({"batch": "10 seqs"}, "64 sequences (1,024 tokens)"),
         ({"batch": "64 seqs", "parallel": "{ micro_batch 3 }"}, "192 sequences"),

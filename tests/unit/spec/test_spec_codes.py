@@ -274,7 +274,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E431", placed("¦{ expert 2 }"), "no experts"),
     ("E432", placed("¦{ tensor 3 }"), "the nearest that fits is tensor 2"),
     ("E432", placed("¦{ replicate 2, shard 4 }"), "is not 16, the number of data-parallel ranks"),
-    ("E433", placed("¦{ tensor 8 }"), "the nearest that divides it is 2"),
+    ("E433", placed("¦{ tensor 8 }"), "the nearest that divides it is 4"),
     ("E433", placed("¦{ pipeline 4 }"), "more than the model's 2 layers"),
     ("E441", train(lr="1e-3 for 100 steps then ¦1e-4"), "can never be reached"),
     ("E441", train(seq_len="16 for 200 steps then ¦32"), "can never be reached"),
