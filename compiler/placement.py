@@ -19,6 +19,7 @@ from .pipelines import (
     split_of,
 )
 from .program import Hardware, ModelStage
+from .tensor_widths import shares_keys, tensor_widths
 from .values import ROUTER_LOSSES, ModelShape, Resources
 
 Degrees = Mapping[str, int | str]
@@ -381,33 +382,6 @@ def _uneven_experts(model: ModelShape, resources: Resources) -> str | None:
         if side % over:
             return f"{what} of {side} cannot be divided into {over} parts"
     return None
-
-
-def shares_keys(model: ModelShape) -> bool:
-    """Whether several tensor ranks may have the same head of keys and values, where there are fewer
-    heads than ranks."""
-    normed = model.parts is not None and model.parts.qk_norm in ("width", "layers")
-    return model.family in ("llama3", "qwen3", "decoder") and not normed
-
-
-def shared_keys(model: ModelShape, tensor: int) -> bool:
-    """Whether so many tensor ranks share heads of keys and values."""
-    return model.latent is None and model.kv_heads % tensor > 0
-
-
-def tensor_widths(model: ModelShape, expert: int) -> dict[str, int]:
-    """What tensor parallelism splits, in the spec's words; experts only if they stay together."""
-    widths = {
-        "heads": model.heads,
-        **({} if shares_keys(model) else {"kv_heads": model.kv_heads}),
-        "ffn": model.ffn,
-        "vocab": model.vocab,
-    }
-    if model.experts and expert == 1:
-        widths["experts.ffn"] = model.experts.ffn
-    if dense_layers(model) == 0:
-        del widths["ffn"]
-    return widths
 
 
 def data_parallel(resources: Resources) -> int:

@@ -6,8 +6,9 @@ from ...spec import schedule as sc
 from ...spec.findings.diagnostics import Report
 from ...spec.schema import recipe as r
 from ...spec.schema.convert_schedule import DIALOGS
-from ..placement import no_graphs, shared_keys
+from ..placement import no_graphs
 from ..program import Segment, TrainStage
+from ..tensor_widths import shared_keys
 
 _ONE_ROW = (
     "responses are compared with each other, so a row must stay on one rank: write "
@@ -43,6 +44,13 @@ def together(spec: r.Training, parallel: Sequence[sc.Segment], report: Report) -
                     segment.span,
                     help=_why(spec, name),
                 )
+
+
+def unfit(stage: TrainStage, segments: Sequence[Segment], report: Report) -> None:
+    """Reports what the placements of a stage do not allow."""
+    replayed(stage, segments, report)
+    sent(stage, segments, report)
+    same_keys(stage, segments, report)
 
 
 def sent(stage: TrainStage, segments: Iterable[Segment], report: Report) -> None:

@@ -20,11 +20,10 @@ from ..placement import (
     mesh,
     rounds,
     sequence_divisor,
-    shared_keys,
-    tensor_widths,
     written,
 )
 from ..program import Form, TrainStage
+from ..tensor_widths import shared_keys, tensor_widths
 from ..values import ModelShape, Resources
 from .clock import run_clock
 from .positions import Length

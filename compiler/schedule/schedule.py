@@ -33,7 +33,7 @@ from ..program import (
 )
 from ..values import Resources
 from . import learning_rate, mixture_parts, settings
-from .apart import replayed, same_keys, sent, together
+from .apart import together, unfit
 from .auto import place
 from .clock import Clock, note_rounding, run_clock
 from .course import Course
@@ -256,9 +256,7 @@ class _Scheduler:
         cuts += range(0, clock.steps, self.spec.each_cut or clock.steps)
         stretches = cut(self.spec, clock, thetas, places, meshes, cuts, self.report)
         self._unfit(stretches)
-        replayed(self.stage, stretches, self.report)
-        sent(self.stage, stretches, self.report)
-        same_keys(self.stage, stretches, self.report)
+        unfit(self.stage, stretches, self.report)
         self._beyond(stretches)
         settings.ahead(self.stage, stretches, self.report)
         evaluated(self.spec, clock.steps, len(stretches), self.report)

@@ -14,11 +14,11 @@ from typing import Any
 
 from ...compiler.as_written import counted
 from ...compiler.families import FAMILIES
-from ...compiler.placement import shared_keys
 from ...compiler.plan.checkpoints import steps_between
 from ...compiler.plan.plan import Plan, Sft, TrainJob, WeightsJob
 from ...compiler.plan.summary import Tracker
 from ...compiler.schedule.timeline import Timeline
+from ...compiler.tensor_widths import shared_keys
 from ...compiler.torchtitan.configuration import arguments
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION, DISPATCHER

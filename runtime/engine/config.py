@@ -10,7 +10,6 @@ from torchtitan.components.optimizer import ParamGroupConfig
 from torchtitan.distributed.activation_checkpoint import FullAC, MemoryBudgetAC, SelectiveAC
 from torchtitan.protocols.model_spec import ModelSpec
 
-from ...compiler.placement import shared_keys
 from ...compiler.plan.checkpoints import back_to, size
 from ...compiler.plan.objectives import makes_logits, scores
 from ...compiler.plan.plan import (
@@ -24,6 +23,7 @@ from ...compiler.plan.plan import (
     TrainJob,
 )
 from ...compiler.schedule.timeline import Timeline
+from ...compiler.tensor_widths import shared_keys
 from ...compiler.torchtitan.adapters import SECTION as ADAPTER
 from ...compiler.torchtitan.quantization import SECTION, compiles
 from ...compiler.torchtitan.told import ATTENTION, DISPATCHER
