@@ -8,9 +8,11 @@ does not recompute activations, which a tiny model does not need, and computes t
 log-probabilities in advance, as etude does. And at its best for these records: dialogs are packed
 into full rows (`packing`, "wrapped", which lets them see each other), pairs are grouped by length,
 and nothing is logged. In each repeat all three run, one after the other, in separate processes.
-Figures are medians over the steps of all repeats, without the first few of each stage, of what a
-second of the process's time on processors does, from the end of a step to the end of the next one:
-other work on the machine does not count. Writes the section "Post-training" of
+Figures are what the process does in a second of its time on processors, over all measured steps of
+all repeats, from the end of a step to the end of the next one: other work on the machine does not
+count. TRL's batches that are grouped by length come from the longest to the shortest of a few
+hundred records, so the measured steps are a whole such group: a median of them would be that of a
+batch that is shorter than the mean. Writes the section "Post-training" of
 benchmarks/RESULTS.md.
 
 TRL is taken from `build/trl`, which `make build/trl/.installed` fills, if it is not installed.
@@ -32,9 +34,10 @@ from typing import Any
 from .results import write_section
 
 ROOT = Path(__file__).parent.parent
-WARM = 5
-"""Steps at the beginning of a stage that are not measured."""
-STEPS = 30
+WARM = 15
+"""Steps at the beginning of a stage that are not measured. With as many records as there are,
+transformers sorts those of so many batches by their lengths (`get_length_grouped_indices`)."""
+STEPS = 2 * WARM
 ROWS = 8
 PAIRS = 16
 RECORDS = 1000
@@ -67,7 +70,8 @@ stage dpo: dpo {{
 }}
 """
 
-Rates = dict[str, list[float]]
+Rates = dict[str, list[tuple[float, float]]]
+"""Stage → what each measured step does, in units of its kind, and its seconds."""
 WAYS = {
     "etude": "etude",
     "trl": "TRL, defaults",
@@ -89,8 +93,8 @@ def make_data(folder: Path) -> None:
 
 
 def run_etude(folder: Path) -> Rates:
-    """Runs the recipe; pairs, or tokens without padding, per second of processors of every measured
-    step."""
+    """Runs the recipe; pairs, or tokens without padding, and seconds of processors of every
+    measured step."""
     import etude
 
     rates: Rates = {stage: [] for stage in UNITS}
@@ -106,7 +110,7 @@ def run_etude(folder: Path) -> Rates:
             return
         tokens = event["tokens_per_second"] * event["seconds"]
         work = tokens if event["stage"] == "sft" else event["sequences"]
-        rates[event["stage"]].append(work / seconds)
+        rates[event["stage"]].append((work, seconds))
 
     plan = etude.compile(etude.load(folder / "bench.etude"))
     etude.run(plan, folder / "run", root=folder, on_event=on_event)
@@ -173,7 +177,7 @@ def run_trl(folder: Path, watch: Any = None, *, best: bool = False) -> Rates:
             seconds, self.last = now - self.last, now
             if state.global_step > WARM:
                 work = self.tokens if self.stage == "sft" else PAIRS
-                rates[self.stage].append(work / seconds)
+                rates[self.stage].append((work, seconds))
 
     def train(trainer: Any, stage: str) -> None:
         clock = Clock(stage)
@@ -288,11 +292,16 @@ def main(repeats: int) -> None:
     write_section("Post-training", table(rates, repeats))
 
 
+def _rate(steps: list[tuple[float, float]]) -> float:
+    """What a second does."""
+    return sum(work for work, _ in steps) / sum(seconds for _, seconds in steps)
+
+
 def table(rates: dict[str, Rates], repeats: int) -> str:
     """The section of the results."""
     rows = []
     for stage, unit in UNITS.items():
-        ours, *theirs = (median(of[stage]) for of in rates.values())
+        ours, *theirs = (_rate(of[stage]) for of in rates.values())
         shown = " | ".join(f"{each:,.0f} | {ours / each:.2f}" for each in theirs)
         rows.append(f"| {stage} | {unit} | {ours:,.0f} | {shown} |")
     names = ("torch", "torchtitan", "trl", "transformers")
@@ -303,7 +312,8 @@ def table(rates: dict[str, Rates], repeats: int) -> str:
         f"`python -m benchmarks.post_training {repeats}` on {platform.machine()}, Python "
         f"{platform.python_version()}, {versions}; 2 layers, 128 wide, vocabulary 512, "
         f"{STEPS - WARM} steps × {repeats}, {PAIRS} pairs or {ROWS} rows of {SEQ_LEN} tokens a "
-        f"step; medians, a second of processors, OMP_NUM_THREADS {threads}.\n\n"
+        f"step; all of them, a second of processors, OMP_NUM_THREADS {threads}; load average "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n\n"
         f"| stage | | {' | × | '.join(WAYS.values()).replace(' | × |', ' |', 1)} | × |\n"
         f"| --- | --- | ---: |{' ---: | ---: |' * (len(WAYS) - 1)}\n" + "\n".join(rows)
     )

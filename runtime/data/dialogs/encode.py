@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import accumulate, chain, pairwise, repeat
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 OTHER, CONTENT, TERMINATION, FORMATTING, EXCLUDED = 0, 1, 2, 3, 4
@@ -131,48 +131,71 @@ class Encoder:
         """
         pieces = [piece for piece in pieces if piece.text]
         text = "".join(piece.text for piece in pieces)
-        ends = np.cumsum([len(piece.text) for piece in pieces], dtype=np.int64)
+        ends = list(accumulate(len(piece.text) for piece in pieces))
         placed = [span for start, stop in _fixed(pieces) for span in self.find(text, start, stop)]
-        ids, lasts = self._tokens(text, placed)
-        within = np.searchsorted(ends, lasts, side="right")
+        ids, before = self._tokens(text, placed, ends)
+        counts = [upto - first for first, upto in pairwise((0, *before))]
 
-        def of_tokens(values: list[Any]) -> list[Any]:
-            return np.array(values, object)[within].tolist()
+        def of_tokens(values: Iterable[Any]) -> list[Any]:
+            return list(chain.from_iterable(map(repeat, values, counts)))
 
         return Rendered(
             ids,
-            of_tokens([piece.part for piece in pieces]),
-            of_tokens([piece.role for piece in pieces]),
-            of_tokens([piece.message for piece in pieces]),
-            of_tokens([piece.free for piece in pieces]),
-            of_tokens([piece.step for piece in pieces]),
+            of_tokens(piece.part for piece in pieces),
+            of_tokens(piece.role for piece in pieces),
+            of_tokens(piece.message for piece in pieces),
+            of_tokens(piece.free for piece in pieces),
+            of_tokens(piece.step for piece in pieces),
         )
 
-    def _tokens(self, text: str, placed: list[tuple[int, int]]) -> tuple[list[int], np.ndarray]:
-        """Token ids, and the position of each one's last character: int64, shape (tokens,)."""
+    def _tokens(
+        self, text: str, placed: list[tuple[int, int]], ends: list[int]
+    ) -> tuple[list[int], list[int]]:
+        """Token ids, and for each end of a piece how many tokens end at it or before."""
         if self.find(text) == placed:
-            return _with_ends(self._whole, text, 0)
+            return _with_ends(self._whole, text, ends)
         ids: list[int] = []
-        lasts: list[np.ndarray] = []
+        before: list[int] = []
+
+        def add(made: list[int], found: list[int]) -> None:
+            before.extend(len(ids) + count for count in found)
+            ids.extend(made)
+
         begin = 0
         for start, stop in placed:
-            made, places = _with_ends(self._plain, text[begin:start], begin)
-            ids += [*made, self.special[text[start:stop]]]
-            lasts += [places, np.array([stop - 1])]
+            upto = bisect_right(ends, start)
+            inside = [end - begin for end in ends[len(before) : upto]]
+            add(*_with_ends(self._plain, text[begin:start], inside))
+            upto = bisect_right(ends, stop)
+            add(
+                [self.special[text[start:stop]]], [int(e == stop) for e in ends[len(before) : upto]]
+            )
             begin = stop
-        made, places = _with_ends(self._plain, text[begin:], begin)
-        return ids + made, np.concatenate([*lasts, places])
+        inside = [end - begin for end in ends[len(before) :]]
+        add(*_with_ends(self._plain, text[begin:], inside))
+        return ids, before
 
 
-def _with_ends(tokenizer: Tokenizer, text: str, shift: int) -> tuple[list[int], np.ndarray]:
+def _with_ends(tokenizer: Tokenizer, text: str, ends: list[int]) -> tuple[list[int], list[int]]:
+    """Token ids, and for each of some places how many tokens end at it or before."""
     if not text:
-        return [], np.zeros(0, np.int64)
+        return [], [0] * len(ends)
     encoding = tokenizer.encode(text, add_special_tokens=False)
     ids = encoding.ids
-    offsets = np.fromiter(chain.from_iterable(encoding.offsets), np.int64, 2 * len(ids))
-    starts, stops = offsets[::2], offsets[1::2]
-    # Some tokenizers give a token empty offsets: such a token is where it begins.
-    return ids, shift + np.maximum(stops - 1, starts)
+
+    def last(token: int) -> int:
+        """The token's last character."""
+        place = encoding.token_to_chars(token)
+        assert place is not None
+        start, stop = place
+        # Some tokenizers give a token empty offsets: such a token is where it begins.
+        return max(stop - 1, start)
+
+    # Few tokens are asked for their place: to ask all takes as long as to make them.
+    tokens = range(len(ids))
+    return ids, [
+        len(ids) if end == len(text) else bisect_left(tokens, end, key=last) for end in ends
+    ]
 
 
 def _fixed(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
