@@ -115,7 +115,7 @@ def quantity(number: s.Number, units: Collection[str], default: str | None = Non
                 "E206",
                 f"`{number.text}` is in {unit}, but this is a plain number",
                 number.span,
-                help="remove the unit",
+                help=f"write `{float(number.value):.10g}`" if unit == "%" else "remove the unit",
             )
         raise Invalid(
             "E206",

@@ -55,6 +55,7 @@ EXAMPLES: list[tuple[str, str, str]] = [
     ("E112", train(steps="¦1e41"), "out of range"),
     ("E112", train(steps="¦1e" + "9" * 5000), "at most 40 digits"),
     ("E121", '¦use "other.etude"\n' + entry(""), "cannot `use` files"),
+    ("E206", train(lr="¦1%"), "write `0.01`"),
     ("E201", train(lr="¦fast"), "must be a number, not a name"),
     ("E201", train(model='¦"tiny"'), "must be a name, not a text"),
     ("E201", train(average="¦3"), "polyak every 1 step"),
