@@ -156,6 +156,7 @@ KINDS = {
         read=("no_rope_layers",),
         fixed={"use_sliding_window": (False, "all layers see the whole document")},
         shape=_read_smollm3,
+        base=2e6,
     ),
     "nemotron": Kind(
         defaults=_defaults(

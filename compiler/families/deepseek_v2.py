@@ -107,14 +107,19 @@ def config_json(model: Architecture) -> dict[str, Any]:
     """The `config.json` of a DeepSeek-V2."""
     experts = model.experts
     assert experts
-    grouped = experts.groups is not None
+    # Where experts are chosen from all, folders have any groups, and transformers reads none.
+    chosen: dict[str, Any] = {"topk_method": "greedy"}
+    if experts.groups is not None:
+        chosen = {
+            "topk_method": "group_limited_greedy",
+            "n_group": experts.groups,
+            "topk_group": experts.groups_used,
+        }
     return {
         "name": "DeepseekV2",
         "model_type": "deepseek_v2",
         **written_latent(model),
-        "topk_method": "group_limited_greedy" if grouped else "greedy",
-        "n_group": experts.groups,
-        "topk_group": experts.groups_used,
+        **chosen,
         "norm_topk_prob": False,
     }
 

@@ -399,6 +399,7 @@ KIN = {
             rms_norm_eps=1e-8,
         ),
         shape=lambda values, shape: head_width(values, shape) | {"parts": {}},
+        base=100_000.0,
     ),
     "ernie4_5": Kind(
         example="ERNIE 4.5 0.3B",

@@ -22,7 +22,7 @@ ENDLESS = MOST - 1
 CLASSIFIER = "ForSequenceClassification"
 """How transformers' names of classifiers end."""
 _CLASS_END = re.compile(r"(ForCausalLM|LMHeadModel|_ForCausalLM|ForSequenceClassification)$")
-_NAMED = {"hunyuan_v1_dense": "hunyuandensev1"}
+_NAMED = {"hunyuan_v1_dense": "hunyuandensev1", "hunyuan_v1_moe": "hunyuanmoev1"}
 """model_type → what its classes are called, where that is something else."""
 _ROPES = {"default": "none", "none": "none", "llama3": "llama", "yarn": "yarn"}
 

@@ -151,7 +151,8 @@ OWN: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
         "moe_num_shared_experts": 2,
     },
-    "deepseek_v2": {**LATENT, "q_lora_rank": None},
+    # As DeepSeek-V2-Lite says: groups that nothing reads, since experts are chosen from all.
+    "deepseek_v2": {**LATENT, "q_lora_rank": None, "n_group": 1, "topk_group": 1},
     "glm4_moe_lite": {**LATENT, "norm_topk_prob": True},
     "granitemoe": {**GRANITE_FACTORS, **MIXED},
     "granitemoeshared": {**GRANITE_FACTORS, **MIXED, "shared_intermediate_size": 192},

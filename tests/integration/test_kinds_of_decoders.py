@@ -1,5 +1,12 @@
 """Every decoder of transformers is read, or listed with the reason why not."""
 
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from published_configs import DEEPSEEK, DEEPSEEK_V2, GPT_OSS, MISTRAL, QWEN
+from published_configs import MIXED as QWEN_MOE
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -13,6 +20,8 @@ from etude.compiler.families.mixed_computed import MIXED
 from etude.compiler.files.published_config import describe
 from etude.compiler.files.published_keys import KINDS
 from etude.compiler.files.unread_kinds import DENSE, OTHERS, SAME, UNREAD
+from etude.compiler.values import Architecture
+from etude.runtime.engine.weights.convert import check_config
 
 LISTED = [kind for kinds in OTHERS.values() for kind in kinds]
 
@@ -59,3 +68,24 @@ def test_code_with_the_name_of_its_kind_is_that_of_transformers() -> None:
             assert "auto_map" not in {each.key for each in found.problems}, kind
     found = describe({"model_type": "gemma2", "auto_map": {"AutoModelForCausalLM": "x.Gemma3"}})
     assert "auto_map" in {each.key for each in found.problems}
+
+
+EXPERTS = {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1}
+PUBLISHED: list[dict[str, Any]] = [DEEPSEEK, DEEPSEEK_V2, GPT_OSS, MISTRAL, QWEN, QWEN_MOE]
+USUAL: list[dict[str, Any]] = [
+    {"model_type": kind, **(EXPERTS if kind in ("deepseek_v2", "dots1") else {})}
+    for kind in sorted(KINDS)
+]
+
+
+@pytest.mark.parametrize("config", [*USUAL, *PUBLISHED], ids=lambda config: config["model_type"])
+def test_a_run_takes_what_check_has_read(config: dict[str, Any], tmp_path: Path) -> None:
+    """With transformers' defaults, of which some are null: a GPT-2 implies the width of its layers,
+    and a Nemotron its heads of keys."""
+    kind = config["model_type"]
+    for given in (config, AutoConfig.for_model(**config).to_dict() | {"model_type": kind}):
+        (tmp_path / "config.json").write_text(json.dumps(given))
+        found = describe(given)
+        assert found.model, found.problems
+        model = Architecture(**vars(found.model), context=found.longest)
+        check_config(model, tmp_path, "m", output=None if found.model.tied else True)

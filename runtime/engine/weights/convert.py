@@ -14,6 +14,7 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.planner import WriteItem
 
 from ....compiler.as_written import counted
+from ....compiler.families import FAMILIES
 from ....compiler.files.published_config import alike, describe
 from ....compiler.files.published_weights import (
     EMBEDDINGS,
@@ -459,8 +460,12 @@ def _check_for_transformers(
             f"transformers rejects {path}: {reason}", "download the file again"
         ) from None
     ours = AutoConfig.for_model(**wanted).to_dict()
-    # What a kind does not know, it does not compute with.
+    kind = FAMILIES[model.family].kinds[given["model_type"]]
+    # What a kind does not know, it does not compute with. Null may stand for a number that others
+    # imply, such as a GPT-2's `n_inner`: `describe` has put it in, and `differences` compared it.
+    implied = {key for key, value in kind.defaults.items() if value is None}
     keys = [key for key in wanted if key in theirs and key not in _ASIDE]
+    keys = [key for key in keys if theirs[key] is not None or key not in implied]
     pairs = [(key, theirs[key], ours.get(key)) for key in keys]
     # Without, nothing rotates, or always in one way; `alpha` is read into the base.
     if "rope_parameters" in theirs and "alpha" not in (theirs["rope_parameters"] or {}):
