@@ -49,7 +49,7 @@ from etude.compiler.plan.plan import (  # noqa: E402
     TrainJob,
 )
 from etude.compiler.torchtitan.adapters import adapters  # noqa: E402
-from etude.compiler.values import Spikes  # noqa: E402
+from etude.compiler.values import ROUTER_LOSSES, Spikes  # noqa: E402
 from etude.runtime.engine import trainer  # noqa: E402
 from etude.runtime.engine.checkpoints import checkpoint  # noqa: E402
 from etude.runtime.engine.weights import initial  # noqa: E402
@@ -98,6 +98,19 @@ def plain(**given: Any) -> Case:
     def case(inputs: Roles, folder: Path) -> None:
         made = train_job(**given).model_copy(update={"objective": objective, **changes})
         run(made, inputs, folder)
+
+    return case
+
+
+def routed(**given: Any) -> Case:
+    """A job whose routers have losses."""
+
+    def case(inputs: Roles, folder: Path) -> None:
+        made = train_job(**given)
+        held = [engine_jobs.lr(0, made.steps, "hold", 0.01, 0.01)]
+        losses = dict.fromkeys(ROUTER_LOSSES, held)
+        changes = {"schedule": made.schedule.model_copy(update=losses)}
+        run(made.model_copy(update=changes), inputs, folder)
 
     return case
 
@@ -274,6 +287,7 @@ POLICIES: dict[str, Case] = {
 ALONE: dict[str, Case] = {
     **{f"train {name}": plain(model=shape) for name, shape in SHAPES.items()},
     "train z_loss": plain(objective=NextToken(z_loss=1e-4)),
+    "train router losses": routed(model=SHAPES["deepseek_v3"]),
     "train recompute full": plain(torchtitan={"activation_checkpoint": {"mode": "full"}}),
     "train recompute selective": plain(torchtitan={"activation_checkpoint": {"mode": "selective"}}),
     "train lora": plain(torchtitan=LORA),
@@ -317,6 +331,20 @@ MANY: dict[str, Case] = {
     "tensor z_loss": plain(
         objective=NextToken(z_loss=1e-4),
         torchtitan={"parallelism": {"tensor_parallel_degree": 2}},
+    ),
+    "sharded router losses": routed(model=SHAPES["qwen3 moe"], batch=4),
+    "tensor router losses": routed(
+        model=SHAPES["qwen3 moe"], torchtitan={"parallelism": {"tensor_parallel_degree": 2}}
+    ),
+    "context router losses": routed(
+        model=SHAPES["qwen3 moe"],
+        seq_len=256,
+        torchtitan={
+            "parallelism": {
+                "context_parallel_degree": 2,
+                "context_parallel_load_balancer": "ptrr",
+            }
+        },
     ),
     "sharded prm": of_records(Prm(), batch=4),
     "sharded kto": of_records(Kto(mask="none", **KTO), batch=4),
