@@ -171,24 +171,12 @@ def _symbols(setting: Setting) -> dict[str, float]:
     pipelined = r.pipeline > 1
     local = setting.sequences // (r.replicate * r.shard)
     batch = setting.pipeline_batch if pipelined else setting.micro_batch
-    near = setting.gpus_per_node
-
-    def link(inner: int, size: int) -> float:
-        """The bandwidth of a ring over `size` ranks that are `inner` ranks apart.
-
-        Between nodes, a ring uses the network cards of all its ranks in a node.
-        """
-        if inner * size <= near:
-            return gpu.link
-        return min(gpu.link, gpu.network * max(near // inner, 1))
-
     bytes_of = 4 if setting.precision == "fp32" else 2
-    shard = r.shard * r.context
     return {
         **shape_symbols(model),
         **({"V": 1} if setting.scores else {}),
         "s": setting.seq_len,
-        "S": shard,
+        "S": r.shard * r.context,
         "R": r.replicate,
         "window": min(model.window, setting.seq_len),
         "x": r.expert,
@@ -218,14 +206,32 @@ def _symbols(setting: Setting) -> dict[str, float]:
         **_low(setting),
         "power": gpu.watts / gpu.bf16 / (H100.watts / H100.bf16),
         "hbm": gpu.bandwidth,
-        # The order of the mesh from outermost: pipeline, replicate, shard, context, tensor.
+        **_bandwidths(setting),
+        **_sent(setting),
+    }
+
+
+def _bandwidths(setting: Setting) -> dict[str, float]:
+    """Between the ranks of each kind of parallelism, from the innermost of the mesh: tensor,
+    context, shard, replicate, pipeline."""
+    r, gpu, near = setting.resources, setting.gpu, setting.gpus_per_node
+    shard = r.shard * r.context
+
+    def link(inner: int, size: int) -> float:
+        """The bandwidth of a ring over `size` ranks that are `inner` ranks apart.
+
+        Between nodes, a ring uses the network cards of all its ranks in a node.
+        """
+        if inner * size <= near:
+            return gpu.link
+        return min(gpu.link, gpu.network * max(near // inner, 1))
+
+    return {
         "bw_t": link(1, r.tensor),
         "bw_c": link(r.tensor, r.context),
         "bw_s": link(r.tensor, shard),
         "bw_r": link(r.tensor * shard, r.replicate),
         "bw_p": gpu.link if r.world_size <= near else gpu.network,
-        # On the same GPUs as shard, context and tensor, which are next to each other.
-        **_sent(setting),
     }
 
 
@@ -241,8 +247,9 @@ def _with_shared_keys(setting: Setting) -> Setting:
 def _sent(setting: Setting) -> dict[str, float]:
     """Copies of a token that leave a GPU for its experts, at random, and the bandwidth on the way.
 
-    With `all_to_all` there is one for each expert. DeepEP sends one to each node, over the network,
-    and from there one to each GPU (github.com/deepseek-ai/DeepEP, "normal kernels").
+    Ranks of experts are next to each other. With `all_to_all` there is one copy for each expert.
+    DeepEP sends one to each node, over the network, and from there one to each GPU
+    (github.com/deepseek-ai/DeepEP, "normal kernels").
     """
     r, gpu, experts = setting.resources, setting.gpu, setting.model.experts
     bandwidth = {"bw_near": gpu.link, "bw_far": gpu.network}

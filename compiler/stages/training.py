@@ -15,15 +15,13 @@ from ..resolve.parts import still
 from ..resolve.references import mixed
 from ..resolve.scope import Scope
 from ..resolve.shape import another_base, architecture, scaled
-from ..torchtitan.told import refused
 from ..values import ModelShape
 from .adapter import check_adapter
-from .attention import in_force
-from .dispatcher import sending
 from .evaluating import check_evaluation
 from .further import further
 from .optimizer import check_clipped, check_settings
-from .precision import Chosen, check
+from .precision import Chosen
+from .ways import possible
 
 if TYPE_CHECKING:
     from ..lowering.lowering import Lowering
@@ -101,15 +99,12 @@ def resolve_training(
     where = _hardware(scope, spec, force)
     if model is None or where is None:
         return None
-    settings = in_force(scope, spec, _settings(scope, spec, setting), where, model)
-    _told(scope, where, settings["torchtitan"])
     precision = setting("precision", default_precision(where))
     recompute = setting("recompute", DEFAULTS["recompute"])
-    settings = sending(scope, spec, settings, where, model, (precision, recompute))
-    check(scope, spec, Chosen(precision, recompute, settings), where, model)
+    asked = Chosen(precision, recompute, _settings(scope, spec, setting))
+    chosen = possible(scope, spec, asked, where, model)
     check_adapter(scope, spec, model, random=start.parent is None)
-    learned = further(scope, spec, model, settings["mtp_loss"])
-    model, settings = learned.model, settings | {"mtp_loss": learned.weight}
+    learned = further(scope, spec, model, chosen.settings["mtp_loss"])
     dialog = _dialog(scope, spec, start, origins)
     optimizer, carries = _learning(scope, spec, model, start.before, force)
     origins["model"] = f"from {start.name}" if start.name else "spec"
@@ -118,14 +113,14 @@ def resolve_training(
         name=spec.name,
         spec=spec,
         parent=start.name,
-        model=model,
+        model=learned.model,
         tokenizer=tokenizer,
         hardware=where,
         optimizer=optimizer,
         carries=carries,
-        settings=settings,
-        precision=precision,
-        recompute=recompute,
+        settings=chosen.settings | {"mtp_loss": learned.weight},
+        precision=chosen.precision,
+        recompute=chosen.recompute,
         dialog=dialog,
         origins=origins,
     )
@@ -431,12 +426,6 @@ def only_tokenizer(scope: Scope, spec: r.Stage) -> str | None:
             help=f"write `tokenizer = {names[0]}`",
         )
     return names[0] if names else None
-
-
-def _told(scope: Scope, where: Hardware, stage: r.Torchtitan | None) -> None:
-    """Reports fields that torchtitan does not take on this hardware, unless it is not used."""
-    for field in refused(where.device, where.torchtitan, stage) if scope.ranks is None else ():
-        scope.error("E429", field.message, field.span, field.help)
 
 
 def _hardware(scope: Scope, spec: r.Training, parent: TrainStage | None) -> Hardware | None:
