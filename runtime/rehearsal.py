@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from math import gcd
 from typing import NamedTuple, TextIO
 
-from ..compiler.families.architectures import parameters
+from ..compiler.families.architectures import further_parameters, parameters
 from ..compiler.plan.plan import Plan, TrainJob
 from ..compiler.torchtitan.shards import local_parameters
 from .errors import RunError
@@ -105,6 +105,7 @@ def build(
 def _differences(job: TrainJob, answer: dict) -> list[str]:
     differences = [f"torchtitan splits {words}" for words in answer["reshaped"][:1]]
     counted, score = parameters(job.model), job.objective.name == "reward"
+    counted += further_parameters(job.model)
     if score:
         # One output instead of the vocabulary's, and never tied.
         tied = job.model.tied

@@ -19,7 +19,7 @@ from etude.compiler.driver import analyse, compile
 from etude.compiler.families import FAMILIES
 from etude.compiler.families.architectures import complete
 from etude.compiler.pipelines import fullest, layers_of_stage
-from etude.compiler.plan.plan import TrainJob
+from etude.compiler.plan.plan import Schedule, TrainJob
 from etude.compiler.values import Resources
 from etude.runtime import rehearsal
 from etude.runtime.emission.emit import emit, emit_each, function
@@ -87,6 +87,8 @@ class Case:
             self.experts(draw, shared=draw.choice([1, 2]) if family == "deepseek_v3" else 0)
             if family == "gpt_oss":
                 del self.model["ffn"]
+        if family == "deepseek_v3" and draw.random() < 0.4:
+            self.model["mtp"] = draw.choice([1, 2])
 
     def parts(self, draw: random.Random) -> None:
         self.model["window"] = draw.choice([0, 32])
@@ -185,9 +187,15 @@ class Case:
                 "seq_len": self.seq_len,
                 "resources": resources,
                 "torchtitan": sections,
+                **({"schedule": weighed(like.schedule)} if model.mtp else {}),
             }
         )
         return Configuration(job, ("first.1",), self.batch)
+
+
+def weighed(schedule: Schedule) -> Schedule:
+    """The schedule with a loss of further tokens."""
+    return schedule.model_copy(update={"mtp_loss": schedule.lr})
 
 
 def can_interleave(case: Case) -> bool:
@@ -448,6 +456,29 @@ def test_models_of_every_family_are_emitted_as_the_engine_builds_them(
     assert theirs.parallelize_fn is ours.parallelize_fn
     assert theirs.post_optimizer_build_fn is ours.post_optimizer_build_fn
     assert issubclass(ours.state_dict_adapter, theirs.state_dict_adapter)
+
+
+@pytest.mark.parametrize("shape", ["deepseek_v3", "glm"])
+def test_modules_of_further_tokens_are_emitted_and_counted(shape: str, tmp_path: Path) -> None:
+    from torchtitan.models.deepseek_v3.mtp import MTPLoss
+
+    from etude.runtime.engine.families import model_spec
+
+    glm = f"family = decoder, {MODEL}, parts = {{ rotary = 0.5 }}, "
+    glm += EXPERTS % ", shared = 1, score = sigmoid"
+    model = {"glm": glm}.get(shape) or SHAPES[shape]
+    spec = HEAD.replace(MODEL, f"{model}, mtp = 2") + CLUSTER.format(nodes=1, gpus=8)
+    made = plan(spec + stage(batch="8 seqs", parallel="{ tensor 2, expert 2 }", mtp_loss="0.2"))
+    (tmp_path / "all.py").write_text(emit(made))
+    job = only(jobs(made))
+    theirs = runpy.run_path(str(tmp_path / "all.py"))[function(job)]()
+    ours = model_spec(job.model, "H100 80GB", job.seq_len, further=True).model
+    for one, other in zip(ours.mtp_layers, theirs.model_spec.model.mtp_layers, strict=True):
+        assert repr(one).replace("builtin", "") == repr(other).replace("builtin", "")
+    assert theirs.loss == MTPLoss.Config(mtp_scale=0.2, global_vocab_size=job.model.vocab)
+    (built,) = build(configurations(made))
+    assert built.rejected is None
+    assert built.differences == []
 
 
 @pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
