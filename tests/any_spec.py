@@ -52,6 +52,7 @@ COUNTED = {
     "solutions": ["5", "5 solutions"],
     "dialogs": ["5", "5 dialogs"],
     "bad_lines": ["0", "3"],
+    "mtp": ["0", "1", "8"],
     "tokens": TOKENS,
     "context": TOKENS,
     "max_tokens": TOKENS,
@@ -372,6 +373,7 @@ _OPERANDS: dict[str, tuple[list[str], bool]] = {
     "sequence_balance_loss": (["1e-4", "0"], True),
     "batch_balance_loss": (["0.01", "0"], True),
     "router_z_loss": (["0.001", "0"], True),
+    "mtp_loss": (["0.3", "0"], True),
     "weight_decay": (["0.1", "0"], True),
     "parallel": (["{ tensor 8, pipeline 16 }", "{ }", "auto", "{ micro_batch 2 }", "last"], False),
 }
