@@ -141,7 +141,7 @@ def _rewarded(event: dict[str, Any]) -> str:
     return shown + (f"; all alike in {event['idle']:.0%} of groups" if event["idle"] else "")
 
 
-SHOWN = ("accuracy", "margin", "reward")
+SHOWN = ("accuracy", "margin", "reward", "mtp_loss")
 """What is shown of a step beside its loss, where there is such a figure."""
 
 
@@ -164,7 +164,7 @@ def _rate(event: dict[str, Any], room: int | None = None, left: str = "") -> str
         parts["data"] = f"data {waited:.0%}"
     if left:
         parts["left"] = left
-    for name in ("lr", "tokens", "margin", "mfu", "left"):
+    for name in ("lr", "tokens", "margin", "mtp_loss", "mfu", "left"):
         if room is not None and len("  ".join(parts.values())) > room:
             parts.pop(name, None)
     return "  ".join(parts.values())

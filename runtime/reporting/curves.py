@@ -13,6 +13,7 @@ from .stretches import Stretch
 
 SHOWN = {
     "loss": "Loss",
+    "mtp_loss": "Loss of further tokens",
     "lr": "Learning rate",
     "grad_norm": "Gradient norm",
     "tokens_per_second": "Tokens a second",

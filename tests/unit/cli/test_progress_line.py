@@ -53,6 +53,10 @@ def test_a_step_on_a_cpu_shows_no_mfu() -> None:
     assert line() == "pretrain.1: step 514  loss 6.744  lr 0.005  500Ki tokens  1,363 tokens/s"
 
 
+def test_the_loss_of_further_tokens_is_shown_beside_that_of_the_next() -> None:
+    assert "loss 6.744  mtp_loss 7.125" in line(mtp_loss=7.1249)
+
+
 def test_mfu_is_shown_and_waiting_only_if_it_is_long() -> None:
     assert line(**GPU).endswith("1,363 tokens/s  MFU 41%")
     assert "data" not in line(**GPU)
@@ -64,6 +68,7 @@ def test_mfu_is_shown_and_waiting_only_if_it_is_long() -> None:
     [
         GPU,
         GPU | {"data_seconds": 0.5, "tokens": 15_600_000_000_000, "tokens_per_second": 2.3e6},
+        GPU | {"mtp_loss": 7.125, "data_seconds": 0.5},
         GPU | {"accuracy": 0.512, "margin": 0.123, "data_seconds": 0.5},
         {"job": "align.12.hot.preferences.1", "step": 1_000_000},
     ],

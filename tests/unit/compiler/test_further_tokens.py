@@ -1,10 +1,14 @@
 """Multi-token prediction: which stages train its modules, with what weight, and at what cost."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from specs import HEAD, after, check, jobs, miniature, only, plan, segments, stage
+from specs import HEAD, after, check, compiled, jobs, miniature, only, plan, segments, stage
+from weights_folders import write_folder
 
+from etude.compiler.families import FAMILIES
 from etude.compiler.families.architectures import (
     active_parameters,
     complete,
@@ -13,7 +17,8 @@ from etude.compiler.families.architectures import (
     parameters,
     published,
 )
-from etude.compiler.plan.plan import ExportJob, TrainJob
+from etude.compiler.families.config_json import written
+from etude.compiler.plan.plan import ExportJob, TrainJob, WeightsJob
 from etude.compiler.schedule.timeline import Timeline
 from etude.runtime.emission.emit import emit
 from etude.spec.record import replace
@@ -207,3 +212,25 @@ def test_torchtitan_alone_has_the_loss_with_one_weight() -> None:
     assert "the largest" not in constant
     lacking = emit(plan(HEAD + MODEL + deep(z_loss="1e-4")))
     assert "left out: torchtitan's loss of further tokens has no z_loss" in lacking
+
+
+@pytest.mark.parametrize(("there", "asked", "wrong"), [(1, 1, 0), (1, 0, 0), (0, 1, 1), (1, 2, 1)])
+def test_modules_are_read_as_far_as_the_files_have_them(
+    there: int, asked: int, wrong: int, tmp_path: Path
+) -> None:
+    shape = replace(only(segments(MODEL + deep())).model, mtp=there)
+    config = written(shape, {}) | FAMILIES["deepseek_v3"].config_json(shape)
+    assert config["num_nextn_predict_layers"] == there
+    (write_folder(tmp_path / "base") / "config.json").write_text(
+        json.dumps({**config, "tie_word_embeddings": False})
+    )
+    model = f'model deep {{ {SHAPE}, mtp = {asked}, weights = "base", context = 16 }}\n'
+    result, report = compiled(HEAD + model + deep(), root=tmp_path)
+    errors = [each for each in report.ordered() if each.severity == "error"]
+    assert [each.code for each in errors] == ["E542"] * wrong
+    if result:
+        read, trained = (
+            next(job for job in result.jobs if isinstance(job, kind))
+            for kind in (WeightsJob, TrainJob)
+        )
+        assert read.model.mtp == trained.model.mtp == asked

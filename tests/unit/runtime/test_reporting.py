@@ -95,6 +95,13 @@ def test_stages_follow_each_other_on_one_axis_of_tokens(run: Run) -> None:
     assert found["rows"][-1] == [14 * 256, 1, 1, 0.25, None, 0.5]
 
 
+def test_the_loss_of_further_tokens_has_a_chart_of_its_own(run: Run) -> None:
+    trained(run, mtp_loss=3.5)
+    found = drawn(run)
+    assert found["names"] == ["loss", "mtp_loss", "lr"]
+    assert found["rows"][0][3:] == [3.0, 3.5, 1e-3]
+
+
 def test_thinned_curves_keep_every_spike(run: Run) -> None:
     steps = [{"loss": 2.0 + n / 1e6} for n in range(5000)]
     steps[1234]["loss"], steps[4321]["loss"] = 50.0, 0.125
