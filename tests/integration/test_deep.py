@@ -74,7 +74,8 @@ class Case:
             return
         if family == "gpt_oss":
             self.model["window"] = draw.choice([0, 32])
-        if family == "deepseek_v3":
+        latent = FAMILIES[family].latent
+        if latent:
             self.kv_heads = self.model["kv_heads"] = self.heads
             self.groups["latent"] = {
                 "queries": draw.choice([0, 24]),
@@ -84,7 +85,7 @@ class Case:
                 "values": 16,
             }
         if family != "qwen3" or draw.random() < 0.7:
-            self.experts(draw, shared=draw.choice([1, 2]) if family == "deepseek_v3" else 0)
+            self.experts(draw, shared=draw.choice([1, 2]) if latent else 0)
             if family == "gpt_oss":
                 del self.model["ffn"]
         if family == "deepseek_v3" and draw.random() < 0.4:
@@ -97,6 +98,8 @@ class Case:
         if draw.random() < 0.4:
             of |= {"activation": "silu", "gated": True, "biases": draw.choice(["none", "qkv"])}
             self.experts(draw, shared=draw.choice([0, 1]))
+            if self.groups["experts"]["shared"]:
+                self.groups["experts"]["shared_gate"] = True
         self.groups["parts"] = of
 
     def experts(self, draw: random.Random, *, shared: int) -> None:
