@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from pathlib import Path
 
 from ..spec.schema.recipe import data_kind
 from . import writing as w
@@ -80,7 +81,7 @@ def datasets(config: Config, made: Draft, kind: str, unit: str) -> dict[str, Fra
                 _fields(config, made, path, kind),
                 ("long", _LONG[strategy]) if strategy in _LONG and kind != "train" else None,
                 ("holdout", w.percent(held)),
-                _size(config, made, name, unit),
+                _size(config, made, path, name, unit),
             )
         )
         found[name] = Fraction(1)
@@ -251,9 +252,11 @@ def _mappings(config: Config, path: str, kind: str) -> dict[str, str]:
     return found
 
 
-def _size(config: Config, made: Draft, name: str, unit: str) -> w.Line:
-    """The size of a data set, which a length in epochs needs."""
-    epochs = config.whole("max_steps", default=0) <= 0
+def _size(config: Config, made: Draft, path: str, name: str, unit: str) -> w.Line:
+    """The size of a data set, which a length in epochs needs; of a file that is here, a run counts
+    it."""
+    here = Path(config.text(f"{path}.path") or "").is_file()
+    epochs = config.whole("max_steps", default=0) <= 0 and not here
     attribute = "tokens" if unit == "seqs" else unit
     why = f"`epochs` needs the number of {attribute}" if epochs else ""
     return made.size(name, attribute, why)

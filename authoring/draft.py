@@ -1,5 +1,6 @@
 """A spec that is being written: its blocks, its names, and code shared by importers."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -227,6 +228,21 @@ def is_local(place: str) -> bool:
     """Whether a name is a file or folder, not a repository on the Hub."""
     begins = place.startswith((".", "/", "~"))
     return begins or place.endswith((".json", ".model")) or place.count("/") != 1
+
+
+def template_in(place: str | None) -> str | None:
+    """The file with the chat template of a folder of weights; None if there is none here."""
+    if not place or not is_local(place):
+        return None
+    folder = Path(place)
+    if (folder / "chat_template.jinja").is_file():
+        return f"{place.rstrip('/')}/chat_template.jinja"
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    held = isinstance(settings, dict) and isinstance(settings.get("chat_template"), str)
+    return f"{place.rstrip('/')}/tokenizer_config.json" if held else None
 
 
 def _changed(known: dict[str, Any], shape: dict[str, Any]) -> dict[str, object]:

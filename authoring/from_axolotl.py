@@ -8,7 +8,7 @@ from . import writing as w
 from .axolotl_data import datasets
 from .axolotl_reasons import IRRELEVANT, OFF, PLUGINS, SPEED, UNLESS
 from .config import Config
-from .draft import LION, Draft, Options, adafactor, lion, optimizer, placement
+from .draft import LION, Draft, Options, adafactor, lion, optimizer, placement, template_in
 from .tree import ConfigError, Leaf
 
 _ADAMW = re.compile(r"(paged_)?adamw(_.*)?")
@@ -430,7 +430,8 @@ def _checkpoints(config: Config) -> list[w.Line]:
 
 
 def _dialog(config: Config, made: Draft) -> str | None:
-    """The chat protocol: a built-in one, or a Jinja file."""
+    """The chat protocol: a built-in one, a Jinja file, or that of the model's folder, if it is
+    here."""
     kind = config.text("chat_template") or _of_type(config)
     inline = config.text("chat_template_jinja")
     system = config.text("default_system_message")
@@ -442,6 +443,13 @@ def _dialog(config: Config, made: Draft) -> str | None:
     if inline and "\n" not in inline and inline.endswith((".jinja", ".jinja2", ".j2")):
         name = made.name("chat", "chat")
         made.add(w.block(f"dialog {name}", ("template", w.quoted(inline)), more))
+        return name
+    own = None
+    if not (inline or made.options.base) and kind in (None, "", "tokenizer_default"):
+        own = template_in(config.text("tokenizer_config") or config.text("base_model"))
+    if own:
+        name = made.name("chat", "chat")
+        made.add(w.block(f"dialog {name}", ("template", w.quoted(own)), more))
         return name
     if inline:
         reason = "the template is in the configuration; save it to a file and name that"

@@ -7,7 +7,7 @@ from ..spec.schema.recipe import data_kind
 from . import writing as w
 from .axolotl_data import FILES, REMOTE
 from .config import Config
-from .draft import Draft
+from .draft import Draft, template_in
 
 _READERS = ("json", "parquet", "csv", "arrow", "text")
 """Names of the `datasets` library for files, which `data_files` then names."""
@@ -102,10 +102,12 @@ def _held(config: Config) -> w.Line:
 
 
 def dialog(config: Config, made: Draft) -> str:
-    """The chat protocol: a Jinja file, or the model's own, which is not read here."""
+    """The chat protocol: a Jinja file, or that of the model's folder, if it is here."""
     place = config.text("chat_template_path")
     name = made.name("chat", "chat")
-    if place and place.endswith((".jinja", ".jinja2", ".j2")):
+    if not place and not made.options.base:
+        place = template_in(config.text("model_name_or_path"))
+    if place and place.endswith((".jinja", ".jinja2", ".j2", "/tokenizer_config.json")):
         made.add(w.block(f"dialog {name}", ("template", w.quoted(place))))
         return name
     reason = (

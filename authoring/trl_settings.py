@@ -293,7 +293,7 @@ UNLESS: dict[str, tuple[list[Any], str]] = {
     "f_divergence_type": (["reverse_kl"], "the divergence is the reverse KL"),
     "use_weighting": (_OFF, "pairs have equal weights"),
     "sync_ref_model": (_OFF, "the reference stays what it is"),
-    "router_aux_loss_coef": (_OFF, "write `balance` in the model's `experts`, if it has any"),
+    "router_aux_loss_coef": (_OFF, "routers have losses in `train` stages alone"),
     "delta": ([], "ratios are clipped by `clip_ratio` alone"),
     "top_p": ([1], "a policy draws from all of its tokens"),
     "top_k": (_OFF, "a policy draws from all of its tokens"),

@@ -17,6 +17,7 @@ from importing import (
     of_pretrain,
 )
 from specs import only, plan
+from weights_folders import write_folder
 
 from etude.authoring.draft import Base, Options
 from etude.authoring.imports import import_config
@@ -100,6 +101,36 @@ def test_larger_instruct_models_of_qwen_have_another_epsilon() -> None:
     found = by_name("Qwen/Qwen2.5-72B-Instruct")
     assert found
     assert found.shape == {"size": "qwen2.5-72B", "norm_eps": 1e-6}
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [
+        ("axolotl_sft.yaml", "base_model: NousResearch/Meta-Llama-3.1-8B"),
+        ("trl_sft.yaml", "model_name_or_path: meta-llama/Llama-3.1-8B"),
+    ],
+)
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
+def test_the_chat_template_is_that_of_weights_that_are_here(
+    name: str, old: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "mine", template=None)
+    text = changed(name, (old, f"{old.partition(':')[0]}: ./mine"))
+    text = text.replace("type: alpaca", "type: chat_template")
+    assert "open template" in imported(name, text).text
+    template = "{{ messages }}"
+    said = template if file.endswith(".jinja") else json.dumps({"chat_template": template})
+    (tmp_path / "mine" / file).write_text(said)
+    assert f'template = "./mine/{file}"' in imported(name, text).text
+
+
+def test_data_that_are_here_need_no_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = changed("axolotl_sft.yaml", ("path: tatsu-lab/alpaca", "path: talk.jsonl"))
+    assert "--size talk=COUNT" in imported("axolotl_sft.yaml", text).text
+    (tmp_path / "talk.jsonl").write_text("{}")
+    assert "--size" not in imported("axolotl_sft.yaml", text).text
 
 
 def test_the_shape_of_weights_is_read_where_they_are(
