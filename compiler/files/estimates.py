@@ -21,8 +21,9 @@ UNPACKED = {".gz": 3, ".zst": 3, ".parquet": 3}
 """Ending → how much larger the text is than the file, about."""
 RECORD = 2000
 """Bytes of a record of which no line can be read."""
-GUESS = 1000
-"""Records of a source of which nothing is known."""
+GUESS = 100_000
+"""Records of a source of which nothing is known. Few would make stages so short that schedules and
+evaluations of a right spec do not fit into them."""
 _READ = 65_536
 _MOST_FILES = 10_000
 
