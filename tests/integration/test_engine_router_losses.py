@@ -258,6 +258,14 @@ def test_a_job_reports_the_cross_entropy_and_the_losses(
     assert event["grad_norm"] != pytest.approx(without["grad_norm"], rel=1e-3)
 
 
+def test_without_a_layer_of_experts_there_is_no_loss(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    dense = replace(SOFTMAX, experts=experts(dense=2))
+    (event,) = run(job(steps=1, model=dense), inputs, tmp_path / "job")
+    assert event[SEQUENCE] == event[Z] == 0
+
+
 def test_a_loss_of_balance_balances(inputs: dict[str, Path], tmp_path: Path) -> None:
     model = replace(SOFTMAX, layers=1)
     for name in (SEQUENCE, BATCH):

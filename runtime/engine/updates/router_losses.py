@@ -226,7 +226,9 @@ class RouterLosses:
         if self._pipeline is not None:
             dist.all_reduce(totals, group=self._pipeline.get_group())
         *found, layers = totals.tolist()
-        means = {name: each / layers for name, each in zip(ROUTER_LOSSES, found, strict=True)}
+        # All layers of a model with experts may be among those without.
+        count = max(layers, 1.0)
+        means = {name: each / count for name, each in zip(ROUTER_LOSSES, found, strict=True)}
         return {name: means[name] for name in self._names}
 
 
