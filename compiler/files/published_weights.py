@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...spec.findings.diagnostics import Report
 from ...spec.record import Record, replace
@@ -214,17 +214,8 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     place = stage.source.get("folder") or stage.source["hub"]
     where = "weights" if "folder" in stage.source else "hub"
     name = f"{place.rstrip('/')}/{CONFIG}"
-    try:
-        config = json.loads((folder / CONFIG).read_bytes())
-        if not isinstance(config, dict):
-            raise ValueError("it is not an object")
-    except ValueError as problem:
-        report.add(
-            "E543",
-            f"{name} is not a model's config.json: {problem}",
-            model.at(where),
-            help="download the file again",
-        )
+    config = _content(folder, name, model.at(where), report)
+    if config is None:
         return
     ours = stage.model
     found = describe(config, ours.family)
@@ -270,13 +261,34 @@ def _check(stage: WeightsStage, model: r.Model, folder: Path, report: Report) ->
     for key in found.unknown:
         _unknown(f"{name} has {key}", model.at(where), report)
     if found.code:
+        _not_run(found.code, name, config["model_type"], model.at(where), report)
+
+
+def _content(folder: Path, name: str, at: Span | None, report: Report) -> dict[str, Any] | None:
+    """What config.json says; None after reporting that it says nothing."""
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        if not isinstance(config, dict):
+            raise ValueError("it is not an object")
+    except ValueError as problem:
         report.add(
-            "N671",
-            f"{name} says that the code {found.code} computes the model, which etude does not run",
-            model.at(where),
-            help=f"etude computes what transformers' own {config['model_type']} does: if the code "
-            "differs from that, use other weights",
+            "E543",
+            f"{name} is not a model's config.json: {problem}",
+            at,
+            help="download the file again",
         )
+        return None
+    return cast("dict[str, Any]", config)
+
+
+def _not_run(code: str, config: str, kind: str, at: Span | None, report: Report) -> None:
+    report.add(
+        "N671",
+        f"{config} says that the code {code} computes the model, which etude does not run",
+        at,
+        help=f"etude computes what transformers' own {kind} does: if the code differs from that, "
+        "use other weights",
+    )
 
 
 def _unknown(what: str, at: Span | None, report: Report) -> None:

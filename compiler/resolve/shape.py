@@ -237,15 +237,7 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     groups = {"latent": latent, "experts": experts, "parts": parts}
     found = complete(model.family, model.size, shape | groups)
     if found.mtp and not family.further(found):
-        scope.report.add(
-            "E419",
-            f"this {model.family} predicts the next token alone: no published files have a place "
-            "for more",
-            model.at("mtp"),
-            help="remove `mtp`, write `family = deepseek_v3`, or give a `decoder` the `experts` "
-            "and `parts` of GLM-4.5 (model_type glm4_moe)",
-        )
-        return None
+        return _no_further(scope, model)
     rotary = found.latent.rotary if found.latent else found.head_dim
     if found.parts:
         rotary = int(found.head_dim * found.parts.rotary)
@@ -267,6 +259,18 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
         )
         return None
     return scaled(scope, found, model.rope_scaling)
+
+
+def _no_further(scope: Scope, model: r.Model) -> None:
+    """Reports modules that predict further tokens in a model that has none."""
+    scope.report.add(
+        "E419",
+        f"this {model.family} predicts the next token alone: no published files have a place for "
+        "more",
+        model.at("mtp"),
+        help="remove `mtp`, write `family = deepseek_v3`, or give a `decoder` the `experts` and "
+        "`parts` of GLM-4.5 (model_type glm4_moe)",
+    )
 
 
 def _dividing(whole: int, part: int, name: str = "heads") -> str:
