@@ -222,6 +222,15 @@ ROWS = (
         "selective",
     ),
     Row(
+        "16B with latents, EP 8, FSDP 16, 16Ki, a further token",
+        'family = deepseek_v3, size = "16B-A3B", mtp = 1',
+        "shard 16, expert 8",
+        2,
+        16384,
+        16,
+        "full",
+    ),
+    Row(
         "16B with latents, EP 8, FSDP 64, 32Ki",
         'family = deepseek_v3, size = "16B-A3B"',
         "shard 64, expert 8",
