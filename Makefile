@@ -30,9 +30,10 @@ test-exhaustive: $(VENV)/.dev $(EXTENSION)/node_modules $(SKYPILOT)/.installed $
 slurm: $(VENV)/.dev
 	ETUDE_NEEDS_SLURM=1 $(BIN)/pytest -v tests/slurm
 
-# Jobs on this machine's GPUs against the same on the CPU in fp32.
+# Jobs on this machine's GPUs against the same on the CPU in fp32, and a step beside torchtitan's.
 gpu: $(VENV)/.dev
 	ETUDE_NEEDS_GPU=1 $(BIN)/pytest -v tests/gpu
+	$(BIN)/python -m benchmarks.training_step --device cuda
 
 # What vLLM does with what etude tells it: its build for CPUs, about 2 GB, and five minutes.
 vllm: $(VENV)/.dev $(VLLM)/.installed

@@ -1,10 +1,10 @@
 """A step of pre-training: etude, torchtitan's own trainer, and a plain loop of transformers.
 
-    python -m benchmarks.training_step [ROUNDS]
+    python -m benchmarks.training_step [ROUNDS] [--device cuda]
 
-A Llama of 4 layers, 256 wide, vocabulary 2048, 8 rows of 512 tokens a step, fp32, AdamW, clipped
-gradients. All sides train in one process, a step each in turn; figures are medians, and the ratio
-is that of medians. On two ranks, each process has one thread.
+On CPUs, a Llama of 4 layers, 256 wide, vocabulary 2048, 8 rows of 512 tokens a step, fp32, AdamW,
+clipped gradients. All sides train in one process, a step each in turn; figures are medians, and the
+ratio is that of medians. On two ranks, each process has one thread.
 
 - etude: a train job as `etude run` has it, its journal and metrics left out.
 - torchtitan: its Trainer and its loop on the same model, with what a CPU needs: no compiler, no
@@ -15,8 +15,15 @@ is that of medians. On two ranks, each process has one thread.
 
 Attention of the last two is causal over whole rows. Etude's rows are cut from documents of 4096
 tokens, which do not see each other. Writes the section "Training step" of benchmarks/RESULTS.md.
+
+On a GPU (`--device cuda`), etude and torchtitan, with four layers as Llama 3 8B has them, a row of
+8,192 tokens a step, in bf16, compiled, without recomputation. Both have documents of 4096 tokens
+and FlexAttention; by its default, etude's kernels are deterministic (`debug`). The GPU has done a
+step before its time ends. The section is "Training step on a GPU". Each side's weights, gradients
+and moments take 18 GB: 1.14 B parameters, 16 bytes each.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -42,16 +49,26 @@ WARM = 3
 """Rounds at the beginning that are not measured."""
 DOCUMENT = 4096
 """Tokens of each document."""
-SIDES = ("etude", "torchtitan", "plain loop")
+SIDES = {"cpu": ("etude", "torchtitan", "plain loop"), "cuda": ("etude", "torchtitan")}
+"""Device → what is compared on it, etude first."""
+GPU = "H100 80GB"
+"""What the plan takes a GPU for; a step does not depend on it."""
 SPEC = """recipe bench {{ seed = 1 }}
-model small {{ layers = {layers}, dim = {dim}, heads = {heads}, ffn = {ffn}, vocab = {vocab} }}
+model small {{
+  layers = {layers}, dim = {dim}, heads = {heads}, kv_heads = {kv_heads}, ffn = {ffn}
+  vocab = {vocab}
+}}
 tokenizer words {{ bytes }}
 dataset noise {{ sample = arithmetic, documents = 100 docs }}
 stage pre: train {{
   model = small, steps = {steps}, batch = {rows} seqs, seq_len = {seq_len}, lr = 1e-3, data = noise
   export = none
-}}
+{also}}}
 """
+ON_GPUS = """  recompute = none, parallel = {{ shard {ranks} }}
+}}
+cluster here {{ nodes = 1, gpus = {ranks} of "{gpu}" """
+"""What a stage on GPUs has besides, and where."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +78,17 @@ class Shape:
     layers: int = 4
     dim: int = 256
     heads: int = 4
+    kv_heads: int = 4
     ffn: int = 704
     vocab: int = 2048
     rows: int = 8
     seq_len: int = 512
+
+
+SHAPES = {
+    "cpu": Shape(),
+    "cuda": Shape(4, 4096, 32, 8, ffn=14336, vocab=32768, rows=1, seq_len=8192),
+}
 
 
 def documents(folder: Path, shape: Shape, tokens: int) -> None:
@@ -86,13 +110,16 @@ def documents(folder: Path, shape: Shape, tokens: int) -> None:
     )
 
 
-def job_of(shape: Shape, ranks: int, steps: int) -> Any:
+def job_of(shape: Shape, ranks: int, steps: int, device: str = "cpu") -> Any:
     """The train job as etude plans it."""
     from etude.compiler.driver import analyse, compile
     from etude.compiler.plan.plan import TrainJob
     from etude.spec.load import reads
 
-    made = compile(analyse(reads(SPEC.format(**vars(shape), steps=steps)), ranks=ranks))
+    also = ON_GPUS.format(ranks=ranks, gpu=GPU) if device == "cuda" else ""
+    spec = SPEC.format(**vars(shape), steps=steps, also=also)
+    # On GPUs the spec says how many.
+    made = compile(analyse(reads(spec), ranks=ranks if device == "cpu" else None))
     assert made
     (job,) = (job for job in made.plan.jobs if isinstance(job, TrainJob))
     return job
@@ -114,11 +141,12 @@ def loop(trainer: Any) -> Callable[[], None]:
 
 def titan(job: Any, folder: Path) -> Any:
     """torchtitan's own trainer on the job's shapes."""
+    import torch
     from torchtitan.components.checkpoint import CheckpointManager
     from torchtitan.components.dataloader import BaseDataLoader
     from torchtitan.components.loss import CrossEntropyLoss
     from torchtitan.components.optimizer import default_adamw
-    from torchtitan.config import TrainingConfig
+    from torchtitan.config import CompileConfig, TrainingConfig
     from torchtitan.models.common.attention import ScaledDotProductAttention
     from torchtitan.trainer import Trainer
 
@@ -133,10 +161,13 @@ def titan(job: Any, folder: Path) -> Any:
         def __init__(self, config: Config, **given: Any) -> None:
             shape = given["local_batch_size"], given["seq_len"]
             self._rows = rows_of(config.vocab, shape, given["dp_rank"])
+            places = torch.arange(given["seq_len"]) % DOCUMENT
+            # Without them, attention is causal over whole rows.
+            self._also = {} if on_cpu else {"positions": places.repeat(shape[0], 1)}
 
         def __iter__(self) -> Iterator[Any]:
             for inputs, labels in self._rows:
-                yield {"input": inputs}, labels
+                yield {"input": inputs, **self._also}, labels
 
         def state_dict(self) -> dict[str, Any]:
             return {}
@@ -144,8 +175,9 @@ def titan(job: Any, folder: Path) -> Any:
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
             """Rows are random."""
 
-    spec = model_spec(job.model, "cpu", job.seq_len, "logits")
-    for block in spec.model.layers:
+    on_cpu = job.resources.device == "cpu"
+    spec = model_spec(job.model, job.resources.device, job.seq_len, "logits")
+    for block in spec.model.layers if on_cpu else ():
         block.attention.inner_attention = ScaledDotProductAttention.Config()
     return Trainer.Config(
         model_spec=spec,
@@ -159,9 +191,10 @@ def titan(job: Any, folder: Path) -> Any:
             local_batch_size=job.sequences // job.steps // job.resources.world_size,
             seq_len=job.seq_len,
             steps=job.steps,
-            mixed_precision_param="float32",
+            mixed_precision_param=job.torchtitan["training"]["mixed_precision_param"],
             disable_cuda_graphs=True,
         ),
+        compile=CompileConfig(**job.torchtitan["compile"]),
         activation_checkpoint=None,
         checkpoint=CheckpointManager.Config(enable=False),
     ).build()
@@ -214,22 +247,31 @@ def rows_of(vocab: int, shape: tuple[int, int], rank: int) -> Iterator[Any]:
         yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
 
-def measure(folder: Path, shape: Shape, rounds: int, ranks: int = 1) -> dict[str, list[float]]:
-    """Seconds of each side's steps on this rank; all ranks call this together."""
+def measure(
+    folder: Path, shape: Shape, rounds: int, ranks: int = 1, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds of each side's steps on this rank; all ranks call this together.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
     from etude.runtime.engine.device import prepare
 
-    prepare("cpu")
+    where = "cpu" if device == "cpu" else GPU
+    prepare(where)
+    import torch
     import torch.distributed as dist
 
     from etude.runtime.engine.process import join, logging_to, rank_log
     from etude.runtime.engine.train import make_trainer
     from etude.runtime.engine.trainer import Trainer
 
-    rank = join(ranks, "cpu")
-    job = job_of(shape, ranks, WARM + rounds)
+    rank = join(ranks, where)
+    job = job_of(shape, ranks, WARM + rounds, device)
     if rank == 0:
         documents(folder / "noise", shape, job.sequences * shape.seq_len)
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    sides = SIDES[device]
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
     with ExitStack() as stack:
         stack.enter_context(logging_to(rank_log(folder, rank)))
         # Makes the process group that the others use, once all ranks are here.
@@ -244,20 +286,23 @@ def measure(folder: Path, shape: Shape, rounds: int, ranks: int = 1) -> dict[str
         steps = {
             "etude": loop(stack.enter_context(ours)),
             "torchtitan": loop(own),
-            "plain loop": plain(shape, ranks, rank),
         }
+        if "plain loop" in sides:
+            steps["plain loop"] = plain(shape, ranks, rank)
         for number in range(WARM + rounds):
-            for place in range(len(SIDES)):
-                side = SIDES[(number + place) % len(SIDES)]
+            for place in range(len(sides)):
+                side = sides[(number + place) % len(sides)]
                 dist.barrier()
+                torch.accelerator.synchronize() if device == "cuda" else None
                 begin = time.perf_counter()
                 steps[side]()
+                torch.accelerator.synchronize() if device == "cuda" else None
                 if number >= WARM:
                     seconds[side].append(time.perf_counter() - begin)
     return seconds
 
 
-def on(ranks: int, rounds: int) -> dict[str, list[float]]:
+def on(ranks: int, rounds: int, device: str) -> dict[str, list[float]]:
     """What rank 0 of so many processes measures."""
     with tempfile.TemporaryDirectory() as name:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -265,48 +310,66 @@ def on(ranks: int, rounds: int) -> dict[str, list[float]]:
         threads = max((os.cpu_count() or 1) // ranks, 1)
         given = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         environment = {**os.environ, **given}
-        subprocess.run([*command, str(rounds), name], check=True, env=environment)
+        command += [str(rounds), "--device", device, "--folder", name]
+        subprocess.run(command, check=True, env=environment)
         return json.loads((Path(name) / "seconds.json").read_text())
 
 
-def table(found: dict[int, dict[str, list[float]]], shape: Shape, rounds: int) -> str:
+def table(
+    found: dict[int, dict[str, list[float]]], shape: Shape, rounds: int, device: str = "cpu"
+) -> str:
     """The section of the results.
 
     Args:
         found: ranks → what `measure` returns.
     """
+    first, *others = SIDES[device]
     tokens, lines = shape.rows * shape.seq_len, []
     for ranks, seconds in found.items():
-        rate = {side: tokens / median(seconds[side]) for side in SIDES}
-        said = " | ".join(f"{rate[side]:,.0f}" for side in SIDES)
-        ratios = " | ".join(f"{rate['etude'] / rate[side]:.2f}" for side in SIDES[1:])
+        rate = {side: tokens / median(of) for side, of in seconds.items()}
+        said = " | ".join(f"{each:,.0f}" for each in rate.values())
+        ratios = " | ".join(f"{rate[first] / rate[side]:.2f}" for side in others)
         lines.append(f"| {ranks} | {said} | {ratios} |")
+    names = [*SIDES[device], *(f"{first} / {side}" for side in others)]
     packages = ", ".join(f"{n} {version(n)}" for n in ("torch", "torchtitan", "transformers"))
+    how, asked = "fp32", f"{rounds}"
+    if device == "cuda":
+        import torch
+
+        how, asked = f"bf16, compiled, {torch.cuda.get_device_name()}", f"{rounds} --device cuda"
     return (
-        f"`python -m benchmarks.training_step {rounds}` on {platform.machine()}, Python "
+        f"`python -m benchmarks.training_step {asked}` on {platform.machine()}, Python "
         f"{platform.python_version()}, {packages}; {shape.layers} layers, {shape.dim} wide, "
-        f"vocabulary {shape.vocab}, {shape.rows} rows of {shape.seq_len} a step, fp32; tokens/s, "
+        f"vocabulary {shape.vocab}, {shape.rows} rows of {shape.seq_len} a step, {how}; tokens/s, "
         f"medians of {rounds} steps in turn. Load average {os.getloadavg()[0]:.1f} on "
         f"{os.cpu_count()} cores.\n\n"
-        "| ranks | etude | torchtitan | plain loop | etude / torchtitan | etude / plain loop |\n"
-        "| ---: | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(lines)
+        f"| ranks | {' | '.join(names)} |\n"
+        f"| ---: |{' ---: |' * len(names)}\n" + "\n".join(lines)
     )
 
 
-def main(rounds: int = 21) -> None:
-    found = {ranks: on(ranks, rounds) for ranks in (1, 2)}
-    write_section("Training step", table(found, Shape(), rounds))
+TITLES = {"cpu": "Training step", "cuda": "Training step on a GPU"}
 
 
-def worker(rounds: int, folder: Path) -> None:
+def main(rounds: int = 21, device: str = "cpu") -> None:
+    found = {ranks: on(ranks, rounds, device) for ranks in ((1, 2) if device == "cpu" else (1,))}
+    write_section(TITLES[device], table(found, SHAPES[device], rounds, device))
+
+
+def worker(rounds: int, device: str, folder: Path) -> None:
     """A rank of `on`."""
-    seconds = measure(folder, Shape(), rounds, int(os.environ["WORLD_SIZE"]))
+    seconds = measure(folder, SHAPES[device], rounds, int(os.environ["WORLD_SIZE"]), device)
     if os.environ["RANK"] == "0":
         (folder / "seconds.json").write_text(json.dumps(seconds))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        worker(int(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description="A step of pre-training on three sides.")
+    parser.add_argument("rounds", type=int, nargs="?", default=21)
+    parser.add_argument("--device", choices=SIDES, default="cpu")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.folder:
+        worker(asked.rounds, asked.device, asked.folder)
     else:
-        main(*map(int, sys.argv[1:]))
+        main(asked.rounds, asked.device)

@@ -90,6 +90,18 @@ def _varies(func: Any, args: Any) -> bool:
     return func in VARYING
 
 
+class InOrder:
+    """Threads of which the first does all: fake tensors are not for several at a time."""
+
+    def __init__(self, _: int) -> None:
+        self.map = map
+
+    def __enter__(self) -> "InOrder":
+        return self
+
+    def __exit__(self, *_: Any) -> None: ...
+
+
 def be_a_rank(ranks: int) -> None:
     """Makes this process the first of so many ranks, whose messages go nowhere: on GPUs in a group
     that has no others, as NCCL's, and between hosts in one of their own, as Gloo's."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_stand_in import Device, be_a_rank, without_compilers
+from gpu_stand_in import Device, InOrder, be_a_rank, without_compilers
 
 from etude.runtime.engine import device
 
@@ -350,18 +350,6 @@ MANY: dict[str, Case] = {
     "sharded kto": of_records(Kto(mask="none", **KTO), batch=4),
 }
 CASES = {1: ALONE, 2: MANY}
-
-
-class InOrder:
-    """Threads of which the first does all: fake tensors are not for several at a time."""
-
-    def __init__(self, _: int) -> None:
-        self.map = map
-
-    def __enter__(self) -> "InOrder":
-        return self
-
-    def __exit__(self, *_: Any) -> None: ...
 
 
 def main() -> None:

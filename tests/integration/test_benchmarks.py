@@ -36,9 +36,22 @@ def test_tokenizing(tmp_path: Path) -> None:
 
 
 def test_training_step(tmp_path: Path) -> None:
-    shape = training_step.Shape(layers=1, dim=32, heads=2, ffn=64, vocab=512, rows=2, seq_len=32)
+    shape = training_step.Shape(
+        layers=1, dim=32, heads=2, kv_heads=1, ffn=64, vocab=512, rows=2, seq_len=32
+    )
     found = training_step.measure(tmp_path, shape, 2)
     assert {side: len(seconds) for side, seconds in found.items()} == dict.fromkeys(
-        training_step.SIDES, 2
+        training_step.SIDES["cpu"], 2
     )
     assert "| 1 | " in training_step.table({1: found}, shape, 2)
+
+
+def test_a_training_step_on_a_gpu_is_that_of_8b() -> None:
+    shape = training_step.SHAPES["cuda"]
+    job = training_step.job_of(shape, 1, 8, "cuda")
+    model, training = job.model, job.torchtitan["training"]
+    assert (model.dim, model.heads, model.kv_heads, model.ffn) == (4096, 32, 8, 14336)
+    assert (training["local_batch_size"], job.seq_len) == (shape.rows, shape.seq_len)
+    assert training["mixed_precision_param"] == "bfloat16"
+    assert job.torchtitan["compile"] == {"enable": True}
+    assert job.torchtitan["activation_checkpoint"] is None

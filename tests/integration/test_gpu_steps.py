@@ -34,19 +34,20 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def told(stand_in: Path, ranks: int, cases: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """What became of each case, in one process."""
+def said(stand_in: Path, worker: Path, *arguments: str) -> list[dict[str, Any]]:
+    """What a worker says on the stand-in, line by line."""
     environment = {**os.environ, "LD_PRELOAD": str(stand_in), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(SOURCE.parent)
-    worker = subprocess.run(
-        [sys.executable, WORKER, str(ranks), *cases],
-        env=environment,
-        capture_output=True,
-        text=True,
+    done = subprocess.run(
+        [sys.executable, worker, *arguments], env=environment, capture_output=True, text=True
     )
-    assert worker.returncode == 0, worker.stderr[-3000:]
-    found = [json.loads(line) for line in worker.stdout.splitlines() if line.startswith('{"case"')]
-    return {each["case"]: each for each in found}
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
+
+
+def told(stand_in: Path, ranks: int, cases: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """What became of each case, in one process."""
+    return {each["case"]: each for each in said(stand_in, WORKER, str(ranks), *cases)}
 
 
 def check(found: dict[str, Any]) -> None:
@@ -58,6 +59,12 @@ def test_jobs_run_on_a_gpu_and_the_cpu_waits_for_nothing_in_their_steps(stand_in
     found = told(stand_in, 1, CHEAP)
     for case in CHEAP:
         check(found[case])
+
+
+def test_the_benchmark_of_a_training_step_runs_on_a_gpu(stand_in: Path) -> None:
+    (seconds,) = said(stand_in, WORKER.with_name("training_step_worker.py"), "2")
+    assert set(seconds) == {"etude", "torchtitan"}
+    assert all(len(of) == 2 and min(of) > 0 for of in seconds.values())
 
 
 @pytest.fixture(scope="module")
