@@ -172,6 +172,11 @@ def _context(model: ModelShape, mesh: Resources) -> Wrong:
             "context parallelism reorders tokens, whose distances ALiBi goes by",
             "write `tensor` or `pipeline` instead of `context`",
         )
+    if model.parts and model.parts.linear_heads:
+        return (
+            "context parallelism cuts sequences, along which the state of linear attention runs",
+            "write `tensor` or `pipeline` instead of `context`",
+        )
     if mesh.device != "cpu":
         return None
     return "context parallelism needs GPUs, but this stage runs on CPUs", "remove `context`"

@@ -24,6 +24,8 @@ def tensor_widths(model: ModelShape, expert: int) -> dict[str, int]:
         "ffn": model.ffn,
         "vocab": model.vocab,
     }
+    if model.parts and model.parts.linear_heads:
+        widths["linear_key_heads"] = model.parts.linear_key_heads
     if model.experts and expert == 1:
         widths["experts.ffn"] = model.experts.ffn
     if dense_layers(model) == 0:

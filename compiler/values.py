@@ -130,6 +130,14 @@ class Parts(Value):
     output_bias: bool = later(False)  # the output layer has a bias
     window_first: bool = later(False)  # of so many layers, the first has no window, not the last
     window_scaled: bool = later(False)  # `rope_scaling` scales layers with a window too
+    gate: bool = later(False)  # what attention gathers is multiplied by a sigmoid of its input
+    # Gated delta nets (arXiv:2412.06464) in place of attention; 0 heads: none.
+    linear_heads: int = later(0)  # of values
+    linear_key_heads: int = later(0)  # of queries and keys
+    linear_key_dim: int = later(0)  # width of a head's queries and keys
+    linear_value_dim: int = later(0)  # width of a head's values
+    linear_convolution: int = later(0)  # tokens that the convolution before them sees
+    linear_skips: int = later(0)  # every so manieth layer has attention all the same
 
     @property
     def biased(self) -> tuple[bool, bool, bool]:
@@ -150,6 +158,10 @@ class Parts(Value):
     def rotates(self, layer: int) -> bool:
         """Whether a layer, counted from 0, has rotary positions."""
         return not (self.alibi or self.learned or _nth(self.rotary_skips, layer))
+
+    def linear(self, layer: int) -> bool:
+        """Whether a layer, counted from 0, has a gated delta net in place of attention."""
+        return self.linear_heads > 0 and not _nth(self.linear_skips, layer)
 
     def near(self, layer: int) -> bool:
         """Whether a layer, counted from 0, has the model's window, if there is one."""

@@ -11,6 +11,7 @@ from ..families import FAMILIES
 from ..families.architectures import (
     attention_flops_per_token,
     flops_per_token,
+    linear_layers,
     weights,
     widths,
     windowed_layers,
@@ -415,6 +416,7 @@ def shape_symbols(model: ModelShape) -> Mapping[str, float]:
         "sinks": model.sinks,
         **_apart(model, queries, keys),
         "near": windowed_layers(model) / model.layers,
+        **_linear(model, queries + keys + values + (values if latent else queries)),
         "r_q": latent.queries if latent else 0,
         "r_k": latent.keys if latent else 0,
         "r": latent.rotary if latent else 0,
@@ -430,12 +432,38 @@ def shape_symbols(model: ModelShape) -> Mapping[str, float]:
     }
 
 
-def _apart(model: ModelShape, queries: int, keys: int) -> dict[str, int]:
-    """Parameters that a layer has besides those of a Llama's, or fewer than it, by its parts."""
+def _linear(model: ModelShape, wide: int) -> dict[str, float]:
+    """The symbols of linear attention, and of attention's gate.
+
+    Args:
+        wide: elements of a token that attention makes: queries, keys, values, and what it mixes.
+    """
+    of, linear = model.parts, linear_layers(model) / model.layers
+    if of is None or not (linear or of.gate):
+        return {"linear": 0, "more": 0, "H_l": 0, "h_k": 0, "h_v": 0}
+    gate = 2 * model.heads * model.head_dim if of.gate else 0
+    keys, values = of.linear_key_heads * of.linear_key_dim, of.linear_heads * of.linear_value_dim
+    # Before and behind the convolution, the gate, the mixed values, and the same normed and gated.
+    made = 2 * (2 * keys + values) + 3 * values
+    return {
+        "linear": linear,
+        "more": (1 - linear) * gate + linear * (made - wide),
+        "H_l": of.linear_heads,
+        "h_k": of.linear_key_dim,
+        "h_v": of.linear_value_dim,
+    }
+
+
+def _apart(model: ModelShape, queries: int, keys: int) -> dict[str, float]:
+    """Parameters that a layer has besides those of a Llama's, or fewer than it, by its parts; of
+    layers with and without linear attention, in the mean."""
     if model.parts is None:
         return {"apart": 0, "apart_e": 0}
-    of = weights(model)
-    more = of.attention + of.norms - 2 * model.dim * (queries + keys) - 2 * model.dim
+    of, linear = weights(model), linear_layers(model)
+    mixing = of.attention
+    if linear:
+        mixing += linear * (of.linear - of.attention) / model.layers
+    more = mixing + of.norms - 2 * model.dim * (queries + keys) - 2 * model.dim
     return {"apart": more + of.feed_forward - 3 * model.dim * model.ffn, "apart_e": more}
 
 

@@ -28,6 +28,12 @@ SYMBOLS = {
     "below 0 if fewer",
     "apart_e": "the same of a layer with experts",
     "near": "share of the layers that have a window",
+    "linear": "share of the layers that have linear attention",
+    "more": "width of what a layer makes besides attention's queries, keys, values and mixed "
+    "values, in the mean: its gate; with linear attention, what that makes less those",
+    "H_l": "heads of linear attention",
+    "h_k": "width of their queries and keys",
+    "h_v": "width of their values",
     "window": "tokens of a window, at most those of a sequence",
     "r_q": "width of the latent of queries, 0 if there is none",
     "r_k": "width of the latent of keys and values, 0 if there is none",
@@ -183,13 +189,17 @@ TIME: dict[str, Formula] = {
         "FLOPs",
     ),
     "seen": _of(
-        "(1 - near) * s + near * window * (2 - window / s)",
+        "(1 - near - linear) * s + near * window * (2 - window / s)",
         "twice the number of keys that a token sees, averaged over the sequence and the layers",
     ),
     "attention_flops": _of(
-        "L * (q + u) * seen * T / t * (1 + 2.5 * backward + recompute)",
+        "(L * (q + u) * seen + L * linear * H_l * (6 * h_k * h_v + 128 * (3 * h_k + 2 * h_v)))"
+        " * T / t * (1 + 2.5 * backward + recompute)",
         "causal attention: scores and weighted sums over half of the sequence, or the window; "
-        "backward 2.5 times forward (arXiv:2307.08691 §4.1)",
+        "backward 2.5 times forward (arXiv:2307.08691 §4.1); linear attention in chunks of 64 "
+        "tokens: the state is read twice and added to, and within a chunk are two products of "
+        "keys, one triangular system for keys and values, and the weighted sum of values "
+        "(arXiv:2412.06464 §3.3)",
         "FLOPs",
     ),
     "converted": _of(

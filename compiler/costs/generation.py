@@ -83,13 +83,15 @@ GENERATION: dict[str, Formula] = {
         "2 * ((N - N_copied) / t + N_copied)", "bf16 weights of the fullest stage", "bytes"
     ),
     "token": _of(
-        "2 * L * ((r_k + r) if r_k else (k + w) / min(t, G))",
-        "cache of a token: bf16 keys and values of the stage's layers; a tensor rank has its KV "
-        "heads, at least one, and all of a latent (arXiv:2309.06180 §4; arXiv:2405.04434 §2.1)",
+        "2 * L * (1 - linear) * ((r_k + r) if r_k else (k + w) / min(t, G))",
+        "cache of a token: bf16 keys and values of the stage's layers, except those with linear "
+        "attention; a tensor rank has its KV heads, at least one, and all of a latent (arXiv:2309.06180 §4; arXiv:2405.04434 §2.1)",
         "bytes",
     ),
     "sequence": _of(
-        "token * ((1 - near) * T + near * T_w)", "cache of the longest sequence", "bytes"
+        "token * ((1 - near) * T + near * T_w) + 4 * L * linear * H_l * h_k * h_v / t",
+        "cache of the longest sequence, and the state of linear attention in fp32",
+        "bytes",
     ),
     "work": _of(
         "2 * chunk * (2 * d + (2 * q + k + w + 3 * F) / t + r_q + r_k) + 12 * most * V",
@@ -111,7 +113,8 @@ DRAWING: dict[str, Formula] = {
         "parameters of all layers that a token goes through",
     ),
     "prompts": _of(
-        "n * P * (2 * N_token + (q + u) * (dense + mixed) * ((1 - near) * P + near * min(P, T_w)))"
+        "n * P * (2 * N_token"
+        " + (q + u) * (dense + mixed) * ((1 - near - linear) * P + near * min(P, T_w)))"
         " / (t * e_matmul * peak)",
         "prompts: bound by matrix products, 2 FLOPs a parameter and token (arXiv:2001.08361 "
         "§2.1), and causal attention; the nodes of a pipeline work one after the other "

@@ -77,9 +77,10 @@ MEMORY: dict[str, Formula] = {
     ),
     "copies": _of("2 * K * d * L_e / L", "width of what goes to experts and comes back, per layer"),
     "made": _of(
-        "bytes * ((2 * d + q + k + w + u + (g + 1) * F + copies) / t + r_q + r_k)",
+        "bytes * ((2 * d + q + k + w + u + more + (g + 1) * F + copies) / t + r_q + r_k)",
         "bytes a token that a layer makes: both residuals, queries, keys, values, what attention "
-        "gives, and the products of the feed-forward layer (arXiv:2205.05198 §4)",
+        "gives, what linear attention has more, and the products of the feed-forward layer "
+        "(arXiv:2205.05198 §4)",
         "bytes",
     ),
     "saved_all": _of(
@@ -92,7 +93,7 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "saved_some": _of(
-        "bytes * (d * (1 + (t > 1)) + q + u + w + (r_k > 0) * (k - H * r) + F_every + copies) / t"
+        "bytes * (d * (1 + (t > 1)) + q + u + w + more + (r_k > 0) * (k - H * r) + F_every + copies) / t"
         " + 4 * H / t",
         "the same with selective recomputation: the input, attention, every second matrix product "
         "(queries, values, gate), and what tensor parallelism has reduced of attention's "

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ...spec.schema.adapter import Adapter
 from ..values import ModelShape
 from . import FAMILIES
-from .architectures import dense_layers
+from .architectures import dense_layers, linear_layers
 from .weights import Weight
 
 
@@ -17,11 +17,16 @@ def has_feed_forward(model: ModelShape) -> bool:
 def adapted(adapter: Adapter, model: ModelShape) -> Iterator[tuple[str, Weight, int]]:
     """The matrices beside which there are adapters: part, matrix, and in how many layers."""
     family, dense = FAMILIES[model.family], dense_layers(model)
+    linear = linear_layers(model)
     if "attention" in adapter.on:
-        for weight in family.attention(model):
-            # Not those that make latents, and no norms.
-            if len(weight.shape) == 2 and weight.cut is not None and weight.part is None:
-                yield "attention", weight, model.layers
+        for weights, layers in (
+            (family.attention(model), model.layers - linear),
+            (family.linear(model) if linear else (), linear),
+        ):
+            for weight in weights:
+                # Not those that make latents, no norms, and of linear attention no small ones.
+                if len(weight.shape) == 2 and weight.cut is not None and weight.part is None:
+                    yield "attention", weight, layers
     if "feed_forward" in adapter.on:
         for weight in family.feed_forward(model) if dense else ():
             if len(weight.shape) == 2:  # not biases

@@ -1,6 +1,6 @@
 """Complete architectures, and parameter and FLOP counts from the shape alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -62,6 +62,7 @@ class Weights(Record):
     between the embedding of tokens and the first layer."""
 
     attention: int
+    linear: int
     norms: int
     feed_forward: int
     shared: int
@@ -92,6 +93,23 @@ def windowed_layers(model: ModelShape) -> int:
     return sum(windowed(model, layer) for layer in range(model.layers))
 
 
+def is_linear(model: ModelShape, layer: int) -> bool:
+    """Whether a layer, counted from 0, has linear attention."""
+    return model.parts is not None and model.parts.linear(layer)
+
+
+@lru_cache(maxsize=1024)
+def linear_layers(model: ModelShape) -> int:
+    """Layers with linear attention."""
+    return sum(is_linear(model, layer) for layer in range(model.layers))
+
+
+def mixing(model: ModelShape, layer: int) -> Iterator[Weight]:
+    """The weights by which a layer, counted from 0, mixes tokens: those of its attention."""
+    family = FAMILIES[model.family]
+    return family.linear(model) if is_linear(model, layer) else family.attention(model)
+
+
 @lru_cache(maxsize=1024)
 def weights(model: ModelShape) -> Weights:
     """Counts of parameters. Biases that balance the load of experts do not count."""
@@ -100,6 +118,7 @@ def weights(model: ModelShape) -> Weights:
     table = model.vocab * model.dim
     return Weights(
         attention=_count(family.attention(model)),
+        linear=_count(family.linear(model)) if linear_layers(model) else 0,
         norms=_count(family.norms(model)),
         feed_forward=_count(family.feed_forward(model)),
         shared=_count(each for each in mixed if each.part == "shared"),
@@ -133,7 +152,8 @@ def active_parameters(model: ModelShape) -> int:
 def _parameters(model: ModelShape, experts: int) -> int:
     of, dense = weights(model), dense_layers(model)
     mixed = of.shared + of.router + experts * of.expert
-    layers = model.layers * (of.attention + of.norms)
+    linear = linear_layers(model)
+    layers = (model.layers - linear) * of.attention + linear * of.linear + model.layers * of.norms
     layers += dense * of.feed_forward + (model.layers - dense) * mixed
     ends = of.embedding + of.start + of.final_norm + of.output + of.output_bias
     return layers + ends
@@ -187,9 +207,16 @@ def attention_flops_per_token(model: ModelShape, seq_len: int) -> int:
     backward; half of the keys are in the future (PaLM, arXiv:2204.02311, Appendix B, halved). With
     a window of n tokens, a token has n keys, except the first n tokens, which have half as many:
     n · (2 - n / seq_len) replaces seq_len.
+
+    A layer with linear attention takes 18 · heads · key width · value width, whatever the length:
+    for a token it reads its state with the key, adds to it, and reads it with the query, by 2 FLOPs
+    an element (arXiv:2412.06464 §3.1).
     """
     latent = model.latent
     width = latent.plain + latent.rotary + latent.values if latent else 2 * model.head_dim
     near, window = windowed_layers(model), min(model.window, seq_len)
-    twice = (model.layers + model.mtp - near) * seq_len**2 + near * window * (2 * seq_len - window)
-    return 3 * model.heads * width * twice // seq_len
+    linear, of = linear_layers(model), model.parts
+    full = model.layers + model.mtp - linear - near
+    twice = full * seq_len**2 + near * window * (2 * seq_len - window)
+    state = of.linear_heads * of.linear_key_dim * of.linear_value_dim if of else 0
+    return 3 * model.heads * width * twice // seq_len + 18 * linear * state

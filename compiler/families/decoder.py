@@ -183,10 +183,21 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 
+LINEAR: dict[str, int] = {
+    "linear_key_dim": 128,
+    "linear_value_dim": 128,
+    "linear_convolution": 4,
+    "linear_skips": 4,
+}
+"""What a gated delta net has unless told otherwise: as in Qwen3-Next (its config.json)."""
+
 
 def parts(shape: Shape) -> dict[str, Any]:
     """The parts of a shape, complete, and the model_type that computes them."""
     given = {**USUAL, **(shape.get("parts") or {}), "published": ""}
+    if given["linear_heads"]:
+        usual = LINEAR | {"linear_key_heads": given["linear_heads"]}
+        given |= {name: given[name] or value for name, value in usual.items()}
     return given | {"published": published(given, shape)}
 
 
@@ -200,11 +211,31 @@ def attention(model: ModelShape) -> Iterator[Weight]:
         yield Weight((rows, model.dim), 0)
         if inside:
             yield Weight((rows,), 0)
+    if of.gate:
+        yield Weight((queries, model.dim), 0)
     yield Weight((model.dim, queries), 1)
     if outside:
         yield Weight((model.dim,), None)
     for heads in (model.heads, model.kv_heads):
         yield from _norm_of_heads(model, of.qk_norm, heads)
+
+
+def linear(model: ModelShape) -> Iterator[Weight]:
+    """A gated delta net (arXiv:2412.06464 §3.3): queries, keys, values and their gate, the products
+    for decay and strength, convolutions, a bias and a rate of the decay, the norm, the output."""
+    of = model.parts
+    assert of
+    keys, values = of.linear_key_heads * of.linear_key_dim, of.linear_heads * of.linear_value_dim
+    for rows in (keys, keys, values, values):
+        yield Weight((rows, model.dim), 0)
+    for _ in range(2):
+        yield Weight((of.linear_heads, model.dim), 0, "small")
+    for rows in (keys, keys, values):
+        yield Weight((rows, of.linear_convolution), 0, "small")
+    for _ in range(2):
+        yield Weight((of.linear_heads,), 0)
+    yield Weight((of.linear_value_dim,), None)
+    yield Weight((model.dim, values), 1)
 
 
 def _norm_of_heads(model: ModelShape, kind: str, heads: int) -> Iterator[Weight]:
@@ -286,6 +317,7 @@ FAMILY = Family(
     # transformers' own YaRN, with its factor on queries and keys.
     yarn={},
     attention=attention,
+    linear=linear,
     feed_forward=feed_forward,
     norms=norms,
     last_norm=_norm,

@@ -18,6 +18,7 @@ from .decoder_written import (
 )
 from .family import Shape
 from .further_mixed_kinds import FURTHER_CLASSES, FURTHER_WRITTEN
+from .linear_kinds import LINEAR_CLASSES, LINEAR_COMPUTED, LINEAR_WRITTEN
 from .mixed_computed import routing
 from .mixed_kinds import MIXED_CLASSES, MIXED_WRITTEN
 
@@ -206,6 +207,7 @@ CLASSES = {
     "ministral": "Ministral",
     **MIXED_CLASSES,
     **FURTHER_CLASSES,
+    **LINEAR_CLASSES,
 }
 
 
@@ -232,7 +234,8 @@ def published(given: Mapping[str, Any], shape: Shape) -> str:
     """The model_type of transformers that computes these parts of a shape; "": none does."""
     stretched = shape.get("rope_scaling", "none") != "none"
     experts = shape.get("experts")
-    for kind, has in routing(experts) if experts else COMPUTED.items():
+    dense = LINEAR_COMPUTED if given["linear_heads"] else COMPUTED
+    for kind, has in routing(experts) if experts else dense.items():
         wanted = {**USUAL, **has, "published": "", "window_scaled": ANY}
         apart = {name for name, value in wanted.items() if value is ANY}
         same = all(given[name] == value for name, value in wanted.items() if name not in apart)
@@ -424,4 +427,5 @@ _OWN: Mapping[str, Callable[[Architecture, Parts, dict[str, Any]], dict[str, Any
     **WRITTEN,
     **MIXED_WRITTEN,
     **FURTHER_WRITTEN,
+    **LINEAR_WRITTEN,
 }

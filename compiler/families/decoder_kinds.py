@@ -8,6 +8,7 @@ from .decoder_reading import capped, scaled, share, whole_heads
 from .further_mixed_kinds import FURTHER_KINDS
 from .fused_kinds import FUSED
 from .gpt_kinds import GPTS
+from .linear_kinds import LINEAR_KINDS
 from .llama3 import DENSE
 from .llama_kinds import KIN
 from .mixed_kinds import MIXED_KINDS
@@ -349,5 +350,6 @@ KINDS = {
     **KIN,
     **MIXED_KINDS,
     **FURTHER_KINDS,
+    **LINEAR_KINDS,
 }
 """model_type → how its configuration is read."""

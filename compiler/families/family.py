@@ -50,6 +50,7 @@ class Family(Record):
             original length.
         attention, mixture, feed_forward, norms: the weights of a layer's attention, of its experts,
             of its feed-forward layer if it has none, and of its norms.
+        linear: the weights of a layer with linear attention, in place of those of attention.
         last_norm: the weights of the norm before the output.
         start: the weights between the embedding of tokens and the first layer.
         output: the weights of the output layer besides its matrix.
@@ -82,6 +83,7 @@ class Family(Record):
     config_json: Callable[[Architecture], dict[str, Any]]
     yarn: Mapping[str, Any] = {"attention_factor": 1.0}
     attention: Callable[[ModelShape], Iterator[Weight]] = grouped_attention
+    linear: Callable[[ModelShape], Iterator[Weight]] = nothing
     mixture: Callable[[ModelShape], Iterator[Weight]] = mixture
     feed_forward: Callable[[ModelShape], Iterator[Weight]] = dense
     norms: Callable[[ModelShape], Iterator[Weight]] = two_norms

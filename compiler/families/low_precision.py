@@ -9,7 +9,7 @@ from ...spec.quantity import counted
 from ...spec.schema.precision import PARTS, Precision
 from ..values import ModelShape, Resources
 from . import FAMILIES
-from .architectures import dense_layers
+from .architectures import dense_layers, is_linear, mixing
 from .weights import Weight
 
 
@@ -49,9 +49,13 @@ def products(model: ModelShape) -> dict[str, list[Weight]]:
     """
     family, mixed = FAMILIES[model.family], model.experts is not None
     layer = list(family.mixture(model)) if mixed else []
+    every = {is_linear(model, layer): layer for layer in range(model.layers)}
     found = {
         "attention": [
-            weight for weight in family.attention(model) if not (model.biased and weight.cut == 1)
+            weight
+            for one in sorted(every.values())
+            for weight in mixing(model, one)
+            if _is_product(model, weight)
         ],
         "feed_forward": list(family.feed_forward(model)) if dense_layers(model) else [],
         "experts": [weight for weight in layer if weight.part == "experts"],
@@ -93,9 +97,30 @@ def share(precision: Precision, model: ModelShape) -> float:
             size = size // experts.count * experts.active
         if part == "output":
             continue
-        every += size * len(_with(part, model, range(model.layers)))
-        low += size * len(_with(part, model, inside)) if part in parts else 0
+        every += _elements(part, size, model, range(model.layers))
+        low += _elements(part, size, model, inside) if part in parts else 0
     return low / every
+
+
+def _elements(part: str, size: int, model: ModelShape, among: range) -> int:
+    """The elements of a part's matrices in some layers, of which each has `size`."""
+    return _mixing(model, among) if part == "attention" else size * len(_with(part, model, among))
+
+
+def _mixing(model: ModelShape, among: range) -> int:
+    """The elements of the matrices of attention, also linear, in some layers."""
+    return sum(
+        prod(weight.shape)
+        for layer in among
+        for weight in mixing(model, layer)
+        if _is_product(model, weight)
+    )
+
+
+def _is_product(model: ModelShape, weight: Weight) -> bool:
+    """Whether a weight of attention is one of the matrices that can be in 8 or 4 bits."""
+    aside = weight.part in ("small", "norm") or (model.biased and weight.cut == 1)
+    return len(weight.shape) == 2 and not aside
 
 
 def _with(part: str, model: ModelShape, among: range) -> range:

@@ -11,13 +11,15 @@ class Weight(NamedTuple):
 
     Attributes:
         cut: the axis that tensor parallelism splits; None: every rank has the whole weight.
-        part: the part of a mixture of experts that the weight belongs to, or that it is a norm's
-            and yet a matrix. The first axis of expert weights counts the experts.
+        part: the part of a mixture of experts that the weight belongs to; or that it is a norm's
+            and yet a matrix; or that it is a small one of linear attention, beside which there are
+            no adapters, and which stays in bf16. The first axis of expert weights counts the
+            experts.
     """
 
     shape: tuple[int, ...]
     cut: int | None
-    part: Literal["router", "shared", "experts", "norm"] | None = None
+    part: Literal["router", "shared", "experts", "norm", "small"] | None = None
 
 
 def grouped_attention(model: ModelShape) -> Iterator[Weight]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...spec.record import Record
 from ..families import FAMILIES
-from ..families.architectures import complete, windowed
+from ..families.architectures import complete, linear_layers, windowed
 from ..families.config_json import MOST, Problem, Values, attention_factor, head_width
 from ..values import ModelShape
 from .published_keys import FIXED, HARMLESS, KINDS, READ, ROPE, nearest
@@ -326,6 +326,8 @@ class _Reader:
         near = [windowed(model, layer) for layer in range(model.layers)]
         says = [kind == "sliding_attention" for kind in given]
         plain = {"sliding_attention", "full_attention"}
+        if linear_layers(model):
+            plain = {"full_attention", "linear_attention"}
         other = says != near and (any(says) or any(near))
         if other or not plain.issuperset(map(str, given)):
             others = ", ".join(sorted({str(kind) for kind in given}))

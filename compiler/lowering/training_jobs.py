@@ -12,6 +12,7 @@ from ..families.architectures import (
     attention_flops_per_token,
     flops_per_token,
     further_parameters,
+    linear_layers,
     parameters,
 )
 from ..ids import SegmentId
@@ -335,6 +336,8 @@ class Training:
         """The objective of a stage; its fields have the names of the attributes in the schema."""
         model = self._way(stage).objective()
         known = {**vars(stage.spec), **stage.settings, "counts": stage.spec.counts}
+        if "layout" in known:
+            known["layout"] = layout(stage)
         names = [n for n in model.model_fields if n != "name" and known.get(n) is not None]
         return model.model_validate({name: known[name] for name in names})
 
@@ -356,7 +359,7 @@ class Training:
         if spec.data_kind == "ratings":
             content["form"] = "ratings"
         else:
-            content["layout"] = spec.layout
+            content["layout"] = layout(stage)
         read = compared(self.jobs.recipe.datasets[source], segment.seq_len, split)
         content = with_reading(content, [read])
         inputs = {"model": self.jobs.result[reference], f"data:{source}": self._data(stage, source)}
@@ -383,6 +386,12 @@ class Training:
             return seed
         name = original(stage.name)
         return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
+
+
+def layout(stage: ScheduledStage) -> str:
+    """How rows of preferences are laid out. The result is the same, and the state of linear
+    attention cannot go on twice from where a prompt ends: there, each response has its own."""
+    return "pairs" if linear_layers(stage.model) else getattr(stage.spec, "layout", "joint")
 
 
 def _besides(positions: dict[str, int], turn: Turn | None) -> dict[str, int]:

@@ -15,6 +15,8 @@ _OF_EXPERTS: Mapping[str, tuple[Any, ...]] = {
     "biases": ("none", "qkv", "attention"),
 }
 """Parts that feed-forward layers have, too → their values in models with experts."""
+_LINEAR = ("key_heads", "key_dim", "value_dim", "convolution", "skips")
+"""Parts of linear attention besides `linear_heads`, without their prefix."""
 _ROTARY = ("rotary", "rotary_skips", "window_theta", "window_scaled", "qk_norm_late")
 
 
@@ -43,7 +45,13 @@ def chosen(
             return None
         return {}
     found = shape.get("parts", {}) | given
-    for name, message, help in (*_excluded(found, shape), *_positions(model, given, found)):
+    found |= {"linear_skips": 4} if found.get("linear_heads") and "linear_skips" not in found else {}
+    wrong = (
+        *_excluded(found, shape),
+        *_linear(given, found, shape),
+        *_positions(model, given, found),
+    )
+    for name, message, help in wrong:
         inside = model.parts.at(name) if model.parts and name in given else None
         place = inside or (model.at(name) if name == "rope_theta" else None) or model.at("parts")
         scope.report.add("E592", message, place, help=help)
@@ -108,6 +116,63 @@ def _excluded(found: Mapping[str, Any], shape: Mapping[str, Any]) -> Iterator[tu
             "rotary",
             f"a share of {found['rotary']:g} of a head's elements cannot rotate",
             "write a share of at most 1, such as `rotary = 0.25`",
+        )
+
+
+def _linear(
+    given: Mapping[str, Any], found: Mapping[str, Any], shape: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    """The same of linear attention."""
+    heads, skips = found.get("linear_heads", 0), found.get("linear_skips")
+    if not heads:
+        for name in (f"linear_{each}" for each in _LINEAR):
+            if given.get(name):
+                yield (
+                    name,
+                    f"`{name}` is about linear attention, and the model has none",
+                    f"write `linear_heads = 32`, or remove `{name}`",
+                )
+        return
+    keys = found.get("linear_key_heads") or heads
+    if keys > heads or heads % keys:
+        less = max(n for n in range(1, min(keys, heads) + 1) if heads % n == 0)
+        yield (
+            "linear_key_heads",
+            f"{keys} heads of queries and keys do not divide the {heads} heads of values",
+            f"write `linear_key_heads = {less}`",
+        )
+    if found.get("linear_convolution") == 1:
+        yield (
+            "linear_convolution",
+            "a convolution that sees only its own token is none",
+            "write `linear_convolution = 4`",
+        )
+    layers = shape.get("layers", skips)
+    if not skips or skips < 2 or skips > layers:
+        all_of = skips == 1
+        yield (
+            "linear_skips",
+            "with `linear_skips = 1` all layers have attention, and none is linear"
+            if all_of
+            else f"no layer of this model would have attention: it has {layers} layers, and "
+            + (f"`linear_skips = {skips}`" if skips else "none skips linear attention"),
+            "remove the parts of linear attention"
+            if all_of
+            else f"write `linear_skips = {max(min(4, layers), 2)}`: of so many layers, the last "
+            "has attention",
+        )
+    if shape.get("window"):
+        yield (
+            "linear_heads",
+            "linear attention and a `window` exclude each other: no published model has both, and "
+            "no test compares them",
+            "remove `window` of the model, or `linear_heads`",
+        )
+    if found.get("alibi"):
+        yield (
+            "alibi",
+            "linear attention has no scores that could fall with the distance (ALiBi)",
+            "remove `alibi`, or `linear_heads`",
         )
 
 

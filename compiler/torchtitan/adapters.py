@@ -4,6 +4,7 @@ from typing import Any
 
 from ...spec.schema.adapter import Adapter
 from ..families.adapters import has_feed_forward
+from ..families.architectures import linear_layers
 from ..values import ModelShape
 
 SECTION = "adapter"
@@ -33,6 +34,10 @@ def targets(adapter: Adapter, model: ModelShape) -> list[str]:
         found += ["wq_b" if model.latent.queries else "wq", "wkv_b", "wo"]
     elif "attention" in adapter.on:
         found += ["wq", "wkv", "wo"]
+        if model.parts and model.parts.gate:
+            found += ["gate"]
+        if linear_layers(model):
+            found += ["wk", "wv", "wz"]
     if "feed_forward" in adapter.on and has_feed_forward(model):
         found += ["w1", "w2", "w3"] if model.parts is None or model.parts.gated else ["w1", "w2"]
     return found

@@ -6,6 +6,7 @@ from typing import Any
 from ...spec.schedule import Schedule
 from ...spec.schema import recipe as r
 from ...spec.schema.precision import budget
+from ..families.architectures import linear_layers
 from ..pipelines import LESS_LAYERS, layers_per_stage, pipelining, torch_name
 from ..placement import no_graphs
 from ..program import Form, ModelStage
@@ -18,6 +19,9 @@ NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 (including those of experts, which are not part of linear layers) and attention sinks; a test
 compares them with the shapes of all families."""
 
+CONVOLUTIONS = r"filter$"
+"""Their name of the convolutions of linear attention, a few numbers for each channel: they do not
+decay, and learn by AdamW where matrices learn by Muon."""
 OUTPUT = r"(^|\.)lm_head\."
 """Their name of the output layer, which learns by AdamW where the matrices of layers learn by Muon
 (arXiv:2502.16982 §2.2)."""
@@ -73,7 +77,7 @@ def torchtitan(
         },
         "optimizer": {
             "implementation": "fused",
-            "param_groups": _groups(stage.optimizer, peak),
+            "param_groups": _groups(stage.optimizer, peak, stage.model),
         },
         "activation_checkpoint": _recomputation(stage.recompute, on_cpu=on_cpu),
         "compile": _compiled(resources),
@@ -127,15 +131,16 @@ def _recomputation(recompute: str, *, on_cpu: bool) -> dict[str, Any] | None:
     return None if recompute == "none" else {"mode": recompute}
 
 
-def _groups(optimizer: r.Optimizer, peak: float) -> list[dict[str, Any]]:
+def _groups(optimizer: r.Optimizer, peak: float, model: ModelShape) -> list[dict[str, Any]]:
     """The groups of parameters; of several that match one, the first counts."""
     name, settings = _of_vectors(optimizer, peak)
     found = []
+    vectors = f"{NO_MATRICES}|{CONVOLUTIONS}" if linear_layers(model) else NO_MATRICES
     if optimizer.decay == "matrices":
-        found.append((NO_MATRICES, name, settings | {"weight_decay": 0.0}))
+        found.append((vectors, name, settings | {"weight_decay": 0.0}))
     if optimizer.kind != "muon":
         return _named([*found, (".*", name, settings)])
-    pattern = OUTPUT if found else f"{NO_MATRICES}|{OUTPUT}"
+    pattern = OUTPUT if found else f"{vectors}|{OUTPUT}"
     return _named([*found, (pattern, name, settings), (".*", MUON, _muon(optimizer, peak))])
 
 

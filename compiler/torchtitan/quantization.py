@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...spec.schema.precision import Precision
+from ..families.architectures import linear_layers
 from ..families.low_precision import KERNELS, converted, layers, products
 from ..values import ModelShape
 
@@ -23,6 +24,10 @@ GATE = "moe.shared_experts.gate"
 """The gate of shared experts, of one row, which is never converted."""
 MATRICES = "moe.shared_experts.w"
 """Their other matrices."""
+LINEAR = tuple(f"delta_net.{name}" for name in ("wq", "wk", "wv", "wz", "wo"))
+"""The same for the layers of linear attention that can be converted: not those of its decay and
+its strength, which have a row for each head."""
+SMALL = ("delta_net.wa", "delta_net.wb")
 _CLASSES = {"fp8": "Float8Linear", "mxfp8": "MXFP8Linear", "nvfp4": "NVFP4Linear"}
 
 
@@ -49,6 +54,8 @@ def quantization(precision: Precision, model: ModelShape, *, logits: bool) -> di
         left = [NAMES[part] for part in products(model) if part in NAMES and part not in parts]
         left += ["attention.wo"] if model.biased and "attention" in parts else []
         left += [GATE] if gated else []
+        if linear_layers(model):
+            left += SMALL if "attention" in parts else ["delta_net."]
         left += [f"layers.{layer}." for layer in every if layer not in inside]
         found["Float8LinearConverter"] = {"recipe_name": precision.scaling, "filter_fqns": left}
     elif linear:
@@ -57,9 +64,10 @@ def quantization(precision: Precision, model: ModelShape, *, logits: bool) -> di
             names["attention"] = QUERIES
         if gated and "shared_experts" in names:
             names["shared_experts"] = MATRICES
-        wanted = list(names.values())
+        more = LINEAR if "attention" in names and linear_layers(model) else ()
+        wanted = [*names.values(), *more]
         if inside != every:
-            of_layers = [name for part, name in names.items() if part != "output"]
+            of_layers = [name for part, name in names.items() if part != "output"] + [*more]
             wanted = [f"layers.{layer}.{name}" for layer in inside for name in of_layers]
             wanted += [names["output"]] if "output" in names else []
         found[f"{_CLASSES[precision.kind]}Converter"] = {"fqns": wanted}

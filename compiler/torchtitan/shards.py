@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from math import prod
 
 from ..families import FAMILIES
-from ..families.architectures import dense_layers, further_is_dense
+from ..families.architectures import dense_layers, further_is_dense, mixing
 from ..families.weights import Weight, further_weights
 from ..pipelines import Split, first_layer, layers_of_stage, split_of, stages_of_rank
 from ..placement import cut_inside
@@ -61,7 +61,7 @@ def _weights(
         if layer == 0:
             yield from family.start(model)
         yield from family.norms(model)
-        yield from family.attention(model)
+        yield from mixing(model, layer)
         if layer < dense_layers(model):
             yield from family.feed_forward(model)
         else:

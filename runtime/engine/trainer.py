@@ -370,7 +370,7 @@ class Trainer(TitanTrainer):
             dense = self.config.compile.enable
             masks: Any = of_segments(segments, prefixes, positions, window, dense=dense)
         else:
-            attention = cast(Any, self.model_config).layers[0].attention
+            attention = cast(Any, self.model_config).first_attention
             size = attention.inner_attention.block_size
             masks = segment_blocks(segments, prefixes, positions, window, size)
         kwargs |= {"positions": positions, "attention_masks": masks, "record": record}

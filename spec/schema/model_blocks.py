@@ -286,6 +286,52 @@ class Parts(Declaration):
         otherwise="from the size, else `false`",
         doc="`rope_scaling` scales the positions of layers with a `window`, too",
     )
+    gate: bool | None = attribute(
+        k.Flag(),
+        None,
+        otherwise="from the size, else `false`",
+        doc="what attention gathers is multiplied by a sigmoid, of a product of its input "
+        "(arXiv:2505.06708)",
+    )
+    linear_heads: int | None = attribute(
+        nk.Whole(least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else none",
+        doc="heads of values of a gated delta net (arXiv:2412.06464), which layers have in place "
+        "of attention, except those that `linear_skips` says",
+    )
+    linear_key_heads: int | None = attribute(
+        nk.Whole(least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else `linear_heads`",
+        doc="its heads of queries and keys, which divide `linear_heads`",
+    )
+    linear_key_dim: int | None = attribute(
+        nk.Whole(least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else 128",
+        doc="width of its heads of queries and keys",
+    )
+    linear_value_dim: int | None = attribute(
+        nk.Whole(least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else 128",
+        doc="width of its heads of values",
+    )
+    linear_convolution: int | None = attribute(
+        nk.Whole(least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else 4",
+        doc="tokens, with its own, that the convolution of each of its queries, keys and values "
+        "sees",
+    )
+    linear_skips: int | None = attribute(
+        nk.Whole(least=0, most=nk.MOST),
+        None,
+        otherwise="from the size, else 4",
+        doc="every so manieth layer has attention in spite of `linear_heads`: with 4, three of "
+        "four layers are linear",
+    )
 
 
 class RopeScaling(Declaration):

@@ -385,7 +385,7 @@ class PreferenceTraining(Training):
         k.OneOf("joint", "pairs"),
         "joint",
         doc="`joint`: the prompt once, and each response sees only it and itself; `pairs`: the "
-        "prompt before every response. The result is the same",
+        "prompt before every response, as always with linear attention. The result is the same",
     )
     drop_last: bool = DROP_LAST
     similar: Fraction | None = statement(

@@ -193,6 +193,14 @@ OWN: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
         "mlp_only_layers": [0],
     },
+    "qwen3_5_text": {
+        "head_dim": 32,
+        "num_hidden_layers": 4,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 12,
+    },
     **{kind: {"head_dim": 16} for kind in ("gemma", "gemma2", "gemma3_text", "vaultgemma")},
 }
 """model_type → what it calls its shape, and options that its defaults leave out."""

@@ -54,6 +54,7 @@ from .decoder_blocks import (
     slope,
 )
 from .decoder_further import shard_module
+from .decoder_linear import delta_net, shard_delta
 from .decoder_weights import PartsAdapter
 from .family import Family
 from .parts import Init, cut, further, linear, mixture, norm, whole
@@ -70,8 +71,10 @@ class PartsModel(MTPDecoder):
         def update_from_config(self, *, config: Any, **kwargs: Any) -> None:
             """Takes torchtitan's settings, and says how ranks share weights and activations."""
             MTPDecoder.Config.update_from_config(self, config=config, **kwargs)
-            alibi = any(layer.attention.alibi for layer in self.layers)
-            if alibi and config.parallelism.context_parallel_degree > 1:
+            cut = config.parallelism.context_parallel_degree > 1
+            if cut and any(layer.attention is None for layer in self.layers):
+                raise ValueError("Context parallelism cuts the state of linear attention.")
+            if cut and any(layer.attention.alibi for layer in self.layers):
                 raise ValueError("Context parallelism reorders tokens, which ALiBi cannot follow.")
             shard_parts(
                 self,
@@ -81,7 +84,7 @@ class PartsModel(MTPDecoder):
 
         def get_nparams_and_flops(self, model: nn.Module, seq_len: int) -> tuple[int, int]:
             """Parameters, and FLOPs of a token in training."""
-            attention = self.layers[0].attention
+            attention: Any = self.first_attention
             if any(layer.moe for layer in self.layers):
                 return get_moe_model_nparams_and_flops(
                     self, model, attention.n_heads, 2 * attention.head_dim, seq_len
@@ -98,7 +101,7 @@ class PartsModel(MTPDecoder):
     def get_attention_masks(self, positions: torch.Tensor) -> Any:
         """Masks for packed documents: FlexAttention's, where layers have a window, by names."""
         of: Any = self.config
-        inner = of.layers[0].attention.inner_attention
+        inner = of.first_attention.inner_attention
         if not of.window or not isinstance(inner, FlexAttention.Config):
             return super().get_attention_masks(positions)
         mods = [
@@ -106,7 +109,7 @@ class PartsModel(MTPDecoder):
             get_efficient_causal_mask_mod_for_packed_document(positions),
         ]
         near = [*mods, get_sliding_window_mask_mod(of.window)]
-        attention = of.layers[0].attention
+        attention = of.first_attention
         return {
             "basic_mask": self._create_flex_attention_mask(positions, attention, mods),
             "sliding_window_mask": self._create_flex_attention_mask(positions, attention, near),
@@ -135,14 +138,10 @@ def shard_parts(config: Any, *, enable_sp: bool, enable_ep: bool) -> None:
                 of.sharding_config = norm_config(enable_sp=enable_sp)
                 states = of.sharding_config.state_shardings
                 states["bias"] = states["weight"]
-        set_gqa_attention_sharding(layer.attention, enable_sp=enable_sp)
-        if layer.attention.alibi:
-            states = layer.attention.sharding_config.state_shardings
-            states["slopes"] = dense_param_placement(tp=spmd.R)
-        set_gqa_inner_attention_local_map(layer.attention.inner_attention)
-        for of in (layer.attention.qk_norm, layer.attention.k_norm):
-            if of is not None:
-                shard_norm_of_heads(of)
+        if layer.attention is None:
+            shard_delta(layer.delta_net, layout, enable_sp=enable_sp)
+        else:
+            shard_attention(layer.attention, enable_sp=enable_sp)
         if layer.moe is None:
             shard_feed_forward(layer.feed_forward, layout, enable_sp=enable_sp)
         else:
@@ -164,6 +163,20 @@ def shard_gate(gate: Linear.Config, *, enable_sp: bool) -> None:
         out_src_shardings=whole,
         out_dst_shardings=dense_sequence_parallel_placement() if enable_sp else whole,
     )
+
+
+def shard_attention(attention: PartsAttention.Config, *, enable_sp: bool) -> None:
+    """The same for attention."""
+    set_gqa_attention_sharding(attention, enable_sp=enable_sp)
+    states: Any = attention.sharding_config
+    if attention.alibi:
+        states.state_shardings["slopes"] = dense_param_placement(tp=spmd.R)
+    if attention.gate is not None:
+        attention.gate.sharding_config = colwise_config()
+    set_gqa_inner_attention_local_map(attention.inner_attention)
+    for of in (attention.qk_norm, attention.k_norm):
+        if of is not None:
+            shard_norm_of_heads(of)
 
 
 def shard_feed_forward(fed: PartsFeedForward.Config, layout: Any, *, enable_sp: bool) -> None:
@@ -312,6 +325,7 @@ def attention_of(
         cap=parts["attention_cap"],
         factor=parts["attention_scale"],
         alibi=parts["alibi"],
+        gate=linear(wide, dim, drawn) if parts["gate"] else None,
         inner_attention=get_attention_config("flex"),
         rope=Rotary.Config(**values, skipped=skipped),
     )
@@ -350,6 +364,8 @@ ABSENT = {
     "output_bias": False,
     "window_first": False,
     "window_scaled": False,
+    "gate": False,
+    "linear_heads": 0,
 }
 """Parts that need not be said, as they are then."""
 
@@ -421,6 +437,7 @@ def decoder(
         last = cut(depth_scaled_std(0.02, layer))
         near = window > 0 and not is_whole(parts, layer)
         mixed = experts is not None and layer >= experts["dense"]
+        delta = parts["linear_heads"] > 0 and not is_nth(parts["linear_skips"], layer)
         both, made = parts["norms"] == "both", partial(norm_of, parts["norm"], dim, norm_eps)
         return PartsBlock.Config(
             norms=parts["norms"],
@@ -432,7 +449,10 @@ def decoder(
             ffn_norm=None if parts["parallel"] == "one" else made(),
             after_attention_norm=made() if both else None,
             after_ffn_norm=made() if both else None,
-            attention=attention_of(
+            delta_net=delta_net(parts, dim, norm_eps, drawn, last) if delta else None,
+            attention=None
+            if delta
+            else attention_of(
                 parts,
                 rope,
                 drawn,

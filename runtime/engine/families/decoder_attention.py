@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchtitan.models.common import ComplexRoPE, CosSinRoPE, RMSNorm
+from torchtitan.models.common import ComplexRoPE, CosSinRoPE, Linear, RMSNorm
 from torchtitan.models.common.attention import GQAttention
 from torchtitan.protocols.module import Module
 
@@ -104,8 +104,8 @@ def slopes(heads: int) -> torch.Tensor:
 
 class PartsAttention(GQAttention):
     """Grouped-query attention whose norm of keys may be of another width than that of queries, or
-    come after the rotation, whose queries, keys and values may be clipped, and whose scores may be
-    capped, and fall with the distance (ALiBi)."""
+    come after the rotation, whose queries, keys and values may be clipped, whose scores may be
+    capped, and fall with the distance (ALiBi), and whose result may have a gate."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(GQAttention.Config):
@@ -115,12 +115,14 @@ class PartsAttention(GQAttention):
         alibi: bool = False
         clip: float = 0.0  # of queries, keys and values; 0: none
         late: bool = False  # norms come after the rotation
+        gate: Linear.Config | None = None  # a sigmoid of its product multiplies what is gathered
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.cap, self.alibi, self.first_head = config.cap, config.alibi, 0
         self.clip, self.late = config.clip, config.late
         self.scaling = config.factor or self.scaling
+        self.gate = config.gate.build() if config.gate else None
         if config.k_norm is not None:
             self.k_norm = config.k_norm.build()
         if self.alibi:
@@ -143,7 +145,7 @@ class PartsAttention(GQAttention):
     ) -> torch.Tensor:
         """Returns what a token has gathered from others, shape (B, L, D)."""
         scored = bool(self.cap or self.alibi)
-        if not (scored or self.clip or self.late):
+        if not (scored or self.clip or self.late or self.gate):
             return super().forward(x_BLD, attention_masks, positions)
         xq, xk, xv = self.qkv_linear(x_BLD)
         if self.clip:
@@ -161,7 +163,8 @@ class PartsAttention(GQAttention):
             enable_gqa=self.enable_gqa,
             **({"score_mod": self._changed(positions)} if scored else {}),
         ).contiguous()
-        return self.wo(out_BLNH.flatten(2))
+        mixed = out_BLNH.flatten(2)
+        return self.wo(mixed if self.gate is None else mixed * torch.sigmoid(self.gate(x_BLD)))
 
     def _normed(self, xq: torch.Tensor, xk: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.q_norm is None or self.k_norm is None:

@@ -145,6 +145,8 @@ class PartsBlock(TransformerBlock):
 
     @dataclass(kw_only=True, slots=True)
     class Config(TransformerBlock.Config):
+        attention: Any  # None: the layer has linear attention
+        delta_net: Any = None
         ffn_norm: Any  # None: one norm for both
         feed_forward: Any = None  # None: the layer has experts
         moe: Any = None
@@ -162,7 +164,9 @@ class PartsBlock(TransformerBlock):
         self.after, self.parallel = config.norms == "after", config.parallel
         self.share = config.share
         self.mask = "sliding_window_mask" if config.near else "basic_mask"
-        self.attention = config.attention.build()
+        # One of the two: torchtitan finds layers with attention by what the other lacks.
+        self.attention = config.attention.build() if config.attention else None
+        self.delta_net = config.delta_net.build() if config.delta_net else None
         self.moe_enabled = config.moe is not None
         if self.moe_enabled:
             self.moe: Any = config.moe.build()
@@ -186,8 +190,9 @@ class PartsBlock(TransformerBlock):
             x = self.start(x, positions)
         mask = attention_masks[self.mask] if isinstance(attention_masks, dict) else attention_masks
         normed = x if self.after else self.attention_norm(x)
+        mix: Any = self.delta_net if self.attention is None else self.attention
         mixed = self._normed(
-            self.attention(normed, mask, positions), self.attention_norm, self.after_attention_norm
+            mix(normed, mask, positions), self.attention_norm, self.after_attention_norm
         )
         h = x if self.parallel else x + mixed
         if self.ffn_norm is not None:

@@ -61,6 +61,18 @@ def within(folder: str, output: str) -> dict[str, str]:
     return parts | {"attention.wo": f"{folder}.{output}"}
 
 
+DELTA = {
+    "delta_net.wz": "linear_attn.in_proj_z",
+    "delta_net.wa": "linear_attn.in_proj_a",
+    "delta_net.wb": "linear_attn.in_proj_b",
+    "delta_net.wo": "linear_attn.out_proj",
+    "delta_net.norm": "linear_attn.norm",
+}
+ALONE = {
+    "delta_net.rate_bias": "linear_attn.A_log",
+    "delta_net.shift_bias": "linear_attn.dt_bias",
+}
+"""Our modules of one parameter → parameters of transformers."""
 GPTJ = {
     **within("attn", "out_proj"),
     "feed_forward.w1": "mlp.fc_in",
@@ -124,6 +136,7 @@ APART = {
     },
     "opt": FAIRSEQ,
     "biogpt": FAIRSEQ,
+    "qwen3_5_text": DELTA,
     "mixtral": {"moe.router.gate": "block_sparse_moe.gate"},
     "granitemoe": {"moe.router.gate": "block_sparse_moe.router.layer"},
     "granitemoeshared": {
@@ -214,6 +227,9 @@ V = "attention.qkv_linear.wv"
 QKV = (Q, K, V)
 GATED = ("feed_forward.w1", "feed_forward.w3")
 SHARED = ("moe.shared_experts.w1", "moe.shared_experts.w3")
+GATE = (Q, "attention.gate")
+DELTA_QKV = tuple(f"delta_net.w{which}" for which in "qkv")
+FILTERS = tuple(f"delta_net.{which}_filter" for which in "qkv")
 FUSED = {
     "gpt2": {QKV: "attn.c_attn"},
     "gpt_bigcode": {QKV: "attn.c_attn"},
@@ -227,6 +243,11 @@ FUSED = {
     "glm": {GATED: "mlp.gate_up_proj"},
     "glm4": {GATED: "mlp.gate_up_proj"},
     "granitemoeshared": {SHARED: "shared_mlp.input_linear"},
+    "qwen3_5_text": {
+        GATE: "self_attn.q_proj",
+        DELTA_QKV: "linear_attn.in_proj_qkv",
+        FILTERS: "linear_attn.conv1d",
+    },
 }
 """model_type → our modules of a layer that are one there."""
 PIECES = {
@@ -253,9 +274,9 @@ PAIRED = (
 queries and keys are sorted."""
 FLIPPED = ("nanochat",)
 """model_types that rotate backwards: here with the halves of a head exchanged."""
-ADDED = ("nemotron", "gemma", "gemma2", "gemma3_text", "vaultgemma")
+ADDED = ("nemotron", "gemma", "gemma2", "gemma3_text", "vaultgemma", "qwen3_5_text")
 """model_types whose norms multiply by the weight and one (transformers, `modeling_nemotron.py`,
-`modeling_gemma.py`, `modeling_gemma2.py` and `modeling_gemma3.py`)."""
+`modeling_gemma.py`, `modeling_gemma2.py`, `modeling_gemma3.py` and `modeling_qwen3_5.py`)."""
 OFFSET = {"opt": 2, "biogpt": 2}
 """model_type → rows before the first position, which are for padding (`modeling_opt.py`)."""
 ROUTED = "moe.routed_experts.inner_experts"

@@ -8,16 +8,20 @@ from torchtitan.protocols.state_dict_adapter import StateDictAdapter
 
 from .decoder_names import (
     ADDED,
+    ALONE,
     APART,
     ASIDE,
     CHOICE,
     CHOICES,
+    DELTA_QKV,
     EXPERTS,
     EXPERTS_APART,
     EXPERTS_TOGETHER,
+    FILTERS,
     FLIPPED,
     FURTHER,
     FUSED,
+    GATE,
     GATED,
     LAYER,
     LAYERS,
@@ -35,6 +39,7 @@ from .decoder_names import (
 )
 
 _LAYER = re.compile(r"layers\.(\d+)\.(.+)")
+_LAYERS = r"{}\.(\d+)\.(.+)"
 
 
 class PartsAdapter(StateDictAdapter):
@@ -44,7 +49,9 @@ class PartsAdapter(StateDictAdapter):
     def __init__(self, model_config: Any, hf_assets_path: str | None) -> None:
         super().__init__(model_config, hf_assets_path)
         kind, layer = model_config.published, model_config.layers[0]
-        attention = layer.attention
+        attention = model_config.first_attention
+        # Of layers with linear attention, if there are any.
+        delta = next((each.delta_net for each in model_config.layers if each.delta_net), None)
         # Of layers without experts, if there are any.
         fed = next((each.feed_forward for each in model_config.layers if not each.moe), None)
         self.kind, self.tied = kind, model_config.enable_weight_tying
@@ -63,7 +70,8 @@ class PartsAdapter(StateDictAdapter):
         self.from_hf_map = {f"{self.layers}.{{}}.{name}": None for name in aside}
         # GPT-2 holds matrices as inputs × outputs.
         self.turned = kind == "gpt2"
-        self.pieces = int(PIECES.get(kind) or attention.n_kv_heads or 1)
+        self.usual_pieces = int(PIECES.get(kind) or attention.n_kv_heads or 1)
+        self.pieces = {GATE: attention.n_heads, DELTA_QKV: 1, FILTERS: 1}
         self.width, self.rotary = attention.head_dim, attention.rope.dim
         keys = attention.n_kv_heads * self.width
         rows = (attention.n_heads * self.width, keys, keys)
@@ -72,6 +80,10 @@ class PartsAdapter(StateDictAdapter):
         mixed = next((each.moe for each in model_config.layers if each.moe), None)
         beside = mixed.shared_experts if mixed is not None else None
         self.rows |= dict.fromkeys(SHARED, beside.w1.out_features if beside is not None else 0)
+        self.rows["attention.gate"] = rows[0]
+        for part, which in zip(DELTA_QKV, "qkv", strict=True):
+            of = getattr(delta, f"w{which}").out_features if delta else 0
+            self.rows |= {part: of, f"delta_net.{which}_filter": of}
         self.experts: dict[str, str] = EXPERTS_APART.get(kind, EXPERTS)
         self.together: dict[str, str] = EXPERTS_TOGETHER.get(kind, {})
         self.choice = CHOICES.get(kind)
@@ -135,7 +147,10 @@ class PartsAdapter(StateDictAdapter):
                 have[of[2]] = weight
                 if len(have) == len(parts):
                     del self.waiting[fused]
-                    found[fused] = self.turn(self.join([have[each] for each in parts]))
+                    found[fused] = self.turn(self.join([have[each] for each in parts], parts))
+                continue
+            if theirs := ALONE.get(of[2]):
+                found[f"{self.layers}.{of[1]}.{theirs}"] = weight
                 continue
             theirs = f"{self.layers}.{of[1]}.{self.layer[of[2]]}"
             if theirs.endswith(".norms"):
@@ -151,6 +166,7 @@ class PartsAdapter(StateDictAdapter):
     def from_hf(self, hf_state_dict: dict[str, Any]) -> dict[str, Any]:
         """The inverse of `to_hf`; rotary frequencies are left out."""
         layer = {theirs: ours for ours, theirs in self.layer.items() if ours not in self.joined}
+        alone = {theirs: ours for ours, theirs in ALONE.items()}
         whole = {theirs: ours for ours, theirs in self.whole.items()}
         fused = {theirs: parts for parts, theirs in self.fused.items()}
         found = self._routed(hf_state_dict)
@@ -162,6 +178,10 @@ class PartsAdapter(StateDictAdapter):
                 inside = dict(zip(parts, self.split(self.turn(weight), parts), strict=True))
             elif of and of[2] in layer:
                 inside = {layer[of[2]]: self.turn(weight)}
+            elif (single := re.fullmatch(_LAYERS.format(re.escape(self.layers)), name)) and (
+                ours := alone.get(single[2])
+            ):
+                found[f"layers.{single[1]}.{ours}.weight"] = weight
             elif theirs in whole:
                 ours = whole[theirs]
                 found[f"{ours}.{last}"] = self.changed(ours, last, weight, back=False)
@@ -222,8 +242,11 @@ class PartsAdapter(StateDictAdapter):
 
     def changed(self, ours: str, last: str, weight: torch.Tensor, *, back: bool) -> torch.Tensor:
         """A weight as this side holds it; with `back`, as the other does."""
-        if self.more and last == "weight" and "norm" in ours:
+        if self.more and last == "weight" and "norm" in ours and ".delta_net." not in ours:
             return weight - self.more if back else weight + self.more
+        if ours.endswith("_filter"):
+            # A convolution has an axis for the channels that it sees: one.
+            return weight[:, None] if back else weight.squeeze(1)
         if self.offset and ours == POSITIONS:
             none = weight.new_zeros((self.offset, *weight.shape[1:]))
             return torch.cat([none, weight]) if back else weight[self.offset :]
@@ -247,13 +270,15 @@ class PartsAdapter(StateDictAdapter):
         """A matrix of a layer as the other side holds it."""
         return weight.t().contiguous() if self.turned and weight.ndim == 2 else weight
 
-    def join(self, parts: list[torch.Tensor]) -> torch.Tensor:
+    def join(self, weights: list[torch.Tensor], parts: tuple[str, ...]) -> torch.Tensor:
         """Weights or biases of several modules as one, by rows."""
-        split = [part.unflatten(0, (self.pieces, -1)) for part in parts]
+        pieces = self.pieces.get(parts, self.usual_pieces)
+        split = [weight.unflatten(0, (pieces, -1)) for weight in weights]
         return torch.cat(split, dim=1).flatten(0, 1)
 
     def split(self, fused: torch.Tensor, parts: tuple[str, ...]) -> list[torch.Tensor]:
         """The inverse of `join`."""
-        each = fused.unflatten(0, (self.pieces, -1))
-        rows = [self.rows[part] // self.pieces for part in parts]
+        pieces = self.pieces.get(parts, self.usual_pieces)
+        each = fused.unflatten(0, (pieces, -1))
+        rows = [self.rows[part] // pieces for part in parts]
         return [part.flatten(0, 1).contiguous() for part in each.split(rows, dim=1)]

@@ -36,6 +36,12 @@ def cut(std: float) -> Init:
     return partial(nn.init.trunc_normal_, std=std)
 
 
+def log_uniform(weight: torch.Tensor, a: float, b: float) -> torch.Tensor:
+    """Draws the logarithms of uniform numbers between a and b, both above 0."""
+    with torch.no_grad():
+        return weight.uniform_(a, b).log_()
+
+
 def norm(width: int, eps: float) -> RMSNorm.Config:
     """A norm over `width` elements."""
     return RMSNorm.Config(normalized_shape=width, eps=eps, param_init={"weight": nn.init.ones_})
@@ -92,6 +98,8 @@ def attending(model: Any, backend: str) -> Any:
     """A decoder with another of torchtitan's backends of attention; FlexAttention finds windows in
     masks, and `varlen` is told them."""
     for layer in [*model.layers, *getattr(model, "mtp_layers", [])]:
+        if layer.attention is None:  # linear attention
+            continue
         inner = get_attention_config(backend)
         window = getattr(layer.attention, "sliding_window_size", None)
         if getattr(layer, "near", False):

@@ -22,6 +22,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from torchtitan.models.common.param_init import skip_param_init
 
 from ...errors import RunError
+from ..families.parts import log_uniform
 
 Init = Callable[[torch.Tensor], object]
 CONSTANT = (nn.init.ones_, nn.init.zeros_, skip_param_init)
@@ -138,6 +139,8 @@ def _quantile(init: Init) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda uniform: torch.special.ndtri(uniform).mul_(of["std"]).add_(of["mean"])
     if function is nn.init.constant_:
         return lambda uniform: uniform.fill_(of["val"])
+    if function is log_uniform:
+        return lambda uniform: uniform.mul_(of["b"] - of["a"]).add_(of["a"]).log_()
     if function is nn.init.uniform_:
         return lambda uniform: uniform.mul_(of["b"] - of["a"]).add_(of["a"])
     if function is nn.init.trunc_normal_:
