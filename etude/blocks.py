@@ -115,6 +115,13 @@ class Parts(Block):
     output_bias: bool | Let | None = None
     window_first: bool | Let | None = None
     window_scaled: bool | Let | None = None
+    gate: bool | Let | None = None
+    linear_heads: Number | None = None
+    linear_key_heads: Number | None = None
+    linear_key_dim: Number | None = None
+    linear_value_dim: Number | None = None
+    linear_convolution: Number | None = None
+    linear_skips: Number | None = None
 
 
 class Model(Block):

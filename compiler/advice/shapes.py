@@ -6,6 +6,7 @@ from math import log
 from ...spec.quantity import counted, literal, short
 from ...spec.schema import recipe as r
 from ..families import FAMILIES
+from ..families.architectures import linear_layers
 from ..families.mixed_computed import BALANCED
 from ..pipelines import split_of
 from ..placement import data_parallel
@@ -177,6 +178,18 @@ def vocabulary_in_tiles(stage: ScheduledStage, program: Scheduled) -> Iterator[F
             f"a vocabulary of {vocab:,} is not a multiple of {TILE}",
             _model(stage, program, "vocab"),
             f"write `vocab = {_up(vocab, TILE)}`",
+        )
+
+
+@rule("N613")
+def kernels_apart(stage: ScheduledStage, program: Scheduled) -> Iterator[Found]:
+    """Linear attention on GPUs: its kernels are a package of their own."""
+    if stage.spec.model and _on_gpu(stage) and (layers := linear_layers(stage.model)):
+        yield Found(
+            f"{counted(layers, 'layers')} with linear attention would have kernels of their "
+            "own, which PyTorch does not bring",
+            _model(stage, program, "parts"),
+            "install them on every node: `pip install 'etude[linear]'`; they are then used",
         )
 
 

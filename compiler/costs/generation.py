@@ -85,7 +85,8 @@ GENERATION: dict[str, Formula] = {
     "token": _of(
         "2 * L * (1 - linear) * ((r_k + r) if r_k else (k + w) / min(t, G))",
         "cache of a token: bf16 keys and values of the stage's layers, except those with linear "
-        "attention; a tensor rank has its KV heads, at least one, and all of a latent (arXiv:2309.06180 §4; arXiv:2405.04434 §2.1)",
+        "attention; a tensor rank has its KV heads, at least one, and all of a latent "
+        "(arXiv:2309.06180 §4; arXiv:2405.04434 §2.1)",
         "bytes",
     ),
     "sequence": _of(

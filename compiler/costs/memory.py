@@ -93,8 +93,8 @@ MEMORY: dict[str, Formula] = {
         "bytes",
     ),
     "saved_some": _of(
-        "bytes * (d * (1 + (t > 1)) + q + u + w + more + (r_k > 0) * (k - H * r) + F_every + copies) / t"
-        " + 4 * H / t",
+        "bytes * (d * (1 + (t > 1)) + q + u + w + more + (r_k > 0) * (k - H * r) + F_every"
+        " + copies) / t + 4 * H / t",
         "the same with selective recomputation: the input, attention, every second matrix product "
         "(queries, values, gate), and what tensor parallelism has reduced of attention's "
         "(torchtitan 0.3, distributed/activation_checkpoint.py)",

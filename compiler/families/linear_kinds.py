@@ -50,7 +50,9 @@ def read_qwen(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     """The parts of a Qwen3.5."""
     of: dict[str, Any] = {part: values.number(key) for part, key in _KEYS.items()}
     of |= {"qk_norm": "head", "gate": True, "rotary": share(values)}
-    return head_width(values, shape) | {"parts": of | {"linear_skips": every(values, shape["layers"])}}
+    return head_width(values, shape) | {
+        "parts": of | {"linear_skips": every(values, shape["layers"])}
+    }
 
 
 LINEAR_DEFAULTS: Mapping[str, Any] = {

@@ -45,7 +45,9 @@ def chosen(
             return None
         return {}
     found = shape.get("parts", {}) | given
-    found |= {"linear_skips": 4} if found.get("linear_heads") and "linear_skips" not in found else {}
+    found |= (
+        {"linear_skips": 4} if found.get("linear_heads") and "linear_skips" not in found else {}
+    )
     wrong = (
         *_excluded(found, shape),
         *_linear(given, found, shape),
@@ -167,6 +169,13 @@ def _linear(
             "linear attention and a `window` exclude each other: no published model has both, and "
             "no test compares them",
             "remove `window` of the model, or `linear_heads`",
+        )
+    if shape.get("mtp"):
+        yield (
+            "linear_heads",
+            "a module that predicts further tokens (`mtp`) goes with attention in every layer, and not "
+            "with linear attention",
+            "remove `mtp` of the model, or `linear_heads`",
         )
     if found.get("alibi"):
         yield (

@@ -19,7 +19,7 @@ NO_MATRICES = r"(^|\.)tok_embeddings\.|norm\.weight$|bias|sinks$"
 (including those of experts, which are not part of linear layers) and attention sinks; a test
 compares them with the shapes of all families."""
 
-CONVOLUTIONS = r"filter$"
+CONVOLUTIONS = r"filter\.weight$"
 """Their name of the convolutions of linear attention, a few numbers for each channel: they do not
 decay, and learn by AdamW where matrices learn by Muon."""
 OUTPUT = r"(^|\.)lm_head\."

@@ -115,7 +115,7 @@ def chunked(
     q, k, v = by_chunks(q * K**-0.5), by_chunks(k), by_chunks(v_BLNV)
     write, decay = by_chunks(write_BLN)[..., None], by_chunks(decay_BLN)
     sums = decay.cumsum(-1)  # ln of the decay since the chunk began
-    same, first, last = within(nn.functional.pad(begins_BL, (0, lack)).unflatten(1, (-1, CHUNK)))
+    same, first, last = of_one_document(nn.functional.pad(begins_BL, (0, lack)).unflatten(1, (-1, CHUNK)))
     apart = sums[..., :, None] - sums[..., None, :]
     between = apart.masked_fill(~same, -torch.inf).exp()
     before = (sums.exp() * first)[..., None]
@@ -140,7 +140,7 @@ def chunked(
     return out.movedim((1, 2), (3, 4)).flatten(1, 2).flatten(2, 3)[:, :L].to(v_BLNV.dtype)
 
 
-def within(begins_BMC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def of_one_document(begins_BMC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Which tokens of a chunk are of one document, as bool; broadcast over heads.
 
     Returns:
@@ -207,4 +207,4 @@ def registered() -> Any:
     return of
 
 
-RULE: Any = registered()
+RULE = registered()

@@ -1,8 +1,9 @@
 """Linear attention of decoders that are put together from parts: gated delta nets.
 
-Names carry shapes: B sequences, L tokens, C channels, D model dimensions, W tokens of a convolution.
+Names carry shapes: B sequences, L tokens, C channels, N heads of values, D model dimensions, V the
+width of a value, W tokens of a convolution.
 """
-# ruff: noqa: N803, N806 (the names of the shapes)
+# ruff: noqa: N803 (the names of the shapes)
 
 from dataclasses import dataclass
 from functools import partial
