@@ -173,8 +173,8 @@ def _linear(
     if shape.get("mtp"):
         yield (
             "linear_heads",
-            "a module that predicts further tokens (`mtp`) goes with attention in every layer, and not "
-            "with linear attention",
+            "a module that predicts further tokens (`mtp`) goes with "
+            "attention in every layer, not with linear attention",
             "remove `mtp` of the model, or `linear_heads`",
         )
     if found.get("alibi"):

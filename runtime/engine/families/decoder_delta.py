@@ -5,7 +5,6 @@ M chunks, C tokens of a chunk. R is N / G, the heads of values of a head of keys
 """
 # ruff: noqa: N803, N806 (the names of the shapes)
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -47,7 +46,6 @@ def computed(*inputs: torch.Tensor) -> torch.Tensor:
     return chunked(*inputs) if kernel is None else by_kernel(kernel, *inputs)
 
 
-@cache
 def fast() -> Any:
     """The kernel of flash-linear-attention; None if it is not installed."""
     try:
@@ -115,7 +113,9 @@ def chunked(
     q, k, v = by_chunks(q * K**-0.5), by_chunks(k), by_chunks(v_BLNV)
     write, decay = by_chunks(write_BLN)[..., None], by_chunks(decay_BLN)
     sums = decay.cumsum(-1)  # ln of the decay since the chunk began
-    same, first, last = of_one_document(nn.functional.pad(begins_BL, (0, lack)).unflatten(1, (-1, CHUNK)))
+    same, first, last = of_one_document(
+        nn.functional.pad(begins_BL, (0, lack)).unflatten(1, (-1, CHUNK))
+    )
     apart = sums[..., :, None] - sums[..., None, :]
     between = apart.masked_fill(~same, -torch.inf).exp()
     before = (sums.exp() * first)[..., None]
