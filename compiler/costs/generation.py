@@ -16,10 +16,11 @@ from ...spec.record import replace
 from ..families.architectures import dense_layers
 from ..values import Generation, ModelShape
 from .digits import digits
-from .estimate import evaluate, shape_symbols
+from .estimate import evaluate
 from .formulas import FITTED, Formula, compiled
 from .hardware import Gpu
 from .memory import MEMORY
+from .shapes import shape_symbols
 
 SHARE = 0.9
 """The share of a GPU's memory that vLLM uses for weights, activations and cache

@@ -55,12 +55,12 @@ from .model_blocks import ROPE_SCALING as ROPE_SCALING
 from .model_blocks import Experts as Experts
 from .model_blocks import Latent as Latent
 from .model_blocks import Model as Model
-from .model_blocks import Parts as Parts
 from .model_blocks import RopeScaling as RopeScaling
 from .optimizer import LACKING as LACKING
 from .optimizer import OPTIMIZERS as OPTIMIZERS
 from .optimizer import OWN as OWN
 from .optimizer import Optimizer as Optimizer
+from .parts_blocks import Parts as Parts
 from .policy_blocks import DynamicSampling as DynamicSampling
 from .policy_blocks import Grpo as Grpo
 from .precision import PRECISION as PRECISION
