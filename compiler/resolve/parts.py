@@ -163,6 +163,13 @@ def _linear(
             else f"write `linear_skips = {max(min(4, layers), 2)}`: of so many layers, the last "
             "has attention",
         )
+    yield from _beside_linear(found, shape)
+
+
+def _beside_linear(
+    found: Mapping[str, Any], shape: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    """What does not go with linear attention."""
     if shape.get("window"):
         yield (
             "linear_heads",
