@@ -185,6 +185,12 @@ def _context(model: ModelShape, mesh: Resources) -> Wrong:
 def _further(model: ModelShape, mesh: Resources) -> Wrong:
     """Where torchtitan trains no modules that predict further tokens (0.3, `MTPDecoder.Config`)."""
     apart = [name for name in ("pipeline", "context") if getattr(mesh, name) > 1]
+    if model.mtp > 1 and mesh.tensor > 1:
+        return (
+            # A module's norm gathers the sequence for the output, and the next takes it cut.
+            f"torchtitan predicts one further token with tensor parallelism, and not {model.mtp}",
+            "write `mtp = 1` in the model, or `expert` or `replicate` instead of `tensor`",
+        )
     if not model.mtp or not apart:
         return None
     named = " and ".join(f"`{name}`" for name in apart)

@@ -89,7 +89,7 @@ class Case:
             if family == "gpt_oss":
                 del self.model["ffn"]
         if family == "deepseek_v3" and draw.random() < 0.4:
-            self.model["mtp"] = draw.choice([1, 2])
+            self.model["mtp"] = 1
 
     def parts(self, draw: random.Random) -> None:
         self.model["window"] = draw.choice([0, 32])
@@ -470,7 +470,7 @@ def test_modules_of_further_tokens_are_emitted_and_counted(shape: str, tmp_path:
     glm = f"family = decoder, {MODEL}, parts = {{ rotary = 0.5 }}, "
     glm += EXPERTS % ", shared = 1, score = sigmoid"
     model = {"glm": glm}.get(shape) or SHAPES[shape]
-    spec = HEAD.replace(MODEL, f"{model}, mtp = 2") + CLUSTER.format(nodes=1, gpus=8)
+    spec = HEAD.replace(MODEL, f"{model}, mtp = 1") + CLUSTER.format(nodes=1, gpus=8)
     made = plan(spec + stage(batch="8 seqs", parallel="{ tensor 2, expert 2 }", mtp_loss="0.2"))
     (tmp_path / "all.py").write_text(emit(made))
     job = only(jobs(made))

@@ -104,6 +104,11 @@ def test_the_result_is_exported_with_the_modules_that_it_has() -> None:
         (MODEL.replace("mtp = 1", "mtp = 8") + deep(seq_len="8"), "E468", "8"),
         (MODEL.replace("mtp = 1", "mtp = 9") + deep(), "E208", "9"),
         (GPUS + MODEL + deep(parallel="{ pipeline 2 }"), "E488", "{ pipeline 2 }"),
+        (
+            GPUS + MODEL.replace("mtp = 1", "mtp = 2") + deep(parallel="{ tensor 2 }"),
+            "E488",
+            "{ tensor 2 }",
+        ),
         (GPUS + MODEL + deep(parallel="{ context 2 }", seq_len="512"), "E488", "{ context 2 }"),
     ],
 )
