@@ -238,9 +238,7 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
     found = complete(model.family, model.size, shape | groups)
     if found.mtp and not family.further(found):
         return _no_further(scope, model)
-    rotary = found.latent.rotary if found.latent else found.head_dim
-    if found.parts:
-        rotary = int(found.head_dim * found.parts.rotary)
+    rotary = _rotary(found)
     if (rotary % 2 or not rotary) and not still(found):
         scope.report.add(
             "E418",
@@ -259,6 +257,13 @@ def _shape(scope: Scope, model: r.Model, shape: dict[str, Any]) -> ModelShape | 
         )
         return None
     return scaled(scope, found, model.rope_scaling)
+
+
+def _rotary(model: ModelShape) -> int:
+    """The elements of a head that rotate."""
+    if model.parts:
+        return int(model.head_dim * model.parts.rotary)
+    return model.latent.rotary if model.latent else model.head_dim
 
 
 def _no_further(scope: Scope, model: r.Model) -> None:
