@@ -2,19 +2,27 @@
 
 from collections.abc import Callable
 
-_held: set[Callable[[], None]] = set()
+_held: set[tuple[Callable[[], None], Callable[[], None]]] = set()
 
 
-def hold(release: Callable[[], None]) -> None:
+def hold(rest: Callable[[], None], end: Callable[[], None]) -> None:
     """Keeps something on the GPU until a job needs its place.
 
     Args:
-        release: gives the memory back.
+        rest: gives the memory back; it may be called when there is nothing to give.
+        end: gives everything back.
     """
-    _held.add(release)
+    _held.add((rest, end))
 
 
 def make_room() -> None:
-    """Gives back the memory of all that is held, before a job that trains or reads."""
+    """Gives back the memory of all that is held, before a job that trains or reads; all ranks that
+    do the job call this together."""
+    for rest, _ in _held:
+        rest()
+
+
+def let_go() -> None:
+    """Ends all that is held, before other processes use the GPU."""
     while _held:
-        _held.pop()()
+        _held.pop()[1]()

@@ -23,6 +23,10 @@ class Peers(Protocol):
         """What rank 0 says: its message. All ranks call this together."""
         ...
 
+    def all_say(self, yes: bool) -> bool:
+        """Whether all ranks say yes; all call this together."""
+        ...
+
     def meet(self, first: int) -> tuple[str, int]:
         """Where some of the ranks meet: an address of the host of the first of them, which all of
         them can reach, and a port there that was free just now. All of them call this."""
@@ -42,6 +46,9 @@ class Single:
 
     def told(self, message: bytes) -> bytes:
         return message
+
+    def all_say(self, yes: bool) -> bool:
+        return yes
 
     def meet(self, first: int) -> tuple[str, int]:
         raise RuntimeError("a single rank meets nobody")

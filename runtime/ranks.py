@@ -65,7 +65,7 @@ class Ranks:
         """Called before a problem ends this process; it has `PARTING_SECONDS`."""
         self._store = _join(place)
         self._number = 0
-        self._received = self._told = self._met = 0, 0
+        self._received = self._told = self._met = self._said = 0, 0
         self._tick = max(TICK_SECONDS, self.world_size / 1000)
         self._ending = threading.Lock()
         self._over = threading.Event()
@@ -158,6 +158,17 @@ class Ranks:
             self._store.set(key, message)
         self._wait(key)
         return self._store.get(key)
+
+    def all_say(self, yes: bool) -> bool:
+        """See `Peers.all_say`."""
+        self._said = self._next(self._said)
+        key = "said/{}/{}".format(*self._said)
+        if not yes:
+            self._store.set(f"{key}/no", "1")
+        if self._store.add(f"{key}/count", 1) == self.world_size:
+            self._store.set(f"{key}/all", "1")
+        self._wait(f"{key}/all")
+        return not self._store.check([f"{key}/no"])
 
     def meet(self, first: int) -> tuple[str, int]:
         """See `Peers.meet`."""

@@ -225,16 +225,14 @@ class Scheduler:
         with disk(task.work):
             task.work.mkdir(parents=True, exist_ok=True)
             ran.begin(task.work, job)
-        if issubclass(type(job), TrainJob | ForwardJob):
-            make_room()
         # Most jobs say more exactly what the disk has refused.
         with disk(task.work):
             if not together:
-                work.do(replace(task, known=work.known(task)))
+                _do(replace(task, known=work.known(task)))
             elif not (task.work / "result").is_dir():
                 task = replace(task, known=work.known(task))
                 decision = Together(job.id, key, inputs, task.known, self.passing.take_spent())
-                self.gang.all_do(decision, partial(work.do, task))
+                self.gang.all_do(decision, partial(_do, task))
             work.after(task)
         self.store.require_lease()
         self.store.publish(key, task.work / "result", job.id)
@@ -316,10 +314,17 @@ def follow(plan: Plan, store: Store, root: Path, ranks: Following) -> Resources 
         store.make_room(decision.key)
         wait_for([folder / MANIFEST for folder in inputs.values()], ranks.rank)
         job, work = jobs[decision.job], store.work(decision.key)
-        WORK[type(job)].do(Task(job, decision.key, inputs, work, shared, decision.known))
+        _do(Task(job, decision.key, inputs, work, shared, decision.known))
         ranks.arrive()
     store.make_room("")
     return decision.needs
+
+
+def _do(task: Task) -> None:
+    """Does a job's work, on each rank that does it."""
+    if isinstance(task.job, TrainJob | ForwardJob):
+        make_room()
+    WORK[type(task.job)].do(task)
 
 
 def artifact_key(job: Any, inputs: Mapping[str, str], outside: Sequence[str]) -> str:

@@ -166,6 +166,7 @@ def generation(
     context: int,
     draws: Sequence[Draws] | None,
     spread: bool = False,
+    turns: bool = False,
 ) -> Generation:
     """The GPUs that a model needs to generate, and its memory and time there.
 
@@ -177,7 +178,8 @@ def generation(
     Replicas share the answers. A replica has the fewest GPUs with which the job takes at most
     `NEAR` times the time of the best choice. There are as many as the cluster holds, or at most
     half of them, as few as take at most `SPARE` times the time of all. On several nodes each node
-    has the same number.
+    has the same number. In turns with training there are as many as the cluster holds if they
+    leave no GPU over: the ranks that train then write, and neither they nor vLLM start for it.
 
     If nothing fits, the result is the nearest choice, and `fits` is false.
 
@@ -186,15 +188,17 @@ def generation(
         context: tokens of the longest sequence of the job.
         draws: what is generated; None: unknown.
         spread: whether there are replicas.
+        turns: whether the job alternates with training on the same cluster.
     """
     known = None if draws is None else tuple(draws)
-    return _chosen(_Cluster(gpu, per_node, nodes), model, context, known, spread)
+    return _chosen(_Cluster(gpu, per_node, nodes, turns), model, context, known, spread)
 
 
 class _Cluster(NamedTuple):
     gpu: Gpu
     per_node: int
     nodes: int
+    turns: bool
 
 
 # The turns of a policy are alike.
@@ -236,6 +240,9 @@ def _replicas(
         shares = [each._replace(number=-(-each.number // replicas)) for each in draws]
         return _seconds(on.gpu, at, one.context, shares)
 
+    if on.turns and most * one.tensor * one.pipeline == on.per_node * on.nodes:
+        # Only the first turn starts vLLM.
+        return replace(one, replicas=most, seconds=digits(seconds(most) - ENGINE))
     most = min(most, sum(each.number for each in draws))
     enough = SPARE * seconds(most)
     number = bisect_left(range(1, most), True, key=lambda n: seconds(n) <= enough) + 1

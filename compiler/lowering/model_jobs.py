@@ -295,7 +295,8 @@ class Models:
             limit, context = window.count, min(context, window.longest)
         found = known_answers(dataset, limit, draws, most, context)
         known = None if found is None else [found]
-        content = {**settings, **needs(on or of.trained, model, context, known, spread=True)}
+        on = on or of.trained
+        content = settings | needs(on, model, context, known, spread=True, turns=bool(window))
         inputs = {"model": export, "prompts": prompts} | ({"before": before} if before else {})
         return self.jobs.add(DrawJob, content, inputs, id=id, stage=stage, extends=extends)
 

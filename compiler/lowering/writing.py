@@ -74,13 +74,14 @@ def needs(
     draws: Sequence[Draws] | None,
     *,
     spread: bool = False,
+    turns: bool = False,
 ) -> dict[str, Any]:
     """The fields `resources` and `generation` of a job; neither where one process on a CPU writes.
 
     Args:
         stage: the stage that trained the model and on whose cluster the job runs.
         context: tokens of the longest sequence.
-        draws, spread: see `generation`.
+        draws, spread, turns: see `generation`.
     """
     hardware = stage.hardware
     device, per_node = hardware.device, min(hardware.per_node, hardware.world_size)
@@ -96,9 +97,8 @@ def needs(
         of_node = per_node // tensor if spread else 1
         replicas = of_node * nodes if spread else 1
         return {"resources": mesh(device, tensor, replicas=replicas, node=of_node * tensor)}
-    found = generation(
-        model, known, per_node=per_node, nodes=nodes, context=context, draws=draws, spread=spread
-    )
+    on = {"per_node": per_node, "nodes": nodes, "spread": spread, "turns": turns}
+    found = generation(model, known, **on, context=context, draws=draws)
     whole = found.pipeline == 1
     node = min(found.replicas, per_node // found.tensor) * found.tensor if whole else found.tensor
     resources = mesh(device, found.tensor, found.pipeline, found.replicas, node)

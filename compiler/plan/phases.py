@@ -3,7 +3,8 @@
 A launcher starts them one after the other. If a gate may fail, its extensions train in the gang
 that continues training, if that has the same ranks: a gate that passes, as most do, then costs no
 idle machine. A gate whose model has to generate on GPUs of its own cannot be decided there: its
-extensions are phases of their own.
+extensions are phases of their own. A policy writes in the gang that trains it, if it has the same
+machines: all its turns are then one phase, whose processes stay.
 """
 
 from collections.abc import Sequence
@@ -83,6 +84,7 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
         placed = (use_of(job) if phase.kind == "gang" else None) or expert
         same = expert in (None, placed)
         joins = home and found and found[-1].kind == "gang"
+        joins = joins or (in_turn(job) and found and _machines(found[-1]) == _machines(phase))
         if joins or (found and same and _together(found[-1], phase)):
             found[-1] = _joined(found[-1], phase)
             expert = placed
@@ -94,9 +96,11 @@ def phases_of(jobs: Sequence[Any]) -> list[Phase]:
 
 def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
     """Each job, and whether the gang before it does it whatever it needs. That is so if it only
-    compares or combines scores, or reads answers that a gang has written, or if it follows an
-    extension and runs only if that does, unless a job of the attempt has ranks of its own."""
+    compares or combines scores, reads answers that a gang has written, or exports a policy for its
+    next turn; or if it follows an extension and runs only if that does, unless a job of the attempt
+    has ranks of its own."""
     apart = {job.extends for job in jobs if job.extends and _own_ranks(job)}
+    turns = {job.inputs["model"] for job in jobs if in_turn(job)}
     written = {job.key for job in jobs if isinstance(job, DrawJob) and kind_of(job) == "gang"}
     found, extending = [], False
     for job in jobs:
@@ -106,7 +110,7 @@ def _homes(jobs: Sequence[Any]) -> list[tuple[Any, bool]]:
         compares = small and isinstance(job, WritingJob)
         reads = small and not written.isdisjoint(job.inputs.values())
         # As phases of their own, they would split the turns of a policy into jobs of a queue.
-        combines = isinstance(job, EnsembleJob | RolloutJob)
+        combines = isinstance(job, EnsembleJob | RolloutJob) or job.key in turns
         found.append((job, follows or compares or reads or combines))
     return found
 
@@ -115,6 +119,11 @@ def _own_ranks(job: Any) -> bool:
     """Whether several ranks generate text for the job, with their own engine, on GPUs."""
     mesh = ranks_of(job)
     return isinstance(job, WritingJob) and mesh is not None and mesh.device != "cpu"
+
+
+def in_turn(job: Any) -> bool:
+    """Whether a job writes the answers that a policy, or a student, learns from next."""
+    return isinstance(job, DrawJob) and job.window is not None
 
 
 def ranks_of(job: Any) -> Resources | None:
@@ -128,11 +137,11 @@ def use_of(job: Any) -> int | Literal["writing"] | None:
     it.
 
     torch identifies meshes by their sizes. Meshes that differ only in expert parallelism cannot
-    follow each other in one process. vLLM makes its own groups and keeps its memory, so jobs in
-    which it writes get their own processes.
+    follow each other in one process. vLLM keeps some of the GPU's memory, so jobs in which it
+    writes get their own processes, but for those that alternate with training.
     """
     if isinstance(job, WritingJob):
-        return "writing" if _own_ranks(job) else None
+        return "writing" if _own_ranks(job) and not in_turn(job) else None
     return job.resources.expert
 
 

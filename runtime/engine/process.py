@@ -4,7 +4,6 @@ import atexit
 import gc
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -17,6 +16,7 @@ import torch.distributed as dist
 from ..alone import be_alone
 from ..errors import RunError
 from ..run_folder.store import LOGS, Store
+from ..world import TRACES, free_port
 
 
 def join(world_size: int, device: str) -> int:
@@ -28,7 +28,7 @@ def join(world_size: int, device: str) -> int:
         RunError: there are fewer or more ranks than the job needs, or not a GPU for each.
     """
     if "RANK" not in os.environ:
-        be_alone(_free_port())
+        be_alone(free_port())
     ranks = int(os.environ["WORLD_SIZE"])
     if ranks != world_size:
         raise RunError(
@@ -45,12 +45,6 @@ def join(world_size: int, device: str) -> int:
                 "run it on machines with more, or plan for these",
             )
     return int(os.environ["RANK"])
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @atexit.register
@@ -76,7 +70,7 @@ def rank_log(root: Path, rank: int) -> Path:
 
 def traces(root: Path) -> str:
     """The folder where the flight recorder keeps the last collectives of a stalled gang."""
-    return str((root / LOGS / "flight_recorder").resolve())
+    return str((root / LOGS / TRACES).resolve())
 
 
 def as_rank_0_sees(look: Callable[[], T]) -> T:

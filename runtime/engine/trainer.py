@@ -146,6 +146,8 @@ class Trainer(TitanTrainer):
         """Jobs of the same layout share its meshes: a new mesh creates process groups, whose
         threads and sockets last as long as the process, or as long as its first group: an engine
         that has written here has ended that."""
+        # torchtitan sets this with its own first group; this may be the one of `world.make`.
+        torch.autograd.set_multithreading_enabled(False)
         layout = super().init_distributed()
         degrees = (layout.dp_replicate, layout.dp_shard, layout.cp, layout.tp, layout.pp, layout.ep)
         key = (*degrees, layout.spmd_backend)

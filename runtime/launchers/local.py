@@ -17,6 +17,7 @@ from ...compiler.plan.plan import Plan
 from ...compiler.values import Resources
 from .. import imports, stopping
 from ..errors import RunError
+from ..held import let_go
 from ..run_folder.json_lines import Follower, whole_size
 from ..run_folder.lease import INHERITED
 from ..run_folder.outcomes import outcomes
@@ -60,7 +61,10 @@ class Local:
                 store.tell(event)
                 on_event(event)
 
-            return Outcome(Scheduler(leg.plan, store, leg.root, on_event=tell).run())
+            try:
+                return Outcome(Scheduler(leg.plan, store, leg.root, on_event=tell).run())
+            finally:
+                let_go()  # the next leg's processes take the same GPUs
         return _gang(leg, store, on_event)
 
 

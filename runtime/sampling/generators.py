@@ -1,6 +1,6 @@
 """Chooses the sampling engine: vLLM, or transformers on one device."""
 
-import gc
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from ...compiler.as_written import counted
 from ...compiler.values import Resources
 from ..errors import RunError
-from ..held import hold
 from ..peers import SINGLE, Peers
 from ..stopping import check
 from .decoding import Decoder
 from .drawing import Generator, Request, Settings
-from .replicas import Replica
 
 BATCH_TOKENS = 16_384
 """The most tokens, including those to come, in a CPU's cache of keys and values."""
@@ -43,7 +40,7 @@ def generator(
     context: int | None = None,
     peers: Peers = SINGLE,
 ) -> Generator:
-    """vLLM if it is installed and there is a GPU, else transformers.
+    """vLLM if it is installed and there is a GPU, else transformers; so too on one rank of several.
 
     Args:
         mesh: of the job, whose ranks all call this together; None: one process draws.
@@ -52,49 +49,23 @@ def generator(
 
     Raises: RunError: the model cannot be loaded, or needs vLLM, which is not installed.
     """
-    if with_vllm() and (mesh is None or mesh.device != "cpu"):
-        return _vllm(model, mesh, context, peers)
+    if with_vllm() and (mesh is None or mesh.device != "cpu") and _all_write(mesh):
+        from .kept import engine
+
+        return engine(model, mesh, context, peers)
     require_vllm(mesh)
     return Transformers(model)
 
 
-def _vllm(model: Path, mesh: Resources | None, context: int | None, peers: Peers) -> Generator:
-    """An engine, which stays for the next job: the sources of a policy's prompts are answered by
-    the same weights. Two engines would not fit on the same GPUs.
-
-    The ranks of each meet at a place of their own: where an earlier engine's have met, torch finds
-    the addresses of a group that is gone.
-    """
-    from .vllm_engine import Vllm
-
-    asked = (model, mesh, context)
-    if not _engine or _engine[0][0] != asked:
-        release()
-        hold(release)
-        with Replica.here(mesh, peers.rank).apart(peers):
-            _engine.append((asked, Vllm.load(model, mesh, context)))
-    return _engine[0][1]
-
-
-def release() -> None:
-    """Gives back what the last engine has of the GPU, and what jobs in this process have left.
-
-    Neither an engine nor a trainer can use the other's process group: vLLM ends the one that it
-    finds when it ends itself.
-    """
-    _engine.clear()
-    gc.collect()
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    torch.cuda.empty_cache()
-
-
-_engine: list[tuple[Any, Generator]] = []
-"""The last engine of this process, with what was asked for; at most one."""
-
 _loading = threading.Lock()
 """Held while a model is loaded: transformers replaces the functions of torch.nn.init for that time,
 and two threads at once would leave its own in their place."""
+
+
+def _all_write(mesh: Resources | None) -> bool:
+    """Whether all ranks of this process's gang have a part in the job: vLLM's groups are made by
+    all of them together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == (mesh.world_size if mesh else 1)
 
 
 def require_vllm(mesh: Resources | None) -> None:

@@ -1,16 +1,10 @@
-"""Replicas of a model that writes: which answers each draws, and where its ranks meet."""
+"""Replicas of a model that writes: which answers each draws."""
 
-import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...compiler.values import Resources
-from ..peers import Peers
-
-AGENT = "TORCHELASTIC_USE_AGENT_STORE"
-"""torchrun's word that its own process listens where ranks meet."""
 
 
 @dataclass(frozen=True)
@@ -52,31 +46,3 @@ class Replica:
         apart = [number for numbers in every[whole:] for number in numbers]
         mine = [*every[self.number : whole : self.of], apart[self.number :: self.of]]
         return sorted(number for numbers in mine for number in numbers)
-
-    @contextmanager
-    def apart(self, peers: Peers) -> Iterator[None]:
-        """Has torch find the ranks of this replica alone, where a process group is made.
-
-        LOCAL_RANK stays: it is the number of this rank's GPU on its node.
-        """
-        if self.of * self.ranks == 1:
-            yield
-            return
-        address, port = peers.meet(self.number * self.ranks)
-        told = {
-            "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.ranks),
-            "MASTER_ADDR": address,
-            "MASTER_PORT": str(port),
-        }
-        before = {name: os.environ.get(name) for name in (*told, AGENT)}
-        os.environ.update(told)
-        os.environ.pop(AGENT, None)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value

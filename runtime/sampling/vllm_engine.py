@@ -8,6 +8,7 @@ request the same answers in the same order and get the same results
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,15 @@ class Vllm:
     Args:
         engine: a `vllm.LLM`.
         model: the folder that it was loaded from.
+
+    Attributes:
+        model: the folder with its weights.
+        asleep: whether it has no weights, and cannot draw.
     """
 
     def __init__(self, engine: Any, model: Path) -> None:
-        self._whole, self._model = engine, model
+        self._whole, self.model = engine, model
+        self.asleep = False
         self._engine: Any = engine.llm_engine
         self._parameters: Any = import_module("vllm").SamplingParams
         self.context: int = self._engine.model_config.max_model_len
@@ -78,10 +84,54 @@ class Vllm:
         """
         os.environ |= ENVIRONMENT
         vllm: Any = import_module("vllm")
+        # vLLM refuses it where it is not available, as on CPUs.
+        can_sleep = import_module("vllm.platforms").current_platform.is_sleep_mode_available()
+        told = settings(mesh, context) | {"enable_sleep_mode": can_sleep}
         try:
-            return cls(vllm.LLM(model=str(model), **settings(mesh, context)), model)
+            return cls(vllm.LLM(model=str(model), **told), model)
         except (RuntimeError, ValueError) as problem:
             raise refused(model, problem) from None
+
+    def sleep(self) -> None:
+        """Gives back the GPU memory of weights and cache; what vLLM has compiled and captured
+        stays. On CPUs all of it stays, in memory that no GPU lacks.
+
+        Raises: RunError: vLLM cannot.
+        """
+        if not self.asleep:
+            self._try("sleep", lambda: self._whole.sleep(level=2))
+            self.asleep = True
+
+    def end(self) -> None:
+        """Gives everything back. Python's collector of garbage would not: it spares what was there
+        when a trainer was imported, in whose cycles the engine may be."""
+        self._engine.engine_core.shutdown()
+
+    def renew(self, model: Path) -> None:
+        """Takes the weights of another model that differs in nothing else, and wakes up.
+
+        Raises: RunError: vLLM cannot; the engine is of no use any more.
+        """
+        self.sleep()  # drops what it has cached of prompts
+        self._try("take new weights", partial(self._renew, model))
+        self.model, self.asleep = model, False
+
+    def _renew(self, model: Path) -> None:
+        self._whole.wake_up(tags=["weights"])
+        self._whole.collective_rpc("reload_weights", kwargs={"weights_path": str(model)})
+        # The memory of the cache is taken last: loading needs some for itself.
+        if not self._whole.wake_up(tags=["kv_cache"]):
+            raise RuntimeError("it does not wake up")
+
+    def _try(self, what: str, do: Callable[[], Any]) -> None:
+        try:
+            do()
+        except Exception as problem:  # of many kinds
+            reason = " ".join(str(problem).split())[:300]
+            raise RunError(
+                f"vLLM cannot {what}: {type(problem).__name__}: {reason}",
+                "its own messages say more; run again to continue",
+            ) from None
 
     def draw(
         self, requests: Sequence[Request], settings: Settings
@@ -111,7 +161,7 @@ class Vllm:
             stopping.check("what vLLM has not finished is drawn again")
             reason = " ".join(str(problem).split())[:300]
             raise RunError(
-                f"vLLM failed while it wrote answers with {self._model}: {reason}",
+                f"vLLM failed while it wrote answers with {self.model}: {reason}",
                 "its own messages say more; answers that are finished are kept, so run again to "
                 "continue",
             ) from None
@@ -123,7 +173,7 @@ class Vllm:
         loads, models.LLM = models.LLM, lambda **_: self._whole
         try:
             made = models.VLLM(
-                pretrained=str(self._model),
+                pretrained=str(self.model),
                 add_bos_token=begins,
                 batch_size="auto",
                 max_model_len=self.context,

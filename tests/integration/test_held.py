@@ -21,14 +21,16 @@ stage pre: train {
 
 def test_it_makes_room_before_the_first_step(tmp_path: Path) -> None:
     told: list[str] = []
-    held.hold(lambda: told.append("released"))
+    held.hold(lambda: told.append("rests"), lambda: told.append("ends"))
 
     def tell(event: dict[str, Any]) -> None:
         told.append(f"{event['event']} {event.get('kind', '')}".strip())
 
     execute(plan(SPEC), tmp_path / "run", tmp_path, tell)
-    assert told.count("released") == 1
-    begun = told.index("released")
+    assert told.count("rests") == 1
+    begun = told.index("rests")
     assert told[begun - 1] == "started train"
     assert "finished dataset" in told[:begun]
     assert "step" in told[begun:]
+    assert told[-1] == "ends", "another leg may need the GPU"
+    assert told.count("ends") == 1

@@ -1,6 +1,8 @@
 """Replicas of a model share its answers: the same bytes, whatever their number."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +20,14 @@ from transformers import AutoModelForCausalLM
 
 from etude.compiler.lowering.writing import mesh
 from etude.runtime import ranks as gangs
-from etude.runtime import sampling
+from etude.runtime import sampling, world
 from etude.runtime.launchers.allocation import Place
 from etude.runtime.peers import Single
 from etude.runtime.ranks import Ranks
 from etude.runtime.sampling import draws as draws_of
 from etude.runtime.sampling.draw_files import drawn
 from etude.runtime.sampling.generators import Transformers
-from etude.runtime.sampling.replicas import AGENT, Replica
+from etude.runtime.sampling.replicas import Replica
 
 QUESTIONS = ["What is it?", "Say a word that rhymes with tree.", "Why?", "Who?", "How many are 2?"]
 
@@ -196,29 +198,56 @@ def test_rank_0_gets_every_message_of_a_job_once(monkeypatch: pytest.MonkeyPatch
             each._number += 1
 
 
-def test_replicas_meet_at_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_of_all_ranks_meets_elsewhere_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     every = gang(monkeypatch, 4)
     free = count(20_000)
     monkeypatch.setattr(gangs, "_free_port", lambda: next(free))
-    for name, value in (("RANK", "9"), ("MASTER_PORT", "12345"), (AGENT, "True")):
+    for name, value in (("RANK", "9"), ("MASTER_PORT", "12345"), (world.AGENT, "True")):
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    of = mesh("H100", 2, replicas=2)
-    told = []
-    for rank, peers in enumerate(every):
-        with Replica.here(of, rank).apart(peers):
-            assert AGENT not in os.environ
-            names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-            told.append(tuple(os.environ[name] for name in names))
-        assert (os.environ["RANK"], os.environ[AGENT]) == ("9", "True")
-        assert "WORLD_SIZE" not in os.environ
-    assert [each[:2] for each in told] == [("0", "2"), ("1", "2")] * 2
-    assert told[0][2:] == (told[0][2], told[1][3]) == told[1][2:]
-    assert told[2][2:] == told[3][2:]
-    assert len({"12345", told[0][3], told[2][3]}) == 3
-    # Rank 0's node is known to all by this name; the other node by where it reaches rank 0 from.
-    assert told[0][2] == "localhost"
-    again = [peers.meet(2 * (rank // 2)) for rank, peers in enumerate(every)]
-    assert again[0] == again[1] != again[2] == again[3]
-    assert not {str(port) for _, port in again} & {each[3] for each in told}, "each time elsewhere"
-    assert told[2][2] in ("127.0.0.1", "::1")
+    told: list[tuple[str, str]] = []
+
+    def init() -> None:
+        assert world.AGENT not in os.environ
+        told.append((os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]))
+
+    monkeypatch.setattr(world.dist, "is_initialized", lambda: False)
+    monkeypatch.setattr(world, "_init", init)
+    monkeypatch.setattr(world, "_record", lambda: None)
+    for _ in range(2):
+        for peers in every:
+            world.make(peers, 4)
+    assert told == [("localhost", "20000")] * 4 + [("localhost", "20001")] * 4
+    kept = [os.environ[name] for name in ("RANK", "MASTER_PORT", world.AGENT)]
+    assert kept == ["9", "12345", "True"]
+    # Where only the node of another rank is meant, it is where that reaches rank 0 from.
+    places = [peers.meet(2 * (rank // 2)) for rank, peers in enumerate(every)]
+    assert places[0] == places[1] != places[2] == places[3]
+    assert places[2][0] in ("127.0.0.1", "::1")
+
+
+def test_a_group_that_is_there_stays() -> None:
+    """A trainer's, in a process of its own: torch keeps what it has been told."""
+    code = """if True:
+        import torch.distributed as dist
+        from etude.runtime import world
+        from etude.runtime.peers import SINGLE
+        world.make(SINGLE, 1)
+        first = dist.group.WORLD
+        world.make(SINGLE, 1)
+        assert dist.group.WORLD is first and dist.get_world_size() == 1
+        dist.destroy_process_group()
+        world.make(SINGLE, 1)
+        assert dist.group.WORLD is not first
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("no", [set[int](), {2}, {0, 1}])
+def test_all_ranks_say_yes_or_all_hear_no(no: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    every = gang(monkeypatch, 3)
+    with ThreadPoolExecutor(3) as pool:
+        for asked in (no, set[int](), no):
+            said = pool.map(
+                lambda peers, asked=asked: peers.all_say(peers.rank not in asked), every
+            )
+            assert [*said] == [not asked] * 3

@@ -8,7 +8,6 @@ The signatures are those that vLLM 0.21 documents (docs.vllm.ai: `vllm.LLM`, `En
 import os
 import signal
 import sys
-import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -23,7 +22,7 @@ from etude.compiler.lowering.writing import mesh
 from etude.runtime import held, stopping
 from etude.runtime.errors import Interrupted, RunError
 from etude.runtime.peers import Single
-from etude.runtime.sampling import generators, vllm_engine
+from etude.runtime.sampling import generators, kept, vllm_engine
 from etude.runtime.sampling.drawing import Request, Settings, all_of
 from etude.runtime.sampling.vllm_engine import Vllm
 
@@ -49,6 +48,7 @@ class Engine:
     """vLLM's engine: each step draws a token of some requests, the last asked first."""
 
     model_config: Any
+    engine_core: Any = None
     asked: dict[str, Any] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     most: int = 0
@@ -92,15 +92,36 @@ class LLM:
         max_num_batched_tokens: int,
         seed: int,
         disable_log_stats: bool,
+        enable_sleep_mode: bool,
         max_model_len: int | None = None,
         distributed_executor_backend: str | None = None,
     ) -> None:
         if "too_large" in model:
             raise ValueError("No available memory\n for the cache blocks")
         self.told = dict(vars(), self=None)
-        self.port = os.environ.get("MASTER_PORT")
+        self.asleep: set[str] = set()
+        self.does: list[str] = []
+        self.ended = False
         self.llm_engine = Engine(SimpleNamespace(max_model_len=max_model_len or CONTEXT))
+        self.llm_engine.engine_core = SimpleNamespace(shutdown=self.shutdown)
         LLM.made.append(self)
+
+    def shutdown(self) -> None:
+        self.ended = True
+
+    def sleep(self, level: int = 1) -> None:
+        self.does.append(f"sleep {level}")
+        self.asleep = {"weights", "kv_cache"}
+
+    def wake_up(self, tags: list[str]) -> bool:
+        self.does.append(f"wake {tags}")
+        self.asleep -= {*tags}
+        return not self.asleep
+
+    def collective_rpc(self, method: str, kwargs: dict[str, str]) -> None:
+        if "damaged" in kwargs["weights_path"]:
+            raise OSError("a file\nends early")
+        self.does.append(f"{method} {kwargs['weights_path']}")
 
 
 @pytest.fixture
@@ -108,24 +129,43 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> type[LLM]:
     module: Any = ModuleType("vllm")
     module.LLM, module.SamplingParams = LLM, SamplingParams
     monkeypatch.setitem(sys.modules, "vllm", module)
+    platforms: Any = ModuleType("vllm.platforms")
+    platforms.current_platform = SimpleNamespace(is_sleep_mode_available=lambda: True)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
     monkeypatch.setattr(generators, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for name in vllm_engine.ENVIRONMENT:
         monkeypatch.setenv(name, "else")
     monkeypatch.setattr(LLM, "made", [])
-    monkeypatch.setattr(generators, "_engine", [])
+    monkeypatch.setattr(kept, "_kept", [])
+    monkeypatch.setattr(held, "_held", set())
+    # Ranks that are not there cannot meet.
+    monkeypatch.setattr(generators, "_all_write", lambda mesh: True)
+    monkeypatch.setattr(kept, "make", lambda peers, ranks: MET.append(ranks))
+    MET.clear()
     return LLM
 
 
+MET: list[int] = []
+"""How many ranks have met, each time."""
+
+
 class Meeting(Single):
-    """A rank whose peers meet at another port each time."""
+    """A rank of several, of which another may say no."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self.others = True
 
-    def meet(self, first: int) -> tuple[str, int]:
-        self.port += 1
-        return "localhost", self.port
+    def all_say(self, yes: bool) -> bool:
+        return yes and self.others
+
+
+def models(root: Path, *names: str, config: str = "{}") -> list[Path]:
+    """Folders of models of one shape."""
+    for name in names:
+        (root / name).mkdir()
+        (root / name / "config.json").write_text(config)
+    return [root / name for name in names]
 
 
 def requests(count: int) -> list[Request]:
@@ -148,6 +188,7 @@ def test_one_gpu_needs_no_launcher(vllm: type[LLM], tmp_path: Path) -> None:
         "max_num_batched_tokens": 8192,
         "seed": 0,
         "disable_log_stats": True,
+        "enable_sleep_mode": True,
         "max_model_len": 4096,
     }
     # An engine in a process of its own would outlive a killed run.
@@ -212,8 +253,84 @@ def test_an_engine_stays_for_jobs_with_the_same_weights(vllm: type[LLM], tmp_pat
     assert generators.generator(tmp_path / "a", mesh("H100", 2), 4096, peers) is first
     assert all_of(first, requests(3), settings) == drawn
     assert list(vllm.made[0].llm_engine.asked) == ["0", "1", "2", "3", "4", "5"]
-    assert generators.generator(tmp_path / "b", of, 4096, peers) is not first
-    assert [engine.port for engine in vllm.made] == ["1", "2"], "each engine meets elsewhere"
+    assert generators.generator(tmp_path / "a", of, 512, peers) is not first
+    assert MET == [2, 2]
+
+
+def test_an_engine_takes_the_weights_of_the_next_turn(vllm: type[LLM], tmp_path: Path) -> None:
+    """It sleeps while the policy learns; weights come before the memory of the cache."""
+    (first,) = models(tmp_path, "a", config='{"layers": 2, "eos_token_id": 1}')
+    (second,) = models(tmp_path, "b", config='{"layers": 2, "eos_token_id": [1, 2]}')
+    made = generators.generator(first, mesh("H100", 2), 4096, Meeting())
+    (engine,) = vllm.made
+    assert not engine.does
+    held.make_room()
+    held.make_room()
+    assert engine.does == ["sleep 2"]
+    assert generators.generator(second, mesh("H100", 2), 4096, Meeting()) is made
+    renewed = ["wake ['weights']", f"reload_weights {second}", "wake ['kv_cache']"]
+    assert engine.does == ["sleep 2", *renewed]
+    assert isinstance(made, Vllm)
+    assert (made.model, made.asleep) == (second, False)
+    # Without training in between it still forgets what it has cached of prompts.
+    generators.generator(first, mesh("H100", 2), 4096, Meeting())
+    assert engine.does[4:6] == ["sleep 2", "wake ['weights']"]
+
+
+def test_a_model_of_another_shape_gets_another_engine(vllm: type[LLM], tmp_path: Path) -> None:
+    (first,) = models(tmp_path, "a")
+    (second,) = models(tmp_path, "b", config='{"num_hidden_layers": 3}')
+    made = generators.generator(first, mesh("H100", 2), 4096, Meeting())
+    assert generators.generator(second, mesh("H100", 2), 4096, Meeting()) is not made
+    assert [engine.ended for engine in vllm.made] == [True, False]
+
+
+@pytest.mark.parametrize("who", ["this rank", "another"])
+def test_an_engine_that_cannot_take_weights_starts_anew_on_all_ranks(
+    who: str, vllm: type[LLM], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    peers = Meeting()
+    first, second = models(tmp_path, "a", "damaged" if who == "this rank" else "b")
+    made = generators.generator(first, mesh("H100", 2), 4096, peers)
+    held.make_room()
+    peers.others = who == "this rank"
+    assert generators.generator(second, mesh("H100", 2), 4096, peers) is not made
+    assert len(vllm.made) == len(MET) == 2
+    said = "vLLM cannot take new weights: OSError: a file ends early; vLLM starts anew"
+    assert (said in caplog.text) == (who == "this rank")
+
+
+def test_an_engine_that_cannot_sleep_ends(
+    vllm: type[LLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ranks that train need a process group, which vLLM has ended with itself."""
+
+    def fails(self: LLM, level: int) -> None:
+        raise AssertionError("Memory usage increased after sleeping.")
+
+    monkeypatch.setattr(vllm, "sleep", fails)
+    (first,) = models(tmp_path, "a")
+    generators.generator(first, mesh("H100", 2), 4096, Meeting())
+    held.make_room()
+    assert vllm.made[0].ended
+    assert MET == [2, 2]
+
+
+def test_an_engine_makes_room_for_other_processes(vllm: type[LLM], tmp_path: Path) -> None:
+    generators.generator(tmp_path)
+    held.let_go()
+    assert vllm.made[0].ended
+
+
+def test_one_rank_of_several_writes_without_vllm(
+    vllm: type[LLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The groups of an engine are made by all ranks of a process group, which would not come."""
+    monkeypatch.undo()
+    monkeypatch.setattr(generators, "with_vllm", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    made = generators.generator(policy(tmp_path / "model"), mesh("H100"))
+    assert isinstance(made, generators.Transformers)
 
 
 def test_greedy_drawing_has_no_nucleus(vllm: type[LLM], tmp_path: Path) -> None:
@@ -335,17 +452,3 @@ def test_needles_go_in_one_stream(tmp_path: Path) -> None:
         "score": 0.5,
         "grid": {"200": {"0%": 1.0, "100%": 1.0}, "400": {"0%": 0.0, "100%": 0.0}},
     }
-
-
-def test_an_engine_makes_room_for_a_job_that_trains(vllm: type[LLM], tmp_path: Path) -> None:
-    """On one GPU the same process writes and trains."""
-    first = generators.generator(tmp_path)
-    there = weakref.ref(vllm.made[0])
-    vllm.made.clear()
-    del first
-    held.make_room()
-    assert there() is None
-    generators.generator(tmp_path)
-    assert len(vllm.made) == 1
-    held.make_room()
-    held.make_room()  # nothing is left to do

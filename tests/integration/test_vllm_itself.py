@@ -6,6 +6,7 @@ as likely up to rounding.
 """
 
 import json
+import math
 import os
 import signal
 import socket
@@ -27,7 +28,12 @@ from etude.runtime.sampling.generators import Transformers
 
 PYTHON = Path(__file__).parents[2] / "build" / "vllm" / "bin" / "python"
 WORKER = Path(__file__).with_name("vllm_worker.py")
-ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # other ranks, and other tests, are on these cores
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
 SHAPE = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64}
 """Widths of heads that vLLM's kernels for CPUs take."""
 ROUNDING = 0.05
@@ -151,15 +157,50 @@ def test_the_harness_gets_the_likelihoods_of_texts(model: Path, alone: dict[str,
     assert alone["harness"] == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize("degrees", [(2, 1), (1, 2)], ids=["tensor", "pipeline"])
-def test_two_models_after_each_other_on_two_ranks(
-    degrees: tuple[int, int], model: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vllm") / "other"
+    return policy(folder, seed=5, initializer_range=0.2, **SHAPE)
+
+
+def check_turns(found: dict[str, Any], models: Sequence[Path], ranks: int) -> None:
+    """The answers of each turn are those of its model, and of the draws' seeds."""
+    first: dict[Path, Any] = {}
+    for model, turn in zip(models, found["found"], strict=True):
+        check_greedy(model, turn["greedy"])
+        answers = {name: turn[name] for name in ("greedy", "drawn")}
+        assert first.setdefault(model, answers) == answers
+        assert turn["group"] == ranks
+    assert len({json.dumps(answers) for answers in first.values()}) == len(first)
+
+
+@pytest.mark.parametrize(
+    "degrees", [(1, 1), (2, 1), (1, 2), (1, 1, 2)], ids=["alone", "tensor", "pipeline", "copies"]
+)
+def test_an_engine_stays_and_takes_the_weights_of_each_turn(
+    degrees: tuple[int, ...], model: Path, other: Path
 ) -> None:
-    other = policy(tmp_path / "other", seed=5, initializer_range=0.2, **SHAPE)
-    models = {"models": [str(model), str(other)], "mesh": degrees}
-    found = said("pair", told(model) | models, ranks=2)
-    check_greedy(model, found["found"][0])
-    check_greedy(other, found["found"][1])
+    models, ranks = [model, other, model, model], math.prod(degrees)
+    what = {"models": [*map(str, models)], "mesh": degrees}
+    found = said("turns", told(model) | what, ranks=ranks)
+    check_turns(found, models, ranks)
+    assert found["there"] == [True] * 4
+    assert (
+        max(turn["processor"] for turn in found["found"][1:]) < found["found"][0]["processor"] / 4
+    )
+
+
+def test_if_one_rank_cannot_read_new_weights_all_start_anew(model: Path, other: Path) -> None:
+    what = {"models": [str(model), str(other), str(model)], "mesh": (2, 1), "broken": str(other)}
+    found = said("turns", told(model) | what, ranks=2)
+    check_turns(found, [model, other, model], 2)
+    assert found["there"] == [False, True, True]
+
+
+def test_a_model_of_another_shape_is_loaded_anew(model: Path, tmp_path: Path) -> None:
+    deeper = policy(tmp_path / "deeper", initializer_range=0.2, num_hidden_layers=3, **SHAPE)
+    found = said("turns", told(model) | {"models": [str(model), str(deeper)], "mesh": (1, 2)}, 2)
+    check_turns(found, [model, deeper], 2)
     assert found["there"] == [False, True]
 
 

@@ -19,16 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.distributed as dist
 
 from etude.compiler.lowering.writing import mesh
 from etude.compiler.plan.plan import DrawJob
 from etude.runtime import stopping
 from etude.runtime.errors import RunError
+from etude.runtime.held import make_room
 from etude.runtime.launchers.allocation import here
 from etude.runtime.peers import SINGLE, Peers
 from etude.runtime.ranks import Ranks
 from etude.runtime.sampling import draw, generators
 from etude.runtime.sampling.drawing import Request, Settings, all_of
+from etude.runtime.sampling.vllm_engine import Vllm
 
 GPUS = "H100"
 """What the plan says of the device; vLLM's build for CPUs takes the CPU."""
@@ -71,17 +75,48 @@ def harness(made: Any, told: dict[str, Any]) -> Any:
     return [likelihood for likelihood, _ in loaded.loglikelihood(asked)]
 
 
-def pair(told: dict[str, Any], peers: Peers) -> Any:
-    """Two models, one after the other, each on both ranks, and whether the first is gone."""
-    found = []
+def turns(told: dict[str, Any], peers: Peers) -> Any:
+    """Models after each other, on all ranks: greedy and drawn answers of each, whether it is gone
+    at the end, and the seconds until it could write, of the clock and of processors.
+
+    Args:
+        told: with the names of the `models`; "broken" is one that a rank cannot read, and the
+            engine sleeps before each.
+    """
+    found: list[dict[str, Any]] = []
     parts: list[weakref.ref[Any]] = []
     for model in told["models"]:
+        make_room()
+        if told.get("broken") == model and peers.rank == told["mesh"][0] * told["mesh"][1] - 1:
+            _break_once()
+        begun, busy = time.monotonic(), time.process_time()
         made = generator(model, peers, *told["mesh"])
-        found.append(all_of(made, requests(told), Settings(0.0, 1.0, frozenset())))
+        spent = {"ready": time.monotonic() - begun, "processor": time.process_time() - busy}
+        ways = {"greedy": Settings(0.0, 1.0, frozenset()), "drawn": Settings(1.0, 1.0, frozenset())}
+        answers: dict[str, Any] = {n: all_of(made, requests(told), how) for n, how in ways.items()}
+        found.append(answers | spent | {"group": _sum(peers)})
         parts.append(weakref.ref(_runner(made).model))
         del made
     gc.collect()
     return {"found": found, "there": [part() is not None for part in parts]}
+
+
+def _break_once() -> None:
+    """The next reload of weights fails, as if a file could not be read."""
+    renew = Vllm._renew
+
+    def fails(self: Vllm, model: Path) -> None:
+        Vllm._renew = renew
+        raise OSError("cannot read")
+
+    Vllm._renew = fails
+
+
+def _sum(peers: Peers) -> float:
+    """Of a one from each rank, in the group that trainers find."""
+    one = torch.ones(1)
+    dist.all_reduce(one)
+    return one.item()
 
 
 def _runner(made: Any) -> Any:
@@ -118,7 +153,7 @@ def waits(told: dict[str, Any], peers: Peers) -> Any:
 
 
 CASES: dict[str, Callable[[dict[str, Any], Peers], Any]] = {
-    case.__name__: case for case in (alone, pair, replicas, fails, waits)
+    case.__name__: case for case in (alone, turns, replicas, fails, waits)
 }
 
 

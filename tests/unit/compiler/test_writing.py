@@ -12,7 +12,7 @@ from etude.compiler.costs.hardware import GPUS
 from etude.compiler.families.architectures import published
 from etude.compiler.plan.fitting import misfits
 from etude.compiler.plan.keys import content_key
-from etude.compiler.plan.phases import phases
+from etude.compiler.plan.phases import phases, use_of
 from etude.compiler.plan.plan import DrawJob, GateJob, Plan, WritingJob
 from etude.compiler.values import Generation
 from etude.spec.record import replace
@@ -286,9 +286,17 @@ def test_a_policy_writes_on_its_own_cluster_from_the_first_turn_on() -> None:
     assert turns[0].resources == turns[1].resources
     assert turns[0].generation
     assert turns[0].generation.replicas > 1
-    writes = [phase for phase in made.phases if phase.kind == "generate" and "rl" in phase.jobs[-1]]
-    assert [phase.jobs[-1] for phase in writes[-2:]] == ["rollouts.rl.1", "rollouts.rl.2"]
-    assert writes[-1].world_size == turns[1].resources.world_size  # type: ignore[union-attr]
+    (gang,) = [phase for phase in made.phases if not {"rl.1", "rl.2"}.isdisjoint(phase.jobs)]
+    assert gang.jobs[-6:] == [
+        "rl.1",
+        "export.rl.1",
+        "draws.rl.2.asked",
+        "rollouts.rl.2",
+        "old.rl.2",
+        "rl.2",
+    ]
+    assert gang.world_size == turns[1].resources.world_size  # type: ignore[union-attr]
+    assert use_of(turns[1]) is None, "its processes go on to train"
 
 
 def test_on_cpus_a_gang_writes_scores_and_learns_in_a_turn() -> None:
@@ -296,4 +304,11 @@ def test_on_cpus_a_gang_writes_scores_and_learns_in_a_turn() -> None:
     made = plan(text("cluster pair { nodes = 2, cpus = 1 }\n", more=rl))
     turn = next(phase for phase in made.phases if "rl.2" in phase.jobs)
     assert turn.kind == "gang"
-    assert turn.jobs == ["draws.rl.2.asked", "rollouts.rl.2", "old.rl.2", "rl.2"]
+    assert turn.jobs[-5:] == [
+        "export.rl.1",
+        "draws.rl.2.asked",
+        "rollouts.rl.2",
+        "old.rl.2",
+        "rl.2",
+    ]
+    assert "rl.1" in turn.jobs
