@@ -7,8 +7,9 @@ from .values import ModelShape
 def shares_keys(model: ModelShape) -> bool:
     """Whether several tensor ranks may have the same head of keys and values, where there are fewer
     heads than ranks."""
-    normed = model.parts is not None and model.parts.qk_norm in ("width", "layers")
-    return model.family in ("llama3", "qwen3", "decoder") and not normed
+    parts = model.parts
+    mixed = parts is not None and (parts.qk_norm in ("width", "layers") or parts.linear_heads > 0)
+    return model.latent is None and not model.sinks and not mixed
 
 
 def shared_keys(model: ModelShape, tensor: int) -> bool:
