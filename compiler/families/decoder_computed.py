@@ -10,6 +10,18 @@ USUAL: dict[str, Any] = {**vars(Parts(published=""))}
 OLMO = {"norms": "after", "qk_norm": "width"}
 _GELU = {"norm": "layer", "activation": "gelu", "gated": False}
 ANY = object()
+LINEAR_QWEN: Mapping[str, Any] = {
+    "qk_norm": "head",
+    "gate": True,
+    "rotary": ANY,
+    "linear_heads": ANY,
+    "linear_key_heads": ANY,
+    "linear_key_dim": ANY,
+    "linear_value_dim": ANY,
+    "linear_convolution": ANY,
+    "linear_skips": ANY,
+}
+"""The parts of Qwen3-Next and Qwen3.5, besides Llama's."""
 COMPUTED: Mapping[str, Mapping[str, Any]] = {
     "llama": {"biases": ANY},
     "qwen2": {"biases": "qkv"},

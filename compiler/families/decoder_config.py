@@ -137,6 +137,8 @@ _FITS: Mapping[str, Callable[[Shape], bool]] = {
     "flex_olmo": _whole_biases("none", "attention"),
     "hunyuan_v1_moe": _biases("none", "attention"),
     "qwen2_moe": _biases("none", "qkv"),
+    "qwen3_next": lambda shape: shape["parts"]["linear_heads"] > 0,
+    "qwen3_5_moe_text": lambda shape: shape["parts"]["linear_heads"] > 0,
     "exaone_moe": lambda shape: (
         shape["window"] > 0 and _unrotated_whole(shape) and shape["experts"].shared > 0
     ),

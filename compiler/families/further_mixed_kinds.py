@@ -21,7 +21,7 @@ from .mixed_kinds import (
 )
 
 
-def _wide(values: Values, key: str, width: int) -> int:
+def multiple(values: Values, key: str, width: int) -> int:
     """How many experts wide shared experts are, from their width."""
     given = values.number(key, 0, least=0)
     if given % width:
@@ -55,7 +55,7 @@ def _read_granite(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
         "count": values.number("num_local_experts"),
         "active": values.number("num_experts_per_tok"),
         "ffn": width,
-        "shared": _wide(values, "shared_intermediate_size", width),
+        "shared": multiple(values, "shared_intermediate_size", width),
     }
     return scaled(values, shape) | {"experts": experts}
 
@@ -88,7 +88,7 @@ def _read_hunyuan(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 def _read_qwen2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     width = values.number("moe_intermediate_size")
-    shared = _wide(values, "shared_expert_intermediate_size", width)
+    shared = multiple(values, "shared_expert_intermediate_size", width)
     experts = {
         "count": values.number("num_experts"),
         "active": values.number("num_experts_per_tok"),

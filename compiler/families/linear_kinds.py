@@ -5,9 +5,11 @@ from typing import Any
 
 from ..values import Architecture, Parts
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
-from .decoder_computed import ANY
+from .decoder_computed import LINEAR_QWEN
 from .decoder_reading import share
 from .decoder_written import Written, partial
+from .further_mixed_kinds import multiple
+from .mixed_kinds import SPARSE, experts_of, initial, written_qwen3
 
 _KEYS = {
     "linear_heads": "linear_num_value_heads",
@@ -19,14 +21,7 @@ _KEYS = {
 """Parts of linear attention → what `config.json` calls them."""
 FULL = "full_attention"
 LINEAR = "linear_attention"
-QWEN: Mapping[str, Any] = {
-    "qk_norm": "head",
-    "gate": True,
-    "rotary": ANY,
-    **dict.fromkeys((*_KEYS, "linear_skips"), ANY),
-}
-"""The parts of Qwen3.5, besides Llama's."""
-LINEAR_COMPUTED: Mapping[str, Mapping[str, Any]] = {"qwen3_5_text": QWEN}
+LINEAR_COMPUTED: Mapping[str, Mapping[str, Any]] = {"qwen3_5_text": LINEAR_QWEN}
 """model_type without experts → the parts that it has, besides Llama's."""
 
 
@@ -55,6 +50,21 @@ def read_qwen(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _read_mixed(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
+    """A Qwen3.5 or Qwen3-Next with experts, whose shared one has a gate."""
+    width = values.number("moe_intermediate_size")
+    experts = {
+        "count": values.number("num_experts"),
+        "active": values.number("num_experts_per_tok"),
+        "ffn": width,
+        "shared": multiple(values, "shared_expert_intermediate_size", width),
+        "shared_gate": True,
+        "dense": initial(values, shape["layers"]),
+        "normalized": bool(values.get("norm_topk_prob")),
+    }
+    return read_qwen(values, shape) | {"experts": experts}
+
+
 LINEAR_DEFAULTS: Mapping[str, Any] = {
     **LLAMA_DEFAULTS,
     "num_attention_heads": 16,
@@ -81,6 +91,44 @@ LINEAR_KINDS = {
         read=LINEAR_READ,
         shape=read_qwen,
     ),
+    "qwen3_next": Kind(
+        example="Qwen3-Next 80B-A3B",
+        defaults={
+            **LINEAR_DEFAULTS,
+            "vocab_size": 151_936,
+            "hidden_size": 2048,
+            "intermediate_size": 5632,
+            "num_hidden_layers": 48,
+            "num_key_value_heads": 2,
+            "moe_intermediate_size": 512,
+            "shared_expert_intermediate_size": 512,
+            "num_experts_per_tok": 10,
+            "num_experts": 512,
+            "norm_topk_prob": True,
+        },
+        read=(*LINEAR_READ, "mlp_only_layers"),
+        fixed=SPARSE,
+        shape=_read_mixed,
+    ),
+    "qwen3_5_moe_text": Kind(
+        near=("qwen3_5_moe",),
+        example="Qwen3.5 35B-A3B",
+        defaults={
+            **LINEAR_DEFAULTS,
+            "vocab_size": 248_320,
+            "hidden_size": 2048,
+            "intermediate_size": 512,
+            "num_hidden_layers": 40,
+            "num_key_value_heads": 2,
+            "moe_intermediate_size": 512,
+            "shared_expert_intermediate_size": 512,
+            "num_experts_per_tok": 8,
+            "num_experts": 256,
+            "norm_topk_prob": True,
+        },
+        read=LINEAR_READ,
+        shape=_read_mixed,
+    ),
 }
 """model_type → how its configuration is read."""
 
@@ -95,7 +143,29 @@ def written_linear(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict
     }
 
 
-LINEAR_WRITTEN: Mapping[str, Written] = {"qwen3_5_text": written_linear}
+def _next(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    experts = experts_of(model)
+    return {
+        **written_linear(model, of, rope),
+        **written_qwen3(model),
+        "shared_expert_intermediate_size": experts.shared * experts.ffn,
+    }
+
+
+def _mixed(model: Architecture, of: Parts, rope: dict[str, Any]) -> dict[str, Any]:
+    found = _next(model, of, rope)
+    return {key: found[key] for key in found if key not in ("mlp_only_layers", *SPARSE)}
+
+
+LINEAR_WRITTEN: Mapping[str, Written] = {
+    "qwen3_5_text": written_linear,
+    "qwen3_next": _next,
+    "qwen3_5_moe_text": _mixed,
+}
 """model_type → its own keys."""
-LINEAR_CLASSES = {"qwen3_5_text": "Qwen3_5"}
+LINEAR_CLASSES = {
+    "qwen3_5_text": "Qwen3_5",
+    "qwen3_next": "Qwen3Next",
+    "qwen3_5_moe_text": "Qwen3_5Moe",
+}
 """model_type → the stem of its classes' names."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..values import Experts
-from .decoder_computed import ANY
+from .decoder_computed import ANY, LINEAR_QWEN
 
 GRANITE = {
     "attention_scale": ANY,
@@ -26,6 +26,8 @@ MIXED: Mapping[str, Mapping[str, Any]] = {
     "hunyuan_v1_moe": {"qk_norm": "head", "qk_norm_late": True, "biases": ANY},
     "qwen2_moe": {"biases": ANY},
     "exaone_moe": {"qk_norm": "head", "rotary_skips": ANY, "window_skips": ANY},
+    "qwen3_next": LINEAR_QWEN,
+    "qwen3_5_moe_text": LINEAR_QWEN,
     "mellum": {
         "qk_norm": "head",
         "biases": ANY,
@@ -55,6 +57,8 @@ _ROUTED: Mapping[str, Mapping[str, Any]] = {
     "flex_olmo": {"normalized": ANY},
     "hunyuan_v1_moe": {"shared": 1},
     "qwen2_moe": {"normalized": ANY, "dense": ANY, "shared": ANY, "shared_gate": True},
+    "qwen3_next": {"normalized": ANY, "dense": ANY, "shared": ANY, "shared_gate": True},
+    "qwen3_5_moe_text": {"shared": ANY, "shared_gate": True},
     "exaone_moe": _ALONE,
     "mellum": {"normalized": ANY, "dense": ANY},
 }

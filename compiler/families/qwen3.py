@@ -73,7 +73,7 @@ KINDS = {
         shape=head_width,
     ),
     "qwen3_moe": Kind(
-        near=("qwen2_moe", "llama4", "llama4_text", "qwen3_next"),
+        near=("qwen2_moe", "llama4", "llama4_text"),
         example="Qwen3 30B-A3B",
         defaults=QWEN3_MOE,
         read=("num_experts", "num_local_experts", "mlp_only_layers"),

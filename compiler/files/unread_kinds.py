@@ -53,7 +53,7 @@ OTHERS: Mapping[str, tuple[str, ...]] = {
         *("bailing_hybrid", "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid"),
         *("inkling2_loop_text", "inkling2_text", "inkling_text", "jamba", "kimi_linear"),
         *("lara_mini", "lfm2", "lfm2_moe", "lfm3", "mamba", "mamba2", "minimax", "nemotron_h"),
-        *("olmo_hybrid", "qwen3_5_moe_text", "qwen3_next", "recurrent_gemma"),
+        *("olmo_hybrid", "recurrent_gemma"),
         *("rwkv", "xlstm", "zamba", "zamba2"),
     ),
     _ENCODER: (

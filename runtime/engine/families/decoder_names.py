@@ -61,6 +61,12 @@ def within(folder: str, output: str) -> dict[str, str]:
     return parts | {"attention.wo": f"{folder}.{output}"}
 
 
+SHARED_GATE = {
+    "moe.shared_experts.w1": "mlp.shared_expert.gate_proj",
+    "moe.shared_experts.w2": "mlp.shared_expert.down_proj",
+    "moe.shared_experts.w3": "mlp.shared_expert.up_proj",
+    "moe.shared_experts.gate": "mlp.shared_expert_gate",
+}
 DELTA = {
     "delta_net.wz": "linear_attn.in_proj_z",
     "delta_net.wa": "linear_attn.in_proj_a",
@@ -157,12 +163,9 @@ APART = {
         "moe.shared_experts.w2": "mlp.shared_mlp.down_proj",
         "moe.shared_experts.w3": "mlp.shared_mlp.up_proj",
     },
-    "qwen2_moe": {
-        "moe.shared_experts.w1": "mlp.shared_expert.gate_proj",
-        "moe.shared_experts.w2": "mlp.shared_expert.down_proj",
-        "moe.shared_experts.w3": "mlp.shared_expert.up_proj",
-        "moe.shared_experts.gate": "mlp.shared_expert_gate",
-    },
+    "qwen2_moe": SHARED_GATE,
+    "qwen3_next": DELTA | SHARED_GATE,
+    "qwen3_5_moe_text": DELTA | SHARED_GATE,
     "minimax_m2": {"moe.router.gate": "block_sparse_moe.gate"},
 }
 """model_type → what it names otherwise."""
@@ -230,6 +233,13 @@ SHARED = ("moe.shared_experts.w1", "moe.shared_experts.w3")
 GATE = (Q, "attention.gate")
 DELTA_QKV = tuple(f"delta_net.w{which}" for which in "qkv")
 FILTERS = tuple(f"delta_net.{which}_filter" for which in "qkv")
+DELTA_QKVZ = (*DELTA_QKV, "delta_net.wz")
+DELTA_BA = ("delta_net.wb", "delta_net.wa")
+QWEN = {
+    GATE: "self_attn.q_proj",
+    DELTA_QKV: "linear_attn.in_proj_qkv",
+    FILTERS: "linear_attn.conv1d",
+}
 FUSED = {
     "gpt2": {QKV: "attn.c_attn"},
     "gpt_bigcode": {QKV: "attn.c_attn"},
@@ -243,9 +253,12 @@ FUSED = {
     "glm": {GATED: "mlp.gate_up_proj"},
     "glm4": {GATED: "mlp.gate_up_proj"},
     "granitemoeshared": {SHARED: "shared_mlp.input_linear"},
-    "qwen3_5_text": {
+    "qwen3_5_text": QWEN,
+    "qwen3_5_moe_text": QWEN,
+    "qwen3_next": {
         GATE: "self_attn.q_proj",
-        DELTA_QKV: "linear_attn.in_proj_qkv",
+        DELTA_QKVZ: "linear_attn.in_proj_qkvz",
+        DELTA_BA: "linear_attn.in_proj_ba",
         FILTERS: "linear_attn.conv1d",
     },
 }
@@ -274,7 +287,9 @@ PAIRED = (
 queries and keys are sorted."""
 FLIPPED = ("nanochat",)
 """model_types that rotate backwards: here with the halves of a head exchanged."""
-ADDED = ("nemotron", "gemma", "gemma2", "gemma3_text", "vaultgemma", "qwen3_5_text")
+LINEAR = ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next")
+"""model_types with gated delta nets."""
+ADDED = ("nemotron", "gemma", "gemma2", "gemma3_text", "vaultgemma", *LINEAR)
 """model_types whose norms multiply by the weight and one (transformers, `modeling_nemotron.py`,
 `modeling_gemma.py`, `modeling_gemma2.py`, `modeling_gemma3.py` and `modeling_qwen3_5.py`)."""
 OFFSET = {"opt": 2, "biogpt": 2}

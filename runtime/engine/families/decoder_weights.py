@@ -13,7 +13,9 @@ from .decoder_names import (
     ASIDE,
     CHOICE,
     CHOICES,
+    DELTA_BA,
     DELTA_QKV,
+    DELTA_QKVZ,
     EXPERTS,
     EXPERTS_APART,
     EXPERTS_TOGETHER,
@@ -71,7 +73,10 @@ class PartsAdapter(StateDictAdapter):
         # GPT-2 holds matrices as inputs × outputs.
         self.turned = kind == "gpt2"
         self.usual_pieces = int(PIECES.get(kind) or attention.n_kv_heads or 1)
+        shared = delta.wq.out_features // delta.kernel.key_dim if delta else 1
         self.pieces = {GATE: attention.n_heads, DELTA_QKV: 1, FILTERS: 1}
+        # Qwen3-Next has what belongs to a head of keys together.
+        self.pieces |= {DELTA_QKVZ: shared, DELTA_BA: shared}
         self.width, self.rotary = attention.head_dim, attention.rope.dim
         keys = attention.n_kv_heads * self.width
         rows = (attention.n_heads * self.width, keys, keys)
@@ -84,6 +89,10 @@ class PartsAdapter(StateDictAdapter):
         for part, which in zip(DELTA_QKV, "qkv", strict=True):
             of = getattr(delta, f"w{which}").out_features if delta else 0
             self.rows |= {part: of, f"delta_net.{which}_filter": of}
+        for which in "zab":
+            self.rows[f"delta_net.w{which}"] = (
+                getattr(delta, f"w{which}").out_features if delta else 0
+            )
         self.experts: dict[str, str] = EXPERTS_APART.get(kind, EXPERTS)
         self.together: dict[str, str] = EXPERTS_TOGETHER.get(kind, {})
         self.choice = CHOICES.get(kind)
