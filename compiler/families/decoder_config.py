@@ -217,7 +217,7 @@ UNSCORED = frozenset(
     (
         *("granite", "cohere", "cohere2", "vaultgemma", "hyperclovax", "apertus"),
         *("nanochat", "jais2", "cwm"),
-        *("olmoe", "dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe"),
+        *("olmoe", "dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe", "qwen3_5_moe_text"),
         *("granitemoe", "granitemoeshared", "flex_olmo", "exaone_moe"),
         *("hy_v3", "mellum"),
     )
