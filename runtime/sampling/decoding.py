@@ -276,8 +276,19 @@ def _alike(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def _selected(cache: DynamicCache, places: torch.Tensor) -> DynamicCache:
+    for layer in cache.layers:
+        if not isinstance(layer, DynamicLayer):
+            raise _cannot(layer)
     cache.batch_select_indices(places)
     return cache
+
+
+def _cannot(layer: Any) -> RunError:
+    return RunError(
+        "this model cannot write here: its layers keep what they have read as "
+        f"{type(layer).__name__}, whose rows cannot be put together",
+        "install vLLM, on a machine with a GPU: pip install vllm",
+    )
 
 
 def _joined(
@@ -304,11 +315,7 @@ def _joined(
             keys, values = (_aligned(found, name, columns, room) for name in ("keys", "values"))
             reserved.reserve((keys, values), columns)
         else:
-            raise RunError(
-                "this model cannot write here: its layers keep what they have read as "
-                f"{type(layer).__name__}, whose rows cannot be put together",
-                "install vLLM, on a machine with a GPU: pip install vllm",
-            )
+            raise _cannot(layer)
         for cache, _ in parts:
             cache.layers[number] = DynamicLayer()
     return made

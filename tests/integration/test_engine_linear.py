@@ -8,6 +8,7 @@ import torch
 from engine_jobs import decoder, interrupted_and_resumed, run, train_job
 from test_decoders import OWN, made
 from test_engine_ranks import Run, Workplace
+from transformers import AutoConfig, DynamicCache
 
 from etude.compiler.files.published_config import describe
 from etude.compiler.plan.plan import TrainJob
@@ -15,6 +16,8 @@ from etude.runtime.engine.attention.documents import by_window, document_mask
 from etude.runtime.engine.families import decoder_delta, model_spec
 from etude.runtime.engine.families.decoder_delta import delta_rule, normed
 from etude.runtime.engine.families.decoder_linear import convolved
+from etude.runtime.errors import RunError
+from etude.runtime.sampling import decoding
 
 HYBRID: dict[str, Any] = {
     "qk_norm": "head",
@@ -159,6 +162,13 @@ def test_packed_documents_are_computed_as_transformers_computes_each_alone(tmp_p
         with torch.no_grad():
             expected = theirs(document).logits
         torch.testing.assert_close(one, expected, rtol=1e-4, atol=2e-5 * float(expected.max()))
+
+
+def test_it_says_that_it_cannot_write_without_vllm() -> None:
+    config = AutoConfig.for_model("qwen3_5_text", **OWN["qwen3_5_text"])
+    with pytest.raises(RunError, match=r"cannot write here.*LinearAttentionLayer") as found:
+        decoding._selected(DynamicCache(config=config), torch.tensor([0]))
+    assert "install vLLM" in (found.value.help or "")
 
 
 def test_interrupted_and_resumed_it_ends_bit_for_bit_alike(

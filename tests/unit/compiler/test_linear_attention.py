@@ -187,3 +187,16 @@ def test_a_miniature_keeps_the_pattern() -> None:
     assert small.parts
     assert (small.layers, small.parts.linear_skips, small.parts.linear_key_heads) == (2, 2, 2)
     assert small.parts.gate
+
+
+RANKED = "dataset ranked { sample = python_functions, kind = preferences }\n"
+
+
+def test_each_response_of_a_preference_has_its_own_prompt() -> None:
+    for text, layout in ((spec(), "pairs"), (HEAD + stage(), "joint")):
+        made = plan(
+            text
+            + RANKED
+            + "stage rm: reward { from = first, data = ranked, batch = 4 pairs, steps = 2 }"
+        )
+        assert jobs(made, "rm")[0].objective.layout == layout
