@@ -195,8 +195,7 @@ RANKED = "dataset ranked { sample = python_functions, kind = preferences }\n"
 def test_each_response_of_a_preference_has_its_own_prompt() -> None:
     for text, layout in ((spec(), "pairs"), (HEAD + stage(), "joint")):
         made = plan(
-            text
-            + RANKED
-            + "stage rm: reward { from = first, data = ranked, batch = 4 pairs, steps = 2 }"
+            text + RANKED + "stage rm: reward { from = first, data = ranked, "
+            "batch = 4 pairs, steps = 2, lr = 1e-4 }"
         )
         assert jobs(made, "rm")[0].objective.layout == layout
