@@ -75,6 +75,7 @@ class Latent(Value):
     plain: int
     rotary: int
     values: int
+    eps: float | None = later(None)  # of the norms of latents; None: the model's
 
 
 class Experts(Value):

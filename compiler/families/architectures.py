@@ -16,6 +16,10 @@ def published(family: str, size: str) -> ModelShape:
     return complete(family, size, dict(FAMILIES[family].sizes[size]))
 
 
+LATENT_EPS = 1e-6
+"""What the norms of latents add to the mean of squares, whatever `norm_eps` is."""
+
+
 def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape:
     """The decoder of a shape, with the family's defaults for missing fields.
 
@@ -39,6 +43,8 @@ def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape
         "window": 0,
         "ffn": experts["ffn"] if experts else 0,
     }
+    # transformers 5.24, `modeling_deepseek_v3.py`: norms of latents have no setting.
+    other = latent and (usual | shape)["norm_eps"] != LATENT_EPS
     return ModelShape(
         family=family,
         size=size,
@@ -48,7 +54,9 @@ def complete(family: str, size: str | None, shape: dict[str, Any]) -> ModelShape
         **usual
         | shape
         | {
-            "latent": Latent(**{"queries": 0} | latent) if latent else None,
+            "latent": Latent(**{"queries": 0} | latent | ({"eps": LATENT_EPS} if other else {}))
+            if latent
+            else None,
             "experts": mixed,
             "parts": Parts(**kind.parts(usual | shape | {"experts": mixed}))
             if kind.parts

@@ -24,12 +24,13 @@ def latent_attention(
     plain: int,
     rotary: int,
     values: int,
+    eps: float | None = None,
     mscale: float = 1.0,
 ) -> LatentAttention.Config:
     """Attention through latents of `queries` (0: queries come from the hidden state) and `keys`
     elements. With YaRN by a factor s, scores are multiplied by (0.1 `mscale` ln s + 1)²."""
     drawn = cut(0.02)
-    width = heads * (plain + rotary)
+    width, small = heads * (plain + rotary), norm_eps if eps is None else eps
     return LatentAttention.Config(
         dim=dim,
         n_heads=heads,
@@ -42,9 +43,9 @@ def latent_attention(
         wq_a=linear(queries, dim, drawn) if queries else None,
         wq_b=linear(width, queries, drawn) if queries else None,
         # torchtitan requires it even if there is no latent to normalize.
-        q_norm=norm(queries or 1, norm_eps),
+        q_norm=norm(queries or 1, small),
         wkv_a=linear(keys + rotary, dim, drawn),
-        kv_norm=norm(keys, norm_eps),
+        kv_norm=norm(keys, small),
         wkv_b=linear(heads * (plain + values), keys, drawn),
         wo=linear(dim, heads * values, scaled),
         inner_attention=get_attention_config("flex"),
