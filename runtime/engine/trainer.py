@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Protocol, cast
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 from torchtitan.components.checkpointer.base import MODEL
 from torchtitan.distributed import ParallelDims
 from torchtitan.distributed import utils as dist_utils
@@ -153,7 +154,13 @@ class Trainer(TitanTrainer):
         key = (*degrees, layout.spmd_backend)
         if key not in _LAYOUTS or _LAYOUTS[key][0] is not dist.group.WORLD:
             _LAYOUTS[key] = dist.group.WORLD, layout
-        return _LAYOUTS[key][1]
+        found = _LAYOUTS[key][1]
+        if _used and _used[-1] is not found:
+            # DTensor remembers how operators are sharded by meshes that are equal, and FSDP wants
+            # the same mesh (torch 2.14, `_fsdp_param.py`, `_init_sharding_spec_spmd`).
+            _clear_sharding_prop_cache()
+        _used[:] = [found]
+        return found
 
     def train(self) -> None:
         """Trains from the newest checkpoint to the job's end, in torchtitan's loop."""
@@ -450,3 +457,5 @@ class _Trained(Exception):
 
 _LAYOUTS: dict[tuple[int | str, ...], tuple[Any, ParallelDims]] = {}
 """Degrees → the layout, behind torch's first process group when it was made."""
+_used: list[ParallelDims] = []
+"""The layout of the last job."""

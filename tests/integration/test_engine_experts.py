@@ -138,3 +138,16 @@ def test_ranks_that_add_up_their_parts_have_a_part_of_the_bias_each(
     part = made(routed, counts).float()
     bias = made.mlp2_bias_ED[[0, 0, 2, 2, 2, 2]]
     torch.testing.assert_close((whole - part)[:6], 0.75 * bias, rtol=0.05, atol=0.5)
+
+
+def test_jobs_of_one_process_place_experts_one_after_the_other(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Equal meshes of two placements are not the same."""
+    place = Workplace(inputs, tmp_path)
+    names = ("together", "apart", "together again")
+    runs = [Run(job(2, expert, 2), name) for expert, name in zip((1, 2, 1), names, strict=True)]
+    assert place.run(*runs) == 0
+    losses = [[event["loss"] for event in place.events(name)] for name in names]
+    assert losses[0] == losses[2]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
