@@ -94,8 +94,8 @@ def differences(theirs: ModelShape, ours: ModelShape) -> Iterator[Difference]:
         yield from _group(group, getattr(theirs, group), getattr(ours, group))
 
 
-_APART = {*_TRAINED_WITH, "published"}
-"""Fields of groups that do not differ by themselves."""
+_APART = {*_TRAINED_WITH, "published", "eps"}
+"""Fields of groups that do not differ by themselves: `eps` of latents follows from `norm_eps`."""
 
 
 def _group(group: str, theirs: Any, ours: Any) -> Iterator[Difference]:

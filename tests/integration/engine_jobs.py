@@ -14,6 +14,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from etude.compiler.families.architectures import LATENT_EPS
 from etude.compiler.families.decoder import parts
 from etude.compiler.plan.plan import (
     Architecture,
@@ -131,7 +132,9 @@ def experts(**changes: Any) -> Experts:
 
 
 def latent(**changes: Any) -> Latent:
-    return Latent(**{"queries": 48, "keys": 32, "plain": 16, "rotary": 8, "values": 16, **changes})
+    """Of an `architecture`, whose `norm_eps` is not that of latents."""
+    widths = {"queries": 48, "keys": 32, "plain": 16, "rotary": 8, "values": 16}
+    return Latent(**{**widths, "eps": LATENT_EPS, **changes})
 
 
 def lr(from_step: int, to_step: int, shape: Any, start: float, end: float) -> LrPiece:

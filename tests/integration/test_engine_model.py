@@ -139,7 +139,7 @@ SHAPES = {
         family="deepseek_v2",
         kv_heads=4,
         head_dim=24,
-        latent=latent(),
+        latent=latent(eps=None),
         layers=3,
         experts=experts(shared=2, normalized=False, groups=4, groups_used=2, scale=16.0, dense=1),
         rope_scaling="yarn",

@@ -191,7 +191,9 @@ def shard_delta(of: DeltaNet.Config, layout: Any, *, enable_sp: bool) -> None:
     for name, placement in placed.items():
         getattr(of, name).sharding_config = ShardingConfig(state_shardings={"weight": placement})
     heads = dense_activation_placement(tp=spmd.S(2))
-    given = dict.fromkeys(("q_BLC", "k_BLC", "v_BLC", "z_BLC", "a_BLN", "b_BLN"), heads)
+    given: dict[str, Any] = dict.fromkeys(
+        ("q_BLC", "k_BLC", "v_BLC", "z_BLC", "a_BLN", "b_BLN"), heads
+    )
     of_rank = ("q_filter_CW", "k_filter_CW", "v_filter_CW", "rate_N", "shift_N", "norm_V")
     given |= dict(zip(of_rank, placed.values(), strict=True))
     gradients = dense_param_placement(tp=spmd.P)
