@@ -67,7 +67,7 @@ def records(job: Any, number: int) -> Any:
         each = job.seq_len // (RESPONSES[kind] + 1)
         branches = (job.seq_len - RESPONSES[kind] * each, *[each] * RESPONSES[kind])
         record = Record(tokens, np.full(job.seq_len, CONTENT, np.uint8), branches)
-        layout = getattr(job.objective, "layout", "joint")
+        layout: Any = getattr(job.objective, "layout", "joint")
         row = of.lay_out(record, range(RESPONSES[kind]), layout)
     elif kind == "prm":
         step = job.seq_len // STEPS_OF_ANSWERS

@@ -108,7 +108,7 @@ def routed(**given: Any) -> Case:
     def case(inputs: Roles, folder: Path) -> None:
         made = train_job(**given)
         held = [engine_jobs.lr(0, made.steps, "hold", 0.01, 0.01)]
-        losses = dict.fromkeys(ROUTER_LOSSES, held)
+        losses: dict[str, Any] = dict.fromkeys(ROUTER_LOSSES, held)
         changes = {"schedule": made.schedule.model_copy(update=losses)}
         run(made.model_copy(update=changes), inputs, folder)
 

@@ -282,7 +282,7 @@ OTHERWISE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 KINDS = [*FAMILIES["decoder"].kinds, "deepseek_v2", "glm4_moe_lite"]
 CASES = {kind: (kind, OWN.get(kind, {})) for kind in KINDS} | OTHERWISE
-ROUNDING = dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), 5e-5)
+ROUNDING: dict[str, float] = dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), 5e-5)
 """How far logits may differ, as a share of the largest, where it is not 1e-5: of these, both sides
 are up to 4e-5 from the same in fp64."""
 SAMPLE = (

@@ -47,8 +47,9 @@ def test_every_layer_with_experts_has_it_with_room_for_a_micro_batch(
     loader: Any = None
     config = trainer_config(asked, tmp_path, dataloader=loader, start=None, on_event=lambda _: None)
     assert config.model_spec
-    config.model_spec.model.update_from_config(config=config)
-    layers = [layer.moe for layer in config.model_spec.model.layers if layer.moe]
+    built: Any = config.model_spec.model
+    built.update_from_config(config=config)
+    layers = [layer.moe for layer in built.layers if layer.moe]
     assert len(layers) == model.layers - model.experts.dense
     for layer in layers:
         of = layer.routed_experts.token_dispatcher

@@ -42,7 +42,7 @@ def job(steps: int, ranks: int = 1, **fields: Any) -> TrainJob:
     )
 
 
-def drawn(length: int, dtype: torch.dtype = torch.float64) -> tuple[list[torch.Tensor], Any]:
+def drawn(length: int, dtype: torch.dtype = torch.float64) -> tuple[Any, Any]:
     """Inputs of the rule, with documents that begin anywhere, also where chunks do."""
     torch.manual_seed(length)
     shapes = [(2, length, 2, 8), (2, length, 2, 8), (2, length, 4, 6)]

@@ -26,7 +26,7 @@ def job(steps: int, world_size: int = 1, **fields: Any) -> TrainJob:
     (planned,) = jobs(plan(HEAD + stage(optimizer="lion { weight_decay = 0.5 }")))
     groups = planned.torchtitan["optimizer"]["param_groups"]
     rates = [lr(0, fields.get("first_step", 0) + steps, "hold", 1e-3, 1e-3)]
-    sections = {"optimizer": {"implementation": "fused", "param_groups": groups}}
+    sections: dict[str, Any] = {"optimizer": {"implementation": "fused", "param_groups": groups}}
     made = {"steps": steps, "world_size": world_size, "schedule_lr": rates, **fields}
     return train_job(torchtitan=sections, checkpoint_every=4, **made)
 

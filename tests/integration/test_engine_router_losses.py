@@ -50,7 +50,7 @@ def router(score: str = "softmax", **settings: Any) -> Any:
         nn.init.normal_(weight, std=1.0)
 
     values = vars(experts(count=COUNT, active=ACTIVE, score=score, ffn=8, **settings))
-    made = mixture(DIM, drawn, drawn, drawn, drawn, **values)
+    made: Any = mixture(DIM, drawn, drawn, drawn, drawn, **values)
     learn(made)
     torch.manual_seed(7)
     found: Any = made.router.build()
@@ -248,7 +248,7 @@ def test_a_job_reports_the_cross_entropy_and_the_losses(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
     (without,) = run(job(steps=1, coefficients={}), inputs, tmp_path / "without")
-    of = dict.fromkeys(ROUTER_LOSSES, 0.5)
+    of: dict[str, float] = dict.fromkeys(ROUTER_LOSSES, 0.5)
     (event,) = run(job(steps=1, coefficients=of), inputs, tmp_path / "with")
     assert not {*ROUTER_LOSSES} & without.keys()
     assert event["loss"] == pytest.approx(without["loss"], rel=1e-6)

@@ -6,6 +6,7 @@ The other stand-in (`gpu_stand_in`) has no exchange of experts, no pipelines and
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import engine_jobs  # noqa: F401 (before torchtitan is imported: on CPUs)
 import pytest
@@ -31,7 +32,7 @@ WORKSPACE = 64 << 20
 """Bytes that matrix products of CUDA keep for themselves, and what is small beside them."""
 
 
-def small(name: str, model: str, parallel: str, also: str = "", **stage: str) -> Row:
+def small(name: str, model: str, parallel: str, also: str = "", **stage: Any) -> Row:
     return Row(name, model, parallel, seq_len=256, recompute="full", also=also, **stage)
 
 

@@ -198,4 +198,5 @@ def test_each_response_of_a_preference_has_its_own_prompt() -> None:
             text + RANKED + "stage rm: reward { from = first, data = ranked, "
             "batch = 4 pairs, steps = 2, lr = 1e-4 }"
         )
-        assert jobs(made, "rm")[0].objective.layout == layout
+        objective: Any = jobs(made, "rm")[0].objective
+        assert objective.layout == layout

@@ -11,7 +11,7 @@ POD = 'cluster pod { gpus = 8 of "H100 80GB" }\n'
 ONE = HEAD.replace("heads = 4, kv_heads = 2", "heads = 8, kv_heads = 2")
 
 
-def placed(**changes: str) -> str:
+def placed(**changes: str | None) -> str:
     return POD + stage(**{"batch": "8 seqs", "parallel": "{ tensor 4 }", **changes})
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from specs import plan, stage
@@ -115,7 +116,7 @@ def drawn(number: int, *, nodes: int, size: str = "8B", answer: int = 512) -> Ge
     """By replicas on all nodes."""
     model = published("llama3", size).knowing(131_072)
     draws = [Draws(number, answer, answer)]
-    on = {"per_node": 8, "nodes": nodes, "context": 8192}
+    on: dict[str, Any] = {"per_node": 8, "nodes": nodes, "context": 8192}
     return generation(model, H100, draws=draws, spread=True, **on)
 
 
