@@ -54,6 +54,11 @@ def drawn(length: int, dtype: torch.dtype = torch.float64) -> tuple[Any, Any]:
     return [each.requires_grad_() for each in (q, k, v, -3 * decay, write)], begins
 
 
+def joined(inputs: Any, begins: torch.Tensor) -> Any:
+    """The arguments of the rule."""
+    return (*inputs, begins)
+
+
 def plainly(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -80,7 +85,8 @@ def plainly(
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
 def test_chunks_compute_what_the_paper_says_token_by_token(length: int) -> None:
     inputs, begins = drawn(length)
-    ours, theirs = delta_rule(*inputs, begins), plainly(*inputs, begins)
+    given = joined(inputs, begins)
+    ours, theirs = delta_rule(*given), plainly(*given)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
     weights = torch.randn_like(ours)
     both = [torch.autograd.grad((of * weights).sum(), inputs) for of in (ours, theirs)]
@@ -97,8 +103,9 @@ def test_memory_is_linear_in_the_length() -> None:
             return tensor
 
         inputs, begins = drawn(length, torch.float32)
+        given = joined(inputs, begins)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            decoder_delta.chunked(*inputs, begins)
+            decoder_delta.chunked(*given)
         return sum(sizes)
 
     assert kept(2048) < 2.1 * kept(1024)
@@ -106,8 +113,9 @@ def test_memory_is_linear_in_the_length() -> None:
 
 def test_it_is_one_operation_for_the_compiler() -> None:
     inputs, begins = drawn(70)
+    given = joined(inputs, begins)
     compiled = torch.compile(lambda *of: delta_rule(*of) * 2, fullgraph=True, backend="aot_eager")
-    ours, theirs = compiled(*inputs, begins), 2 * plainly(*inputs, begins)
+    ours, theirs = compiled(*given), 2 * plainly(*given)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
     both = [torch.autograd.grad(of.sum(), inputs) for of in (ours, theirs)]
     for one, other in zip(*both, strict=True):
@@ -124,12 +132,13 @@ def test_the_kernel_of_gpus_gets_all_documents_in_one_row() -> None:
         assert {each.shape[:3] for each in of[:3]} == {(1, 2 * 70, 4)}
         parts = zip(*(each.split(cu_seqlens.diff().tolist(), 1) for each in of), strict=True)
         alone = torch.zeros(1, 1, dtype=torch.bool)
-        found = [plainly(*part, alone.expand(1, part[0].shape[1])) for part in parts]
+        found = [plainly(*joined(part, alone.expand(1, part[0].shape[1]))) for part in parts]
         return torch.cat(found, 1), None
 
     inputs, begins = drawn(70)
-    ours = decoder_delta.by_kernel(kernel, *inputs, begins)
-    torch.testing.assert_close(ours, plainly(*inputs, begins), rtol=1e-10, atol=1e-12)
+    given = joined(inputs, begins)
+    ours = decoder_delta.by_kernel(kernel, *given)
+    torch.testing.assert_close(ours, plainly(*given), rtol=1e-10, atol=1e-12)
 
 
 def test_a_convolution_ends_where_a_document_begins() -> None:
