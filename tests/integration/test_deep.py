@@ -362,7 +362,10 @@ EMITTED = (
 
 
 @pytest.mark.parametrize("shape", ["llama3 yarn", "qwen3 experts", "gpt_oss"])
-@pytest.mark.parametrize("placed", ["{ tensor 2 }", "{ replicate 2 }", "{ expert 2 }"])
+@pytest.mark.parametrize(
+    "placed",
+    ["{ tensor 2 }", pytest.param("{ replicate 2 }", marks=pytest.mark.exhaustive), "{ expert 2 }"],
+)
 def test_jobs_that_learn_from_preferences_are_built_and_counted(shape: str, placed: str) -> None:
     if "expert" in placed and shape == "llama3 yarn":
         return

@@ -309,7 +309,11 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("model", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(SOFTMAX, marks=pytest.mark.exhaustive), SIGMOID],
+    ids=["softmax", "sigmoid"],
+)
 def test_two_ranks_compute_what_one_does_in_every_layout(
     model: Architecture, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
