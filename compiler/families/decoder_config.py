@@ -21,6 +21,7 @@ from .further_mixed_kinds import FURTHER_CLASSES, FURTHER_WRITTEN
 from .linear_kinds import LINEAR_CLASSES, LINEAR_COMPUTED, LINEAR_WRITTEN
 from .mixed_computed import routing
 from .mixed_kinds import MIXED_CLASSES, MIXED_WRITTEN
+from .other_mixed_kinds import OTHER_CLASSES, OTHER_WRITTEN
 
 
 def _whole(shape: Shape) -> bool:
@@ -142,6 +143,15 @@ _FITS: Mapping[str, Callable[[Shape], bool]] = {
     "exaone_moe": lambda shape: (
         shape["window"] > 0 and _unrotated_whole(shape) and shape["experts"].shared > 0
     ),
+    "afmoe": lambda shape: (
+        shape["window"] > 0
+        and shape["parts"]["biases"] in ("none", "attention")
+        and _unrotated_whole(shape)
+        and shape["experts"].shared > 0
+    ),
+    "dbrx": lambda shape: (
+        _plain(shape) and shape["parts"]["qkv_clip"] > 0 and shape["norm_eps"] == _FIXED_EPS
+    ),
     "mellum": lambda shape: (
         shape["window"] > 0 and shape["parts"]["biases"] in ("none", "attention")
     ),
@@ -209,6 +219,7 @@ CLASSES = {
     "ministral": "Ministral",
     **MIXED_CLASSES,
     **FURTHER_CLASSES,
+    **OTHER_CLASSES,
     **LINEAR_CLASSES,
 }
 
@@ -219,7 +230,7 @@ UNSCORED = frozenset(
         *("nanochat", "jais2", "cwm"),
         *("olmoe", "dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe", "qwen3_5_moe_text"),
         *("granitemoe", "granitemoeshared", "flex_olmo", "exaone_moe"),
-        *("hy_v3", "mellum"),
+        *("hy_v3", "mellum", "afmoe", "dbrx"),
     )
 )
 """model_types that are exported, and of which transformers (5.24) has no classifier."""
@@ -261,6 +272,7 @@ _UNNAMED = {
     "granitemoeshared": ("head_dim",),
     "flex_olmo": ("head_dim",),
     "phi3": ("head_dim",),
+    "dbrx": ("hidden_act", "head_dim"),
 }
 """model_type → the keys that it has under another name, or not at all."""
 
@@ -429,5 +441,6 @@ _OWN: Mapping[str, Callable[[Architecture, Parts, dict[str, Any]], dict[str, Any
     **WRITTEN,
     **MIXED_WRITTEN,
     **FURTHER_WRITTEN,
+    **OTHER_WRITTEN,
     **LINEAR_WRITTEN,
 }

@@ -12,6 +12,7 @@ from .linear_kinds import LINEAR_KINDS
 from .llama3 import DENSE
 from .llama_kinds import KIN
 from .mixed_kinds import MIXED_KINDS
+from .other_mixed_kinds import OTHER_KINDS
 
 
 def _alone(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -350,6 +351,7 @@ KINDS = {
     **KIN,
     **MIXED_KINDS,
     **FURTHER_KINDS,
+    **OTHER_KINDS,
     **LINEAR_KINDS,
 }
 """model_type → how its configuration is read."""

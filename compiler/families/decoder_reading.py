@@ -40,6 +40,29 @@ def patterned(values: Values, every: int, *, first: bool = False) -> dict[str, A
     return {"window": window, "parts": {"window_skips": every, "window_first": first}}
 
 
+def unrotated(values: Values, found: dict[str, Any]) -> dict[str, Any]:
+    """The parts of layers of which those without a window rotate nothing.
+
+    Args:
+        found: the window, and which layers have it, of `patterned`.
+    """
+    if not found["window"]:
+        values.problem(
+            "layer_types",
+            "says that no layer has a window, and layers without one do not rotate: then nothing "
+            "tells positions apart",
+            "use weights with layers that have a window",
+        )
+    elif found["parts"]["window_first"]:
+        values.problem(
+            "layer_types",
+            "says that the first layer has no window, and layers without one do not rotate: here "
+            "those are the last ones of so many",
+            "use weights whose first layer has a window",
+        )
+    return {**found["parts"], "rotary_skips": found["parts"]["window_skips"]}
+
+
 def capped(values: Values, shape: dict[str, Any], **given: Any) -> dict[str, Any]:
     """What Gemma 2 and its kin have: windows, capped scores and logits, a scale of scores."""
     found = head_width(values, shape)

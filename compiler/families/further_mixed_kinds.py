@@ -6,7 +6,7 @@ from typing import Any
 from ..values import Architecture, Parts
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
 from .decoder_computed import OLMO
-from .decoder_reading import patterned, scaled, whole_heads
+from .decoder_reading import patterned, scaled, unrotated, whole_heads
 from .decoder_written import Written, factors, layer_types
 from .mixed_kinds import (
     ONE_GROUP,
@@ -107,16 +107,7 @@ def _read_exaone(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     # "LLLG": the last of so many layers sees the whole document.
     every = len(given) if isinstance(given, str) else values.number("sliding_window_pattern", 0)
     found = patterned(values, every)
-    of = {"qk_norm": "head", **found["parts"]}
-    if found["window"]:
-        of["rotary_skips"] = of["window_skips"]
-    else:
-        values.problem(
-            "layer_types",
-            "says that no layer has a window, and layers without one do not rotate: then nothing "
-            "tells positions apart",
-            "use weights with layers that have a window",
-        )
+    of = {"qk_norm": "head", **unrotated(values, found)}
     first = values.number("first_k_dense_replace", 0, least=0)
     experts = {
         "count": values.number("num_experts"),

@@ -4,7 +4,7 @@ from typing import Any
 
 from .config_json import LLAMA_DEFAULTS, Kind, Values, head_width
 from .decoder_computed import COMPUTED
-from .decoder_reading import capped, patterned, scale, share, whole_heads
+from .decoder_reading import capped, patterned, scale, share, unrotated, whole_heads
 from .llama3 import DENSE
 
 _BIASED = ("attention_bias", "mlp_bias")
@@ -46,16 +46,14 @@ def _read_cohere(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
 
 def _read_cohere2(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     found = patterned(values, values.number("sliding_window_pattern", 4))
-    window, skips = found["window"], found["parts"]["window_skips"]
     of = whole_heads(
         shape,
         **_has("cohere2", "norm", "parallel"),
-        **found["parts"],
+        **unrotated(values, found),
         biases=_biases(values),
-        rotary_skips=skips if window else 0,
         logit_scale=values.real(values.config, "logit_scale", 0.0625),
     )
-    return of | {"window": window}
+    return of | {"window": found["window"]}
 
 
 def _read_olmo(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
@@ -82,9 +80,9 @@ def _read_exaone4(values: Values, shape: dict[str, Any]) -> dict[str, Any]:
     else:
         every = values.number("sliding_window_pattern", 0, least=0)
     found = patterned(values, every)
-    of = {**_has("exaone4", "norms", "qk_norm"), **found["parts"]}
-    if found["window"]:
-        of["rotary_skips"] = of["window_skips"]
+    # Without a width of windows, all layers rotate.
+    parts = unrotated(values, found) if values.get("sliding_window") else found["parts"]
+    of = {**_has("exaone4", "norms", "qk_norm"), **parts}
     return whole_heads(shape, **of) | {"window": found["window"]}
 
 

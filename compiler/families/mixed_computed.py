@@ -35,6 +35,16 @@ MIXED: Mapping[str, Mapping[str, Any]] = {
         "window_first": ANY,
         "window_theta": ANY,
     },
+    "afmoe": {
+        "norms": "both",
+        "qk_norm": "head",
+        "gate": True,
+        "scaled": ANY,
+        "biases": ANY,
+        "rotary_skips": ANY,
+        "window_skips": ANY,
+    },
+    "dbrx": {"norm": "layer_scale", "qkv_clip": ANY},
 }
 """model_type with experts → the parts that it has, besides Llama's."""
 _USUAL: Mapping[str, Any] = {
@@ -61,9 +71,11 @@ _ROUTED: Mapping[str, Mapping[str, Any]] = {
     "qwen3_5_moe_text": {"shared": ANY, "shared_gate": True},
     "exaone_moe": _ALONE,
     "mellum": {"normalized": ANY, "dense": ANY},
+    "afmoe": {**_ALONE, "normalized": True},
+    "dbrx": {"normalized": ANY},
 }
 """model_type → how it routes otherwise than Mixtral."""
-BALANCED = ("dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe", "exaone_moe")
+BALANCED = ("dots1", "glm4_moe", "minimax_m2", "ernie4_5_moe", "exaone_moe", "afmoe")
 """model_types with a bias on the choice of experts."""
 
 

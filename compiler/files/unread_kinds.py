@@ -39,7 +39,7 @@ _OTHER = "it reads more than text: its language model has a model_type of its ow
 _SPARSE = "its attention chooses the tokens that it sees"
 OTHERS: Mapping[str, tuple[str, ...]] = {
     _EXPERTS: (
-        *("afmoe", "aria_text", "axk1", "beam", "cohere2_moe", "dbrx", "flint"),
+        *("aria_text", "axk1", "beam", "cohere2_moe", "flint"),
         "granitemoe_swa",
         *("jetmoe", "kolibri1", "laguna", "llama4", "llama4_text", "longcat_flash"),
         *("mimo_v2_flash", "minimax_m3_vl_text", "phimoe"),

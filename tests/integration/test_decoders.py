@@ -213,6 +213,25 @@ OWN: dict[str, dict[str, Any]] = {
         for kind in ("qwen3_next", "qwen3_5_moe_text")
     },
     "qwen3_5_text": DELTA,
+    "afmoe": {
+        "head_dim": 32,
+        "num_experts": 8,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 32,
+        "num_shared_experts": 2,
+        "route_scale": 2.5,
+        "global_attn_every_n_layers": 2,
+        "mup_enabled": True,
+    },
+    "dbrx": {
+        "d_model": 64,
+        "n_heads": 4,
+        "n_layers": 3,
+        "max_seq_len": 64,
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 1.0, "rope_theta": 500.0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+        "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 8, "moe_top_k": 3},
+    },
     **{kind: {"head_dim": 16} for kind in ("gemma", "gemma2", "gemma3_text", "vaultgemma")},
 }
 """model_type → what it calls its shape, and options that its defaults leave out."""
@@ -271,6 +290,24 @@ OTHERWISE: dict[str, tuple[str, dict[str, Any]]] = {
         {**MELLUM, "layer_types": ["full_attention"] * 3, "norm_topk_prob": False},
     ),
     "qwen3, with biases": ("qwen3", {"head_dim": 16, "attention_bias": True}),
+    "afmoe, with windows everywhere": (
+        "afmoe",
+        {**OWN["afmoe"], "layer_types": ["sliding_attention"] * 3, "attention_bias": True},
+    ),
+    "dbrx, whose scores are left": (
+        "dbrx",
+        {
+            **OWN["dbrx"],
+            "num_key_value_heads": 1,
+            "attn_config": {"kv_n_heads": 1, "clip_qkv": 0.5, "rope_theta": 500.0},
+            "ffn_config": {
+                "ffn_hidden_size": 32,
+                "moe_num_experts": 8,
+                "moe_top_k": 2,
+                "moe_normalize_expert_weights": None,
+            },
+        },
+    ),
     "nanochat, with biases": ("nanochat", {"attention_bias": True}),
     "ministral, in part": (
         "ministral",

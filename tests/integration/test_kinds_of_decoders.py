@@ -71,10 +71,15 @@ def test_code_with_the_name_of_its_kind_is_that_of_transformers() -> None:
 
 
 EXPERTS = {"n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1}
+NEEDED: dict[str, dict[str, Any]] = {
+    "deepseek_v2": EXPERTS,
+    "dots1": EXPERTS,
+    "dbrx": {"attn_config": {"clip_qkv": 8.0}},
+}
+"""What the defaults lack."""
 PUBLISHED: list[dict[str, Any]] = [DEEPSEEK, DEEPSEEK_V2, GPT_OSS, MISTRAL, QWEN, QWEN_MOE]
 USUAL: list[dict[str, Any]] = [
-    {"model_type": kind, **(EXPERTS if kind in ("deepseek_v2", "dots1") else {})}
-    for kind in sorted(KINDS)
+    {"model_type": kind, **NEEDED.get(kind, {})} for kind in sorted(KINDS)
 ]
 
 

@@ -167,6 +167,19 @@ APART = {
     "qwen3_next": DELTA | SHARED_GATE,
     "qwen3_5_moe_text": DELTA | SHARED_GATE,
     "minimax_m2": {"moe.router.gate": "block_sparse_moe.gate"},
+    "afmoe": {
+        "attention.gate": "self_attn.gate_proj",
+        "after_attention_norm": "post_attention_layernorm",
+        "ffn_norm": "pre_mlp_layernorm",
+        "after_ffn_norm": "post_mlp_layernorm",
+        "moe.router.gate": "mlp.router.gate",
+    },
+    "dbrx": {
+        "attention.wo": "norm_attn_norm.attn.out_proj",
+        "attention_norm": "norm_attn_norm.norm_1",
+        "ffn_norm": "norm_attn_norm.norm_2",
+        "moe.router.gate": "ffn.router.layer",
+    },
 }
 """model_type → what it names otherwise."""
 WHOLE = {"tok_embeddings": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
@@ -186,6 +199,7 @@ WHOLES = {
     "codegen": GPT,
     "exaone": GPT,
     "mpt": GPT | {"norm": "transformer.norm_f"},
+    "dbrx": GPT | {"norm": "transformer.norm_f"},
     "gpt_neox": {
         "tok_embeddings": "gpt_neox.embed_in",
         "norm": "gpt_neox.final_layer_norm",
@@ -220,6 +234,7 @@ LAYERS = {
     "bloom": "transformer.h",
     "falcon": "transformer.h",
     "mpt": "transformer.blocks",
+    "dbrx": "transformer.blocks",
     "opt": "model.decoder.layers",
     "biogpt": "biogpt.layers",
 }
@@ -248,6 +263,7 @@ FUSED = {
     "falcon": {QKV: "self_attention.query_key_value"},
     "persimmon": {QKV: "self_attn.query_key_value"},
     "mpt": {QKV: "attn.Wqkv"},
+    "dbrx": {QKV: "norm_attn_norm.attn.Wqkv"},
     "codegen": {(Q, V, K): "attn.qkv_proj"},
     "phi3": {QKV: "self_attn.qkv_proj", GATED: "mlp.gate_up_proj"},
     "glm": {GATED: "mlp.gate_up_proj"},
@@ -264,7 +280,7 @@ FUSED = {
 }
 """model_type → our modules of a layer that are one there."""
 PIECES = {
-    **dict.fromkeys(("gpt2", "phi3", "glm", "glm4", "mpt", "granitemoeshared"), 1),
+    **dict.fromkeys(("gpt2", "phi3", "glm", "glm4", "mpt", "dbrx", "granitemoeshared"), 1),
     "codegen": 4,
 }
 """model_type → in how many pieces such a matrix holds a part of each module; that of others holds
@@ -316,6 +332,15 @@ GRANITE = {
 EXPERTS_TOGETHER = {"granitemoe": GRANITE, "granitemoeshared": GRANITE}
 """model_type → our weights of all experts → its modules of all; two of ours may be one there, with
 the rows of the first before those of the second."""
+EXPERTS_STACKED = {
+    "dbrx": {
+        "w1_EFD": "ffn.experts.mlp.w1",
+        "w2_EDF": "ffn.experts.mlp.w2",
+        "w3_EFD": "ffn.experts.mlp.v1",
+    },
+}
+"""model_type → our weights of all experts → its parameters, matrices with the rows of all experts
+one after the other; of the last matrix of an expert, the rows are its inputs."""
 CHOICE = "moe.expert_bias_E"
 CHOICES = {
     "dots1": "mlp.gate.e_score_correction_bias",
@@ -325,5 +350,6 @@ CHOICES = {
     "exaone_moe": "mlp.e_score_correction_bias",
     "minimax_m2": "block_sparse_moe.e_score_correction_bias",
     "ernie4_5_moe": "mlp.moe_statics.e_score_correction_bias",
+    "afmoe": "mlp.expert_bias",
 }
 """model_type → the bias on the choice of experts; the others have none."""

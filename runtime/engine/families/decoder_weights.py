@@ -18,6 +18,7 @@ from .decoder_names import (
     DELTA_QKVZ,
     EXPERTS,
     EXPERTS_APART,
+    EXPERTS_STACKED,
     EXPERTS_TOGETHER,
     FILTERS,
     FLIPPED,
@@ -95,6 +96,8 @@ class PartsAdapter(StateDictAdapter):
             )
         self.experts: dict[str, str] = EXPERTS_APART.get(kind, EXPERTS)
         self.together: dict[str, str] = EXPERTS_TOGETHER.get(kind, {})
+        self.stacked: dict[str, str] = EXPERTS_STACKED.get(kind, {})
+        self.count = mixed.num_experts if mixed is not None else 0
         self.choice = CHOICES.get(kind)
         self.fused: dict[Any, str] = dict(FUSED.get(kind, {}))
         self.joined: dict[str, Any] = {part: of for of in self.fused for part in of}
@@ -138,6 +141,9 @@ class PartsAdapter(StateDictAdapter):
                 if len(have) == len(parts):
                     del self.waiting[whole]
                     found[whole] = torch.cat([have[each] for each in parts], dim=1)
+                continue
+            if of[2] == ROUTED and self.stacked:
+                found[f"{self.layers}.{of[1]}.{self.stacked[last]}"] = self.stack(last, weight)
                 continue
             if of[2] == ROUTED:
                 theirs = f"{self.layers}.{of[1]}.{self.experts[last]}.weight"
@@ -218,14 +224,24 @@ class PartsAdapter(StateDictAdapter):
         """Our weights of experts that are one module there with this one, by its rows."""
         return [each for each, theirs in self.together.items() if theirs == self.together[last]]
 
+    def stack(self, last: str, weight: torch.Tensor) -> torch.Tensor:
+        """A weight of all experts as a matrix with the rows of each, one after the other."""
+        rows = weight.transpose(1, 2) if last == "w2_EDF" else weight
+        return rows.flatten(0, 1).contiguous()
+
     def _routed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The weights of experts, of all in one, and the bias on their choice."""
         found, apart = {}, {}
         ours = {theirs: name for name, theirs in self.experts.items()}
+        stacked = {theirs: name for name, theirs in self.stacked.items()}
         for name, weight in given.items():
             of = re.fullmatch(rf"{re.escape(self.layers)}\.(\d+)\.(.+)", name)
             if of and of[2] == self.choice:
                 found[f"layers.{of[1]}.{CHOICE}"] = weight.flatten()
+            if of and (last := stacked.get(of[2])):
+                each = weight.unflatten(0, (self.count, -1))
+                each = each.transpose(1, 2).contiguous() if last == "w2_EDF" else each
+                found[f"layers.{of[1]}.{ROUTED}.{last}"] = each
             stem = of[2].removesuffix(".weight") if of else ""
             if of and stem in self.together.values():
                 names = [each for each, theirs in self.together.items() if theirs == stem]
@@ -234,8 +250,8 @@ class PartsAdapter(StateDictAdapter):
             part = re.fullmatch(r"(.+\.experts\.)(\d+)(\..+)\.weight", of[2]) if of else None
             if of and part and (last := ours.get(f"{part[1]}{{}}{part[3]}")):
                 apart.setdefault(f"layers.{of[1]}.{ROUTED}.{last}", {})[int(part[2])] = weight
-        stacked = {name: [of[expert] for expert in sorted(of)] for name, of in apart.items()}
-        return found | {name: torch.stack(each) for name, each in stacked.items()}
+        of_all = {name: [of[expert] for expert in sorted(of)] for name, of in apart.items()}
+        return found | {name: torch.stack(each) for name, each in of_all.items()}
 
     def _whole_norms(self, given: dict[str, Any]) -> dict[str, Any]:
         """Norms that are a module for each head there, as one."""

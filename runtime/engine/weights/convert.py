@@ -443,6 +443,13 @@ def _output(path: Path, said: bool, tied: bool, output: bool | None) -> list[str
     return []
 
 
+def _within(ours: Any, theirs: Any) -> Any:
+    """A value of ours; of an object, the keys that theirs has too."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return {key: value for key, value in ours.items() if key in theirs}
+    return ours
+
+
 def _check_for_transformers(
     model: Architecture, path: Path, given: dict[str, Any], name: str
 ) -> None:
@@ -466,7 +473,7 @@ def _check_for_transformers(
     implied = {key for key, value in kind.defaults.items() if value is None}
     keys = [key for key in wanted if key in theirs and key not in _ASIDE]
     keys = [key for key in keys if theirs[key] is not None or key not in implied]
-    pairs = [(key, theirs[key], ours.get(key)) for key in keys]
+    pairs = [(key, theirs[key], _within(ours.get(key), theirs[key])) for key in keys]
     # Without, nothing rotates, or always in one way; `alpha` is read into the base.
     if "rope_parameters" in theirs and "alpha" not in (theirs["rope_parameters"] or {}):
         ropes = [each.get("rope_parameters") or {} for each in (theirs, ours)]

@@ -218,6 +218,49 @@ OTHERWISE: dict[str, tuple[dict[str, Any], str, str]] = {
         "layer_types",
         "no layer has a window",
     ),
+    "first layers of which none rotates": (
+        {"model_type": "afmoe", "layer_types": ["full_attention", "sliding_attention"] * 16},
+        "layer_types",
+        "the first layer has no window",
+    ),
+    "the same of another kind": (
+        {"model_type": "exaone_moe", "layer_types": ["full_attention", "sliding_attention"] * 16},
+        "layer_types",
+        "the first layer has no window",
+    ),
+    "windows in no layer": (
+        {"model_type": "exaone4", "layer_types": ["full_attention"] * 32},
+        "layer_types",
+        "no layer has a window",
+    ),
+    "the first layer without a window": (
+        {"model_type": "cohere2", "layer_types": ["full_attention", "sliding_attention"] * 20},
+        "layer_types",
+        "the first layer has no window",
+    ),
+    "a base at two places": (
+        {
+            "model_type": "dbrx",
+            "attn_config": {"clip_qkv": 8.0, "rope_theta": 500_000.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+        },
+        "attn_config",
+        "500000 in attn_config, and 10000",
+    ),
+    "queries that are not clipped": (
+        {"model_type": "dbrx", "attn_config": {"clip_qkv": None}},
+        "attn_config",
+        "no clip_qkv",
+    ),
+    "scores of which the squares add up": (
+        {
+            "model_type": "dbrx",
+            "attn_config": {"clip_qkv": 8.0},
+            "ffn_config": {"moe_normalize_expert_weights": 2.0},
+        },
+        "ffn_config",
+        "add up to 1",
+    ),
     "dense layers of Solar": (
         {"model_type": "solar_open", "first_k_dense_replace": 1},
         "first_k_dense_replace",
@@ -263,7 +306,7 @@ def test_what_is_computed_otherwise_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("phimoe", "experts"),
+        ("jetmoe", "experts"),
         ("gemma3", "gemma3_text"),
         ("bert", "an encoder"),
         (None, "names no model_type"),
@@ -327,8 +370,13 @@ def test_every_key_has_one_meaning() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_configuration_that_says_nothing_is_what_transformers_takes_it_for(kind: str) -> None:
-    # transformers says no numbers of dots1's experts, nor how many a DeepSeek-V2 uses.
-    unsaid = {"dots1": DOTS, "deepseek_v2": {"num_experts_per_tok": 6}}
+    # transformers says no numbers of dots1's experts, nor how many a DeepSeek-V2 uses, and computes
+    # no DBRX as it says it.
+    unsaid = {
+        "dots1": DOTS,
+        "deepseek_v2": {"num_experts_per_tok": 6},
+        "dbrx": {"attn_config": {"clip_qkv": 8.0}},
+    }
     said = {"model_type": kind} | unsaid.get(kind, {})
     found = describe(said | {"norm_topk_prob": True})
     assert found.model
