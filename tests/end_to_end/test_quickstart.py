@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etude_cli import etude, metrics
+from etude_cli import metrics, started
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.etude"
 
@@ -13,7 +13,7 @@ QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.etude"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart")
-    done = etude("run", QUICKSTART, "--folder", "run", cwd=folder, timeout=1200)
+    done = started("run", QUICKSTART, "--folder", "run", cwd=folder, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return folder / "run"

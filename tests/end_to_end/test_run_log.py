@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from etude_cli import COMMAND, etude
+from etude_cli import COMMAND, started
 
 SPEC = """recipe chatter { seed = 1, tracking = wandb }
 model tiny { layers = 1, dim = 32, heads = 2, ffn = 64, vocab = 300 }
@@ -85,7 +85,7 @@ def talks(folder: Path) -> bool:
 
 
 def test_in_a_pipe_there_are_only_etudes_lines(folder: Path) -> None:
-    done = etude("run", "chatter.etude", cwd=folder)
+    done = started("run", "chatter.etude", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line for line in done.stdout.splitlines() if not line.startswith(LINES)] == []
     assert talks(folder)
@@ -93,7 +93,7 @@ def test_in_a_pipe_there_are_only_etudes_lines(folder: Path) -> None:
 
 @pytest.mark.exhaustive
 def test_as_json_there_are_only_json_lines_on_two_ranks(folder: Path) -> None:
-    done = etude("run", "chatter.etude", "--json", "--ranks", "2", cwd=folder)
+    done = started("run", "chatter.etude", "--json", "--ranks", "2", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert {"started", "step", "finished", "scores"} <= {event["event"] for event in events}

@@ -1,4 +1,4 @@
-"""One of four ranks, under torchrun: it takes three steps by Adafactor on parameters that ranks
+"""One of four ranks: it takes three steps by Adafactor on parameters that ranks
 share in several ways, and prints how far their results are from those of whole parameters."""
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""A process (or a rank under torchrun) that runs jobs of the engine one after the other.
+"""A rank, alone or of several, that runs jobs of the engine one after the other.
 
 Its argument is a JSON file: {"root", "runs": [{"job", "inputs", "folder", "events",
 "kill_at", "spoil"}]}. At the event of step `kill_at`, or of so many finished items, the process

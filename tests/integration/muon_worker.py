@@ -1,4 +1,4 @@
-"""One of two ranks of one of two parts of a pipeline, under torchrun: it takes three steps by
+"""One of two ranks of one of two parts of a pipeline: it takes three steps by
 etude's Muon and by torchtitan's DistMuon, placed as etude places it, and prints how far their
 results are apart, over the largest change of a weight.
 

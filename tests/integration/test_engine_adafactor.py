@@ -1,7 +1,5 @@
 """Adafactor: its update, what it keeps, and that ranks and interruptions change nothing."""
 
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from engine_jobs import (
     tensors,
     train_job,
 )
+from forking import shared
 from specs import HEAD, jobs, plan, stage
 from test_engine_ranks import Run, Workplace
 
@@ -121,14 +120,11 @@ def test_what_no_gradient_reaches_stays_as_it_is() -> None:
     assert (param[1] < 1).all()
 
 
-def test_ranks_that_share_a_parameter_update_it_as_one_would() -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
+def test_ranks_that_share_a_parameter_update_it_as_one_would(tmp_path: Path) -> None:
     worker = Path(__file__).with_name("adafactor_worker.py")
-    done = subprocess.run(
-        [sys.executable, *launch, str(worker)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    apart = dict(line.split(": ") for line in done.stdout.splitlines() if ": " in line)
+    done = shared().ranks(worker, count=4, cwd=tmp_path)
+    assert done.code == 0, done.err
+    apart = dict(line.split(": ") for line in done.out.splitlines() if ": " in line)
     assert len(apart) == 7
     assert all(float(each) < 1e-6 for each in apart.values()), apart
 

@@ -1,8 +1,6 @@
 """Muon: its update, what learns by it, and that ranks and interruptions change nothing."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from engine_jobs import (
     tensors,
     train_job,
 )
+from forking import shared
 from specs import HEAD, jobs, plan, stage
 from test_engine_decay import names
 from test_engine_ranks import Run, Workplace
@@ -167,14 +166,11 @@ def test_what_is_learned_does_not_depend_on_the_layout(
 
 
 @pytest.mark.exhaustive
-def test_it_is_torchtitans_where_gpus_share_the_weights_in_a_pipeline_too() -> None:
+def test_it_is_torchtitans_where_gpus_share_the_weights_in_a_pipeline_too(tmp_path: Path) -> None:
     """DistMuon iterates in bf16."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
     worker = Path(__file__).with_name("muon_worker.py")
-    done = subprocess.run(
-        [sys.executable, *launch, str(worker)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    apart = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()}
+    done = shared().ranks(worker, count=4, cwd=tmp_path)
+    assert done.code == 0, done.err
+    apart = {line.split()[0]: float(line.split()[1]) for line in done.out.splitlines()}
     assert len(apart) == 5
     assert all(each < 0.03 for each in apart.values()), apart

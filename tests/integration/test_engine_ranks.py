@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from engine_jobs import Events, lr, run, same, same_weights, spoiled, tensors, train_job, weights
+from forking import shared
 
 from etude.compiler.plan.plan import Averaging, TrainJob
 from etude.compiler.schedule.timeline import Timeline
@@ -114,14 +112,9 @@ class Workplace:
         path = self.root / "runs.json"
         path.write_text(json.dumps({"root": str(self.root), "runs": items}))
         ranks = runs[0].job.resources.world_size
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        command = [sys.executable, *(launch if ranks > 1 else []), str(WORKER), str(path)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
-            environment.pop(name, None)
-        return subprocess.run(
-            command, env=environment, cwd=self.root, capture_output=True, timeout=300
-        ).returncode
+        done = shared().ranks(WORKER, str(path), count=ranks, cwd=self.root, **variables)
+        print(done.err)
+        return done.code
 
 
 @pytest.fixture(scope="module")
