@@ -103,6 +103,57 @@ stage student: distill {
 """
 """Ways to learn that `SPEC` has not: to go back at spikes, to keep the best checkpoint or a moving
 average, and to learn from ratings, from prompts chosen by their answers, or from a teacher."""
+UPDATES = """
+recipe updates { seed = 5 }
+model hybrid {
+  family = decoder, layers = 2, dim = 32, heads = 4, kv_heads = 2, ffn = 64
+  parts = {
+    qk_norm = head, gate = true, rotary = 0.25, linear_skips = 2
+    linear_heads = 4, linear_key_heads = 2, linear_key_dim = 8, linear_value_dim = 8
+  }
+}
+model further {
+  family = deepseek_v3, layers = 2, dim = 32, heads = 4, ffn = 64, mtp = 1
+  experts = { count = 4, active = 2, ffn = 32, shared = 1, dense = 1, balance = 0.01 }
+  latent = { queries = 0, keys = 16, rotary = 8, plain = 8, values = 8 }
+}
+tokenizer words { train = { on [corpus], vocab 280 } }
+dataset corpus { sample = arithmetic, documents = 200, holdout = 5% }
+dataset human  { files = "dialogs.jsonl", kind = dialogs }
+dataset asked  { files = "prompts.jsonl", kind = prompts }
+
+stage gated: train {
+  model = hybrid, data = corpus, steps = 10, seq_len = 64 for 5 steps then 128, batch = 4 seqs
+  lr = 1e-3, optimizer = lion { weight_decay = 0.5 }, checkpoint every 3 steps
+}
+stage routed: train {
+  model = further, data = corpus, steps = 10, seq_len = 64, batch = 4 seqs, lr = 1e-3
+  mtp_loss = 0.3, router_z_loss = 0.001, sequence_balance_loss = 0.01, checkpoint every 3 steps
+}
+stage factored: train {
+  from = gated, data = corpus, steps = 6, seq_len = 64, batch = 4 seqs, lr = 1e-3
+  optimizer = adafactor
+}
+stage orthogonal: train {
+  from = routed, data = corpus, steps = 6, seq_len = 64, batch = 4 seqs, lr = 1e-3
+  optimizer = muon { qk_clip = 0.5 }, clip = 1 -> 0.1 linear
+}
+# Until it answers with one word and ends its turn.
+stage start: sft { from = orthogonal, data = human, steps = 60, batch = 8 dialogs, lr = 3e-3, optimizer = adamw }
+stage small: sft {
+  from = start, data = human, steps = 6, batch = 8 dialogs, lr = 1e-3
+  adapter = lora { rank = 4 }, optimizer = adamw
+}
+verifier early { kind = regex, pattern = "^[a-g][a-z]{2}$" }
+stage rl: grpo {
+  from = start, data = asked, steps = 5, batch = 2 prompts, group = 4, max_tokens = 24
+  reward = { early 1 }, lr = 1e-4
+}
+stage report: evaluate { from = small, loss = [corpus] }
+stage other: evaluate { from = factored, loss = [corpus] }
+"""
+"""Models and updates that the others have not: linear attention, a module of further tokens, losses of
+routers, Lion, Adafactor, Muon with QK-clip, an adapter, and a policy of several turns."""
 EVALUATED = "evaluations.jsonl"
 KINDS = {"tokenizer", "dataset", "filter", "train", "score", "reference", "heldout", "export"} | {
     *("draw", "judge", "ensemble", "sample", "average", "best", "evaluate", "gate", "rollout"),

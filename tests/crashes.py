@@ -3,11 +3,10 @@
     make crashes KILLS=300
     python tests/crashes.py KILLS [KILLS_OF_TWO_RANKS [KILLS_ON_SLURM]] [--log FILE]
 
-Two recipes have stages of every kind and what trainers can do besides (`all_kinds`); each gets half
-of the kills. A trial begins one in a new folder, kills it, continues it, kills it again, and so on;
-then it runs to its end. All that its jobs have made must
-have the bits of a run that nobody killed, every file the checksum that its manifest names, and no
-work may be left over. The moments come from fixed seeds, and are anywhere in the time that the rest
+Three recipes have stages of every kind and what trainers can do besides (`all_kinds`); each gets a
+third of the kills. A trial begins one in a new folder, kills it, continues it, kills it again, and
+so on; then it runs to its end. All that its jobs have made must have the bits of a run that nobody
+killed, every file the checksum that its manifest names, and no work may be left over. The moments come from fixed seeds, and are anywhere in the time that the rest
 of a run takes.
 
     SIGKILL    the process, or the launcher of a gang: no warning, nothing is cleaned up
@@ -37,7 +36,7 @@ from random import Random
 ROOT = Path(__file__).parent
 sys.path[:0] = [str(ROOT), str(ROOT / "end_to_end"), str(ROOT / "slurm"), str(ROOT.parent)]
 
-from all_kinds import LEARNERS, SPEC, results, write  # noqa: E402
+from all_kinds import LEARNERS, SPEC, UPDATES, results, write  # noqa: E402
 from crash_trials import LOCAL, SLURM, Kill, Trial, commit, hit, read, record, write_table, wrong  # noqa: E402
 from etude_cli import environment  # noqa: E402
 from forking import Ended, Forking  # noqa: E402
@@ -46,7 +45,7 @@ from slurm_runs import PAIR, Runs  # noqa: E402
 from stopping import descendants  # noqa: E402
 
 WAYS = ("SIGKILL", "SIGTERM", "OOM")
-RECIPES = {"all kinds": SPEC, "learners": LEARNERS}
+RECIPES = {"all kinds": SPEC, "learners": LEARNERS, "updates": UPDATES}
 A_TRIAL = 10
 """Kills of one run."""
 HEALTHY = {"SIGKILL": (-9,), "SIGTERM": (75,), "OOM": (-9, 75)}
@@ -167,7 +166,7 @@ def main(words: Sequence[str] | None = None) -> int:
         harnesses = Harnesses(server, stack, home)
         for ranks, where, kills in wanted:
             for number, recipe in enumerate(RECIPES):
-                share = (kills + 1 - number) // len(RECIPES)
+                share = (kills + len(RECIPES) - 1 - number) // len(RECIPES)
                 own = Trial(args.first, ranks, recipe, where)
                 _trials(partial(harnesses.of, recipe, ranks, where), own, share, log)
     trials = list(read(log))
