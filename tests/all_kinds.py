@@ -139,7 +139,9 @@ stage orthogonal: train {
   optimizer = muon { qk_clip = 0.5 }, clip = 1 -> 0.1 linear
 }
 # Until it answers with one word and ends its turn.
-stage start: sft { from = orthogonal, data = human, steps = 60, batch = 8 dialogs, lr = 3e-3, optimizer = adamw }
+stage start: sft {
+  from = orthogonal, data = human, steps = 60, batch = 8 dialogs, lr = 3e-3, optimizer = adamw
+}
 stage small: sft {
   from = start, data = human, steps = 6, batch = 8 dialogs, lr = 1e-3
   adapter = lora { rank = 4 }, optimizer = adamw
@@ -152,8 +154,8 @@ stage rl: grpo {
 stage report: evaluate { from = small, loss = [corpus] }
 stage other: evaluate { from = factored, loss = [corpus] }
 """
-"""Models and updates that the others have not: linear attention, a module of further tokens, losses of
-routers, Lion, Adafactor, Muon with QK-clip, an adapter, and a policy of several turns."""
+"""Models and updates that the others have not: linear attention, a module of further tokens, losses
+of routers, Lion, Adafactor, Muon with QK-clip, an adapter, and a policy of several turns."""
 EVALUATED = "evaluations.jsonl"
 KINDS = {"tokenizer", "dataset", "filter", "train", "score", "reference", "heldout", "export"} | {
     *("draw", "judge", "ensemble", "sample", "average", "best", "evaluate", "gate", "rollout"),

@@ -6,8 +6,8 @@
 Three recipes have stages of every kind and what trainers can do besides (`all_kinds`); each gets a
 third of the kills. A trial begins one in a new folder, kills it, continues it, kills it again, and
 so on; then it runs to its end. All that its jobs have made must have the bits of a run that nobody
-killed, every file the checksum that its manifest names, and no work may be left over. The moments come from fixed seeds, and are anywhere in the time that the rest
-of a run takes.
+killed, every file the checksum that its manifest names, and no work may be left over. The moments
+come from fixed seeds, and are anywhere in the time that the rest of a run takes.
 
     SIGKILL    the process, or the launcher of a gang: no warning, nothing is cleaned up
     SIGTERM    the process asks itself to stop, saves, and ends with 75

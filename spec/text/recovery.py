@@ -6,6 +6,7 @@ from collections.abc import Collection
 from ..findings.diagnostics import Report, did_you_mean
 from ..quantity import UNITS
 from ..source import Piece, Source, Span
+from .brackets import is_balanced
 from .keywords import (
     CONTINUATION,
     CONTINUES,
@@ -20,7 +21,7 @@ from .keywords import (
 )
 from .notation import answer
 from .reader import BRACES, Unreadable
-from .repair import MOST_CHARACTERS, Reach, Repair, is_balanced, repaired
+from .repair import MOST_CHARACTERS, Reach, Repair, repaired
 
 _KEYWORDS = ("times", *(word for word in MEANINGS if len(word) > 3 and word not in VALUES))
 _CONTINUES = re.compile(rf"\s*{CONTINUATION}")

@@ -7,8 +7,10 @@ error.
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
+from .brackets import Attempts, brackets
 from .keywords import MEANINGS, NAMED, VALUES, any_of
 from .reader import BRACES
 
@@ -88,11 +90,6 @@ def repaired(text: str, offset: int, reach: Reach) -> Repair | None:
     if any(brace.partner < 0 for brace in braces):
         return _balanced(text, braces, reach)
     return _separated(text, offset, reach)
-
-
-def is_balanced(text: str) -> bool:
-    """Whether every bracket has its partner."""
-    return all(brace.partner >= 0 for brace in _braces(text))
 
 
 def _separated(text: str, offset: int, reach: Reach) -> Repair | None:
@@ -179,7 +176,7 @@ def _around(text: str, at: int) -> str:
 
 def _braces(text: str) -> list[_Brace]:
     """Every bracket with its partner."""
-    places = [(m.start(), m[0]) for m in BRACES.finditer(text) if m[0] in "{[()]}"]
+    places = brackets(text)
     partner = dict.fromkeys([at for at, _ in places], -1)
     opened: list[tuple[int, str]] = []
     for at, kind in places:
@@ -195,10 +192,9 @@ def _balanced(text: str, braces: list[_Brace], reach: Reach) -> Repair | None:
     """Inserts, removes or changes one bracket: the first repair with which the text can be parsed,
     or else with which brackets match."""
     second: Repair | None = None
-    for tries, repair in enumerate(_candidates(text, braces)):
-        if tries >= MOST_TRIES:
-            break
-        if any(brace.partner < 0 for brace in _braces(repair.text)):
+    attempts = Attempts(text)
+    for repair in islice(_candidates(text, braces), MOST_TRIES):
+        if not attempts.match(repair.text):
             continue
         if reach(repair.text) >= len(repair.text):
             return repair
@@ -377,10 +373,11 @@ def _taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
 def _all_taken_out(text: str, braces: list[_Brace]) -> Iterator[Repair]:
     """Removes all closing brackets without a partner."""
     extra = [brace for brace in braces if brace.kind not in _CLOSES and brace.partner < 0]
-    places = {brace.at for brace in extra}
+    places = [brace.at for brace in extra]
     kinds = "".join(brace.kind for brace in extra)
+    starts = [0, *(at + 1 for at in places)]
     yield Repair(
-        "".join(" " if i in places else c for i, c in enumerate(text)),
+        " ".join(text[a:b] for a, b in zip(starts, [*places, len(text)], strict=True)),
         "E106",
         f"there are no open brackets for `{kinds}`",
         extra[0].at,
