@@ -14,7 +14,7 @@ VLLM := build/vllm
 # long ones of whole runs come first.
 PARALLEL = OMP_NUM_THREADS=1 ETUDE_NEEDS_CLUSTERS=1 ETUDE_NEEDS_STORES=1 ETUDE_NEEDS_TRACKERS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-exhaustive slurm gpu vllm miniatures compare-plans lint format bench fuzz crashes docs docs-site gallery clean
+.PHONY: demo test test-exhaustive slurm gpu vllm miniatures compare-plans lint types-of-source types-of-tests format bench fuzz crashes docs docs-site gallery clean
 
 demo: $(VENV)/.installed
 	$(BIN)/etude plan examples/quickstart.etude
@@ -55,7 +55,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	rm -rf $(LINT) && $(BIN)/pip install --quiet --no-deps --target $(LINT) .
 	cd $(LINT) && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-cache --config $(CURDIR)/pyproject.toml
+	$(MAKE) --no-print-directory --jobs 2 --output-sync types-of-source types-of-tests
+
+types-of-source: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+types-of-tests: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python --project tests
 
 format: $(VENV)/.dev
